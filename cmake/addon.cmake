@@ -1,0 +1,27 @@
+# cria_addon(SOURCES <files below native/addon>...): build/Release/cria.node from all the rooms.
+function(cria_addon)
+  cmake_parse_arguments(ARG "" "" "SOURCES" ${ARGN})
+  if(NOT CMAKE_JS_INC)
+    message(FATAL_ERROR "the addon is configured through cmake-js (npm run build:native); "
+                        "for the native tests alone use -DCRIA_ADDON=OFF")
+  endif()
+  list(TRANSFORM ARG_SOURCES PREPEND native/addon/)
+  execute_process(COMMAND node -p "require('node-addon-api').include_dir"
+    WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR} OUTPUT_VARIABLE addon_api_dir
+    OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  add_library(cria SHARED ${ARG_SOURCES} ${CMAKE_JS_SRC})
+  set_target_properties(cria PROPERTIES PREFIX "" SUFFIX ".node")
+  target_include_directories(cria SYSTEM PRIVATE ${CMAKE_JS_INC} ${addon_api_dir})
+  file(READ ${CMAKE_CURRENT_SOURCE_DIR}/package.json package_json)
+  string(JSON package_version GET "${package_json}" version)
+  target_compile_definitions(cria PRIVATE
+    NAPI_VERSION=8 NAPI_CPP_EXCEPTIONS NODE_ADDON_API_ENABLE_MAYBE_OFF NODE_API_NO_EXTERNAL_BUFFERS_ALLOWED
+    CRIA_VERSION="${package_version}")
+  target_link_libraries(cria PRIVATE cria_engine ${CMAKE_JS_LIB})
+  if(NOT CRIA_SANITIZE)
+    target_link_options(cria PRIVATE -static-libstdc++ -static-libgcc)
+  endif()
+  # nodelete: threads may still run library code while an environment unloads its addons.
+  target_link_options(cria PRIVATE -Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,-z,nodelete -Wl,-z,defs
+    -Wl,--unresolved-symbols=ignore-in-object-files)
+endfunction()

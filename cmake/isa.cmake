@@ -1,0 +1,28 @@
+# The same kernel source is compiled once per instruction set; native/kernels/cpu/isa.cc chooses one at load.
+# Each object holds no STL and only internal-linkage symbols besides its table (test/native/isa_symbols.cmake checks
+# that): a weak inline function compiled for AVX-512 must never be picked by code for a lesser machine.
+string(TOLOWER "${CMAKE_SYSTEM_PROCESSOR}" CRIA_PROCESSOR)
+if(CRIA_PROCESSOR MATCHES "x86_64|amd64")
+  set(CRIA_ISA_LEVELS avx2 avx_vnni avx512_vnni avx512_bf16)
+  set(CRIA_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
+  set(CRIA_ISA_FLAGS_avx_vnni -mavx2 -mfma -mf16c -mavxvnni)
+  set(CRIA_ISA_FLAGS_avx512_vnni
+    -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512)
+  set(CRIA_ISA_FLAGS_avx512_bf16 ${CRIA_ISA_FLAGS_avx512_vnni} -mavx512bf16)
+else()
+  set(CRIA_ISA_LEVELS)
+endif()
+
+# cria_isa_kernels(<room> <source>): adds one object library per level of this processor to the room.
+function(cria_isa_kernels room source)
+  foreach(level IN LISTS CRIA_ISA_LEVELS)
+    set(target cria_kernels_${level})
+    add_library(${target} OBJECT native/${room}/${source})
+    target_link_libraries(${target} PRIVATE cria_flags)
+    target_compile_options(${target} PRIVATE ${CRIA_ISA_FLAGS_${level}} -O3 -fno-exceptions -fno-rtti
+      -fno-threadsafe-statics)
+    target_compile_definitions(${target} PRIVATE CRIA_ISA=${level} CRIA_ISA_${level}=1)
+    target_sources(cria_${room} PRIVATE $<TARGET_OBJECTS:${target}>)
+    target_compile_definitions(cria_${room} PUBLIC CRIA_HAVE_${level}=1)
+  endforeach()
+endfunction()

@@ -1,0 +1,25 @@
+#include "core/error.h"
+
+namespace cria {
+
+std::string_view error_code_name(ErrorCode code) noexcept {
+  switch (code) {
+    case ErrorCode::invalid_argument: return "ERR_INVALID_ARGUMENT";
+    case ErrorCode::file_not_found: return "ERR_FILE_NOT_FOUND";
+    case ErrorCode::io: return "ERR_IO";
+    case ErrorCode::invalid_file: return "ERR_INVALID_FILE";
+    case ErrorCode::unsupported_file: return "ERR_UNSUPPORTED_FILE";
+    case ErrorCode::unsupported_model: return "ERR_UNSUPPORTED_MODEL";
+    case ErrorCode::invalid_model: return "ERR_INVALID_MODEL";
+    case ErrorCode::out_of_memory: return "ERR_OUT_OF_MEMORY";
+    case ErrorCode::prompt_too_long: return "ERR_PROMPT_TOO_LONG";
+    case ErrorCode::queue_full: return "ERR_QUEUE_FULL";
+    case ErrorCode::aborted: return "ERR_ABORTED";
+    case ErrorCode::disposed: return "ERR_DISPOSED";
+    case ErrorCode::unsupported_device: return "ERR_UNSUPPORTED_DEVICE";
+    case ErrorCode::internal: return "ERR_INTERNAL";
+  }
+  return "ERR_INTERNAL";
+}
+
+}  // namespace cria
