@@ -65,12 +65,21 @@ export interface NativeTokenizerInfo {
   endOfGeneration: number[]
   addsBos: boolean
   chatTemplate: string
+  /** Every spelling that a piece with `special` true turns into its token (control and user-defined tokens). */
+  specialSpellings: string[]
 }
+
+/**
+ * One running text in pieces. It is encoded as if the pieces were concatenated (a piece boundary is no token boundary and
+ * adds no dummy prefix), except that a special-token spelling becomes that token only where it begins and ends inside
+ * consecutive pieces with `special` true. So user text in a rendered chat template stays text.
+ */
+export type NativeText = Array<[text: string, special: boolean]>
 
 export interface NativeTokenizer {
   readonly info: NativeTokenizerInfo
   /** `bos: null` leaves it to the vocabulary. */
-  encode(text: string, bos: boolean | null, eos: boolean, special: boolean): NativeTask<Uint32Array>
+  encode(text: NativeText, bos: boolean | null, eos: boolean): NativeTask<Uint32Array>
   decode(ids: Uint32Array, special: boolean): NativeTask<string>
   /** Id by exact spelling, or null. */
   find(spelling: string): number | null
@@ -95,9 +104,8 @@ export interface NativeSamplingParams {
 
 export interface NativeRequest {
   /** Text (encoded natively, off the JS thread) or ids. */
-  prompt: string | Uint32Array
+  prompt: NativeText | Uint32Array
   bos: boolean | null // text only
-  special: boolean // text only: special-token spellings in the prompt become tokens
   maxTokens: number // -1: until the context is full
   stop: string[]
   stopTokens: Uint32Array
@@ -135,6 +143,8 @@ export interface NativeEnd {
   type: 'end'
   /** 'stop': an end token or stop token; 'stopString'; 'length': maxTokens; 'context': the context is full. */
   finishReason: 'stop' | 'stopString' | 'length' | 'context' | 'abort'
+  /** The stop string that was met (it is not part of the text), with 'stopString' only. */
+  stopString?: string
   usage: NativeUsage
 }
 
@@ -179,7 +189,16 @@ export interface NativeFileInfo {
   fileBytes: number
   files: string[]
   /** Long arrays are cut to their first 16 elements; `length` is the true one. */
-  metadata: Array<{ key: string; type: string; value: string | number | bigint | boolean | { elementType: string; length: number; head: Array<string | number | bigint | boolean> } }>
+  metadata: Array<{
+    key: string
+    type: string
+    value:
+      | string
+      | number
+      | bigint
+      | boolean
+      | { elementType: string; length: number; head: Array<string | number | bigint | boolean> }
+  }>
   tensors: NativeTensorInfo[]
 }
 
@@ -194,7 +213,10 @@ export interface NativeAddon {
   readonly version: string
   cpuInfo(): NativeCpuInfo
   /** `onProgress` is called on the JS thread, at most every 50 ms. */
-  loadModel(options: NativeLoadOptions, onProgress: ((loadedBytes: number, totalBytes: number) => void) | null): NativeTask<NativeModel>
+  loadModel(
+    options: NativeLoadOptions,
+    onProgress: ((loadedBytes: number, totalBytes: number) => void) | null,
+  ): NativeTask<NativeModel>
   loadTokenizer(path: string): NativeTask<NativeTokenizer>
   inspect(path: string): NativeTask<NativeFileInfo>
 }

@@ -1,14 +1,15 @@
-// GGUF reader: untrusted bytes -> typed metadata and bounds-checked tensor descriptions. Tensor data is not read here.
-// Source: the GGUF specification (github.com/ggml-org/ggml, docs/gguf.md), versions 2 and 3, little endian.
+// GGUF reader: untrusted bytes -> typed metadata and bounds-checked tensor descriptions. Tensor data is not
+// read here. Source: the GGUF specification (github.com/ggml-org/ggml, docs/gguf.md), versions 2 and 3,
+// little endian.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <span>
+#include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -19,53 +20,120 @@ namespace cria {
 
 /// GGUF's metadata value types; the numbers are the file's.
 enum class GgufType : std::uint32_t {
-  u8 = 0, i8 = 1, u16 = 2, i16 = 3, u32 = 4, i32 = 5, f32 = 6, boolean = 7,
-  string = 8, array = 9, u64 = 10, i64 = 11, f64 = 12,
+  u8 = 0,
+  i8 = 1,
+  u16 = 2,
+  i16 = 3,
+  u32 = 4,
+  i32 = 5,
+  f32 = 6,
+  boolean = 7,
+  string = 8,
+  array = 9,
+  u64 = 10,
+  i64 = 11,
+  f64 = 12,
 };
+
+/// The specification's spelling in lower case: "uint32", "float32", "bool", "string", "array", ...
+std::string_view name_of(GgufType type) noexcept;
 
 /// An array in the metadata: numbers are widened when read through the accessors, strings live in one buffer.
+/// Never an array of arrays: those are refused when the file is opened.
 class GgufArray {
  public:
-  GgufType element_type() const;
-  std::size_t size() const;
-  std::string_view string_at(std::size_t i) const;  // throws ERR_INVALID_MODEL if not an array of strings
+  GgufType element_type() const noexcept { return element_type_; }
+  std::size_t size() const noexcept { return size_; }
+  bool holds_strings() const noexcept { return element_type_ == GgufType::string; }
+
+  // Each throws ERR_INVALID_MODEL, naming the key, when the element is not of the kind asked for.
+  std::string_view string_at(std::size_t i) const;  // valid as long as the array
   double number_at(std::size_t i) const;            // any integer, float or bool element
-  std::int64_t integer_at(std::size_t i) const;     // throws if the element is not a representable integer
-  // ... storage chosen by the implementer: compact, filled in one pass
+  std::int64_t integer_at(std::size_t i) const;     // an integer or bool element that fits 64 signed bits
+
+ private:
+  friend class GgufPartParser;
+  const std::uint8_t* element(std::size_t i) const;
+  [[noreturn]] void throw_kind(std::size_t i, std::string_view expected) const;
+
+  std::string key_;  // for messages
+  GgufType element_type_ = GgufType::u8;
+  std::size_t size_ = 0;
+  std::vector<std::uint8_t> bytes_;         // numbers as in the file; strings back to back
+  std::vector<std::uint32_t> string_ends_;  // strings only: end of each in bytes_
 };
 
+/// Unsigned integers as uint64, signed ones as int64, both float types as double.
 using GgufValue = std::variant<std::uint64_t, std::int64_t, double, bool, std::string, GgufArray>;
 
 struct GgufTensor {
   std::string name;
-  DType dtype;
-  std::uint32_t n_dims;              // 1..4
-  std::uint64_t dims[4];             // dims[0] is the contiguous one (GGUF's order): cols, rows, ...
-  std::uint32_t file_index;          // which split
-  std::uint64_t offset;              // absolute byte offset in that file
+  DType dtype;               // one of the weight types
+  std::uint32_t n_dims;      // 1..4
+  std::uint64_t dims[4];     // dims[0] is the contiguous one (GGUF's order): cols, rows, ...; 1 beyond n_dims
+  std::uint32_t file_index;  // which split
+  std::uint64_t offset;      // absolute byte offset in that file
   std::uint64_t bytes;
+
+  std::uint64_t elements() const noexcept { return dims[0] * dims[1] * dims[2] * dims[3]; }  // checked to fit
+};
+
+/// What one file of a GGUF says, checked on its own.
+struct GgufPart {
+  std::uint32_t version = 0;
+  std::vector<std::pair<std::string, GgufValue>> metadata;
+  std::vector<GgufType> metadata_types;  // as in the file, one per entry
+  std::vector<GgufTensor> tensors;
 };
 
 class GgufFile {
  public:
-  /// Opens `path`; when it is one of a split (`-00001-of-0000N.gguf`, metadata `split.count`), opens every part.
+  /// Opens `path`; when it is one of a split (`-00001-of-0000N.gguf`, metadata `split.count`), opens every
+  /// part. Errors: ERR_INVALID_FILE (the bytes contradict the format), ERR_UNSUPPORTED_FILE (version, byte
+  /// order, tensor type or size beyond what is read), ERR_FILE_NOT_FOUND (also for a missing part), ERR_IO.
   static GgufFile open(const std::string& path);
+  /// The same for a file already open; `open_part` opens the other parts of a split.
+  static GgufFile open(std::shared_ptr<const File> file, const FileOpener& open_part);
 
-  const std::string& path() const;
-  std::uint32_t version() const;
-  const std::vector<std::shared_ptr<const File>>& files() const;  // one per split
-  std::uint64_t total_file_bytes() const;
+  const std::string& path() const noexcept { return path_; }  // as opened
+  std::uint32_t version() const noexcept { return version_; }
+  const std::vector<std::shared_ptr<const File>>& files() const noexcept { return files_; }  // one per split
+  std::uint64_t total_file_bytes() const noexcept;
 
-  // Metadata, in file order. Typed getters throw ERR_INVALID_MODEL naming the key, the expected and the found type.
-  const std::vector<std::pair<std::string, GgufValue>>& metadata() const;
-  const GgufValue* find(std::string_view key) const;
+  // Metadata (of the first part), in file order; keys are unique.
+  const std::vector<std::pair<std::string, GgufValue>>& metadata() const noexcept { return metadata_; }
+  GgufType metadata_type(std::size_t i) const { return metadata_types_.at(i); }  // as in the file
+  const GgufValue* find(std::string_view key) const noexcept;
+
+  // Typed getters throw ERR_INVALID_MODEL naming the key, the expected and the found type; get_*: also when
+  // absent. An unsigned integer may be stored in any integer type, a float in any number type.
   std::string get_string(std::string_view key) const;
   std::uint64_t get_uint(std::string_view key) const;
   double get_float(std::string_view key) const;
-  // ... optional forms: std::optional<...> find_uint(key) etc: absent -> nullopt, wrong type -> throws
+  bool get_bool(std::string_view key) const;
+  const GgufArray& get_array(std::string_view key) const;
+  std::optional<std::string> find_string(std::string_view key) const;
+  std::optional<std::uint64_t> find_uint(std::string_view key) const;
+  std::optional<double> find_float(std::string_view key) const;
+  std::optional<bool> find_bool(std::string_view key) const;
+  const GgufArray* find_array(std::string_view key) const;  // nullptr when absent
 
-  const std::vector<GgufTensor>& tensors() const;
-  const GgufTensor* find_tensor(std::string_view name) const;
+  const std::vector<GgufTensor>& tensors() const noexcept { return tensors_; }  // names are unique
+  const GgufTensor* find_tensor(std::string_view name) const noexcept;
+
+ private:
+  GgufFile() = default;
+  void build_indices();
+
+  std::string path_;
+  std::uint32_t version_ = 0;
+  std::vector<std::shared_ptr<const File>> files_;
+  std::vector<std::pair<std::string, GgufValue>> metadata_;
+  std::vector<GgufType> metadata_types_;
+  std::vector<GgufTensor> tensors_;
+  // Positions sorted by name: a lookup that a file cannot make slow by choosing its names.
+  std::vector<std::uint32_t> metadata_order_;
+  std::vector<std::uint32_t> tensor_order_;
 };
 
 }  // namespace cria

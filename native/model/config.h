@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "io/gguf.h"
@@ -18,25 +19,30 @@ enum class RopeLayout {
 struct ModelConfig {
   std::string architecture;  // "llama"
   std::string name;          // general.name, may be empty
-  std::uint32_t vocab_size;
-  std::uint32_t hidden;
-  std::uint32_t n_layers;
-  std::uint32_t n_heads;
-  std::uint32_t n_kv_heads;  // divides n_heads
-  std::uint32_t head_dim;    // even; attention.key_length or hidden / n_heads
-  std::uint32_t ffn_hidden;
-  std::uint32_t context_length;
-  float rms_norm_eps;
-  RopeLayout rope_layout;
-  std::uint32_t rope_dim;            // leading dimensions of a head that are rotated, even, <= head_dim
+  std::uint32_t vocab_size = 0;
+  std::uint32_t hidden = 0;
+  std::uint32_t n_layers = 0;
+  std::uint32_t n_heads = 0;
+  std::uint32_t n_kv_heads = 0;  // divides n_heads
+  std::uint32_t head_dim = 0;    // even; attention.key_length or hidden / n_heads
+  std::uint32_t ffn_hidden = 0;
+  std::uint32_t context_length = 0;  // what the model was trained for
+  float rms_norm_eps = 0;
+  RopeLayout rope_layout = RopeLayout::interleaved;
+  std::uint32_t rope_dim = 0;  // leading dimensions of a head that are rotated, even, <= head_dim
+  double rope_base = 0;        // before any scaling
+  std::string rope_scaling;    // "none", "linear", "llama3", "tensor" or "linear+tensor": for people to read
   std::vector<float> rope_inv_freq;  // [rope_dim / 2], every scaling (linear, Llama 3.1) already applied
-  bool tied_output;                  // no output.weight: the embedding serves as the output matrix
+  bool tied_output = false;          // no output.weight: the embedding serves as the output matrix
 };
 
-/// Reads and checks the configuration of a GGUF that holds a whole model. Checks every required tensor's presence,
-/// rank, shape and type against the configuration. `rope_factors` holds the values of a `rope_freqs.weight` tensor
-/// ([rope_dim / 2], float32) when the file has one, else it is empty (the file's own factors are read by the caller).
-/// Errors: ERR_UNSUPPORTED_MODEL for another architecture (named), ERR_INVALID_MODEL for a contradiction.
+/// Reads and checks the configuration of a GGUF that holds a whole model, its `rope_freqs.weight` included.
+/// Checks every required tensor's presence, rank, shape and type against the configuration. Errors:
+/// ERR_UNSUPPORTED_MODEL for another architecture (named) or a variant that is not run, ERR_INVALID_MODEL for
+/// a contradiction.
 ModelConfig read_config(const GgufFile& file);
+
+/// The second half of read_config: the tensors against the configuration. Sets nothing.
+void check_tensors(const GgufFile& file, const ModelConfig& config);
 
 }  // namespace cria

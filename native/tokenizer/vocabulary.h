@@ -5,7 +5,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
+
+#include "tokenizer/string_index.h"
 
 namespace cria {
 
@@ -33,5 +36,63 @@ struct VocabularySource {
   std::optional<bool> add_space_prefix;   // SentencePiece's dummy prefix; absent: yes
   std::string chat_template;         // may be empty
 };
+
+/// A checked vocabulary: every id it names exists, every byte can be encoded, spellings of pieces are unique.
+class Vocabulary {
+ public:
+  /// Throws ERR_INVALID_MODEL. The merges of the source are left to the caller.
+  explicit Vocabulary(VocabularySource& source);
+  Vocabulary(const Vocabulary&) = delete;
+  Vocabulary& operator=(const Vocabulary&) = delete;
+
+  TokenizerKind kind() const noexcept { return kind_; }
+  std::uint32_t size() const noexcept { return bytes_.size(); }
+  TokenType type(TokenId id) const noexcept { return types_[id]; }
+  /// Control and unknown tokens: not part of running text.
+  bool is_control(TokenId id) const noexcept {
+    return types_[id] == TokenType::control || types_[id] == TokenType::unknown;
+  }
+  float score(TokenId id) const noexcept { return scores_[id]; }
+
+  /// The bytes a token stands for: U+2581 as a space, GGUF's byte alphabet and <0x..> decoded, else its spelling.
+  std::string_view bytes(TokenId id) const noexcept { return bytes_[id]; }
+  const StringList& all_bytes() const noexcept { return bytes_; }
+  /// Index of the pieces that text can become, by their bytes (SentencePiece: normal, user-defined and unused ones that
+  /// are well-formed UTF-8; BPE: normal ones).
+  const StringIndex& pieces() const noexcept { return pieces_; }
+  std::optional<TokenId> find_piece(std::string_view bytes) const noexcept;
+  TokenId byte_token(unsigned char byte) const noexcept { return byte_tokens_[byte]; }
+
+  std::string_view spelling(TokenId id) const noexcept { return spellings_[id]; }
+  std::optional<TokenId> find(std::string_view spelling) const;
+
+  std::optional<TokenId> bos() const noexcept { return bos_; }
+  std::optional<TokenId> eos() const noexcept { return eos_; }
+  const std::vector<TokenId>& end_of_generation_ids() const noexcept { return end_of_generation_; }
+
+ private:
+  void check_ids(const VocabularySource& source) const;
+  void assign_types(VocabularySource& source);
+  void add_sentencepiece_tokens();
+  void add_bpe_tokens();
+  void index_piece(TokenId id);
+  void check_byte_tokens() const;
+  void collect_end_of_generation(const VocabularySource& source);
+
+  TokenizerKind kind_;
+  std::vector<std::string> spellings_;
+  std::vector<float> scores_;  // SentencePiece only
+  std::vector<TokenType> types_;
+  StringList bytes_;
+  StringIndex pieces_;
+  std::unordered_map<std::string_view, TokenId> others_;  // spellings outside pieces_; the first of equal ones
+  std::vector<TokenId> byte_tokens_;                      // 256
+  std::optional<TokenId> bos_, eos_;
+  std::vector<TokenId> end_of_generation_;
+};
+
+/// GPT-2's byte alphabet (openai/gpt-2, encoder.py, bytes_to_unicode): each byte as a printable character. Decodes `text`
+/// into `bytes`; false when it holds anything else.
+bool decode_byte_alphabet(std::string_view text, std::string& bytes);
 
 }  // namespace cria

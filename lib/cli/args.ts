@@ -1,0 +1,236 @@
+import { type ParseArgsConfig, parseArgs } from 'node:util'
+import { closestOption } from '../validate'
+
+/** A mistake on the command line: told in one line, with exit code 2. */
+export class UsageError extends Error {}
+
+export interface CommandLine {
+  command: 'generate' | 'chat' | 'inspect' | 'help' | 'version'
+  /** The command that `help` was asked about. */
+  topic?: 'generate' | 'chat' | 'inspect'
+  prompt?: string
+  model?: string
+  system?: string
+  templateFile?: string
+  json: boolean
+  load: Record<string, unknown>
+  generation: Record<string, unknown>
+}
+
+type Kind = 'integer' | 'number' | 'text' | 'texts' | 'flag' | 'seed' | 'limit'
+
+interface Option {
+  kind: Kind
+  /** Where the value goes: a group of the command line and the name there. */
+  to: ['load' | 'generation' | 'self', string]
+  short?: string
+  help: string
+}
+
+const MODEL: Record<string, Option> = {
+  model: {
+    kind: 'text',
+    to: ['self', 'model'],
+    short: 'm',
+    help: 'GGUF file (default: the demo model that comes with cria)',
+  },
+  device: { kind: 'text', to: ['load', 'device'], help: 'auto, cpu, cuda or cuda:<n> (default: auto)' },
+  threads: { kind: 'integer', to: ['load', 'threads'], help: 'CPU threads (default: physical cores)' },
+  ctx: {
+    kind: 'integer',
+    to: ['load', 'contextLength'],
+    help: "context length in tokens (default: the model's)",
+  },
+  'kv-memory': {
+    kind: 'text',
+    to: ['load', 'kvMemory'],
+    help: "KV cache memory, e.g. '512MB' (default: automatic)",
+  },
+  'kv-dtype': { kind: 'text', to: ['load', 'kvDtype'], help: 'f16 or f32 (default: f16)' },
+  mmap: { kind: 'flag', to: ['load', 'mmap'], help: 'map the file rather than read it' },
+}
+
+const SAMPLING: Record<string, Option> = {
+  'max-tokens': {
+    kind: 'limit',
+    to: ['generation', 'maxTokens'],
+    short: 'n',
+    help: 'at most this many tokens, or inf',
+  },
+  temperature: {
+    kind: 'number',
+    to: ['generation', 'temperature'],
+    short: 't',
+    help: '0: always the likeliest (default: 0.8)',
+  },
+  'top-k': {
+    kind: 'integer',
+    to: ['generation', 'topK'],
+    help: 'keep the k likeliest tokens (default: 40; 0: off)',
+  },
+  'top-p': {
+    kind: 'number',
+    to: ['generation', 'topP'],
+    help: 'keep this much probability (default: 0.95; 1: off)',
+  },
+  'min-p': {
+    kind: 'number',
+    to: ['generation', 'minP'],
+    help: 'relative to the likeliest (default: 0.05; 0: off)',
+  },
+  'typical-p': {
+    kind: 'number',
+    to: ['generation', 'typicalP'],
+    help: 'locally typical sampling (default: 1, off)',
+  },
+  'repetition-penalty': { kind: 'number', to: ['generation', 'repetitionPenalty'], help: 'default: 1, off' },
+  'frequency-penalty': { kind: 'number', to: ['generation', 'frequencyPenalty'], help: 'default: 0, off' },
+  'presence-penalty': { kind: 'number', to: ['generation', 'presencePenalty'], help: 'default: 0, off' },
+  seed: {
+    kind: 'seed',
+    to: ['generation', 'seed'],
+    short: 's',
+    help: 'same seed, same text (default: random)',
+  },
+  stop: {
+    kind: 'texts',
+    to: ['generation', 'stop'],
+    help: 'stop before this text; may be given several times',
+  },
+  'ignore-eos': { kind: 'flag', to: ['generation', 'ignoreEos'], help: "go on after the model's end token" },
+}
+
+const JSON_OPTION: Option = { kind: 'flag', to: ['self', 'json'], help: 'print one JSON object instead' }
+const HELP: Option = { kind: 'flag', to: ['self', 'help'], short: 'h', help: 'show this' }
+
+const OPTIONS: Record<'generate' | 'chat' | 'inspect', Record<string, Option>> = {
+  generate: { ...MODEL, ...SAMPLING, json: JSON_OPTION, help: HELP },
+  chat: {
+    ...MODEL,
+    ...SAMPLING,
+    system: { kind: 'text', to: ['self', 'system'], help: 'a system message' },
+    template: {
+      kind: 'text',
+      to: ['self', 'templateFile'],
+      help: "a Jinja file in the place of the model's chat template",
+    },
+    json: JSON_OPTION,
+    help: HELP,
+  },
+  inspect: { model: MODEL.model!, json: JSON_OPTION, help: HELP },
+}
+
+const USAGE = {
+  generate:
+    'cria generate [options] [prompt]\n\nContinues a text. With - the prompt is read from standard input.',
+  chat:
+    'cria chat [options] [message]\n\nA conversation; with a message, or with standard input from a file, one answer.\n' +
+    'In a conversation: /clear forgets it, /exit leaves, Ctrl-C stops an answer.',
+  inspect: 'cria inspect [options] [file]\n\nShows the metadata and tensors of a GGUF file.',
+}
+
+export function helpText(topic?: 'generate' | 'chat' | 'inspect'): string {
+  if (!topic) {
+    return [
+      'cria: Llama models on this machine',
+      '',
+      '  cria generate [prompt]   continue a text',
+      '  cria chat [message]      converse',
+      '  cria inspect [file]      show what is in a GGUF file',
+      '  cria <command> --help    options of a command',
+      '  cria --version',
+      '',
+      'Without --model the small demo model is used.',
+      '',
+    ].join('\n')
+  }
+  const lines = Object.entries(OPTIONS[topic]).map(([name, { short, kind, help }]) => {
+    const left = `${short ? `-${short}, ` : '    '}--${name}${kind === 'flag' ? '' : ' <value>'}`
+    return `  ${left.padEnd(34)}${help}`
+  })
+  return `Usage: ${USAGE[topic]}\n\n${lines.join('\n')}\n`
+}
+
+function convert(name: string, kind: Kind, value: unknown): unknown {
+  if (kind === 'flag' || kind === 'texts' || kind === 'text') return value
+  const text = String(value).trim()
+  if (kind === 'limit' && /^(inf|infinity)$/i.test(text)) return Infinity
+  if (kind === 'seed' && /^\d+$/.test(text)) {
+    const seed = BigInt(text)
+    return seed <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(seed) : seed
+  }
+  const number = text === '' ? Number.NaN : Number(text)
+  const fits = kind === 'number' ? Number.isFinite(number) : Number.isSafeInteger(number)
+  if (!fits) {
+    throw new UsageError(`--${name} needs ${kind === 'number' ? 'a number' : 'an integer'}, got '${text}'`)
+  }
+  return number
+}
+
+export function parseCommandLine(argv: string[]): CommandLine {
+  const line: CommandLine = { command: 'help', json: false, load: {}, generation: {} }
+  const [first, ...rest] = argv
+  if (first === undefined || first === '--help' || first === '-h' || first === 'help') {
+    const [topic] = rest
+    if (topic !== undefined && Object.hasOwn(OPTIONS, topic)) line.topic = topic as keyof typeof OPTIONS
+    return line
+  }
+  if (first === '--version' || first === '-v' || first === 'version') return { ...line, command: 'version' }
+  if (!Object.hasOwn(OPTIONS, first)) {
+    const hint = closestOption(first, Object.keys(OPTIONS))
+    throw new UsageError(
+      `unknown command '${first}'${hint ? `; did you mean '${hint}'?` : '; see cria --help'}`,
+    )
+  }
+  const command = first as keyof typeof OPTIONS
+  const options = OPTIONS[command]
+  const config: NonNullable<ParseArgsConfig['options']> = {}
+  for (const [name, { kind, short }] of Object.entries(options)) {
+    config[name] = {
+      type: kind === 'flag' ? 'boolean' : 'string',
+      ...(kind === 'texts' ? { multiple: true } : {}),
+      ...(short ? { short } : {}),
+    }
+  }
+  let parsed: { values: Record<string, unknown>; positionals: string[] }
+  try {
+    parsed = parseArgs({ args: rest, options: config, allowPositionals: true, strict: true })
+  } catch (error) {
+    throw new UsageError(explain(error, command, rest))
+  }
+  if (parsed.values.help) return { ...line, topic: command }
+  line.command = command
+  const self: Record<string, unknown> = {}
+  for (const [name, value] of Object.entries(parsed.values)) {
+    const { kind, to } = options[name]!
+    const [group, key] = to
+    const target = group === 'self' ? self : line[group]
+    target[key] = convert(name, kind, value)
+  }
+  Object.assign(line, self)
+  const { positionals } = parsed
+  if (positionals.length > 1) {
+    throw new UsageError(
+      `one ${command === 'inspect' ? 'file' : 'prompt'} at most, got ${positionals.length}; put it in quotes`,
+    )
+  }
+  const [positional] = positionals
+  if (positional !== undefined) {
+    if (command === 'inspect') {
+      if (line.model !== undefined) throw new UsageError('inspect: the file was given twice')
+      line.model = positional
+    } else line.prompt = positional
+  }
+  return line
+}
+
+/** node:util's messages run over several lines; ours say the same in one, with the option that was perhaps meant. */
+function explain(error: unknown, command: keyof typeof OPTIONS, argv: string[]): string {
+  const message = error instanceof Error ? error.message : String(error)
+  const unknown = /Unknown option '(-+)([^']*)'/.exec(message)
+  if (unknown) {
+    const hint = closestOption(unknown[2]!, Object.keys(OPTIONS[command]))
+    return `unknown option '${unknown[1]}${unknown[2]}'${hint ? `; did you mean '--${hint}'?` : `; see cria ${command} --help`}`
+  }
+  return message.split(/\.\s|\n/, 1)[0] ?? argv.join(' ')
+}

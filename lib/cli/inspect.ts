@@ -1,0 +1,45 @@
+import { demoModelPath, type FileInfo, inspect as inspectFile } from '../info'
+import type { CommandLine } from './args'
+import { Output } from './terminal'
+
+export async function inspect(line: CommandLine, abort: AbortController): Promise<void> {
+  const output = new Output(() => abort.abort())
+  const info = await inspectFile(line.model ?? demoModelPath(), { signal: abort.signal })
+  await output.write(line.json ? `${JSON.stringify(info, bigintAsText)}\n` : describe(info))
+}
+
+function bigintAsText(_key: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? value.toString() : value
+}
+
+const MAX_SHOWN = 100
+
+function shorten(value: unknown): string {
+  const text = JSON.stringify(value, bigintAsText)
+  return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}… (${text.length} characters)` : text
+}
+
+function describe(info: FileInfo): string {
+  const lines = [`${info.path}: GGUF version ${info.version}, ${megabytes(info.fileBytes)}`]
+  if (info.files.length > 1) lines.push(...info.files.map((file) => `  part ${file}`))
+  lines.push('', `metadata (${info.metadata.length})`)
+  for (const { key, type, value } of info.metadata) {
+    const shown =
+      typeof value === 'object'
+        ? `${value.elementType}[${value.length}] ${shorten(value.head)}`
+        : `${type} ${shorten(value)}`
+    lines.push(`  ${key}: ${shown}`)
+  }
+  lines.push('', `tensors (${info.tensors.length})`)
+  const width = Math.max(0, ...info.tensors.map(({ name }) => name.length))
+  for (const { name, type, shape, bytes } of info.tensors) {
+    lines.push(
+      `  ${name.padEnd(width)}  ${type.padEnd(6)}  ${shape.join(' x ').padEnd(16)}  ${megabytes(bytes)}`,
+    )
+  }
+  return `${lines.join('\n')}\n`
+}
+
+function megabytes(bytes: number): string {
+  return bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`
+}

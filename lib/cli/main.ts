@@ -1,0 +1,63 @@
+#!/usr/bin/env node
+/** The command `cria`. Exit codes: 0, 1 (an error), 2 (wrong usage), 130 (Ctrl-C). */
+
+import { version } from '../binding'
+import { CriaError } from '../errors'
+import { type CommandLine, helpText, parseCommandLine, UsageError } from './args'
+import { chat } from './chat'
+import { generate } from './generate'
+import { inspect } from './inspect'
+import { Output } from './terminal'
+
+async function main(): Promise<number> {
+  let interrupted = false
+  const abort = new AbortController()
+  // The first Ctrl-C ends cleanly; a second one, if that hangs, at once.
+  process.once('SIGINT', () => {
+    interrupted = true
+    abort.abort()
+  })
+  try {
+    const line = parseCommandLine(process.argv.slice(2))
+    await run(line, abort)
+    return interrupted ? 130 : 0
+  } catch (error) {
+    if (interrupted) {
+      if (process.stdout.isTTY) process.stdout.write('\n')
+      return 130
+    }
+    process.stderr.write(`cria: ${explain(error)}\n`)
+    return error instanceof UsageError || isWrongOption(error) ? 2 : 1
+  }
+}
+
+async function run(line: CommandLine, abort: AbortController): Promise<void> {
+  switch (line.command) {
+    case 'help':
+      return new Output().write(helpText(line.topic))
+    case 'version':
+      return new Output().write(`${version}\n`)
+    case 'generate':
+      return generate(line, abort)
+    case 'chat':
+      return chat(line, abort)
+    case 'inspect':
+      return inspect(line, abort)
+  }
+}
+
+/** Options reach the library unchanged, so what it says of a wrong one is about the command line. */
+function isWrongOption(error: unknown): boolean {
+  return error instanceof CriaError && error.code === 'ERR_INVALID_ARGUMENT' && 'option' in error.details
+}
+
+function explain(error: unknown): string {
+  if (error instanceof CriaError) return `${error.code}: ${error.message.replace(/\s*\n\s*/g, ' ')}`
+  if (error instanceof UsageError) return error.message
+  return error instanceof Error ? (error.stack ?? error.message) : String(error)
+}
+
+main().then((code) => {
+  // Not process.exit(): what is still on its way to a pipe must arrive.
+  if (code !== 0) process.exitCode = code
+})

@@ -1,0 +1,24 @@
+import { relative } from 'node:path'
+import { demoModelPath } from '../info'
+import { type LoadModelOptions, loadModel, type Model } from '../model'
+import type { CommandLine } from './args'
+import { ProgressBar, remark } from './terminal'
+
+/** Loads the model that the command line names, or the demo model, with a bar where somebody may be waiting. */
+export async function openModel(line: CommandLine, signal: AbortSignal): Promise<Model> {
+  const path = line.model ?? demoModelPath()
+  if (line.model === undefined) {
+    const near = relative(process.cwd(), path)
+    remark(`cria: using the demo model ${near.startsWith('..') ? path : near}; choose another with --model`)
+  }
+  const bar = new ProgressBar('loading')
+  try {
+    return await loadModel(path, {
+      ...(line.load as LoadModelOptions),
+      signal,
+      onProgress: (progress) => bar.update(progress),
+    })
+  } finally {
+    bar.clear()
+  }
+}

@@ -1,0 +1,85 @@
+import type { LoadProgress } from '../model'
+
+/** A load that is over sooner than this shows no bar. */
+const QUIET_MS = 300
+const WIDTH = 30
+
+/** A progress bar on stderr, on a terminal only. */
+export class ProgressBar {
+  readonly #stream: NodeJS.WriteStream
+  readonly #label: string
+  readonly #start = performance.now()
+  #drawn = false
+
+  constructor(label: string, stream: NodeJS.WriteStream = process.stderr) {
+    this.#label = label
+    this.#stream = stream
+  }
+
+  update({ fraction, loadedBytes, totalBytes }: LoadProgress): void {
+    if (!this.#stream.isTTY || performance.now() - this.#start < QUIET_MS) return
+    const full = Math.round(fraction * WIDTH)
+    const bar = '█'.repeat(full) + '░'.repeat(WIDTH - full)
+    const megabytes = (bytes: number) => (bytes / 1e6).toFixed(0)
+    this.#stream.write(`\r${this.#label} ${bar} ${megabytes(loadedBytes)}/${megabytes(totalBytes)} MB\x1b[K`)
+    this.#drawn = true
+  }
+
+  clear(): void {
+    if (this.#drawn) this.#stream.write('\r\x1b[K')
+    this.#drawn = false
+  }
+}
+
+/** A remark for a person at a terminal; not for logs and pipes. */
+export function remark(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`${dim(text)}\n`)
+}
+
+export function dim(text: string): string {
+  return process.env.NO_COLOR ? text : `\x1b[2m${text}\x1b[22m`
+}
+
+/** Writes to stdout at the reader's pace. False: the reader has gone (EPIPE). */
+export class Output {
+  #gone = false
+  readonly #onGone: () => void
+
+  /** `onGone` is called once when the reader goes away, e.g. `| head`. */
+  constructor(onGone: () => void = () => {}) {
+    this.#onGone = onGone
+    process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') throw error
+      if (!this.#gone) {
+        this.#gone = true
+        this.#onGone()
+      }
+    })
+  }
+
+  get gone(): boolean {
+    return this.#gone
+  }
+
+  async write(text: string): Promise<void> {
+    if (this.#gone || text === '') return
+    if (process.stdout.write(text)) return
+    await new Promise<void>((resolve) => {
+      const done = () => {
+        process.stdout.off('drain', done)
+        process.stdout.off('close', done)
+        process.stdout.off('error', done)
+        resolve()
+      }
+      process.stdout.once('drain', done)
+      process.stdout.once('close', done)
+      process.stdout.once('error', done)
+    })
+  }
+}
+
+export async function readStandardInput(): Promise<string> {
+  const parts: Buffer[] = []
+  for await (const part of process.stdin) parts.push(part as Buffer)
+  return Buffer.concat(parts).toString('utf8')
+}

@@ -1,0 +1,179 @@
+import type { GenerationResult } from './generation'
+
+/**
+ * What went wrong, as a stable code.
+ *
+ * | code | meaning |
+ * | --- | --- |
+ * | `ERR_INVALID_ARGUMENT` | a value passed by the caller is of the wrong type, out of range, or an unknown option |
+ * | `ERR_FILE_NOT_FOUND` | no file at the path |
+ * | `ERR_IO` | the operating system refused to open, read or map a file |
+ * | `ERR_INVALID_FILE` | the bytes contradict the format |
+ * | `ERR_UNSUPPORTED_FILE` | a well-formed file of a version, byte order or tensor type that is not supported |
+ * | `ERR_UNSUPPORTED_MODEL` | an architecture, or a variant of one, that cria does not run |
+ * | `ERR_INVALID_MODEL` | metadata and tensors contradict each other |
+ * | `ERR_UNSUPPORTED_DEVICE` | the device asked for is not there or not supported by this build |
+ * | `ERR_OUT_OF_MEMORY` | weights or KV cache do not fit |
+ * | `ERR_PROMPT_TOO_LONG` | the prompt does not fit the context |
+ * | `ERR_QUEUE_FULL` | too many requests are waiting |
+ * | `ERR_ABORTED` | stopped by an `AbortSignal`, by `cancel()` or by leaving a `for await` loop; `name` is `'AbortError'` |
+ * | `ERR_DISPOSED` | the model was disposed |
+ * | `ERR_ALREADY_ITERATED` | a generation's chunks can be iterated once |
+ * | `ERR_CHAT_TEMPLATE` | the chat template is missing, malformed, refuses the messages, or runs away |
+ * | `ERR_ADDON_LOAD` | the native addon could not be loaded on this platform |
+ * | `ERR_INTERNAL` | a bug in cria; please report it |
+ */
+export type CriaErrorCode =
+  | 'ERR_INVALID_ARGUMENT'
+  | 'ERR_FILE_NOT_FOUND'
+  | 'ERR_IO'
+  | 'ERR_INVALID_FILE'
+  | 'ERR_UNSUPPORTED_FILE'
+  | 'ERR_UNSUPPORTED_MODEL'
+  | 'ERR_INVALID_MODEL'
+  | 'ERR_UNSUPPORTED_DEVICE'
+  | 'ERR_OUT_OF_MEMORY'
+  | 'ERR_PROMPT_TOO_LONG'
+  | 'ERR_QUEUE_FULL'
+  | 'ERR_ABORTED'
+  | 'ERR_DISPOSED'
+  | 'ERR_ALREADY_ITERATED'
+  | 'ERR_CHAT_TEMPLATE'
+  | 'ERR_ADDON_LOAD'
+  | 'ERR_INTERNAL'
+
+/** Facts of an error: what was expected, what was found, where. */
+export type CriaErrorDetails = Readonly<Record<string, unknown>>
+
+/**
+ * A generation that did not finish, up to the point where it stopped. Like {@link GenerationResult}, with `'abort'` as
+ * a possible `finishReason`.
+ */
+export type PartialResult = Omit<GenerationResult, 'finishReason'> & { finishReason: 'abort' | 'error' }
+
+export interface CriaErrorOptions {
+  details?: CriaErrorDetails
+  cause?: unknown
+  partial?: PartialResult
+}
+
+/** The one type of error that cria throws or rejects with. */
+export class CriaError extends Error {
+  /** Stable; see {@link CriaErrorCode}. */
+  readonly code: CriaErrorCode
+  /** Facts of the error, e.g. `{ option, expected, received }`. Never undefined, perhaps empty. */
+  readonly details: CriaErrorDetails
+  /** What a generation had produced when it was aborted or failed. */
+  readonly partial?: PartialResult
+
+  constructor(code: CriaErrorCode, message: string, options: CriaErrorOptions = {}) {
+    super(message, 'cause' in options ? { cause: options.cause } : undefined)
+    this.code = code
+    this.details = Object.freeze({ ...options.details })
+    if (options.partial) this.partial = options.partial
+  }
+}
+
+// On the prototype, as for the built-in errors; an abort gets its own (see abortError).
+Object.defineProperty(CriaError.prototype, 'name', { value: 'CriaError', writable: true, configurable: true })
+
+const CODES: ReadonlySet<string> = new Set<CriaErrorCode>([
+  'ERR_INVALID_ARGUMENT',
+  'ERR_FILE_NOT_FOUND',
+  'ERR_IO',
+  'ERR_INVALID_FILE',
+  'ERR_UNSUPPORTED_FILE',
+  'ERR_UNSUPPORTED_MODEL',
+  'ERR_INVALID_MODEL',
+  'ERR_UNSUPPORTED_DEVICE',
+  'ERR_OUT_OF_MEMORY',
+  'ERR_PROMPT_TOO_LONG',
+  'ERR_QUEUE_FULL',
+  'ERR_ABORTED',
+  'ERR_DISPOSED',
+  'ERR_ALREADY_ITERATED',
+  'ERR_CHAT_TEMPLATE',
+  'ERR_ADDON_LOAD',
+  'ERR_INTERNAL',
+])
+
+function isCode(code: unknown): code is CriaErrorCode {
+  return typeof code === 'string' && CODES.has(code)
+}
+
+function asDetails(details: unknown): CriaErrorDetails {
+  return typeof details === 'object' && details !== null ? { ...details } : {}
+}
+
+/** The one place that turns what the addon throws, rejects with or reports into a CriaError. */
+export function fromNative(error: unknown, partial?: PartialResult): CriaError {
+  if (error instanceof CriaError && !partial) return error
+  const { code, message, details } = (
+    typeof error === 'object' && error !== null ? error : { message: String(error) }
+  ) as { code?: unknown; message?: unknown; details?: unknown }
+  const known = isCode(code) ? code : 'ERR_INTERNAL'
+  const created = new CriaError(known, typeof message === 'string' ? message : String(error), {
+    details: asDetails(details),
+    ...(known === 'ERR_INTERNAL' ? { cause: error } : {}),
+    ...(partial ? { partial } : {}),
+  })
+  if (known === 'ERR_ABORTED') nameAbort(created)
+  return created
+}
+
+/** The error of everything that the caller stopped. `reason` is the signal's, kept as `cause`. */
+export function abortError(what: string, reason: unknown, partial?: PartialResult): CriaError {
+  const error = new CriaError('ERR_ABORTED', `${what} was aborted`, {
+    cause: reason,
+    ...(partial ? { partial } : {}),
+  })
+  nameAbort(error)
+  return error
+}
+
+/** AbortSignal users test for this name. */
+function nameAbort(error: CriaError): void {
+  Object.defineProperty(error, 'name', { value: 'AbortError', configurable: true, writable: true })
+}
+
+export function disposedError(what: string, partial?: PartialResult): CriaError {
+  return new CriaError('ERR_DISPOSED', `${what}: the model was disposed`, partial ? { partial } : {})
+}
+
+/** Shows a value in a message: short, one line, with its type where that helps. */
+export function show(value: unknown): string {
+  switch (typeof value) {
+    case 'string':
+      return value.length > 40
+        ? `${JSON.stringify(value.slice(0, 40))}… (string)`
+        : `${JSON.stringify(value)} (string)`
+    case 'number':
+    case 'boolean':
+    case 'undefined':
+      return String(value)
+    case 'bigint':
+      return `${value}n`
+    case 'function':
+      return 'a function'
+    case 'symbol':
+      return 'a symbol'
+    default:
+      if (value === null) return 'null'
+      if (Array.isArray(value)) return `an array of ${value.length}`
+      return `an object (${Object.getPrototypeOf(value)?.constructor?.name ?? 'no prototype'})`
+  }
+}
+
+/** An ERR_INVALID_ARGUMENT that says what was expected and what came. */
+export function invalidArgument(
+  call: string,
+  name: string,
+  expected: string,
+  received: unknown,
+  extra: CriaErrorDetails = {},
+): CriaError {
+  const shown = show(received)
+  return new CriaError('ERR_INVALID_ARGUMENT', `${call}: ${name} must be ${expected}, got ${shown}`, {
+    details: { call, name, expected, received: shown, ...extra },
+  })
+}

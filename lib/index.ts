@@ -1,0 +1,38 @@
+/**
+ * cria: Llama models inside Node.js and Electron.
+ *
+ * ```js
+ * import { loadModel } from 'cria'
+ * await using model = await loadModel('./model.gguf')
+ * for await (const chunk of model.generate('Once upon a time')) process.stdout.write(chunk.text)
+ * ```
+ *
+ * @module
+ */
+
+export { version } from './binding'
+export type { ChatMessage, ChatTemplateOptions, ChatTextPart, RenderChatOptions } from './chat'
+export { CriaError, type CriaErrorCode, type CriaErrorDetails, type PartialResult } from './errors'
+export type {
+  CommonGenerationOptions,
+  FinishReason,
+  GenerateOptions,
+  Generation,
+  GenerationChunk,
+  GenerationResult,
+  TokenLogprob,
+  Usage,
+} from './generation'
+export { type CpuInfo, cpuInfo, demoModelPath, type FileInfo, inspect } from './info'
+export {
+  type ChatOptions,
+  type ChatResult,
+  type Device,
+  type LoadModelOptions,
+  type LoadProgress,
+  loadModel,
+  type Model,
+  type ModelInfo,
+} from './model'
+export type { LogitBias, SamplingOptions } from './sampling'
+export { type DecodeOptions, type EncodeOptions, loadTokenizer, type Tokenizer } from './tokenizer'

@@ -1,0 +1,318 @@
+import { addon } from './binding'
+import {
+  type ChatMessage,
+  type ChatTemplateOptions,
+  chatTemplateRules,
+  prepareChat,
+  type RenderChatOptions,
+} from './chat'
+import { abortError, CriaError, disposedError, fromNative } from './errors'
+import {
+  type CommonGenerationOptions,
+  commonRules,
+  type GenerateOptions,
+  Generation,
+  type GenerationResult,
+  generateRules,
+} from './generation'
+import type { NativeModel, NativeModelInfo, NativeRequest } from './native'
+import { filePath } from './path'
+import { samplingParams } from './sampling'
+import { runTask } from './tasks'
+import { promptOf, Tokenizer } from './tokenizer'
+import {
+  abortSignal,
+  boolean,
+  bytes,
+  callback,
+  checkOptions,
+  checkTokenIds,
+  integer,
+  matching,
+  oneOf,
+  type Rules,
+} from './validate'
+
+export interface LoadProgress {
+  loadedBytes: number
+  totalBytes: number
+  /** 0 to 1. */
+  fraction: number
+}
+
+export type Device = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
+
+export interface LoadModelOptions {
+  /** Where to run. `'auto'` takes the fastest there is and says why in `info.deviceReason`; the others never fall back. Default `'auto'`. */
+  device?: Device | undefined
+  /** CPU threads, the engine's own included. Default: physical cores within the process's quota. */
+  threads?: number | undefined
+  /** Tokens of a conversation, prompt and answer. Default: what the file says, lowered to what `kvMemory` or free memory holds. */
+  contextLength?: number | undefined
+  /** Memory for the KV cache: bytes, or text such as `'512MB'` (10^6) or `'2GiB'` (2^30). Default: sized from the context and free memory. */
+  kvMemory?: number | string | undefined
+  /** Type of the KV cache. Default `'f16'`; `'f32'` is for checking. */
+  kvDtype?: 'f16' | 'f32' | undefined
+  /** Prompt tokens run per engine step. Default: the engine's. */
+  prefillChunk?: number | undefined
+  /** Map the file rather than read it: starts sooner, runs somewhat slower, and the file must not change. Default false. */
+  mmap?: boolean | undefined
+  /** Called at most every 50 ms. What it throws stops the load and becomes its rejection. */
+  onProgress?: ((progress: LoadProgress) => void) | undefined
+  /** Stops the load; rejects with `ERR_ABORTED`. */
+  signal?: AbortSignal | undefined
+}
+
+const loadRules = {
+  device: matching<Device>("'auto', 'cpu', 'cuda' or 'cuda:<number>'", /^(auto|cpu|cuda(:\d{1,3})?)$/),
+  threads: integer(1, 1024),
+  contextLength: integer(1, 2 ** 31 - 1),
+  kvMemory: bytes(),
+  kvDtype: oneOf('f16', 'f32'),
+  prefillChunk: integer(1, 65536),
+  mmap: boolean(),
+  onProgress: callback<(progress: LoadProgress) => void>(),
+  signal: abortSignal(),
+} satisfies Rules
+
+/** What a loaded model is and how it runs. Frozen. */
+export interface ModelInfo extends Readonly<Omit<NativeModelInfo, 'tensorTypes'>> {
+  /** Bytes in the file by weight type, e.g. `{ Q4_K: 12345, F32: 678 }`. */
+  readonly tensorTypes: Readonly<Record<string, number>>
+}
+
+export interface ChatOptions extends CommonGenerationOptions, ChatTemplateOptions {}
+
+export interface ChatResult extends GenerationResult {
+  /** Ready to be appended to the messages. With `continueFinalMessage` it holds the whole message. */
+  message: { role: 'assistant'; content: string }
+}
+
+const chatRules = { ...commonRules, ...chatTemplateRules } satisfies Rules
+
+/** A loaded model. Any number of requests may be under way at once. */
+export class Model {
+  readonly #native: NativeModel
+  #disposal: Promise<void> | undefined
+  /** What the model is and how it runs. Frozen; stays readable after `dispose`. */
+  readonly info: ModelInfo
+  /** The model's vocabulary. */
+  readonly tokenizer: Tokenizer
+
+  private constructor(native: NativeModel) {
+    this.#native = native
+    const { tensorTypes, ...info } = native.info
+    this.info = Object.freeze({ ...info, tensorTypes: Object.freeze({ ...tensorTypes }) })
+    this.tokenizer = Tokenizer.create(native.tokenizer, () => this.disposed)
+  }
+
+  /** @internal */
+  static create(native: NativeModel): Model {
+    return new Model(native)
+  }
+
+  /** Whether `dispose` was called. */
+  get disposed(): boolean {
+    return this.#disposal !== undefined
+  }
+
+  /**
+   * Continues a text, or a sequence of token ids. Starts at once; iterate the chunks, await the result, or both.
+   *
+   * Wrong arguments throw here and now (`ERR_INVALID_ARGUMENT`); everything else arrives through the returned object:
+   * `ERR_ABORTED`, `ERR_DISPOSED`, `ERR_PROMPT_TOO_LONG`, `ERR_QUEUE_FULL`, `ERR_OUT_OF_MEMORY`.
+   */
+  generate(prompt: string | Uint32Array | readonly number[], options?: GenerateOptions): Generation {
+    const call = 'model.generate'
+    const values = checkOptions(call, options, generateRules)
+    const checkedPrompt = promptOf(call, prompt, values.special ?? false, this.info.vocabSize)
+    for (const name of ['bos', 'special'] as const) {
+      if (values[name] !== undefined && checkedPrompt instanceof Uint32Array) {
+        throw new CriaError(
+          'ERR_INVALID_ARGUMENT',
+          `${call}: option '${name}' needs a prompt of text, got token ids`,
+          {
+            details: { call, option: name },
+          },
+        )
+      }
+    }
+    const { request, seed } = this.#request(call, values, { maxTokens: 512, startsText: false })
+    return Generation.start({
+      call,
+      seed,
+      logprobs: values.logprobs !== undefined,
+      signal: values.signal,
+      start: (onEvents) => {
+        this.#check(call)
+        return this.#native.generate({ ...request, prompt: checkedPrompt, bos: values.bos ?? null }, onEvents)
+      },
+      finish: (result) => result,
+    })
+  }
+
+  /**
+   * Answers a conversation, rendered by the file's own chat template (or the one given). Spellings of special tokens
+   * inside the messages stay text. Starts at once; iterate the chunks, await the result, or both.
+   *
+   * Wrong arguments throw here and now; everything else arrives through the returned object: what `generate` names, and
+   * `ERR_CHAT_TEMPLATE`.
+   */
+  chat(messages: readonly ChatMessage[], options?: ChatOptions): Generation<ChatResult> {
+    const call = 'model.chat'
+    const values = checkOptions(call, options, chatRules)
+    const { request, seed } = this.#request(call, values, {
+      maxTokens: -1,
+      startsText: !values.continueFinalMessage,
+    })
+    const renderOptions: Record<string, unknown> = {}
+    for (const [name, value] of Object.entries(values)) {
+      if (Object.hasOwn(chatTemplateRules, name)) renderOptions[name] = value
+    }
+    // Checked now, so that malformed messages throw at the call; the template runs inside the promise.
+    const render = prepareChat(call, messages, renderOptions)
+    let opening = ''
+    return Generation.start<ChatResult>({
+      call,
+      seed,
+      logprobs: values.logprobs !== undefined,
+      signal: values.signal,
+      start: (onEvents) => {
+        this.#check(call)
+        const rendered = render(this.tokenizer.chatVocabulary())
+        opening = rendered.opening
+        // The template has spelt BOS itself, as most do: not twice.
+        const bos = rendered.beginsWithBos ? false : null
+        return this.#native.generate({ ...request, prompt: rendered.pieces, bos }, onEvents)
+      },
+      finish: (result) => ({ ...result, message: { role: 'assistant', content: opening + result.text } }),
+    })
+  }
+
+  /** The same as `model.tokenizer.renderChat`. */
+  renderChat(messages: readonly ChatMessage[], options?: RenderChatOptions): string {
+    return this.tokenizer.renderChat(messages, options)
+  }
+
+  /**
+   * Logits after the last of the given ids, one per token of the vocabulary.
+   * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_PROMPT_TOO_LONG, ERR_ABORTED, ERR_DISPOSED
+   */
+  async logits(
+    ids: Uint32Array | readonly number[],
+    options?: { signal?: AbortSignal | undefined },
+  ): Promise<Float32Array> {
+    const call = 'model.logits'
+    this.#check(call)
+    const checked = promptOf(
+      call,
+      checkTokenIds(call, 'ids', ids, this.info.vocabSize),
+      false,
+      this.info.vocabSize,
+    )
+    const { signal } = checkOptions(call, options, { signal: abortSignal() })
+    return runTask(call, () => this.#native.logits(checked as Uint32Array), signal)
+  }
+
+  /**
+   * Stops what runs (it rejects with `ERR_DISPOSED`), joins the threads and frees the memory; resolves when all is
+   * freed. Idempotent. Later calls reject with `ERR_DISPOSED`.
+   */
+  dispose(): Promise<void> {
+    this.#disposal ??= Promise.resolve(this.#native.dispose()).catch((error) => {
+      throw fromNative(error)
+    })
+    return this.#disposal
+  }
+
+  /** For `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose()
+  }
+
+  /** For `using`: begins the disposal without waiting for it. */
+  [Symbol.dispose](): void {
+    this.dispose().catch(() => {})
+  }
+
+  #check(call: string): void {
+    if (this.disposed) throw disposedError(call)
+  }
+
+  #request(
+    call: string,
+    values: ReturnType<typeof checkOptions<typeof commonRules>>,
+    defaults: { maxTokens: number; startsText: boolean },
+  ): { request: Omit<NativeRequest, 'prompt' | 'bos'>; seed: number | bigint } {
+    const { vocabSize } = this.info
+    const { params, seed } = samplingParams(call, values, vocabSize)
+    const request = {
+      maxTokens: values.maxTokens ?? defaults.maxTokens,
+      stop: values.stop ?? [],
+      stopTokens: checkTokenIds(call, "option 'stopTokens'", values.stopTokens ?? [], vocabSize),
+      ignoreEos: values.ignoreEos ?? false,
+      showSpecial: values.showSpecial ?? false,
+      startsText: defaults.startsText,
+      sampling: params,
+    }
+    return { request, seed }
+  }
+}
+
+/**
+ * Loads a model from a GGUF file (of a split one, the first part), given as a path or a `file:` URL.
+ * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_FILE_NOT_FOUND, ERR_IO, ERR_INVALID_FILE, ERR_UNSUPPORTED_FILE,
+ * ERR_UNSUPPORTED_MODEL, ERR_INVALID_MODEL, ERR_UNSUPPORTED_DEVICE, ERR_OUT_OF_MEMORY, ERR_ABORTED, ERR_ADDON_LOAD
+ */
+export async function loadModel(path: string | URL, options?: LoadModelOptions): Promise<Model> {
+  const call = 'loadModel'
+  const file = filePath(call, path)
+  const values = checkOptions(call, options, loadRules)
+  const { signal, onProgress } = values
+  if (signal?.aborted) throw abortError(call, signal.reason)
+
+  // A throwing callback has no caller to throw to: stop the load and reject it with what was thrown.
+  const stop = new AbortController()
+  let thrown: { error: unknown } | undefined
+  const report = onProgress
+    ? (loadedBytes: number, totalBytes: number) => {
+        if (thrown) return
+        try {
+          onProgress({ loadedBytes, totalBytes, fraction: totalBytes > 0 ? loadedBytes / totalBytes : 0 })
+        } catch (error) {
+          thrown = { error }
+          stop.abort()
+        }
+      }
+    : null
+  const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal
+  try {
+    const native = await runTask(
+      call,
+      () =>
+        addon().loadModel(
+          {
+            path: file,
+            device: values.device ?? 'auto',
+            threads: values.threads ?? 0,
+            contextLength: values.contextLength ?? 0,
+            kvMemory: values.kvMemory ?? 0,
+            kvDtype: values.kvDtype ?? 'f16',
+            prefillChunk: values.prefillChunk ?? 0,
+            mmap: values.mmap ?? false,
+            vocabularyOnly: false,
+          },
+          report,
+        ),
+      either,
+    )
+    if (thrown) {
+      await native.dispose()
+      throw thrown.error
+    }
+    return Model.create(native)
+  } catch (error) {
+    if (thrown) throw (thrown as { error: unknown }).error
+    throw error
+  }
+}

@@ -1,0 +1,228 @@
+/** Declarative checks: one table per call says each option's kind and range; nothing else is let through. */
+
+import { CriaError, invalidArgument } from './errors'
+
+/** Says what it wants, and returns the value in the form the program uses, or `undefined` when the value does not fit. */
+export interface Rule<T> {
+  readonly expected: string
+  parse(value: unknown): T | undefined
+}
+
+export type Rules = Record<string, Rule<unknown>>
+type Parsed<R extends Rules> = { [K in keyof R]?: R[K] extends Rule<infer T> ? T : never }
+
+function rule<T>(expected: string, parse: (value: unknown) => T | undefined): Rule<T> {
+  return { expected, parse }
+}
+
+export function number(min: number, max: number, note = ''): Rule<number> {
+  return rule(`a number from ${min} to ${max}${note}`, (value) =>
+    typeof value === 'number' && value >= min && value <= max ? value : undefined,
+  )
+}
+
+export function integer(min: number, max: number, note = ''): Rule<number> {
+  const range = max >= 2 ** 31 - 1 ? `an integer of at least ${min}` : `an integer from ${min} to ${max}`
+  return rule(`${range}${note}`, (value) =>
+    Number.isInteger(value) && (value as number) >= min && (value as number) <= max
+      ? (value as number)
+      : undefined,
+  )
+}
+
+/** An integer, or Infinity, which becomes -1: the native side's "no limit". */
+export function integerOrInfinity(min: number): Rule<number> {
+  return rule(`an integer of at least ${min}, or Infinity`, (value) =>
+    value === Infinity ? -1 : integer(min, 2 ** 31 - 1).parse(value),
+  )
+}
+
+export function boolean(): Rule<boolean> {
+  return rule('a boolean', (value) => (typeof value === 'boolean' ? value : undefined))
+}
+
+export function string(note = ''): Rule<string> {
+  return rule(`a string${note}`, (value) => (typeof value === 'string' ? value : undefined))
+}
+
+export function oneOf<T extends string>(...values: T[]): Rule<T> {
+  return rule(values.map((value) => `'${value}'`).join(' or '), (value) =>
+    values.find((one) => one === value),
+  )
+}
+
+export function matching<T extends string>(expected: string, pattern: RegExp): Rule<T> {
+  return rule(expected, (value) =>
+    typeof value === 'string' && pattern.test(value) ? (value as T) : undefined,
+  )
+}
+
+// biome-ignore lint/complexity/noBannedTypes: a callback of any shape; the public types say which
+export function callback<F extends Function>(): Rule<F> {
+  return rule('a function', (value) => (typeof value === 'function' ? (value as unknown as F) : undefined))
+}
+
+export function abortSignal(): Rule<AbortSignal> {
+  return rule('an AbortSignal', (value) =>
+    // Not instanceof: a signal may come from another realm (jest, vm contexts).
+    typeof value === 'object' &&
+    value !== null &&
+    typeof (value as AbortSignal).aborted === 'boolean' &&
+    typeof (value as AbortSignal).addEventListener === 'function'
+      ? (value as AbortSignal)
+      : undefined,
+  )
+}
+
+export function nonEmptyStrings(): Rule<string[]> {
+  return rule('a non-empty string or an array of non-empty strings', (value) => {
+    const list = Array.isArray(value) ? value : [value]
+    return list.every((item) => typeof item === 'string' && item.length > 0) ? [...list] : undefined
+  })
+}
+
+export function array(note: string): Rule<unknown[]> {
+  return rule(`an array${note}`, (value) => (Array.isArray(value) ? value : undefined))
+}
+
+export function plainObject(note: string): Rule<Record<string, unknown>> {
+  return rule(`an object${note}`, (value) =>
+    typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? (value as Record<string, unknown>)
+      : undefined,
+  )
+}
+
+export function custom<T>(expected: string, parse: (value: unknown) => T | undefined): Rule<T> {
+  return rule(expected, parse)
+}
+
+const UNITS: Record<string, number> = {
+  B: 1,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  TB: 1e12,
+  KIB: 2 ** 10,
+  MIB: 2 ** 20,
+  GIB: 2 ** 30,
+  TIB: 2 ** 40,
+}
+
+/** Bytes as a number, or as text: '512MB' (10^6), '2GB' (10^9), '2GiB' (2^30). */
+export function bytes(): Rule<number> {
+  return rule("a positive number of bytes or text such as '512MB' or '2GiB'", (value) => {
+    let amount = value
+    if (typeof value === 'string') {
+      const match = /^\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B|B)\s*$/i.exec(value)
+      if (!match) return undefined
+      amount = Math.round(Number(match[1]) * UNITS[match[2]!.toUpperCase()]!)
+    }
+    return Number.isSafeInteger(amount) && (amount as number) > 0 ? (amount as number) : undefined
+  })
+}
+
+/** Names that people bring from other libraries. */
+const ALIASES: Record<string, string> = {
+  maxnewtokens: 'maxTokens',
+  numpredict: 'maxTokens',
+  npredict: 'maxTokens',
+  nctx: 'contextLength',
+  contextsize: 'contextLength',
+  numctx: 'contextLength',
+  nthreads: 'threads',
+  repeatpenalty: 'repetitionPenalty',
+  repeatlastn: 'penaltyWindow',
+  stopsequences: 'stop',
+  abortsignal: 'signal',
+  usemmap: 'mmap',
+}
+
+/** The known option that a misspelt one most likely meant. */
+export function closestOption(name: string, known: string[]): string | undefined {
+  const plain = (text: string) => text.replace(/[_\-\s]/g, '').toLowerCase()
+  const wanted = plain(name)
+  const alias = ALIASES[wanted]
+  if (alias && known.includes(alias)) return alias
+  let best: string | undefined
+  let bestDistance = Math.min(3, Math.ceil(wanted.length / 3) + 1)
+  for (const candidate of known) {
+    const distance = editDistance(wanted, plain(candidate))
+    if (distance < bestDistance) {
+      best = candidate
+      bestDistance = distance
+    }
+  }
+  return best
+}
+
+function editDistance(a: string, b: string): number {
+  let previous = Array.from({ length: b.length + 1 }, (_, j) => j)
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const substitution = previous[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)
+      row.push(Math.min(previous[j]! + 1, row[j - 1]! + 1, substitution))
+    }
+    previous = row
+  }
+  return previous[b.length]!
+}
+
+/**
+ * Checks an options object against its table. `undefined` counts as absent. Throws ERR_INVALID_ARGUMENT that names the
+ * option, what was expected and what came; an unknown option throws too, with the closest known one.
+ */
+export function checkOptions<R extends Rules>(call: string, options: unknown, rules: R): Parsed<R> {
+  if (options === undefined) return {}
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw invalidArgument(call, 'options', 'an object', options)
+  }
+  const parsed: Record<string, unknown> = {}
+  for (const [name, value] of Object.entries(options)) {
+    const known = Object.hasOwn(rules, name) ? rules[name] : undefined
+    if (!known) throw unknownOption(call, name, Object.keys(rules))
+    if (value === undefined) continue
+    const result = known.parse(value)
+    if (result === undefined) {
+      throw invalidArgument(call, `option '${name}'`, known.expected, value, { option: name })
+    }
+    parsed[name] = result
+  }
+  return parsed as Parsed<R>
+}
+
+function unknownOption(call: string, name: string, known: string[]): CriaError {
+  const suggestion = closestOption(name, known)
+  const hint = suggestion ? `did you mean '${suggestion}'?` : `known options: ${known.join(', ')}`
+  return new CriaError('ERR_INVALID_ARGUMENT', `${call}: unknown option '${name}'; ${hint}`, {
+    details: { call, option: name, known, ...(suggestion ? { suggestion } : {}) },
+  })
+}
+
+/** One argument by a rule. */
+export function checkArgument<T>(call: string, name: string, value: unknown, wanted: Rule<T>): T {
+  const result = wanted.parse(value)
+  if (result === undefined) throw invalidArgument(call, name, wanted.expected, value)
+  return result
+}
+
+/** Token ids as the addon takes them; names the first index that is not an id of the vocabulary. */
+export function checkTokenIds(call: string, name: string, ids: unknown, vocabSize: number): Uint32Array {
+  if (!(Array.isArray(ids) || (ArrayBuffer.isView(ids) && !(ids instanceof DataView)))) {
+    throw invalidArgument(call, name, 'a Uint32Array or an array of token ids', ids)
+  }
+  const list = ids as ArrayLike<unknown>
+  const checked = new Uint32Array(list.length)
+  for (let index = 0; index < list.length; index++) {
+    const id = list[index]
+    if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id >= vocabSize) {
+      throw invalidArgument(call, `${name}[${index}]`, `a token id from 0 to ${vocabSize - 1}`, id, {
+        index,
+        vocabSize,
+      })
+    }
+    checked[index] = id
+  }
+  return checked
+}

@@ -1,0 +1,499 @@
+"""Trains the demo model and writes it as a GGUF file.
+
+    python3 train.py --minutes 40 --out ../demo.gguf
+
+Three steps: a SentencePiece tokenizer is trained on generated stories, a small Llama is
+trained on an endless stream of fresh ones, and the weights are written as Q8_0. The text
+comes from `stories.py`; nothing is downloaded. Matrix products run in bfloat16.
+"""
+
+import argparse
+import io
+import math
+import random
+import time
+
+import numpy as np
+import sentencepiece
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+import stories
+from gguf_writer import (F32, Q8_0, TOKEN_BYTE, TOKEN_CONTROL, TOKEN_NORMAL, TOKEN_UNKNOWN, GgufWriter,
+                         dequantize_q8_0, quantize_q8_0)
+
+USER, ASSISTANT, END = "<|user|>", "<|assistant|>", "<|end|>"
+CONTEXT_LENGTH = 512
+ROPE_BASE = 10000.0
+NORM_EPS = 1e-5
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}"
+    "{% set system = '' %}"
+    "{% if messages and messages[0]['role'] == 'system' %}"
+    "{% set system = messages[0]['content'] | trim + '\\n\\n' %}"
+    "{% set messages = messages[1:] %}"
+    "{% endif %}"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}"
+    "{{ '<|user|>\\n' + (system if loop.first else '') + message['content'] | trim + '<|end|>' }}"
+    "{% elif message['role'] == 'assistant' %}"
+    "{{ '<|assistant|>\\n' + message['content'] | trim + '<|end|>' }}"
+    "{% else %}"
+    "{{ raise_exception('This model knows the roles user and assistant, and one system message at the start.') }}"
+    "{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+)
+
+
+# ---------------------------------------------------------------- tokenizer
+
+def train_tokenizer(vocab_size, seed, count=12000):
+    """A SentencePiece BPE model, as bytes, trained on generated text."""
+    rng = random.Random(seed)
+    lines = []
+    for i in range(count):
+        if i % 4:
+            texts = [stories.write_story(rng).text]
+        else:
+            texts = [text for _, text in stories.write_chat(rng)]
+        for text in texts:
+            for paragraph in text.split("\n\n"):
+                # A paragraph's first word has no space before it; half of the lines say so.
+                lines.append("(" + paragraph if len(lines) % 2 else paragraph)
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=model, model_type="bpe", vocab_size=vocab_size,
+        byte_fallback=True, split_digits=True, add_dummy_prefix=True, normalization_rule_name="identity",
+        remove_extra_whitespaces=False, character_coverage=1.0, num_threads=2,
+        control_symbols=[USER, ASSISTANT, END], unk_id=0, bos_id=1, eos_id=2, pad_id=-1,
+        max_sentence_length=10000, minloglevel=1)
+    return model.getvalue()
+
+
+class Encoder:
+    """Turns stories and chats into token ids."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self.user, self.assistant, self.end = (tokenizer.piece_to_id(p) for p in (USER, ASSISTANT, END))
+        assert self.tokenizer.encode("\n") == [tokenizer.piece_to_id("\u2581"), tokenizer.piece_to_id("<0x0A>")]
+
+    def story(self, text):
+        """BOS, the story, EOS."""
+        return [self.tokenizer.bos_id(), *self.tokenizer.encode(text), self.tokenizer.eos_id()]
+
+    def chat(self, turns, space):
+        """A conversation as the chat template renders it.
+
+        Tokenizers differ in whether text after a special token gets SentencePiece's leading
+        space (`space`); the model sees both so that either works.
+        """
+        ids, system = [self.tokenizer.bos_id()], ""
+        for role, text in turns:
+            if role == "system":
+                system = text + "\n\n"
+                continue
+            if role == "user":
+                text, system = system + text, ""
+            body = self.tokenizer.encode("\n" + text)
+            ids += [self.user if role == "user" else self.assistant, *body[0 if space else 1:], self.end]
+        return ids
+
+
+def documents(encoder, seed):
+    """An endless stream of token sequences: plain stories and chats."""
+    rng = random.Random(seed)
+    while True:
+        if rng.random() < 0.42:
+            yield encoder.story(stories.write_story(rng).text)
+        else:
+            yield encoder.chat(stories.write_chat(rng), space=rng.random() < 0.75)
+
+
+def batches(stream, tokens, seed):
+    """Packs documents into rows: (inputs, targets, document numbers), each [rows, length].
+
+    Most rows are short, one batch in five has rows of the full context length. The longest
+    waiting document that fits is placed first, so few tokens are padding; a target of -1
+    has no loss, and documents in one row do not see each other.
+    """
+    rng = random.Random(seed)
+    waiting = [next(stream) for _ in range(300)]
+    while True:
+        length = CONTEXT_LENGTH if rng.random() < 0.2 else 288
+        rows = tokens // length
+        inputs = np.zeros((rows, length), dtype=np.int64)
+        targets = np.full((rows, length), -1, dtype=np.int64)
+        numbers = np.zeros((rows, length), dtype=np.int64)
+        for row in range(rows):
+            position, number = 0, 0
+            waiting.sort(key=len)
+            first = rng.randrange(len(waiting))
+            while position < length - 16:
+                room = length - position
+                index = first if number == 0 else next(
+                    (i for i in range(len(waiting) - 1, -1, -1) if len(waiting[i]) - 1 <= room), None)
+                if index is None:
+                    index = rng.randrange(len(waiting))       # nothing fits: cut a random one
+                ids = waiting.pop(index)
+                waiting.append(next(stream))
+                if number:
+                    waiting.sort(key=len)
+                size = min(len(ids) - 1, room)
+                inputs[row, position:position + size] = ids[:size]
+                targets[row, position:position + size] = ids[1:size + 1]
+                number += 1
+                numbers[row, position:position + size] = number
+                position += size
+                waiting.sort(key=len)
+        yield torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(numbers)
+
+
+# ---------------------------------------------------------------- model
+
+class RmsNorm(nn.Module):
+    """x / rms(x) * weight."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x):
+        x = x.float()
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + NORM_EPS) * self.weight
+
+
+def linear(x, weight):
+    """x @ weight.T in bfloat16."""
+    return F.linear(x.to(torch.bfloat16), weight.to(torch.bfloat16))
+
+
+def rotate(x, cos, sin):
+    """RoPE on neighbouring pairs; x is [rows, length, heads, head size]."""
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)
+
+
+class Block(nn.Module):
+    """Attention and SwiGLU, each after an RMSNorm and added to the residual stream."""
+
+    def __init__(self, config):
+        super().__init__()
+        dim, ffn = config["dim"], config["ffn"]
+        self.heads, self.kv_heads, self.size = config["heads"], config["kv_heads"], dim // config["heads"]
+        self.attn_norm, self.ffn_norm = RmsNorm(dim), RmsNorm(dim)
+
+        def matrix(rows, columns, scale=1.0):
+            return nn.Parameter(torch.randn(rows, columns) * scale / math.sqrt(columns))
+
+        residual = 1 / math.sqrt(2 * config["layers"])
+        self.attn_q = matrix(dim, dim)
+        self.attn_k = matrix(self.kv_heads * self.size, dim)
+        self.attn_v = matrix(self.kv_heads * self.size, dim)
+        self.attn_output = matrix(dim, dim, residual)
+        self.ffn_gate, self.ffn_up = matrix(ffn, dim), matrix(ffn, dim)
+        self.ffn_down = matrix(dim, ffn, residual)
+
+    def forward(self, x, cos, sin, mask):
+        rows, length, dim = x.shape
+        h = self.attn_norm(x).to(torch.bfloat16)
+        qkv = linear(h, torch.cat((self.attn_q, self.attn_k, self.attn_v)))
+        q, k, v = qkv.split((dim, self.kv_heads * self.size, self.kv_heads * self.size), -1)
+        group = self.heads // self.kv_heads
+        q = rotate(q.view(rows, length, self.heads, self.size), cos, sin) / math.sqrt(self.size)
+        k = rotate(k.view(rows, length, self.kv_heads, self.size), cos, sin)
+        v = v.view(rows, length, self.kv_heads, self.size)
+        # The query heads of one key head are stacked as more rows of one product.
+        q = q.to(torch.bfloat16).view(rows, length, self.kv_heads, group, self.size)
+        q = q.permute(0, 2, 3, 1, 4).reshape(rows * self.kv_heads, group * length, self.size)
+        k = k.to(torch.bfloat16).permute(0, 2, 3, 1).reshape(rows * self.kv_heads, self.size, length)
+        v = v.permute(0, 2, 1, 3).reshape(rows * self.kv_heads, length, self.size)
+        scores = torch.bmm(q, k).view(rows, self.kv_heads, group, length, length) + mask
+        weights = F.softmax(scores, -1).view(rows * self.kv_heads, group * length, length)
+        h = torch.bmm(weights, v).view(rows, self.kv_heads, group, length, self.size)
+        h = h.permute(0, 3, 1, 2, 4).reshape(rows, length, dim)
+        x = x + linear(h, self.attn_output)
+        h = self.ffn_norm(x).to(torch.bfloat16)
+        gate, up = linear(h, torch.cat((self.ffn_gate, self.ffn_up))).chunk(2, -1)
+        return x + linear(F.silu(gate) * up, self.ffn_down)
+
+
+class Llama(nn.Module):
+    """A Llama with tied embeddings."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.token_embd = nn.Parameter(torch.randn(config["vocab"], config["dim"]) * config["dim"] ** -0.5)
+        self.blk = nn.ModuleList(Block(config) for _ in range(config["layers"]))
+        self.output_norm = RmsNorm(config["dim"])
+        size = config["dim"] // config["heads"]
+        angles = torch.outer(torch.arange(CONTEXT_LENGTH).float(),
+                             ROPE_BASE ** (-torch.arange(0, size, 2).float() / size))
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+
+    def forward(self, inputs, numbers):
+        """Logits [rows, length, vocab]. Tokens see earlier tokens of the same document."""
+        rows, length = inputs.shape
+        # Positions count from the start of each document's row; RoPE is relative, so that is enough.
+        cos, sin = self.cos[:length, None, :], self.sin[:length, None, :]
+        allowed = (numbers[:, :, None] == numbers[:, None, :]).tril()
+        mask = torch.zeros(rows, 1, 1, length, length, dtype=torch.bfloat16)
+        mask.masked_fill_(~allowed[:, None, None], -1e4)
+        x = self.token_embd[inputs]
+        for block in self.blk:
+            x = block(x, cos, sin, mask)
+        return linear(self.output_norm(x), self.token_embd)
+
+
+def loss_of(model, batch):
+    """Mean cross entropy per token, in nats."""
+    inputs, targets, numbers = batch
+    logits = model(inputs, numbers).float()
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
+
+
+def orthogonalize(x):
+    """The nearest matrices with singular values of about one, by five Newton-Schulz steps."""
+    tall = x.shape[1] > x.shape[2]
+    x = (x.mT if tall else x).to(torch.bfloat16)
+    x = x / (x.float().norm(dim=(1, 2), keepdim=True).to(torch.bfloat16) + 1e-7)
+    for _ in range(5):
+        a = torch.bmm(x, x.mT)
+        x = 3.4445 * x + torch.bmm(-4.7750 * a + 2.0315 * torch.bmm(a, a), x)
+    return (x.mT if tall else x).float()
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is orthogonalized: learns from fewer tokens than AdamW does.
+
+    Matrices of one shape are treated together.
+    """
+
+    def __init__(self, parameters, lr, momentum=0.95, weight_decay=0.02):
+        by_shape = {}
+        for parameter in parameters:
+            by_shape.setdefault(parameter.shape, []).append(parameter)
+        super().__init__([{"params": same} for same in by_shape.values()],
+                         {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            parameters = group["params"]
+            gradients = torch.stack([p.grad for p in parameters])
+            state = self.state[parameters[0]]
+            average = state.setdefault("average", torch.zeros_like(gradients))
+            average.lerp_(gradients, 1 - group["momentum"])
+            rows, columns = parameters[0].shape
+            updates = orthogonalize(gradients.lerp(average, group["momentum"])) * max(1, rows / columns) ** 0.5
+            for parameter, update in zip(parameters, updates):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=group["lr"])
+
+
+def optimizers_of(model, muon_rate, adam_rate):
+    """Muon for the matrices of the blocks, AdamW for embeddings and norms."""
+    matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and n != "token_embd"]
+    others = [p for n, p in model.named_parameters() if p.dim() != 2 or n == "token_embd"]
+    return [Muon(matrices, muon_rate),
+            torch.optim.AdamW(others, lr=adam_rate, betas=(0.9, 0.97), eps=1e-8, weight_decay=0.0)]
+
+
+# ---------------------------------------------------------------- file
+
+def tensors_of(model):
+    """(GGUF name, array, type) of every weight."""
+    for name, parameter in model.named_parameters():
+        array = parameter.detach().float().numpy()
+        gguf_name = name if name.endswith(".weight") else name + ".weight"
+        yield gguf_name, array, F32 if array.ndim == 1 else Q8_0
+
+
+def write_gguf(path, model, config, tokenizer):
+    """Writes weights, configuration, vocabulary and chat template."""
+    out = GgufWriter()
+    for key, value in [
+            ("general.architecture", "llama"), ("general.name", "cria demo"), ("general.license", "MIT"),
+            ("general.description", "A tiny story teller, trained on text written by models/train/stories.py."),
+            ("llama.context_length", CONTEXT_LENGTH), ("llama.embedding_length", config["dim"]),
+            ("llama.block_count", config["layers"]), ("llama.feed_forward_length", config["ffn"]),
+            ("llama.attention.head_count", config["heads"]),
+            ("llama.attention.head_count_kv", config["kv_heads"]),
+            ("llama.rope.freq_base", ROPE_BASE),
+            ("llama.rope.dimension_count", config["dim"] // config["heads"]),
+            ("llama.attention.layer_norm_rms_epsilon", NORM_EPS),
+            ("llama.vocab_size", config["vocab"]),
+            ("general.file_type", 7), ("general.quantization_version", 2)]:
+        out.add(key, value)
+    pieces, scores, kinds = [], [], []
+    for i in range(config["vocab"]):
+        pieces.append(tokenizer.id_to_piece(i))
+        scores.append(float(tokenizer.get_score(i)))
+        kinds.append(TOKEN_UNKNOWN if tokenizer.is_unknown(i) else TOKEN_CONTROL if tokenizer.is_control(i)
+                     else TOKEN_BYTE if tokenizer.is_byte(i) else TOKEN_NORMAL)
+    out.add("tokenizer.ggml.model", "llama")
+    out.add("tokenizer.ggml.tokens", pieces)
+    out.add("tokenizer.ggml.scores", scores)
+    out.add("tokenizer.ggml.token_type", kinds)
+    out.add("tokenizer.ggml.bos_token_id", tokenizer.bos_id())
+    out.add("tokenizer.ggml.eos_token_id", tokenizer.eos_id())
+    out.add("tokenizer.ggml.eot_token_id", tokenizer.piece_to_id(END))
+    out.add("tokenizer.ggml.unknown_token_id", tokenizer.unk_id())
+    out.add("tokenizer.ggml.add_bos_token", True)
+    out.add("tokenizer.ggml.add_eos_token", False)
+    out.add("tokenizer.ggml.add_space_prefix", True)
+    out.add("tokenizer.chat_template", CHAT_TEMPLATE)
+    for name, array, kind in tensors_of(model):
+        out.add_tensor(name, array, kind)
+    out.write(path)
+
+
+def round_weights(model):
+    """Puts the weights through Q8_0 and back, as the file will."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                array = parameter.numpy()
+                parameter.copy_(torch.from_numpy(dequantize_q8_0(quantize_q8_0(array), array.shape)))
+
+
+# ---------------------------------------------------------------- training
+
+def evaluate(model, held_out):
+    """Mean loss over held-out batches."""
+    with torch.no_grad():
+        return sum(loss_of(model, batch).item() for batch in held_out) / len(held_out)
+
+
+class Team:
+    """Processes that share the weights and add up their gradients.
+
+    Each has one thread: on a machine that does other work as well, threads that meet after
+    every operation would wait for each other most of the time; these meet twice a step.
+    """
+
+    def __init__(self, context, model, args, tokenizer):
+        self.args, self.tokenizer = args, tokenizer
+        self.model = model.share_memory()
+        size = sum(p.numel() for p in model.parameters())
+        self.gradients = torch.zeros(args.workers, size).share_memory_()
+        self.losses = torch.zeros(args.workers).share_memory_()
+        self.running = torch.ones(1).share_memory_()
+        self.barrier = context.Barrier(args.workers)
+
+    def stream(self, rank):
+        """The batches of one worker."""
+        encoder = Encoder(sentencepiece.SentencePieceProcessor(model_proto=self.tokenizer))
+        seed = self.args.seed * 1000 + rank
+        return batches(documents(encoder, seed), self.args.batch // self.args.workers, seed)
+
+    def compute(self, rank, batch):
+        """One worker's part of a step: its gradients, in the shared memory."""
+        for parameter in self.model.parameters():
+            parameter.grad = None
+        loss = loss_of(self.model, batch)
+        loss.backward()
+        torch.cat([p.grad.flatten() for p in self.model.parameters()], out=self.gradients[rank])
+        self.losses[rank] = loss.item()
+        self.barrier.wait()
+
+    def collect(self):
+        """Puts the mean of all gradients into the parameters; gives the mean loss."""
+        mean, at = self.gradients.mean(0), 0
+        for parameter in self.model.parameters():
+            parameter.grad = mean[at:at + parameter.numel()].view_as(parameter)
+            at += parameter.numel()
+        return self.losses.mean().item()
+
+
+def work(team, rank):
+    """The life of every worker but the first, which also leads (see `main`)."""
+    torch.set_num_threads(1)
+    stream = team.stream(rank)
+    while True:
+        batch = next(stream)
+        team.barrier.wait()              # the weights are ready
+        if not team.running.item():
+            break
+        team.compute(rank, batch)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--minutes", type=float, default=40, help="training time; the learning rate follows the clock")
+    parser.add_argument("--steps", type=int, help="a number of steps instead of a time, for an exact repeat")
+    parser.add_argument("--out", default="demo.gguf")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2, help="processes; one per core")
+    parser.add_argument("--vocab", type=int, default=2048)
+    parser.add_argument("--dim", type=int, default=192)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--heads", type=int, default=6)
+    parser.add_argument("--kv-heads", type=int, default=2)
+    parser.add_argument("--ffn", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=3072, help="tokens per step, all workers together")
+    parser.add_argument("--rate", type=float, default=0.02, help="peak learning rate of the matrices (Muon)")
+    parser.add_argument("--adam-rate", type=float, default=3e-3, help="the same for embeddings and norms (AdamW)")
+    args = parser.parse_args()
+    config = {k: getattr(args, k) for k in ("vocab", "dim", "layers", "heads", "kv_heads", "ffn")}
+
+    torch.set_num_threads(1)
+    torch.manual_seed(args.seed)
+    proto = train_tokenizer(args.vocab, args.seed)
+    tokenizer = sentencepiece.SentencePieceProcessor(model_proto=proto)
+    model = Llama(config)
+    optimizers = optimizers_of(model, args.rate, args.adam_rate)
+    peaks = [args.rate, args.adam_rate]
+    print("%d parameters" % sum(p.numel() for p in model.parameters()), flush=True)
+    held_out_stream = batches(documents(Encoder(tokenizer), args.seed), args.batch, args.seed)
+    held_out = [next(held_out_stream) for _ in range(6)]
+
+    context = torch.multiprocessing.get_context("spawn")
+    team = Team(context, model, args, proto)
+    others = [context.Process(target=work, args=(team, rank)) for rank in range(1, args.workers)]
+    for other in others:
+        other.start()
+    stream = team.stream(0)
+
+    began = time.time()
+    step, running, warmup = 0, 0.0, 60
+    while True:
+        minutes = (time.time() - began) / 60
+        progress = step / args.steps if args.steps else minutes / args.minutes
+        team.running[0] = progress < 1
+        batch = next(stream)
+        team.barrier.wait()
+        if progress >= 1:
+            break
+        factor = min((step + 1) / warmup, 0.5 + 0.5 * math.cos(math.pi * progress) + 0.002)
+        for optimizer, peak in zip(optimizers, peaks):
+            for group in optimizer.param_groups:
+                group["lr"] = peak * factor
+        team.compute(0, batch)
+        running += team.collect()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+        step += 1
+        if step % 50 == 0:
+            print("step %d  loss %.4f  rate %.5f  %.1f min  %.0f tokens/s" % (
+                step, running / 50, args.rate * factor, minutes, step * args.batch / (time.time() - began)), flush=True)
+            running = 0.0
+        if step % 500 == 0:
+            print("held-out loss %.4f" % evaluate(model, held_out), flush=True)
+            write_gguf(args.out, model, config, tokenizer)
+    for other in others:
+        other.join()
+
+    print("%d steps, %.1f million tokens, %.1f min" % (step, step * args.batch / 1e6, minutes))
+    print("held-out loss %.4f" % evaluate(model, held_out), flush=True)
+    write_gguf(args.out, model, config, tokenizer)
+    round_weights(model)
+    print("held-out loss with Q8_0 weights %.4f" % evaluate(model, held_out), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+#include "addon/js_thread.h"
+
+#include <utility>
+
+namespace cria {
+
+JsThread::JsThread(Napi::Env env)
+    : wake_(Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "cria", 0,
+                                          1)) {
+  wake_.Unref(env);
+}
+
+void JsThread::post(Closure closure) {
+  const std::lock_guard lock(mutex_);
+  if (closed_) return;
+  queue_.push_back(std::move(closure));
+  if (std::exchange(woken_, true)) return;
+  // Under the lock, so that close() never releases the function in the middle of a call.
+  wake_.NonBlockingCall(this, [](Napi::Env env, Napi::Function, JsThread* self) {
+    if (env != nullptr) self->run(env);
+  });
+}
+
+void JsThread::run(Napi::Env env) {
+  std::vector<Closure> batch;
+  {
+    const std::lock_guard lock(mutex_);
+    woken_ = false;
+    batch.swap(queue_);
+  }
+  for (const Closure& closure : batch) {
+    const Napi::HandleScope scope(env);
+    try {
+      closure(env);
+    } catch (const Napi::Error& error) {
+      // A callback of the user threw: that is an uncaught exception of theirs, as from any event handler.
+      napi_fatal_exception(env, error.Value());
+    }
+  }
+}
+
+void JsThread::hold(Napi::Env env) {
+  if (holds_++ == 0) wake_.Ref(env);
+}
+
+void JsThread::release(Napi::Env env) {
+  if (--holds_ == 0) wake_.Unref(env);
+}
+
+void JsThread::close() {
+  std::vector<Closure> unrun;
+  const std::lock_guard lock(mutex_);
+  closed_ = true;
+  unrun.swap(queue_);
+}
+
+}  // namespace cria

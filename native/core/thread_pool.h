@@ -1,0 +1,66 @@
+// Worker pool for short, frequent parallel loops: a decode step has about a hundred, a microsecond apart.
+//
+// Chunks are claimed from one atomic word that also carries the loop's number, so a loop ends when its chunks are done,
+// not when every worker has shown up: a core taken by another process delays only the chunk it holds. Workers spin
+// for some tens of microseconds between loops and then sleep on a futex.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace cria {
+
+class ThreadPool {
+ public:
+  /// `threads` counts the calling thread: `threads - 1` workers are started. At least 1.
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int size() const noexcept { return static_cast<int>(workers_.size()) + 1; }
+
+  /// Calls body(begin, end) for consecutive ranges of at most `grain` indices that cover [0, n), on all threads, and
+  /// returns when all are done. `body` must not throw and must not call the pool. One caller at a time.
+  template <class Body>
+  void parallel_for(std::int64_t n, std::int64_t grain, Body&& body) {
+    if (n <= 0) return;
+    if (grain < 1) grain = 1;
+    const std::int64_t chunks = (n + grain - 1) / grain;
+    if (chunks == 1 || workers_.empty()) {
+      for (std::int64_t i = 0; i < n; i += grain) body(i, i + grain < n ? i + grain : n);
+      return;
+    }
+    using B = std::remove_reference_t<Body>;
+    run(chunks, n, grain, const_cast<void*>(static_cast<const void*>(&body)),
+        [](void* b, std::int64_t begin, std::int64_t end) { (*static_cast<B*>(b))(begin, end); });
+  }
+
+ private:
+  using Thunk = void (*)(void* body, std::int64_t begin, std::int64_t end);
+  struct Loop {
+    void* body;
+    Thunk thunk;
+    std::int64_t n, grain;
+  };
+
+  void run(std::int64_t chunks, std::int64_t n, std::int64_t grain, void* body, Thunk thunk);
+  void work(std::uint64_t loop_number);
+  void worker_main();
+  void wake_sleepers();
+
+  // ticket: loop number (24 bits) | chunks (20 bits) | next chunk (20 bits)
+  alignas(64) std::atomic<std::uint64_t> ticket_{0};
+  alignas(64) std::atomic<std::int32_t> chunks_left_{0};
+  alignas(64) std::atomic<std::int32_t> wake_{0};  // futex word: changes at every published loop
+  std::atomic<std::int32_t> sleepers_{0};
+  std::atomic<bool> stop_{false};
+  Loop loop_{};
+  std::uint64_t loop_number_ = 0;
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace cria

@@ -1,0 +1,47 @@
+// A path -> a model ready to run, or a tokenizer alone.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "core/cancel.h"
+#include "io/gguf.h"
+#include "model/decoder.h"
+#include "model/weights.h"
+#include "tokenizer/tokenizer.h"
+
+namespace cria {
+
+struct LoadOptions {
+  std::string path;
+  BackendOptions backend;
+  std::int64_t context_length = 0;  // 0: the file's, lowered to what the KV memory holds
+  std::uint64_t kv_memory = 0;      // bytes; 0: enough for the context, at most half of the memory that is free
+  DType kv_dtype = DType::f16;      // f16 or f32
+  std::int32_t prefill_chunk = 0;   // prompt tokens per step; 0: kDefaultPrefillChunk
+  bool mmap = false;                // use the weights where the file is mapped instead of reading them
+};
+
+constexpr std::int32_t kDefaultPrefillChunk = 256;
+
+struct LoadedModel {
+  std::unique_ptr<Decoder> decoder;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::int32_t context_length = 0;
+  std::int32_t n_pages = 0;
+  std::uint64_t kv_bytes = 0;
+  std::uint64_t file_bytes = 0;
+  std::map<std::string, std::uint64_t> bytes_by_type;  // weight type -> bytes in the file
+  double load_ms = 0;
+};
+
+/// Throws the errors of GgufFile::open, read_config, Tokenizer::build, load_weights; ERR_INVALID_ARGUMENT for options
+/// that contradict the model; ERR_OUT_OF_MEMORY; ERR_ABORTED.
+LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress, const CancelFlag& cancel);
+
+/// The vocabulary alone, also of a file without tensors.
+std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& path);
+
+}  // namespace cria

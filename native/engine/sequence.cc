@@ -1,0 +1,121 @@
+#include "engine/sequence.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace cria {
+namespace {
+
+double ms_between(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double, std::milli>(to - from).count();
+}
+
+bool contains(const std::vector<TokenId>& ids, TokenId id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); }
+
+// Length of the longest end of `text` that is a proper beginning of `stop`.
+std::size_t overlap(const std::string& text, const std::string& stop) {
+  for (std::size_t n = std::min(text.size(), stop.size() - 1); n > 0; n--)
+    if (text.compare(text.size() - n, n, stop, 0, n) == 0) return n;
+  return 0;
+}
+
+// The largest cut at or before `at` that splits no UTF-8 character.
+std::size_t character_boundary(const std::string& text, std::size_t at) {
+  while (at > 0 && at < text.size() && (static_cast<unsigned char>(text[at]) & 0xc0) == 0x80) at--;
+  return at;
+}
+
+}  // namespace
+
+Sequence::Sequence(RequestId id, GenerateRequest request, std::vector<TokenId> prompt,
+                   std::shared_ptr<const Tokenizer> tokenizer, std::int32_t context_length, Clock::time_point queued)
+    : id_(id),
+      request_(std::move(request)),
+      tokenizer_(std::move(tokenizer)),
+      context_length_(context_length),
+      tokens_(std::move(prompt)),
+      sampler_(request_.sampling, tokenizer_->vocab_size()),
+      decoder_(tokenizer_, request_.show_special, request_.starts_text),
+      queued_(queued),
+      started_(queued),
+      prefilled_(queued) {
+  usage_.prompt_tokens = static_cast<std::int32_t>(tokens_.size());
+  std::erase_if(request_.stop, [](const std::string& s) { return s.empty(); });
+}
+
+void Sequence::started() {
+  started_ = prefilled_ = Clock::now();
+  usage_.queue_ms = ms_between(queued_, started_);
+}
+
+void Sequence::prefilled() {
+  prefilled_ = Clock::now();
+  usage_.prefill_ms = ms_between(started_, prefilled_);
+}
+
+bool Sequence::is_plain_greedy() const {
+  const SamplingParams& p = request_.sampling;
+  return p.temperature == 0 && p.repetition_penalty == 1 && p.frequency_penalty == 0 && p.presence_penalty == 0 &&
+         p.logit_bias.empty() && p.logprobs < 0;
+}
+
+SampledToken Sequence::sample(std::span<const float> logits) {
+  return sampler_.sample(logits, tokens_, static_cast<std::uint64_t>(tokens_.size()));
+}
+
+bool Sequence::ends_generation(TokenId id) const {
+  if (contains(request_.stop_tokens, id)) return true;
+  return !request_.ignore_eos && contains(tokenizer_->end_of_generation_ids(), id);
+}
+
+std::optional<EndEvent> Sequence::accept(SampledToken token, std::vector<Event>& out) {
+  const TokenId id = token.id;
+  if (ends_generation(id)) return end(FinishReason::stop, {}, out);
+
+  tokens_.push_back(id);
+  usage_.generated_tokens++;
+  held_.tokens.push_back(id);
+  if (request_.sampling.logprobs >= 0) held_.logprobs.push_back(std::move(token));
+  held_text_ += decoder_.push(id);
+
+  std::size_t found = std::string::npos;
+  const std::string* which = nullptr;
+  for (const std::string& stop : request_.stop) {
+    const std::size_t at = held_text_.find(stop);
+    if (at < found) {
+      found = at;
+      which = &stop;
+    }
+  }
+  if (which) {
+    held_text_.resize(found);
+    return end(FinishReason::stop_string, *which, out);
+  }
+  send_ready(false, out);
+  if (request_.max_tokens >= 0 && usage_.generated_tokens >= request_.max_tokens)
+    return end(FinishReason::length, {}, out);
+  if (static_cast<std::int32_t>(tokens_.size()) >= context_length_) return end(FinishReason::context, {}, out);
+  return std::nullopt;
+}
+
+EndEvent Sequence::finish(FinishReason reason, std::vector<Event>& out) { return end(reason, {}, out); }
+
+void Sequence::send_ready(bool all, std::vector<Event>& out) {
+  std::size_t keep = 0;
+  if (!all)
+    for (const std::string& stop : request_.stop) keep = std::max(keep, overlap(held_text_, stop));
+  const std::size_t ready = character_boundary(held_text_, held_text_.size() - keep);
+  if (ready == 0 && !(all && !held_.tokens.empty())) return;
+  held_.text = held_text_.substr(0, ready);
+  held_text_.erase(0, ready);
+  out.emplace_back(std::exchange(held_, {}));
+}
+
+EndEvent Sequence::end(FinishReason reason, std::string stop_string, std::vector<Event>& out) {
+  if (reason != FinishReason::stop_string) held_text_ += decoder_.finish();
+  send_ready(true, out);
+  usage_.decode_ms = ms_between(prefilled_, Clock::now());
+  return {reason, std::move(stop_string), usage_};
+}
+
+}  // namespace cria

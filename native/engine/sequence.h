@@ -1,0 +1,64 @@
+// One generation in progress: its tokens, its sampler, and the text that waits to be sent.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/request.h"
+#include "tokenizer/stream_decoder.h"
+
+namespace cria {
+
+using Clock = std::chrono::steady_clock;
+
+class Sequence {
+ public:
+  /// `prompt` has been checked. Throws ERR_INVALID_ARGUMENT for bad sampling parameters.
+  Sequence(RequestId id, GenerateRequest request, std::vector<TokenId> prompt,
+           std::shared_ptr<const Tokenizer> tokenizer, std::int32_t context_length, Clock::time_point queued);
+
+  RequestId id() const { return id_; }
+  std::span<const TokenId> tokens() const { return tokens_; }  // prompt and generated
+  std::int32_t max_tokens() const { return request_.max_tokens; }
+  const Usage& usage() const { return usage_; }
+
+  /// Greedy with nothing else asked for: the backend may choose the token itself.
+  bool is_plain_greedy() const;
+  /// The next token from the logits after the last one.
+  SampledToken sample(std::span<const float> logits);
+
+  /// Takes a sampled token in: appends what became ready to send to `out`, and says whether the sequence has ended.
+  /// Not called again after an end.
+  std::optional<EndEvent> accept(SampledToken token, std::vector<Event>& out);
+
+  /// Ends it from outside (cancel, no room), sending what was held back.
+  EndEvent finish(FinishReason reason, std::vector<Event>& out);
+
+  void started();      // its first step begins
+  void prefilled();    // its prompt is in the cache
+
+ private:
+  bool ends_generation(TokenId id) const;
+  /// Moves text that can no longer become a stop string to `out`; all of it when `all`.
+  void send_ready(bool all, std::vector<Event>& out);
+  EndEvent end(FinishReason reason, std::string stop_string, std::vector<Event>& out);
+
+  RequestId id_;
+  GenerateRequest request_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  std::int32_t context_length_;
+  std::vector<TokenId> tokens_;
+  Sampler sampler_;
+  StreamDecoder decoder_;
+  std::string held_text_;     // might be the beginning of a stop string
+  ChunkEvent held_;           // tokens whose text is not complete or not sent yet
+  Usage usage_;
+  Clock::time_point queued_, started_, prefilled_;
+};
+
+}  // namespace cria

@@ -1,0 +1,66 @@
+#include "kernels/cpu/activation_buffer.h"
+
+#include "kernels/cpu/quantize.h"
+
+namespace cria {
+namespace {
+
+template <class T>
+T* at_least(std::vector<T>& v, std::int64_t n) {
+  if (v.size() < static_cast<std::size_t>(n)) v.resize(static_cast<std::size_t>(n));
+  return v.data();
+}
+
+}  // namespace
+
+ActivationRows ActivationBuffer::prepare(const CpuKernels& kernels, ThreadPool& pool, DType weight_dtype,
+                                         const float* x, std::int64_t n_tokens, std::int64_t cols) {
+  ActivationRows rows{};
+  rows.dtype = activation_dtype(weight_dtype);
+  rows.cols = cols;
+  switch (rows.dtype) {
+    case DType::f32: rows.f32 = x; return rows;
+    case DType::f16: {
+      float* out = at_least(f32_, n_tokens * cols);
+      pool.parallel_for(n_tokens, 4, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t t = begin; t < end; t++) kernels.round_f16(x + t * cols, out + t * cols, cols);
+      });
+      rows.f32 = out;
+      return rows;
+    }
+    case DType::bf16: {
+      std::uint16_t* out = at_least(bf16_, n_tokens * cols);
+      pool.parallel_for(n_tokens, 4, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t t = begin; t < end; t++) kernels.round_bf16(x + t * cols, out + t * cols, cols);
+      });
+      rows.bf16 = out;
+      return rows;
+    }
+    default: break;
+  }
+  const bool super = rows.dtype == DType::q8_k;
+  rows.scale_stride = cols / (super ? 256 : 32);
+  rows.sums_stride = (cols / 16 + 15) / 16 * 16;
+  std::int8_t* q = at_least(q_, n_tokens * cols);
+  float* scale = at_least(scale_, n_tokens * rows.scale_stride);
+  float* sum = rows.dtype == DType::q8_1 ? at_least(weighted_sum_, n_tokens * rows.scale_stride) : nullptr;
+  std::int16_t* sums16 = at_least(sums16_, n_tokens * rows.sums_stride);
+  pool.parallel_for(n_tokens, 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; t++) {
+      if (super) {
+        kernels.quantize_q8_k(x + t * cols, q + t * cols, scale + t * rows.scale_stride, sums16 + t * rows.sums_stride,
+                              cols);
+      } else {
+        kernels.quantize_q8_0(x + t * cols, q + t * cols, scale + t * rows.scale_stride,
+                              sum ? sum + t * rows.scale_stride : nullptr, sums16 + t * rows.sums_stride, cols);
+      }
+    }
+  });
+  rows.q = q;
+  rows.scale = scale;
+  rows.weighted_sum = sum;
+  rows.sums16 = sums16;
+  return rows;
+}
+
+}  // namespace cria

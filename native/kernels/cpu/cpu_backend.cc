@@ -1,0 +1,102 @@
+#include "kernels/cpu/cpu_backend.h"
+
+#include <algorithm>
+#include <cstring>
+#include <deque>
+#include <utility>
+
+#include "core/error.h"
+#include "core/huge_memory.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/isa.h"
+
+namespace cria {
+namespace {
+
+constexpr std::size_t kWeightAlignment = 64;
+constexpr std::size_t kPrefetchSlack = std::size_t{1} << 16;  // kernels prefetch, and never load, past a matrix's end
+
+// Weights keep the file's layout: the fill is a read straight into place.
+class CpuWeightUpload : public WeightUpload {
+ public:
+  CpuWeightUpload(std::span<const WeightSpec> specs, std::byte* region) {
+    std::size_t at = 0;
+    for (const WeightSpec& s : specs) {
+      weights_.push_back({region + at, s.dtype, s.rows, s.cols});
+      at += padded_bytes(s);
+    }
+  }
+
+  static std::size_t padded_bytes(const WeightSpec& s) {
+    const std::size_t bytes = row_bytes(s.dtype, static_cast<std::size_t>(s.cols)) * static_cast<std::size_t>(s.rows);
+    return (bytes + kWeightAlignment - 1) / kWeightAlignment * kWeightAlignment;
+  }
+
+  void fill(std::size_t index, std::size_t offset, std::size_t,
+            const std::function<void(void*)>& read) override {
+    read(const_cast<std::byte*>(static_cast<const std::byte*>(weights_[index].data)) + offset);
+  }
+  std::vector<Weight> finish() override { return std::move(weights_); }
+
+ private:
+  std::vector<Weight> weights_;
+};
+
+class CpuBackend final : public CpuOps {
+ public:
+  CpuBackend(const CpuKernels& kernels, int threads, std::string reason) : CpuOps(kernels, threads) {
+    info_ = {"cpu", std::move(reason), kernels.isa, pool_.size(), kCpuPageTokens, 512};
+  }
+
+  const BackendInfo& info() const override { return info_; }
+
+  std::unique_ptr<WeightUpload> upload_weights(std::span<const WeightSpec> specs) override {
+    std::size_t bytes = kPrefetchSlack;
+    for (const WeightSpec& s : specs) bytes += CpuWeightUpload::padded_bytes(s);
+    const std::size_t available = available_memory();
+    if (bytes > available) {
+      throw Error(ErrorCode::out_of_memory,
+                  "the weights need " + std::to_string(bytes) + " bytes, available are " + std::to_string(available) +
+                      "; use a smaller model or a narrower quantization",
+                  {{"requestedBytes", static_cast<double>(bytes)}, {"availableBytes", static_cast<double>(available)}});
+    }
+    memory_.emplace_back(bytes, "weights");
+    return std::make_unique<CpuWeightUpload>(specs, memory_.back().data());
+  }
+
+  std::size_t kv_page_bytes(const AttentionShape& shape, DType kv_dtype) const override {
+    return kv_block_elements(shape.head_dim) * (kv_dtype == DType::f32 ? 4 : 2) *
+           static_cast<std::size_t>(shape.n_kv_heads);
+  }
+
+  std::vector<KvLayer> allocate_kv(const AttentionShape& shape, DType kv_dtype, std::int32_t n_layers,
+                                   std::int32_t n_pages) override {
+    const std::size_t page = kv_page_bytes(shape, kv_dtype), layer = page * static_cast<std::size_t>(n_pages);
+    memory_.emplace_back(layer * static_cast<std::size_t>(n_layers), "the KV cache");
+    std::vector<KvLayer> layers;
+    for (std::int32_t i = 0; i < n_layers; i++)
+      layers.push_back({memory_.back().data() + layer * static_cast<std::size_t>(i), page, kv_dtype, kCpuPageTokens});
+    return layers;
+  }
+
+  float* allocate_activations(std::size_t n) override {
+    memory_.emplace_back(n * sizeof(float), "activations");
+    return reinterpret_cast<float*>(memory_.back().data());
+  }
+
+  const float* fetch(const float* values, std::size_t) override { return values; }
+
+ private:
+  BackendInfo info_;
+  std::deque<HugeMemory> memory_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> create_cpu_backend(const BackendOptions& options, std::string reason) {
+  const CpuKernels& kernels = choose_level();
+  const int threads = options.threads > 0 ? options.threads : usable_cores();
+  return std::make_unique<CpuBackend>(kernels, threads, std::move(reason) + "; instruction set " + kernels.isa);
+}
+
+}  // namespace cria

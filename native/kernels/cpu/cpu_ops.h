@@ -1,0 +1,49 @@
+// The ops of ops.h on the CPU: each splits its work over the pool and calls the level's kernels.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "core/thread_pool.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/activation_buffer.h"
+#include "kernels/cpu/kernel_table.h"
+
+namespace cria {
+
+class CpuOps : public Backend {
+ public:
+  CpuOps(const CpuKernels& kernels, int threads) : kernels_(kernels), pool_(threads) {}
+
+  void embed(const EmbedArgs& args) override;
+  void attention_input(const AttentionInputArgs& args) override;
+  void paged_attention(const PagedAttentionArgs& args) override;
+  void project_residual(const ProjectResidualArgs& args) override;
+  void swiglu(const SwigluArgs& args) override;
+  void logits(const LogitsArgs& args) override;
+  void sample(const SampleArgs& args) override;
+
+ protected:
+  const CpuKernels& kernels_;
+  ThreadPool pool_;
+
+ private:
+  static constexpr int kMaxProducts = 3;
+  struct Product {
+    Weight weight;
+    float* y;
+    std::int64_t y_stride;
+    bool accumulate;
+  };
+  /// y = x · Wᵀ for several weights that share x, as one parallel loop over all their rows.
+  void multiply(const Product* products, int n, const float* x, std::int64_t n_tokens);
+  const float* normalize(const float* x, const Weight& norm, float eps, std::int64_t n_tokens);
+  MatmulRows matmul_rows(const Weight& weight, const ActivationRows& x, std::int64_t n_tokens, float* y,
+                         std::int64_t y_stride, bool accumulate) const;
+
+  ActivationBuffer activations_[kMaxProducts];  // Q, K and V may each want activations of another type
+  std::vector<float> normalized_, k_, v_, gathered_, partial_, partial_max_sum_;
+};
+
+}  // namespace cria

@@ -1,0 +1,67 @@
+#include "kernels/cpu/isa.h"
+
+#include <cstdlib>
+
+#include "core/error.h"
+
+namespace cria {
+
+namespace portable { extern const CpuKernels kernels; }
+#if CRIA_HAVE_avx2
+namespace avx2 { extern const CpuKernels kernels; }
+namespace avx_vnni { extern const CpuKernels kernels; }
+namespace avx512_vnni { extern const CpuKernels kernels; }
+namespace avx512_bf16 { extern const CpuKernels kernels; }
+#endif
+
+namespace {
+
+#if CRIA_HAVE_avx2
+// gcc 12's __builtin_cpu_supports does not know every name: AVX-VNNI is leaf 7, subleaf 1, EAX bit 4.
+bool has_avx_vnni() {
+  unsigned eax = 7, ebx = 0, ecx = 1, edx = 0;
+  asm volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+  return (eax >> 4 & 1) != 0;
+}
+#endif
+
+std::vector<const CpuKernels*> detect() {
+  std::vector<const CpuKernels*> levels{&portable::kernels};
+#if CRIA_HAVE_avx2
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+    levels.push_back(&avx2::kernels);
+    if (has_avx_vnni()) levels.push_back(&avx_vnni::kernels);
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512vnni")) {
+      levels.push_back(&avx512_vnni::kernels);
+      if (__builtin_cpu_supports("avx512bf16")) levels.push_back(&avx512_bf16::kernels);
+    }
+  }
+#endif
+  return levels;
+}
+
+}  // namespace
+
+const std::vector<const CpuKernels*>& runnable_levels() {
+  static const std::vector<const CpuKernels*>* levels = new std::vector<const CpuKernels*>(detect());  // never destroyed
+  return *levels;
+}
+
+const CpuKernels& choose_level() {
+  const auto& levels = runnable_levels();
+  const char* wanted = std::getenv("CRIA_CPU_ISA");
+  if (!wanted || !*wanted) return *levels.back();
+  std::string names;
+  for (const CpuKernels* level : levels) {
+    if (std::string(level->isa) == wanted) return *level;
+    names += (names.empty() ? "" : ", ") + std::string(level->isa);
+  }
+  throw Error(ErrorCode::invalid_argument,
+              "CRIA_CPU_ISA: expected one of " + names + " on this machine, found '" + wanted + "'",
+              {{"expected", names}, {"found", std::string(wanted)}});
+}
+
+}  // namespace cria

@@ -1,0 +1,21 @@
+// One instruction set's table of kernels. Compiled once per level (cmake/isa.cmake) and once in plain C++.
+#include "kernels/cpu/activations.h"
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/matmul.h"
+#include "kernels/cpu/rmsnorm.h"
+#include "kernels/cpu/rope.h"
+#include "kernels/cpu/sample.h"
+#include "kernels/cpu/swiglu.h"
+
+namespace cria::CRIA_ISA {
+
+#define CRIA_STRING_(x) #x
+#define CRIA_STRING(x) CRIA_STRING_(x)
+
+extern const CpuKernels kernels;
+const CpuKernels kernels = {
+    CRIA_STRING(CRIA_ISA), rms_norm,      rope,      append_kv,  attend, merge_spans, silu_mul, quantize_q8_0,
+    quantize_q8_k,         round_f16,     round_bf16, matmul,    gate_up, sample,
+};
+
+}  // namespace cria::CRIA_ISA

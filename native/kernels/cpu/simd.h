@@ -1,0 +1,52 @@
+// The small vocabulary of vectors that the CPU kernels are written in, chosen by the level being compiled.
+//
+// Widths are fixed by the contract, not by the machine: sixteen float lanes are the sixteen chains of the order of
+// summation, so AVX2 holds them in two registers, AVX-512 in one, and plain C++ in an array, with the same bits.
+//
+//   F32x16  sixteen float lanes         F32x8   eight float lanes, one per row of a tile
+//   I8x32   32 bytes, signed or not     I32x8   eight int32 lanes       I16x16  sixteen int16 lanes
+//
+// No STL, and internal linkage throughout: this header is compiled once per instruction set.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/float_bits.h"
+
+#define CRIA_INLINE static inline __attribute__((always_inline))
+
+// Keeps the name of each level's functions its own: cria::avx2::rms_norm, cria::portable::rms_norm, ...
+#ifndef CRIA_ISA
+#define CRIA_ISA portable
+#define CRIA_ISA_portable 1
+#endif
+
+#if defined(CRIA_ISA_portable)
+#include "kernels/cpu/simd_portable.h"
+#else
+#include "kernels/cpu/simd_x86.h"
+#endif
+
+namespace cria::CRIA_ISA {
+
+/// e^x for x <= 88, 0 below -87: degree-6 polynomial after Cody-Waite reduction, about 1 ulp; NaN stays NaN.
+CRIA_INLINE F32x16 exp(F32x16 x) {
+  const F32x16 clamped = min(set1(88.0f), max(set1(-87.3f), x));  // in this order a NaN passes
+  const F32x16 n = round(mul(clamped, set1(1.44269504f)));
+  F32x16 r = fma(n, set1(-0.693145752f), clamped);  // ln 2 in two parts, the first exact in products with n
+  r = fma(n, set1(-1.42860677e-6f), r);
+  F32x16 p = set1(1.38888889e-3f);
+  p = fma(p, r, set1(8.33333333e-3f));
+  p = fma(p, r, set1(4.16666667e-2f));
+  p = fma(p, r, set1(1.66666667e-1f));
+  p = fma(p, r, set1(0.5f));
+  p = fma(p, r, set1(1.0f));
+  p = fma(p, r, set1(1.0f));
+  return zero_below(x, -87.3f, scale_by_power_of_two(p, n));
+}
+
+/// x / (1 + e^-x).
+CRIA_INLINE F32x16 silu(F32x16 x) { return div(x, add(set1(1.0f), exp(sub(set1(0.0f), x)))); }
+
+}  // namespace cria::CRIA_ISA

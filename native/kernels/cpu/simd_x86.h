@@ -1,0 +1,273 @@
+// simd.h on x86-64: AVX2 with FMA and F16C, then AVX-VNNI, AVX-512 VNNI and AVX-512 BF16 where the level has them.
+#pragma once
+
+#include <immintrin.h>
+
+namespace cria::CRIA_ISA {
+
+#if defined(CRIA_ISA_avx512_vnni) || defined(CRIA_ISA_avx512_bf16)
+#define CRIA_WIDE 1  // 512-bit registers
+#endif
+
+struct F32x8 { __m256 v; };
+struct I8x32 { __m256i v; };
+struct I16x16 { __m256i v; };
+struct I32x8 { __m256i v; };
+
+// asm, because gcc gathers _mm_prefetch at the head of an unrolled body, where they queue up.
+CRIA_INLINE void prefetch(const void* p) { asm volatile("prefetcht0 %0" ::"m"(*static_cast<const char*>(p))); }
+
+// ---- sixteen floats ----
+
+#if defined(CRIA_WIDE)
+
+struct F32x16 { __m512 v; };
+CRIA_INLINE __mmask16 first_lanes(int n) { return n >= 16 ? 0xffff : static_cast<__mmask16>((1u << n) - 1u); }
+CRIA_INLINE F32x16 set1(float x) { return {_mm512_set1_ps(x)}; }
+CRIA_INLINE F32x16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+CRIA_INLINE F32x16 load(const float* p, int n) { return {_mm512_maskz_loadu_ps(first_lanes(n), p)}; }
+CRIA_INLINE F32x16 load_f16(const uint16_t* p) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+}
+CRIA_INLINE F32x16 load_f16(const uint16_t* p, int n) {
+  return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(n), p))};
+}
+CRIA_INLINE void store(float* p, F32x16 a) { _mm512_storeu_ps(p, a.v); }
+CRIA_INLINE void store(float* p, F32x16 a, int n) { _mm512_mask_storeu_ps(p, first_lanes(n), a.v); }
+CRIA_INLINE F32x16 add(F32x16 a, F32x16 b) { return {_mm512_add_ps(a.v, b.v)}; }
+CRIA_INLINE F32x16 sub(F32x16 a, F32x16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+CRIA_INLINE F32x16 mul(F32x16 a, F32x16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+CRIA_INLINE F32x16 div(F32x16 a, F32x16 b) { return {_mm512_div_ps(a.v, b.v)}; }
+CRIA_INLINE F32x16 fma(F32x16 a, F32x16 b, F32x16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+CRIA_INLINE F32x16 max(F32x16 a, F32x16 b) { return {_mm512_max_ps(a.v, b.v)}; }
+CRIA_INLINE F32x16 min(F32x16 a, F32x16 b) { return {_mm512_min_ps(a.v, b.v)}; }
+CRIA_INLINE F32x16 abs(F32x16 a) { return {_mm512_abs_ps(a.v)}; }
+CRIA_INLINE F32x16 round(F32x16 a) {
+  return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+// Adds the float before 0.5 away from zero and truncates: what falls on a half rounds up in the sum.
+CRIA_INLINE F32x16 round_half_away(F32x16 a) {
+  const __m512 half = _mm512_or_ps(_mm512_and_ps(a.v, _mm512_set1_ps(-0.0f)), _mm512_set1_ps(0.49999997f));
+  return {_mm512_roundscale_ps(_mm512_add_ps(a.v, half), _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC)};
+}
+CRIA_INLINE F32x16 zero_below(F32x16 x, float limit, F32x16 a) {
+  return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x.v, _mm512_set1_ps(limit), _CMP_NLT_UQ), a.v)};
+}
+CRIA_INLINE F32x16 scale_by_power_of_two(F32x16 a, F32x16 n) {
+  const __mmask16 number = _mm512_cmp_ps_mask(n.v, n.v, _CMP_ORD_Q);
+  const __m512i e = _mm512_add_epi32(_mm512_maskz_cvtps_epi32(number, n.v), _mm512_set1_epi32(127));
+  return {_mm512_mul_ps(a.v, _mm512_castsi512_ps(_mm512_slli_epi32(e, 23)))};
+}
+CRIA_INLINE __m256 low_half(F32x16 a) { return _mm512_castps512_ps256(a.v); }
+CRIA_INLINE __m256 high_half(F32x16 a) { return _mm512_extractf32x8_ps(a.v, 1); }
+CRIA_INLINE void store_f16(uint16_t* p, F32x16 a, int n) {
+  _mm256_mask_storeu_epi16(p, first_lanes(n), _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT));
+}
+CRIA_INLINE void store_i8(int8_t* p, F32x16 a, int n) {
+  _mm_mask_storeu_epi8(p, first_lanes(n), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
+}
+
+#else
+
+struct F32x16 { __m256 a, b; };
+CRIA_INLINE __m256i first_lanes(int n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+CRIA_INLINE F32x16 set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+CRIA_INLINE F32x16 load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+CRIA_INLINE F32x16 load(const float* p, int n) {
+  return {_mm256_maskload_ps(p, first_lanes(n)), _mm256_maskload_ps(p + 8, first_lanes(n - 8))};
+}
+CRIA_INLINE F32x16 load_f16(const uint16_t* p) {
+  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
+          _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))};
+}
+CRIA_INLINE F32x16 load_f16(const uint16_t* p, int n) {
+  uint16_t buffer[16] = {};
+  __builtin_memcpy(buffer, p, sizeof(uint16_t) * static_cast<size_t>(n < 16 ? n : 16));
+  return load_f16(buffer);
+}
+CRIA_INLINE void store(float* p, F32x16 x) {
+  _mm256_storeu_ps(p, x.a);
+  _mm256_storeu_ps(p + 8, x.b);
+}
+CRIA_INLINE void store(float* p, F32x16 x, int n) {
+  _mm256_maskstore_ps(p, first_lanes(n), x.a);
+  _mm256_maskstore_ps(p + 8, first_lanes(n - 8), x.b);
+}
+CRIA_INLINE F32x16 add(F32x16 x, F32x16 y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+CRIA_INLINE F32x16 sub(F32x16 x, F32x16 y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
+CRIA_INLINE F32x16 mul(F32x16 x, F32x16 y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+CRIA_INLINE F32x16 div(F32x16 x, F32x16 y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
+CRIA_INLINE F32x16 fma(F32x16 x, F32x16 y, F32x16 z) {
+  return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
+CRIA_INLINE F32x16 max(F32x16 x, F32x16 y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+CRIA_INLINE F32x16 min(F32x16 x, F32x16 y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+CRIA_INLINE F32x16 abs(F32x16 x) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  return {_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
+}
+CRIA_INLINE F32x16 round(F32x16 x) {
+  constexpr int kNearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  return {_mm256_round_ps(x.a, kNearest), _mm256_round_ps(x.b, kNearest)};
+}
+CRIA_INLINE __m256 half_away(__m256 x) {
+  const __m256 half = _mm256_or_ps(_mm256_and_ps(x, _mm256_set1_ps(-0.0f)), _mm256_set1_ps(0.49999997f));
+  return _mm256_round_ps(_mm256_add_ps(x, half), _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
+}
+// Adds the float before 0.5 away from zero and truncates: what falls on a half rounds up in the sum.
+CRIA_INLINE F32x16 round_half_away(F32x16 x) { return {half_away(x.a), half_away(x.b)}; }
+CRIA_INLINE F32x16 zero_below(F32x16 x, float limit, F32x16 y) {
+  const __m256 l = _mm256_set1_ps(limit);
+  return {_mm256_and_ps(_mm256_cmp_ps(x.a, l, _CMP_NLT_UQ), y.a), _mm256_and_ps(_mm256_cmp_ps(x.b, l, _CMP_NLT_UQ), y.b)};
+}
+CRIA_INLINE __m256 times_power_of_two(__m256 x, __m256 n) {
+  const __m256 number = _mm256_and_ps(n, _mm256_cmp_ps(n, n, _CMP_ORD_Q));
+  const __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(number), _mm256_set1_epi32(127));
+  return _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(e, 23)));
+}
+CRIA_INLINE F32x16 scale_by_power_of_two(F32x16 x, F32x16 n) {
+  return {times_power_of_two(x.a, n.a), times_power_of_two(x.b, n.b)};
+}
+CRIA_INLINE __m256 low_half(F32x16 x) { return x.a; }
+CRIA_INLINE __m256 high_half(F32x16 x) { return x.b; }
+CRIA_INLINE void store_f16(uint16_t* p, F32x16 x, int n) {
+  uint16_t buffer[16];
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(buffer), _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(buffer + 8), _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
+  __builtin_memcpy(p, buffer, sizeof(uint16_t) * static_cast<size_t>(n < 16 ? n : 16));
+}
+CRIA_INLINE void store_i8(int8_t* p, F32x16 x, int n) {
+  int32_t wide[16];
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(wide), _mm256_cvtps_epi32(x.a));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(wide + 8), _mm256_cvtps_epi32(x.b));
+  for (int i = 0; i < n && i < 16; i++) p[i] = static_cast<int8_t>(wide[i]);
+}
+
+#endif
+
+CRIA_INLINE float reduce_add(F32x16 x) {
+  const __m256 s8 = _mm256_add_ps(low_half(x), high_half(x));
+  const __m128 s4 = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+  const __m128 s2 = _mm_add_ps(s4, _mm_movehl_ps(s4, s4));
+  return _mm_cvtss_f32(_mm_add_ss(s2, _mm_movehdup_ps(s2)));
+}
+CRIA_INLINE float reduce_max(F32x16 x) {
+  const __m256 s8 = _mm256_max_ps(low_half(x), high_half(x));
+  const __m128 s4 = _mm_max_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+  const __m128 s2 = _mm_max_ps(s4, _mm_movehl_ps(s4, s4));
+  return _mm_cvtss_f32(_mm_max_ss(s2, _mm_movehdup_ps(s2)));
+}
+
+#if defined(CRIA_ISA_avx512_bf16)
+CRIA_INLINE F32x16 dot_bf16(F32x16 acc, const uint16_t* a, const uint16_t* b, int n) {
+  const __mmask32 m = n >= 32 ? 0xffffffffu : (1u << n) - 1u;
+  const __m512i va = _mm512_maskz_loadu_epi16(m, a), vb = _mm512_maskz_loadu_epi16(m, b);
+  return {_mm512_dpbf16_ps(acc.v, reinterpret_cast<__m512bh>(va), reinterpret_cast<__m512bh>(vb))};
+}
+#else
+struct Bf16Pairs { F32x16 odd, even; };
+#if defined(CRIA_WIDE)
+CRIA_INLINE Bf16Pairs load_bf16_pairs(const uint16_t* p, int n) {
+  const __mmask32 m = n >= 32 ? 0xffffffffu : (1u << n) - 1u;
+  const __m512i x = _mm512_maskz_loadu_epi16(m, p);
+  return {{_mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))},
+          {_mm512_castsi512_ps(_mm512_slli_epi32(x, 16))}};
+}
+#else
+CRIA_INLINE Bf16Pairs load_bf16_pairs(const uint16_t* p, int n) {
+  uint16_t buffer[32] = {};
+  if (n < 32) {
+    __builtin_memcpy(buffer, p, sizeof(uint16_t) * static_cast<size_t>(n));
+    p = buffer;
+  }
+  const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  const __m256i y = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 16));
+  const __m256i high = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+  return {{_mm256_castsi256_ps(_mm256_and_si256(x, high)), _mm256_castsi256_ps(_mm256_and_si256(y, high))},
+          {_mm256_castsi256_ps(_mm256_slli_epi32(x, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(y, 16))}};
+}
+#endif
+CRIA_INLINE F32x16 dot_bf16(F32x16 acc, const uint16_t* a, const uint16_t* b, int n) {
+  const Bf16Pairs x = load_bf16_pairs(a, n), y = load_bf16_pairs(b, n);
+  return fma(x.even, y.even, fma(x.odd, y.odd, acc));
+}
+#endif
+
+// ---- eight floats ----
+
+CRIA_INLINE F32x8 zero_f32x8() { return {_mm256_setzero_ps()}; }
+CRIA_INLINE F32x8 set1_f32x8(float x) { return {_mm256_set1_ps(x)}; }
+CRIA_INLINE F32x8 f16_f32x8(const uint16_t* p) {
+  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
+CRIA_INLINE F32x8 mul(F32x8 a, F32x8 b) { return {_mm256_mul_ps(a.v, b.v)}; }
+CRIA_INLINE F32x8 fma(F32x8 a, F32x8 b, F32x8 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+CRIA_INLINE F32x8 negate(F32x8 a) { return {_mm256_xor_ps(a.v, _mm256_set1_ps(-0.0f))}; }
+CRIA_INLINE F32x8 to_f32(I32x8 a) { return {_mm256_cvtepi32_ps(a.v)}; }
+CRIA_INLINE void store(float* p, F32x8 a) { _mm256_storeu_ps(p, a.v); }
+
+// ---- integers ----
+
+CRIA_INLINE I8x32 load_bytes(const void* p) { return {_mm256_loadu_si256(static_cast<const __m256i*>(p))}; }
+CRIA_INLINE I8x32 load_nibbles(const uint8_t* p) {
+  const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  const __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(x), _mm_srli_epi16(x, 4), 1);
+  return {_mm256_and_si256(both, _mm256_set1_epi8(15))};
+}
+CRIA_INLINE I8x32 spread_bits(uint32_t bits, uint8_t set) {
+  const __m256i from = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+  const __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(static_cast<int>(bits)), from);
+  const __m256i one = _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201ull));
+  const __m256i is_set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, one), one);
+  return {_mm256_and_si256(is_set, _mm256_set1_epi8(static_cast<char>(set)))};
+}
+CRIA_INLINE I8x32 set1_bytes(uint8_t x) { return {_mm256_set1_epi8(static_cast<char>(x))}; }
+CRIA_INLINE I8x32 and_bytes(I8x32 a, I8x32 b) { return {_mm256_and_si256(a.v, b.v)}; }
+CRIA_INLINE I8x32 or_bytes(I8x32 a, I8x32 b) { return {_mm256_or_si256(a.v, b.v)}; }
+CRIA_INLINE I8x32 shift_right(I8x32 a, int n, uint8_t mask) {
+  return {_mm256_and_si256(_mm256_srli_epi16(a.v, n), _mm256_set1_epi8(static_cast<char>(mask)))};
+}
+CRIA_INLINE I8x32 shift_left(I8x32 a, int n, uint8_t mask) {
+  return {_mm256_and_si256(_mm256_slli_epi16(a.v, n), _mm256_set1_epi8(static_cast<char>(mask)))};
+}
+CRIA_INLINE I8x32 lookup(const int8_t* table16, I8x32 index) {
+  const __m128i t = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table16));
+  return {_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(t), index.v)};
+}
+CRIA_INLINE I32x8 zero_i32x8() { return {_mm256_setzero_si256()}; }
+CRIA_INLINE I16x16 set1_i16(int16_t x) { return {_mm256_set1_epi16(x)}; }
+CRIA_INLINE I16x16 set2_i16(int16_t low, int16_t high) {
+  return {_mm256_inserti128_si256(_mm256_castsi128_si256(_mm_set1_epi16(low)), _mm_set1_epi16(high), 1)};
+}
+CRIA_INLINE I16x16 load_i16(const int16_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+CRIA_INLINE I16x16 pair_products(I8x32 u, I8x32 x) { return {_mm256_maddubs_epi16(u.v, x.v)}; }
+CRIA_INLINE I16x16 pair_products_signed(I8x32 w, I8x32 x) {
+  return {_mm256_maddubs_epi16(_mm256_sign_epi8(w.v, w.v), _mm256_sign_epi8(x.v, w.v))};
+}
+#if defined(CRIA_ISA_avx_vnni)
+CRIA_INLINE I32x8 dot(I32x8 acc, I16x16 a, I16x16 b) { return {_mm256_dpwssd_avx_epi32(acc.v, a.v, b.v)}; }
+CRIA_INLINE I32x8 dot_unsigned(I32x8 acc, I8x32 u, I8x32 x) { return {_mm256_dpbusd_avx_epi32(acc.v, u.v, x.v)}; }
+#elif defined(CRIA_WIDE)
+CRIA_INLINE I32x8 dot(I32x8 acc, I16x16 a, I16x16 b) { return {_mm256_dpwssd_epi32(acc.v, a.v, b.v)}; }
+CRIA_INLINE I32x8 dot_unsigned(I32x8 acc, I8x32 u, I8x32 x) { return {_mm256_dpbusd_epi32(acc.v, u.v, x.v)}; }
+#else
+CRIA_INLINE I32x8 dot(I32x8 acc, I16x16 a, I16x16 b) { return {_mm256_add_epi32(acc.v, _mm256_madd_epi16(a.v, b.v))}; }
+CRIA_INLINE I32x8 dot_unsigned(I32x8 acc, I8x32 u, I8x32 x) { return dot(acc, pair_products(u, x), set1_i16(1)); }
+#endif
+CRIA_INLINE I32x8 dot_signed(I32x8 acc, I8x32 w, I8x32 x) {
+  return dot_unsigned(acc, {_mm256_sign_epi8(w.v, w.v)}, {_mm256_sign_epi8(x.v, w.v)});
+}
+CRIA_INLINE I32x8 subtract_shifted(I32x8 acc, I32x8 b, int n) {
+  return {_mm256_sub_epi32(acc.v, _mm256_slli_epi32(b.v, n))};
+}
+CRIA_INLINE I32x8 subtract(I32x8 a, int32_t b) { return {_mm256_sub_epi32(a.v, _mm256_set1_epi32(b))}; }
+CRIA_INLINE I32x8 transpose_sum(const I32x8 rows[8]) {
+  const __m256i r01 = _mm256_hadd_epi32(rows[0].v, rows[1].v), r23 = _mm256_hadd_epi32(rows[2].v, rows[3].v);
+  const __m256i r45 = _mm256_hadd_epi32(rows[4].v, rows[5].v), r67 = _mm256_hadd_epi32(rows[6].v, rows[7].v);
+  const __m256i low = _mm256_hadd_epi32(r01, r23), high = _mm256_hadd_epi32(r45, r67);
+  return {_mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31))};
+}
+
+}  // namespace cria::CRIA_ISA

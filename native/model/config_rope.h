@@ -1,0 +1,13 @@
+// Rotary position embedding: base, rotated dimensions and every scaling, folded into one table of inverse
+// frequencies.
+#pragma once
+
+#include "io/gguf.h"
+#include "model/config.h"
+
+namespace cria {
+
+/// Sets the rope_* members; head_dim must be set.
+void read_rope(const GgufFile& file, ModelConfig* config);
+
+}  // namespace cria

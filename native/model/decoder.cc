@@ -1,0 +1,114 @@
+#include "model/decoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "core/error.h"
+
+namespace cria {
+
+AttentionShape attention_shape(const ModelConfig& config) {
+  AttentionShape shape;
+  shape.n_heads = static_cast<std::int32_t>(config.n_heads);
+  shape.n_kv_heads = static_cast<std::int32_t>(config.n_kv_heads);
+  shape.head_dim = static_cast<std::int32_t>(config.head_dim);
+  shape.rope_dim = static_cast<std::int32_t>(config.rope_dim);
+  shape.rope_half_layout = config.rope_layout == RopeLayout::half;
+  return shape;
+}
+
+Decoder::Decoder(ModelConfig config, std::unique_ptr<Backend> backend, ModelWeights weights, const KvOptions& kv,
+                 std::int32_t max_batch_tokens, std::int32_t max_sequences)
+    : config_(std::move(config)),
+      backend_(std::move(backend)),
+      weights_(std::move(weights)),
+      shape_(attention_shape(config_)),
+      max_batch_tokens_(std::min(max_batch_tokens, backend_->info().max_batch_tokens)) {
+  kv_ = backend_->allocate_kv(shape_, kv.dtype, static_cast<std::int32_t>(config_.n_layers), kv.n_pages);
+  const auto n = static_cast<std::size_t>(max_batch_tokens_);
+  const std::size_t q_dim = static_cast<std::size_t>(config_.n_heads) * config_.head_dim;
+  x_ = backend_->allocate_activations(n * config_.hidden);
+  q_ = backend_->allocate_activations(n * q_dim);
+  attention_ = backend_->allocate_activations(n * q_dim);
+  h_ = backend_->allocate_activations(n * config_.ffn_hidden);
+  logits_ = backend_->allocate_activations(static_cast<std::size_t>(max_sequences) * config_.vocab_size);
+}
+
+void Decoder::build_batch(std::span<const DecoderInput> inputs) {
+  tokens_.clear();
+  positions_.clear();
+  sequence_of_.clear();
+  logit_rows_.clear();
+  rope_cos_.clear();
+  rope_sin_.clear();
+  std::size_t stride = 0;
+  for (const DecoderInput& in : inputs) stride = std::max(stride, in.block_table.size());
+  block_table_.assign(stride * inputs.size(), 0);
+  for (std::size_t s = 0; s < inputs.size(); s++) {
+    const DecoderInput& in = inputs[s];
+    std::copy(in.block_table.begin(), in.block_table.end(),
+              block_table_.begin() + static_cast<std::ptrdiff_t>(s * stride));
+    for (std::size_t i = 0; i < in.tokens.size(); i++) {
+      const std::int32_t position = in.first_position + static_cast<std::int32_t>(i);
+      tokens_.push_back(in.tokens[i]);
+      positions_.push_back(position);
+      sequence_of_.push_back(static_cast<std::int32_t>(s));
+      // The angle is a float32 product, as in Meta's and Hugging Face's code: what the weights were trained with.
+      for (const float inv_freq : config_.rope_inv_freq) {
+        const double angle = static_cast<float>(position) * inv_freq;
+        rope_cos_.push_back(static_cast<float>(std::cos(angle)));
+        rope_sin_.push_back(static_cast<float>(std::sin(angle)));
+      }
+    }
+    if (in.wants_logits) logit_rows_.push_back(static_cast<std::int32_t>(tokens_.size()) - 1);
+  }
+  batch_ = {static_cast<std::int32_t>(tokens_.size()),
+            static_cast<std::int32_t>(inputs.size()),
+            tokens_.data(),
+            positions_.data(),
+            sequence_of_.data(),
+            block_table_.data(),
+            static_cast<std::int32_t>(stride),
+            rope_cos_.data(),
+            rope_sin_.data()};
+}
+
+bool Decoder::forward(std::span<const DecoderInput> inputs, const std::function<bool()>& stopped) {
+  build_batch(inputs);
+  const float eps = config_.rms_norm_eps;
+  const std::int32_t n = batch_.n_tokens;
+  Backend& ops = *backend_;
+
+  ops.embed({&batch_, weights_.embedding, x_});
+  for (std::size_t i = 0; i < weights_.layers.size(); i++) {
+    if (stopped && stopped()) return false;
+    const LayerWeights& layer = weights_.layers[i];
+    ops.attention_input({&batch_, &layer, shape_, eps, x_, kv_[i], q_});
+    ops.paged_attention({&batch_, shape_, q_, kv_[i], attention_});
+    ops.project_residual({n, layer.attention_output, attention_, x_});
+    ops.swiglu({n, &layer, eps, x_, h_});
+    ops.project_residual({n, layer.down, h_, x_});
+  }
+  if (!logit_rows_.empty()) {
+    const auto rows = static_cast<std::int32_t>(logit_rows_.size());
+    ops.logits({rows, logit_rows_.data(), weights_.output_norm, weights_.output, eps, x_, logits_});
+  }
+  return true;
+}
+
+std::span<const float> Decoder::logits(std::size_t i) {
+  const std::size_t vocab = config_.vocab_size;
+  return {backend_->fetch(logits_ + i * vocab, vocab), vocab};
+}
+
+std::uint32_t Decoder::greedy_token(std::size_t i) {
+  std::uint32_t token = 0;
+  float log_sum_exp = 0;
+  backend_->sample({1, config_.vocab_size, logits_ + i * config_.vocab_size, &token, &log_sum_exp});
+  if (!std::isfinite(log_sum_exp))
+    throw Error(ErrorCode::invalid_model, "the model's logits are not finite: its weights are damaged");
+  return token;
+}
+
+}  // namespace cria

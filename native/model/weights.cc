@@ -1,0 +1,141 @@
+#include "model/weights.h"
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "core/error.h"
+#include "core/huge_memory.h"
+
+namespace cria {
+namespace {
+
+constexpr std::uint64_t kReadBytes = std::uint64_t{8} << 20;
+constexpr int kMaxReaders = 4;  // enough to fill the page cache's or an SSD's bandwidth
+
+struct Source {
+  const GgufTensor* tensor;
+  WeightSpec spec;
+};
+
+// Which tensor feeds which member, collected first so that the upload can size its memory.
+class WeightList {
+ public:
+  explicit WeightList(const GgufFile& file) : file_(file) {}
+
+  void add(const std::string& name, Weight* into) {
+    const GgufTensor* t = file_.find_tensor(name);
+    if (!t) throw Error(ErrorCode::invalid_model, "tensor '" + name + "' is missing", {{"tensor", name}});
+    sources_.push_back({t, {t->dtype, static_cast<std::int64_t>(t->dims[1]), static_cast<std::int64_t>(t->dims[0])}});
+    targets_.push_back(into);
+  }
+
+  const std::vector<Source>& sources() const { return sources_; }
+  std::vector<WeightSpec> specs() const {
+    std::vector<WeightSpec> specs;
+    for (const Source& s : sources_) specs.push_back(s.spec);
+    return specs;
+  }
+  void assign(const std::vector<Weight>& weights) {
+    for (std::size_t i = 0; i < targets_.size(); i++) *targets_[i] = weights[i];
+  }
+
+ private:
+  const GgufFile& file_;
+  std::vector<Source> sources_;
+  std::vector<Weight*> targets_;
+};
+
+struct ReadPart {
+  std::size_t source;
+  std::uint64_t offset, bytes;
+};
+
+void read_all(const GgufFile& file, const std::vector<Source>& sources, WeightUpload& upload,
+              const LoadProgress& progress, const CancelFlag& cancel) {
+  std::vector<ReadPart> parts;
+  std::uint64_t total = 0;
+  for (std::size_t i = 0; i < sources.size(); i++) {
+    const std::uint64_t bytes = sources[i].tensor->bytes;
+    for (std::uint64_t at = 0; at < bytes; at += kReadBytes) parts.push_back({i, at, std::min(kReadBytes, bytes - at)});
+    total += bytes;
+  }
+
+  std::atomic<std::size_t> next{0};
+  std::atomic<bool> failed{false};
+  std::mutex mutex;  // guards what follows
+  std::exception_ptr error;
+  std::uint64_t loaded = 0;
+
+  const auto read_parts = [&] {
+    try {
+      for (std::size_t i; (i = next.fetch_add(1)) < parts.size() && !failed.load();) {
+        cancel.check();
+        const ReadPart& part = parts[i];
+        const GgufTensor& tensor = *sources[part.source].tensor;
+        const File& from = *file.files()[tensor.file_index];
+        upload.fill(part.source, part.offset, part.bytes,
+                    [&](void* dst) { from.read_at(tensor.offset + part.offset, dst, part.bytes); });
+        const std::lock_guard lock(mutex);
+        loaded += part.bytes;
+        if (progress) progress(loaded, total);
+      }
+    } catch (...) {
+      failed.store(true);
+      const std::lock_guard lock(mutex);
+      if (!error) error = std::current_exception();
+    }
+  };
+
+  std::vector<std::thread> readers;
+  const int n = std::min<int>({usable_cores(), kMaxReaders, static_cast<int>(parts.size())});
+  try {
+    for (int i = 1; i < n; i++) readers.emplace_back(read_parts);
+  } catch (const std::system_error&) {
+    // No further thread to be had: this one reads what is left.
+  }
+  read_parts();
+  for (std::thread& r : readers) r.join();
+  if (error) std::rethrow_exception(error);
+}
+
+}  // namespace
+
+ModelWeights load_weights(const GgufFile& file, const ModelConfig& config, Backend& backend,
+                          const LoadProgress& progress, const CancelFlag& cancel) {
+  ModelWeights weights;
+  weights.layers.resize(config.n_layers);
+  WeightList list(file);
+  list.add("token_embd.weight", &weights.embedding);
+  for (std::uint32_t i = 0; i < config.n_layers; i++) {
+    LayerWeights& layer = weights.layers[i];
+    const std::string prefix = "blk." + std::to_string(i) + ".";
+    list.add(prefix + "attn_norm.weight", &layer.attention_norm);
+    list.add(prefix + "attn_q.weight", &layer.query);
+    list.add(prefix + "attn_k.weight", &layer.key);
+    list.add(prefix + "attn_v.weight", &layer.value);
+    list.add(prefix + "attn_output.weight", &layer.attention_output);
+    list.add(prefix + "ffn_norm.weight", &layer.ffn_norm);
+    list.add(prefix + "ffn_gate.weight", &layer.gate);
+    list.add(prefix + "ffn_up.weight", &layer.up);
+    list.add(prefix + "ffn_down.weight", &layer.down);
+  }
+  list.add("output_norm.weight", &weights.output_norm);
+  if (!config.tied_output) list.add("output.weight", &weights.output);
+
+  const std::vector<WeightSpec> specs = list.specs();
+  const std::unique_ptr<WeightUpload> upload = backend.upload_weights(specs);
+  read_all(file, list.sources(), *upload, progress, cancel);
+  list.assign(upload->finish());
+  if (config.tied_output) weights.output = weights.embedding;
+  for (const Source& s : list.sources()) {
+    weights.bytes += s.tensor->bytes;
+    weights.parameters += s.tensor->elements();
+  }
+  return weights;
+}
+
+}  // namespace cria

@@ -1,0 +1,32 @@
+// A model file's tensors, on a backend.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "core/cancel.h"
+#include "io/gguf.h"
+#include "kernels/backend.h"
+#include "model/config.h"
+
+namespace cria {
+
+struct ModelWeights {
+  Weight embedding;  // [vocab, hidden]
+  std::vector<LayerWeights> layers;
+  Weight output_norm;  // f32 [hidden]
+  Weight output;       // [vocab, hidden]; the embedding when tied
+  std::uint64_t bytes = 0;
+  std::uint64_t parameters = 0;
+};
+
+/// Called from reading threads, one at a time, with bytes in order of magnitude 8 MiB apart.
+using LoadProgress = std::function<void(std::uint64_t loaded_bytes, std::uint64_t total_bytes)>;
+
+/// Reads every tensor of a checked file (read_config) in parallel straight into the backend's memory.
+/// Throws ERR_ABORTED, ERR_IO, ERR_OUT_OF_MEMORY; nothing is left running.
+ModelWeights load_weights(const GgufFile& file, const ModelConfig& config, Backend& backend,
+                          const LoadProgress& progress, const CancelFlag& cancel);
+
+}  // namespace cria

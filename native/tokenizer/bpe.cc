@@ -1,0 +1,115 @@
+#include "tokenizer/bpe.h"
+
+#include "core/error.h"
+#include "tokenizer/pretokenize.h"
+#include "tokenizer/unicode.h"
+
+namespace cria {
+namespace {
+
+[[noreturn]] void fail(std::string message) { throw Error(ErrorCode::invalid_model, "tokenizer: " + message); }
+
+}  // namespace
+
+BpeEncoder::BpeEncoder(const Vocabulary& vocabulary, std::string_view splitter, const std::vector<std::string>& merges)
+    : vocabulary_(vocabulary), pairs_(merges.empty() ? vocabulary.size() * 2 : merges.size()) {
+  if (!is_llama3_splitter(splitter)) {
+    const std::string name = splitter.empty() ? "no name" : "the name " + to_well_formed(splitter);
+    throw Error(ErrorCode::unsupported_model,
+                "tokenizer: the text splitter (tokenizer.ggml.pre) has " + name + "; supported: llama-bpe",
+                {{"pre", std::string(splitter)}});
+  }
+  if (merges.size() > kMaxMergePairs) fail(std::to_string(merges.size()) + " merges are too many");
+  if (merges.empty()) {
+    derive_merges();
+  } else {
+    add_merges(merges);
+  }
+}
+
+void BpeEncoder::add_merges(const std::vector<std::string>& merges) {
+  // tiktoken ranks the union of a pair, not the pair. Files converted from it list all the ways to cut a token one after
+  // another, so consecutive merges with the same result share a rank: the ties among them are then broken from the left,
+  // as tiktoken does. Where each token has one merge, as in a trained merge list, this changes nothing.
+  const auto find = [&](std::size_t i, std::string_view bytes) {
+    const std::optional<TokenId> id = vocabulary_.find_piece(bytes);
+    if (!id) fail("merge " + std::to_string(i) + " names a piece that is no token");
+    return *id;
+  };
+  std::string left, right;
+  TokenId id = 0;
+  std::string_view bytes;  // of `id`
+  std::uint32_t rank = 0;
+  for (std::size_t i = 0; i < merges.size(); ++i) {
+    const std::string_view merge = merges[i];
+    const std::size_t space = merge.find(' ');
+    if (space == merge.npos || !decode_byte_alphabet(merge.substr(0, space), left) ||
+        !decode_byte_alphabet(merge.substr(space + 1), right) || left.empty() || right.empty()) {
+      fail("merge " + std::to_string(i) + " is not two pieces of the byte alphabet");
+    }
+    const TokenId left_id = find(i, left), right_id = find(i, right);
+    const bool same = bytes.size() == left.size() + right.size() && bytes.starts_with(left) && bytes.ends_with(right);
+    if (!same) {
+      id = find(i, left + right);
+      bytes = vocabulary_.bytes(id);
+      rank = static_cast<std::uint32_t>(i);
+    }
+    pairs_.insert(left_id, right_id, {rank, id});
+  }
+}
+
+void BpeEncoder::derive_merges() {
+  PrefixHash hash;
+  for (TokenId id = 0; id < vocabulary_.size(); ++id) {
+    const std::string_view bytes = vocabulary_.bytes(id);
+    if (vocabulary_.find_piece(bytes) != id) continue;  // a control token, or one that only looks like it
+    hash.assign(bytes);
+    for (std::size_t cut = 1; cut < bytes.size(); ++cut) {
+      const StringIndex& pieces = vocabulary_.pieces();
+      const TokenId left = pieces.find(vocabulary_.all_bytes(), bytes.substr(0, cut), hash.range(0, cut));
+      if (left == StringIndex::kAbsent) continue;
+      const TokenId right = pieces.find(vocabulary_.all_bytes(), bytes.substr(cut), hash.range(cut, bytes.size()));
+      if (right == StringIndex::kAbsent) continue;
+      pairs_.insert(left, right, {id, id});
+      if (pairs_.size() > kMaxMergePairs) fail("the tokens have too many ways to merge");
+    }
+  }
+}
+
+void BpeEncoder::encode(std::string_view text, EncodeRun& run) const {
+  const char* p = text.data();
+  const char* const end = p + text.size();
+  while (p < end) {
+    run.poll.tick();
+    const char* const piece_end = llama3_piece_end(p, end);
+    encode_piece({p, static_cast<std::size_t>(piece_end - p)}, run);
+    p = piece_end;
+  }
+}
+
+void BpeEncoder::encode_piece(std::string_view piece, EncodeRun& run) const {
+  std::vector<TokenId>& out = run.out;
+  if (piece.size() == 1) {
+    out.push_back(vocabulary_.byte_token(static_cast<unsigned char>(piece[0])));
+    return;
+  }
+  const bool cached = piece.size() <= PieceCache::kMaxBytes;
+  PieceCache::Key key;
+  if (cached) {
+    key = PieceCache::key_of(piece);
+    if (run.scratch.cache.append(key, out)) return;
+  }
+  const std::size_t before = out.size();
+  if (const std::optional<TokenId> whole = vocabulary_.find_piece(piece)) {
+    out.push_back(*whole);
+  } else {
+    std::vector<std::uint32_t>& symbols = run.scratch.merge.symbols;
+    symbols.clear();
+    for (char c : piece) symbols.push_back(vocabulary_.byte_token(static_cast<unsigned char>(c)));
+    merge_symbols(pairs_, run.scratch.merge, run.poll);
+    out.insert(out.end(), symbols.begin(), symbols.end());
+  }
+  if (cached) run.scratch.cache.put(key, out.data() + before, out.size() - before);
+}
+
+}  // namespace cria

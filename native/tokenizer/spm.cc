@@ -1,0 +1,247 @@
+#include "tokenizer/spm.h"
+
+#include <algorithm>
+#include <numeric>
+#include <unordered_map>
+
+#include "core/error.h"
+#include "tokenizer/unicode.h"
+
+namespace cria {
+namespace {
+
+constexpr std::string_view kSpaceSymbol = "\xE2\x96\x81";  // U+2581
+
+std::string_view character_at(std::string_view text, std::size_t i) noexcept {
+  return text.substr(i, utf8_length(text[i]));
+}
+
+}  // namespace
+
+SpmEncoder::SpmEncoder(const Vocabulary& vocabulary, bool add_space_prefix)
+    : vocabulary_(vocabulary),
+      add_space_prefix_(add_space_prefix),
+      pairs_(vocabulary.size() * 2),
+      neighbours_(vocabulary.size()) {
+  std::vector<std::pair<std::string_view, TokenId>> user_defined;
+  for (TokenId id = 0; id < vocabulary.size(); ++id) {
+    if (vocabulary.type(id) == TokenType::user_defined) user_defined.emplace_back(vocabulary.bytes(id), id);
+  }
+  user_defined_ = SpellingMatcher(std::move(user_defined));
+  rank_pieces();
+  add_characters();
+  add_pairs();
+}
+
+/// Whether text can become this piece by merging. (User-defined pieces are matched before, and never merge.)
+bool SpmEncoder::is_mergeable(TokenId id) const noexcept {
+  const TokenType type = vocabulary_.type(id);
+  if (type != TokenType::normal && type != TokenType::unused) return false;
+  return vocabulary_.find_piece(vocabulary_.bytes(id)) == id;
+}
+
+void SpmEncoder::rank_pieces() {
+  std::vector<TokenId> order(vocabulary_.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(),
+            [&](TokenId a, TokenId b) { return vocabulary_.score(a) > vocabulary_.score(b); });
+  rank_.resize(order.size());
+  std::uint32_t rank = 0;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    if (i > 0 && vocabulary_.score(order[i]) != vocabulary_.score(order[i - 1])) ++rank;
+    rank_[order[i]] = rank;
+  }
+}
+
+std::uint32_t SpmEncoder::symbol_for(std::string_view character) {
+  const std::uint32_t code_point = utf8_code_point(character.data());
+  std::uint32_t symbol = symbol_of_.get(code_point);
+  if (symbol == kNoSymbol) {
+    // Not a piece, but part of one: SentencePiece merges by the union's spelling alone, so it may still merge.
+    symbol = vocabulary_.size() + part_characters_.size();
+    part_characters_.add(character);
+    symbol_of_.set(code_point, symbol);
+  }
+  return symbol;
+}
+
+void SpmEncoder::add_characters() {
+  for (TokenId id = 0; id < vocabulary_.size(); ++id) {
+    const std::string_view piece = vocabulary_.bytes(id);
+    // An unused character is a part like any other: it may merge, but alone it is written as bytes, never as its token.
+    if (vocabulary_.type(id) != TokenType::normal || !is_mergeable(id)) continue;
+    if (piece.size() == utf8_length(piece[0])) symbol_of_.set(utf8_code_point(piece.data()), id);
+  }
+}
+
+std::uint32_t SpmEncoder::find_half(std::string_view half, std::uint64_t hash) const noexcept {
+  if (half.size() == utf8_length(half[0])) return symbol_of_.get(utf8_code_point(half.data()));
+  const TokenId id = vocabulary_.pieces().find(vocabulary_.all_bytes(), half, hash);
+  return id != StringIndex::kAbsent && vocabulary_.type(id) != TokenType::user_defined ? id : kNoSymbol;
+}
+
+void SpmEncoder::add_pairs() {
+  PrefixHash hash;
+  for (TokenId id = 0; id < vocabulary_.size(); ++id) {
+    const std::string_view piece = vocabulary_.bytes(id);
+    if (!is_mergeable(id) || piece.size() == utf8_length(piece[0])) continue;
+    if (vocabulary_.type(id) == TokenType::unused) has_unused_ = true;
+    std::uint32_t previous = kNoSymbol;
+    bool after_word = false;  // a character other than a space came before
+    for (std::size_t i = 0; i < piece.size(); i += utf8_length(piece[i])) {
+      const std::uint32_t symbol = symbol_for(character_at(piece, i));
+      if (previous != kNoSymbol) neighbours_.insert(previous, symbol, {0, 0});
+      previous = symbol;
+      if (piece[i] == ' ' && after_word) words_independent_ = false;
+      after_word = after_word || piece[i] != ' ';
+    }
+    hash.assign(piece);
+    for (std::size_t cut = utf8_length(piece[0]); cut < piece.size(); cut += utf8_length(piece[cut])) {
+      const std::uint32_t left = find_half(piece.substr(0, cut), hash.range(0, cut));
+      if (left == kNoSymbol) continue;
+      const std::uint32_t right = find_half(piece.substr(cut), hash.range(cut, piece.size()));
+      if (right == kNoSymbol) continue;
+      pairs_.insert(left, right, {rank_[id], id});
+      if (pairs_.size() > kMaxMergePairs) {
+        throw Error(ErrorCode::invalid_model, "tokenizer: the pieces have too many ways to merge");
+      }
+    }
+  }
+}
+
+void SpmEncoder::encode(std::string_view text, EncodeRun& run) const {
+  // SentencePiece writes spaces as U+2581; here it is the other way round, one byte instead of three, and a U+2581 of
+  // the text itself is the same symbol as a space.
+  std::string& spaced = run.scratch.text;
+  spaced.assign(add_space_prefix_ ? 1 : 0, ' ');
+  for (std::size_t i; (i = text.find(kSpaceSymbol)) != text.npos; text.remove_prefix(i + kSpaceSymbol.size())) {
+    spaced.append(text.substr(0, i));
+    spaced += ' ';
+  }
+  spaced.append(text);
+
+  const std::string_view all = spaced;
+  if (has_unused_) return encode_with_unused(all, run);
+  if (user_defined_.empty()) return encode_words(all, run);
+  std::size_t begin = 0;
+  while (begin < all.size()) {
+    const SpellingMatcher::Match match = user_defined_.find(all, begin);
+    encode_words(all.substr(begin, match.begin - begin), run);
+    if (match.length > 0) run.out.push_back(match.id);
+    begin = match.begin + match.length;
+  }
+}
+
+void SpmEncoder::encode_words(std::string_view text, EncodeRun& run) const {
+  if (!words_independent_) {
+    if (!text.empty()) encode_word(text, run);
+    return;
+  }
+  while (!text.empty()) {
+    std::size_t end = text.find_first_not_of(' ');
+    end = end == text.npos ? end : text.find(' ', end);
+    const std::string_view word = text.substr(0, end);
+    encode_word(word, run);
+    text.remove_prefix(word.size());
+  }
+}
+
+void SpmEncoder::encode_word(std::string_view word, EncodeRun& run) const {
+  if (word.size() <= PieceCache::kMaxBytes) return encode_short(word, run);
+  // Cut where no piece joins two characters. (Scripts without spaces have few pieces of several characters.)
+  std::size_t begin = 0;
+  std::uint32_t previous = kNoSymbol;
+  for (std::size_t i = 0; i < word.size(); i += utf8_length(word[i])) {
+    run.poll.tick();
+    const std::uint32_t symbol = symbol_of_.get(utf8_code_point(word.data() + i));
+    const bool joined = symbol != kNoSymbol && previous != kNoSymbol && neighbours_.find(previous, symbol);
+    if (i > 0 && !joined) {
+      encode_short(word.substr(begin, i - begin), run);
+      begin = i;
+    }
+    previous = symbol;
+  }
+  encode_short(word.substr(begin), run);
+}
+
+void SpmEncoder::encode_short(std::string_view word, EncodeRun& run) const {
+  run.poll.tick();
+  if (word.size() > PieceCache::kMaxBytes) return merge_run(word, run);
+  const PieceCache::Key key = PieceCache::key_of(word);
+  if (run.scratch.cache.append(key, run.out)) return;
+  const std::size_t before = run.out.size();
+  merge_run(word, run);
+  run.scratch.cache.put(key, run.out.data() + before, run.out.size() - before);
+}
+
+/// Appends the characters of `text` as symbols; `base` is where it begins in the text that emit() will get.
+void SpmEncoder::push_symbols(std::string_view text, std::size_t base, std::vector<std::uint32_t>& symbols) const {
+  for (std::size_t i = 0; i < text.size(); i += utf8_length(text[i])) {
+    const std::uint32_t symbol = symbol_of_.get(utf8_code_point(text.data() + i));
+    symbols.push_back(symbol != kNoSymbol ? symbol : static_cast<std::uint32_t>(base + i) | kUnmergeable);
+  }
+}
+
+void SpmEncoder::merge_run(std::string_view text, EncodeRun& run) const {
+  std::vector<std::uint32_t>& symbols = run.scratch.merge.symbols;
+  symbols.clear();
+  push_symbols(text, 0, symbols);
+  merge_symbols(pairs_, run.scratch.merge, run.poll);
+  for (std::uint32_t symbol : symbols) emit(symbol, text, run.out);
+}
+
+/// An unused piece is cut again into the two halves it was last *seen* as, anywhere in the text, which ties the whole text
+/// together: no words, no cache. (Llama's own vocabularies have no unused pieces.)
+void SpmEncoder::encode_with_unused(std::string_view text, EncodeRun& run) const {
+  std::vector<std::uint32_t>& symbols = run.scratch.merge.symbols;
+  symbols.clear();
+  for (std::size_t begin = 0; begin < text.size();) {
+    const SpellingMatcher::Match match = user_defined_.find(text, begin);
+    push_symbols(text.substr(begin, match.begin - begin), begin, symbols);
+    if (match.length > 0) symbols.push_back(match.id | kUnmergeable | kFrozen);
+    begin = match.begin + match.length;
+  }
+  const auto is_unused = [&](std::uint32_t symbol) {
+    return symbol < vocabulary_.size() && vocabulary_.type(symbol) == TokenType::unused;
+  };
+  std::unordered_map<TokenId, std::pair<std::uint32_t, std::uint32_t>> halves;
+  merge_symbols_observed(pairs_, run.scratch.merge, run.poll,
+                         [&](std::uint32_t left, std::uint32_t right, TokenId id) {
+                           if (is_unused(id)) halves[id] = {left, right};
+                         });
+  std::vector<std::uint32_t> stack;
+  for (std::uint32_t symbol : symbols) {
+    stack.assign(1, symbol);
+    while (!stack.empty()) {
+      run.poll.tick();
+      const std::uint32_t top = stack.back();
+      stack.pop_back();
+      if (is_unused(top)) {
+        const auto [left, right] = halves.at(top);
+        stack.push_back(right);
+        stack.push_back(left);
+      } else {
+        emit(top, text, run.out);
+      }
+    }
+  }
+}
+
+void SpmEncoder::emit(std::uint32_t symbol, std::string_view text, std::vector<TokenId>& out) const {
+  if (symbol < vocabulary_.size()) {
+    out.push_back(symbol);
+  } else if (!(symbol & kUnmergeable)) {
+    emit_bytes(part_characters_[symbol - vocabulary_.size()], out);
+  } else if (symbol & kFrozen) {
+    out.push_back(symbol & ~(kUnmergeable | kFrozen));
+  } else {
+    emit_bytes(character_at(text, symbol & ~kUnmergeable), out);
+  }
+}
+
+void SpmEncoder::emit_bytes(std::string_view bytes, std::vector<TokenId>& out) const {
+  if (bytes == " ") bytes = kSpaceSymbol;  // a vocabulary without a piece for U+2581
+  for (char c : bytes) out.push_back(vocabulary_.byte_token(static_cast<unsigned char>(c)));
+}
+
+}  // namespace cria

@@ -1,0 +1,200 @@
+#include "tokenizer/tokenizer.h"
+
+#include <new>
+
+#include "core/error.h"
+#include "tokenizer/bpe.h"
+#include "tokenizer/special_tokens.h"
+#include "tokenizer/spm.h"
+#include "tokenizer/stream_decoder.h"
+#include "tokenizer/unicode.h"
+
+namespace cria {
+namespace {
+
+/// SpmEncoder keeps offsets in 30 bits.
+constexpr std::size_t kMaxTextBytes = (std::size_t{1} << 30) - 16;
+
+/// Bytes of a text in which special tokens' spellings count.
+struct SpecialRange {
+  std::size_t begin, end;
+};
+
+/// Pieces as one well-formed text. A single well-formed piece is not copied.
+struct JoinedText {
+  std::string storage;
+  std::string_view text;
+  std::vector<SpecialRange> special;  // ascending, not adjacent
+};
+
+JoinedText join(std::span<const TextPiece> pieces) {
+  std::size_t bytes = 0;
+  for (const TextPiece& piece : pieces) bytes += piece.text.size();
+  if (bytes > kMaxTextBytes) {
+    throw Error(ErrorCode::invalid_argument,
+                "the text has " + std::to_string(bytes) + " bytes; at most 1 GiB can be encoded at once",
+                {{"bytes", static_cast<double>(bytes)}});
+  }
+  JoinedText joined;
+  const bool as_is = pieces.size() == 1 && is_well_formed_utf8(pieces[0].text);
+  if (!as_is) joined.storage.reserve(bytes);
+  std::size_t at = 0;
+  for (const TextPiece& piece : pieces) {
+    const std::size_t begin = at;
+    if (as_is) {
+      joined.text = piece.text;
+      at += piece.text.size();
+    } else {
+      joined.storage += is_well_formed_utf8(piece.text) ? std::string(piece.text) : to_well_formed(piece.text);
+      at = joined.storage.size();
+    }
+    if (!piece.special || at == begin) continue;
+    if (!joined.special.empty() && joined.special.back().end == begin)
+      joined.special.back().end = at;
+    else
+      joined.special.push_back({begin, at});
+  }
+  return joined;
+}
+
+class VocabularyTokenizer final : public Tokenizer {
+ public:
+  explicit VocabularyTokenizer(VocabularySource source)
+      : vocabulary_(source),
+        adds_bos_(source.add_bos.value_or(true) && source.bos),
+        adds_space_prefix_(source.kind == TokenizerKind::sentencepiece && source.add_space_prefix.value_or(true)),
+        chat_template_(std::move(source.chat_template)),
+        specials_(special_spellings()),
+        encoder_(make_encoder(source)) {}
+
+  TokenizerKind kind() const override { return vocabulary_.kind(); }
+  std::uint32_t vocab_size() const override { return vocabulary_.size(); }
+  std::optional<TokenId> bos() const override { return vocabulary_.bos(); }
+  std::optional<TokenId> eos() const override { return vocabulary_.eos(); }
+  const std::vector<TokenId>& end_of_generation_ids() const override { return vocabulary_.end_of_generation_ids(); }
+  bool adds_bos() const override { return adds_bos_; }
+  bool adds_space_prefix() const override { return adds_space_prefix_; }
+  const std::string& chat_template() const override { return chat_template_; }
+
+  using Tokenizer::encode;
+  std::vector<TokenId> encode(std::span<const TextPiece> pieces, const EncodeOptions& options,
+                              const CancelFlag* cancel) const override;
+
+  TokenType type(TokenId id) const override {
+    check(id);
+    return vocabulary_.type(id);
+  }
+  std::string_view token_bytes(TokenId id, bool special) const override {
+    check(id);
+    return special || !vocabulary_.is_control(id) ? vocabulary_.bytes(id) : std::string_view();
+  }
+  std::string decode(std::span<const TokenId> ids, bool special) const override;
+
+  std::optional<TokenId> find(std::string_view spelling) const override { return vocabulary_.find(spelling); }
+  std::string_view spelling(TokenId id) const override {
+    check(id);
+    return vocabulary_.spelling(id);
+  }
+
+ private:
+  SpellingMatcher special_spellings() const;
+  std::unique_ptr<TextEncoder> make_encoder(const VocabularySource& source) const;
+  void encode_special(std::string_view text, std::span<const SpecialRange> ranges, EncodeRun& run) const;
+  void check(TokenId id) const {
+    if (id < vocabulary_.size()) return;
+    throw Error(ErrorCode::invalid_argument,
+                "token id " + std::to_string(id) + " is beyond the vocabulary of " + std::to_string(vocabulary_.size()),
+                {{"id", static_cast<double>(id)}, {"vocabularySize", static_cast<double>(vocabulary_.size())}});
+  }
+
+  const Vocabulary vocabulary_;
+  const bool adds_bos_;
+  const bool adds_space_prefix_;
+  const std::string chat_template_;
+  const SpellingMatcher specials_;
+  const std::unique_ptr<const TextEncoder> encoder_;
+  mutable ScratchPool pool_;
+};
+
+SpellingMatcher VocabularyTokenizer::special_spellings() const {
+  std::vector<std::pair<std::string_view, TokenId>> spellings;
+  for (TokenId id = 0; id < vocabulary_.size(); ++id) {
+    const TokenType type = vocabulary_.type(id);
+    if (type == TokenType::control || type == TokenType::user_defined) {
+      spellings.emplace_back(vocabulary_.bytes(id), id);
+    }
+  }
+  return SpellingMatcher(std::move(spellings));
+}
+
+std::unique_ptr<TextEncoder> VocabularyTokenizer::make_encoder(const VocabularySource& source) const {
+  if (kind() == TokenizerKind::sentencepiece) return std::make_unique<SpmEncoder>(vocabulary_, adds_space_prefix_);
+  return std::make_unique<BpeEncoder>(vocabulary_, source.pre_tokenizer, source.merges);
+}
+
+std::vector<TokenId> VocabularyTokenizer::encode(std::span<const TextPiece> pieces, const EncodeOptions& options,
+                                                 const CancelFlag* cancel) const {
+  const bool bos = options.bos.value_or(adds_bos_);
+  if (bos && !vocabulary_.bos()) throw Error(ErrorCode::invalid_argument, "the vocabulary has no BOS token");
+  if (options.eos && !vocabulary_.eos()) throw Error(ErrorCode::invalid_argument, "the vocabulary has no EOS token");
+  if (cancel) cancel->check();
+  try {
+    JoinedText joined = join(pieces);
+    const std::string_view text = joined.text.empty() ? std::string_view(joined.storage) : joined.text;
+    const ScratchPool::Lease scratch(pool_);
+    std::vector<TokenId> ids;
+    ids.reserve(text.size() / 4 + 4);
+    EncodeRun run{*scratch, ids, CancelPoll(cancel)};
+    if (bos) ids.push_back(*vocabulary_.bos());
+    if (!joined.special.empty() && !specials_.empty()) {
+      encode_special(text, joined.special, run);
+    } else if (!text.empty()) {
+      encoder_->encode(text, run);
+    }
+    if (options.eos) ids.push_back(*vocabulary_.eos());
+    return ids;
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorCode::out_of_memory, "there is not enough memory to encode this text");
+  }
+}
+
+/// What lies between special tokens is encoded on its own. For SentencePiece each such part gets its dummy prefix, as Meta's
+/// code (one encode() per turn, led by <s>) and llama.cpp (llama-vocab.cpp, "prefix with space if previous is special") do;
+/// Hugging Face's legacy=false does not. User-defined pieces do not part the text of SentencePiece: they belong to its encoder.
+void VocabularyTokenizer::encode_special(std::string_view text, std::span<const SpecialRange> ranges,
+                                         EncodeRun& run) const {
+  const bool parts = kind() == TokenizerKind::bpe;
+  std::size_t begin = 0;  // of the part not encoded yet
+  const auto encode_until = [&](std::size_t end) {
+    if (end > begin) encoder_->encode(text.substr(begin, end - begin), run);
+  };
+  for (const SpecialRange& range : ranges) {
+    const std::string_view searched = text.substr(0, range.end);
+    for (std::size_t from = range.begin; from < range.end;) {
+      run.poll.tick();
+      const SpellingMatcher::Match match = specials_.find(searched, from);
+      if (match.length == 0) break;
+      from = match.begin + match.length;
+      if (!parts && !vocabulary_.is_control(match.id)) continue;
+      encode_until(match.begin);
+      run.out.push_back(match.id);
+      begin = from;
+    }
+  }
+  encode_until(text.size());
+}
+
+std::string VocabularyTokenizer::decode(std::span<const TokenId> ids, bool special) const {
+  TextBytes text_bytes(*this, special, true);
+  std::string bytes;
+  for (TokenId id : ids) bytes += text_bytes.next(id);
+  return is_well_formed_utf8(bytes) ? bytes : to_well_formed(bytes);
+}
+
+}  // namespace
+
+std::shared_ptr<const Tokenizer> Tokenizer::build(VocabularySource source) {
+  return std::make_shared<const VocabularyTokenizer>(std::move(source));
+}
+
+}  // namespace cria

@@ -1,0 +1,48 @@
+// UTF-8 and the character classes of the Llama 3 splitter.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace cria {
+
+/// The classes that tiktoken's pattern tells apart: \p{L}, \p{N}, \s and the rest. They are disjoint.
+enum class CharClass : std::uint8_t { other = 0, letter = 1, number = 2, space = 3 };
+
+CharClass class_of(std::uint32_t code_point) noexcept;
+
+/// The Unicode version of the class table, e.g. "17.0".
+std::string_view unicode_version() noexcept;
+
+/// Bytes of the character that begins with `lead`; the text must be well-formed.
+inline std::uint32_t utf8_length(char lead) noexcept {
+  const auto byte = static_cast<unsigned char>(lead);
+  if (byte < 0x80) return 1;
+  if (byte < 0xe0) return 2;
+  return byte < 0xf0 ? 3 : 4;
+}
+
+/// The character at `p`, in well-formed text.
+inline std::uint32_t utf8_code_point(const char* p) noexcept {
+  const auto at = [p](int i) { return static_cast<std::uint32_t>(static_cast<unsigned char>(p[i])); };
+  if (at(0) < 0x80) return at(0);
+  if (at(0) < 0xe0) return (at(0) & 0x1f) << 6 | (at(1) & 0x3f);
+  if (at(0) < 0xf0) return (at(0) & 0x0f) << 12 | (at(1) & 0x3f) << 6 | (at(2) & 0x3f);
+  return (at(0) & 0x07) << 18 | (at(1) & 0x3f) << 12 | (at(2) & 0x3f) << 6 | (at(3) & 0x3f);
+}
+
+bool is_well_formed_utf8(std::string_view text) noexcept;
+
+/// Appends `bytes` to `out` with each maximal ill-formed subpart as one U+FFFD (the WHATWG decoder's rule, Unicode
+/// chapter 3.9 "U+FFFD Substitution of Maximal Subparts"). Returns how many bytes at the end (0 to 3) begin a character
+/// that may still become complete; they are not appended.
+std::size_t append_well_formed(std::string_view bytes, std::string& out);
+
+/// All of `bytes`; an incomplete character at the end is U+FFFD too.
+std::string to_well_formed(std::string_view bytes);
+
+inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";
+
+}  // namespace cria

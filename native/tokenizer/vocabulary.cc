@@ -1,0 +1,263 @@
+#include "tokenizer/vocabulary.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "core/error.h"
+#include "tokenizer/unicode.h"
+
+namespace cria {
+namespace {
+
+constexpr std::size_t kMaxTokens = std::size_t{1} << 24;
+constexpr std::uint64_t kMaxTotalBytes = std::uint64_t{1} << 31;
+constexpr TokenId kNoToken = 0xffffffff;
+constexpr std::string_view kSpaceSymbol = "\xE2\x96\x81";  // U+2581
+
+/// Spellings that end an answer when they are control tokens, whatever the metadata calls eos.
+constexpr std::string_view kEndSpellings[] = {
+    "</s>",       "<|eot_id|>",  "<|end_of_text|>", "<|eom_id|>",    "<|im_end|>", "<|end|>",
+    "<|return|>", "<EOT>",       "_<EOT>",          "<|endoftext|>", "< EOT >",    "<end_of_turn>",
+    "<|eot|>",    "<|EOT|>",     "<|end_of_turn|>", "<end_of_utterance>",
+};
+
+[[noreturn]] void fail(std::string message) { throw Error(ErrorCode::invalid_model, "tokenizer: " + message); }
+
+std::string quoted(std::string_view spelling) {
+  constexpr std::size_t kShown = 40;
+  const bool cut = spelling.size() > kShown;
+  return '"' + to_well_formed(spelling.substr(0, kShown)) + (cut ? "...\"" : "\"");
+}
+
+std::string token_name(TokenId id, std::string_view spelling) {
+  return "token " + std::to_string(id) + " (" + quoted(spelling) + ")";
+}
+
+/// Replaces each U+2581 by a space.
+void append_spaced(std::string_view piece, std::string& out) {
+  for (std::size_t i; (i = piece.find(kSpaceSymbol)) != piece.npos; piece.remove_prefix(i + kSpaceSymbol.size())) {
+    out.append(piece.substr(0, i));
+    out += ' ';
+  }
+  out.append(piece);
+}
+
+/// The value of SentencePiece's "<0xHH>" (model_interface.cc, ByteToPiece: exactly two upper-case digits), or -1.
+int parse_byte_piece(std::string_view s) {
+  const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
+  if (s.size() != 6 || s.substr(0, 3) != "<0x" || s[5] != '>') return -1;
+  const int high = digit(s[3]), low = digit(s[4]);
+  return high < 0 || low < 0 ? -1 : high * 16 + low;
+}
+
+/// Code point -> byte of GPT-2's alphabet; -1 where it has none. Printable Latin-1 stands for itself, the other 68 bytes
+/// for U+0100 and on, in order.
+constexpr std::array<std::int16_t, 324> make_byte_alphabet() {
+  std::array<std::int16_t, 324> byte_of{};
+  for (auto& b : byte_of) b = -1;
+  int shifted = 256;
+  for (int b = 0; b < 256; ++b) {
+    const bool printable = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
+    byte_of[static_cast<std::size_t>(printable ? b : shifted++)] = static_cast<std::int16_t>(b);
+  }
+  return byte_of;
+}
+constexpr auto kByteOf = make_byte_alphabet();
+
+}  // namespace
+
+bool decode_byte_alphabet(std::string_view text, std::string& bytes) {
+  bytes.clear();
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    std::uint32_t code_point = static_cast<unsigned char>(text[i]);
+    if (code_point >= 0x80) {
+      // The alphabet ends at U+0143, so two bytes are the most, and C2..C5 the only leads.
+      if (code_point < 0xc2 || code_point > 0xc5 || ++i == text.size() || (text[i] & 0xc0) != 0x80) return false;
+      code_point = (code_point & 0x1f) << 6 | (text[i] & 0x3f);
+    }
+    if (code_point >= kByteOf.size() || kByteOf[code_point] < 0) return false;
+    bytes += static_cast<char>(kByteOf[code_point]);
+  }
+  return true;
+}
+
+Vocabulary::Vocabulary(VocabularySource& source)
+    : kind_(source.kind), pieces_(source.tokens.size()), byte_tokens_(256, kNoToken), bos_(source.bos), eos_(source.eos) {
+  const std::size_t n = source.tokens.size();
+  if (n == 0) fail("the vocabulary has no tokens");
+  if (n > kMaxTokens) fail(std::to_string(n) + " tokens are more than the supported " + std::to_string(kMaxTokens));
+  std::uint64_t total = 0;
+  for (const std::string& token : source.tokens) total += token.size();
+  if (total > kMaxTotalBytes) fail("the tokens have " + std::to_string(total) + " bytes in all");
+  check_ids(source);
+  if (kind_ == TokenizerKind::sentencepiece) {
+    if (source.scores.size() != n) {
+      fail(std::to_string(source.scores.size()) + " scores for " + std::to_string(n) + " tokens");
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+      if (std::isnan(source.scores[i])) fail("the score of token " + std::to_string(i) + " is not a number");
+    }
+    scores_ = std::move(source.scores);
+  }
+  assign_types(source);
+  spellings_ = std::move(source.tokens);
+  bytes_.reserve(n, total);
+  if (kind_ == TokenizerKind::sentencepiece) {
+    add_sentencepiece_tokens();
+  } else {
+    add_bpe_tokens();
+  }
+  check_byte_tokens();
+  collect_end_of_generation(source);
+}
+
+void Vocabulary::check_ids(const VocabularySource& source) const {
+  const auto check = [&](std::string_view name, TokenId id) {
+    if (id < source.tokens.size()) return;
+    fail("the " + std::string(name) + " token " + std::to_string(id) + " is beyond the vocabulary of " +
+         std::to_string(source.tokens.size()));
+  };
+  if (source.bos) check("BOS", *source.bos);
+  if (source.eos) check("EOS", *source.eos);
+  if (source.eot) check("EOT", *source.eot);
+  if (source.unk) check("unknown", *source.unk);
+  if (source.pad) check("padding", *source.pad);
+  for (TokenId id : source.extra_eog) check("end-of-generation", id);
+}
+
+void Vocabulary::assign_types(VocabularySource& source) {
+  const std::size_t n = source.tokens.size();
+  if (!source.types.empty()) {
+    if (source.types.size() != n) {
+      fail(std::to_string(source.types.size()) + " token types for " + std::to_string(n) + " tokens");
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+      const auto type = static_cast<unsigned>(source.types[i]);
+      if (type < 1 || type > 6) fail("token " + std::to_string(i) + " has the unknown type " + std::to_string(type));
+    }
+    types_ = std::move(source.types);
+    return;
+  }
+  // Without types, what the metadata names is control, and what is spelled like a byte is one.
+  types_.assign(n, TokenType::normal);
+  if (kind_ == TokenizerKind::sentencepiece) {
+    for (std::size_t i = 0; i < n; ++i) {
+      if (parse_byte_piece(source.tokens[i]) >= 0) types_[i] = TokenType::byte;
+    }
+  }
+  for (const std::optional<TokenId>& id : {source.bos, source.eos, source.eot, source.pad}) {
+    if (id) types_[*id] = TokenType::control;
+  }
+  for (TokenId id : source.extra_eog) types_[id] = TokenType::control;
+  if (source.unk) types_[*source.unk] = TokenType::unknown;
+}
+
+void Vocabulary::index_piece(TokenId id) {
+  if (pieces_.insert(bytes_, id)) return;
+  const TokenId first = pieces_.find(bytes_, bytes_[id]);
+  // Two user-defined spellings that differ in U+2581 and space alone stand for the same text: the first is taken.
+  if (spellings_[first] == spellings_[id]) {
+    fail("tokens " + std::to_string(first) + " and " + std::to_string(id) + " are both " + quoted(spellings_[id]));
+  }
+  others_.emplace(spellings_[id], id);
+}
+
+void Vocabulary::add_sentencepiece_tokens() {
+  std::string bytes;
+  for (TokenId id = 0; id < spellings_.size(); ++id) {
+    const std::string& spelling = spellings_[id];
+    bytes.clear();
+    switch (types_[id]) {
+      case TokenType::byte: {
+        const int value = parse_byte_piece(spelling);
+        if (value < 0) fail(token_name(id, spelling) + " has type byte but is not spelled <0xHH>");
+        if (byte_tokens_[value] != kNoToken) {
+          fail("tokens " + std::to_string(byte_tokens_[value]) + " and " + std::to_string(id) + " are both " + spelling);
+        }
+        byte_tokens_[value] = id;
+        bytes.push_back(static_cast<char>(value));
+        bytes_.add(bytes);
+        others_.emplace(spelling, id);
+        continue;
+      }
+      case TokenType::control:
+      case TokenType::unknown:
+        bytes_.add(spelling);
+        others_.emplace(spelling, id);
+        continue;
+      case TokenType::normal:
+      case TokenType::user_defined:
+      case TokenType::unused:
+        append_spaced(spelling, bytes);
+        bytes_.add(bytes);
+        // Text reaches the model with its spaces as U+2581, so a piece that holds a space itself never matches; what is
+        // no UTF-8 does not either. User-defined ones are found in the text as it was written (as llama.cpp does).
+        if (!spelling.empty() && is_well_formed_utf8(spelling) &&
+            (types_[id] == TokenType::user_defined || spelling.find(' ') == spelling.npos)) {
+          index_piece(id);
+        } else {
+          others_.emplace(spelling, id);
+        }
+    }
+  }
+}
+
+void Vocabulary::add_bpe_tokens() {
+  std::string bytes;
+  for (TokenId id = 0; id < spellings_.size(); ++id) {
+    const std::string& spelling = spellings_[id];
+    const bool piece = types_[id] == TokenType::normal || types_[id] == TokenType::byte;
+    if (!piece || spelling.empty()) {  // control and added tokens are stored as literal text
+      bytes_.add(spelling);
+      others_.emplace(spelling, id);
+      continue;
+    }
+    if (!decode_byte_alphabet(spelling, bytes)) {
+      fail(token_name(id, spelling) + " is not written in the byte alphabet");
+    }
+    bytes_.add(bytes);
+    index_piece(id);
+    if (bytes.size() == 1) byte_tokens_[static_cast<unsigned char>(bytes[0])] = id;
+  }
+}
+
+void Vocabulary::check_byte_tokens() const {
+  for (std::size_t byte = 0; byte < 256; ++byte) {
+    if (byte_tokens_[byte] == kNoToken) fail("no token stands for byte " + std::to_string(byte));
+  }
+}
+
+void Vocabulary::collect_end_of_generation(const VocabularySource& source) {
+  std::vector<TokenId>& ids = end_of_generation_;
+  ids = source.extra_eog;
+  if (source.eos) ids.push_back(*source.eos);
+  if (source.eot) ids.push_back(*source.eot);
+  for (std::string_view spelling : kEndSpellings) {
+    const auto found = others_.find(spelling);
+    if (found != others_.end() && types_[found->second] == TokenType::control) ids.push_back(found->second);
+  }
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+}
+
+std::optional<TokenId> Vocabulary::find_piece(std::string_view bytes) const noexcept {
+  const std::uint32_t id = pieces_.find(bytes_, bytes);
+  if (id == StringIndex::kAbsent) return std::nullopt;
+  return id;
+}
+
+std::optional<TokenId> Vocabulary::find(std::string_view spelling) const {
+  if (const auto found = others_.find(spelling); found != others_.end()) return found->second;
+  std::string bytes;
+  if (kind_ == TokenizerKind::sentencepiece) {
+    append_spaced(spelling, bytes);
+  } else if (!decode_byte_alphabet(spelling, bytes)) {
+    return std::nullopt;
+  }
+  const std::optional<TokenId> id = find_piece(bytes);
+  if (!id || spellings_[*id] != spelling) return std::nullopt;
+  return id;
+}
+
+}  // namespace cria

@@ -1,0 +1,31 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+/** Reference data that nobody computed with this project's code; beside the checkout, not in it. */
+const folder = join(__dirname, '..', '..', '..', 'shared', 'data')
+
+export const available = existsSync(join(folder, 'README.md'))
+
+/** `describe`, or, where the data is not, a suite that is reported as skipped. */
+export function describeConformance(name: string, suite: () => void): void {
+  if (available) describe(name, suite)
+  else describe.skip(`${name} (no ../shared/data)`, () => test('skipped', () => {}))
+}
+
+export const dataPath = (...parts: string[]): string => join(folder, ...parts)
+
+export function readJson<T>(...parts: string[]): T {
+  return JSON.parse(readFileSync(dataPath(...parts), 'utf8')) as T
+}
+
+/** Relative error in the 2-norm. */
+export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  expect(actual.length).toBe(expected.length)
+  let difference = 0
+  let norm = 0
+  for (let i = 0; i < expected.length; i++) {
+    difference += (actual[i]! - expected[i]!) ** 2
+    norm += expected[i]! ** 2
+  }
+  return Math.sqrt(difference / norm)
+}

@@ -1,0 +1,163 @@
+// Inverse frequencies: base, linear scaling, Llama 3.1's scaling in both of its forms.
+#include <cmath>
+#include <limits>
+#include <numbers>
+
+#include "expect_error.h"
+#include "gguf_builder.h"
+#include "model/config.h"
+
+using namespace cria;
+using namespace cria::test;
+
+namespace {
+
+constexpr LlamaShape kShape = {.hidden = 64, .heads = 1, .kv_heads = 1, .head_dim = 64};
+
+ModelConfig config_of(const GgufBuilder& b) {
+  return read_config(open_bytes(b.build()));
+}
+
+float unscaled(double base, std::size_t i, double dim) {
+  return static_cast<float>(1.0 / std::pow(base, 2.0 * static_cast<double>(i) / dim));
+}
+
+/// Llama 3.1's values for 128 dimensions at base 500,000 by the published formula, in double.
+std::vector<double> llama3_factors(std::size_t dim, double base) {
+  std::vector<double> factors;
+  for (std::size_t i = 0; i < dim / 2; ++i) {
+    const double wavelength =
+        2 * std::numbers::pi * std::pow(base, 2.0 * static_cast<double>(i) / static_cast<double>(dim));
+    if (wavelength < 8192.0 / 4) {
+      factors.push_back(1);
+    } else if (wavelength > 8192.0) {
+      factors.push_back(8);
+    } else {
+      const double smooth = (8192.0 / wavelength - 1) / (4 - 1);
+      factors.push_back(1 / ((1 - smooth) / 8 + smooth));
+    }
+  }
+  return factors;
+}
+
+GgufBuilder llama3_metadata(GgufBuilder b) {
+  b.set("llama.rope.freq_base", 500000.0f).set("llama.rope.scaling.type", "llama3");
+  b.set("llama.rope.scaling.factor", 8.0f).set("llama.rope.scaling.low_freq_factor", 1.0f);
+  b.set("llama.rope.scaling.high_freq_factor", 4.0f).set("llama.rope.scaling.original_context_length", 8192u);
+  return b;
+}
+
+}  // namespace
+
+TEST_CASE("bases") {
+  for (const float base : {10000.0f, 500000.0f, 1000000.0f}) {
+    GgufBuilder b = tiny_llama(kShape);
+    b.set("llama.rope.freq_base", base);
+    const ModelConfig config = config_of(b);
+    CHECK(config.rope_base == base);
+    REQUIRE(config.rope_inv_freq.size() == 32);
+    for (std::size_t i = 0; i < 32; ++i) CHECK(config.rope_inv_freq[i] == unscaled(base, i, 64));
+  }
+}
+
+TEST_CASE("a part of each head may be rotated") {
+  GgufBuilder b = tiny_llama(kShape);
+  b.set("llama.rope.dimension_count", 16u);
+  const ModelConfig config = config_of(b);
+  CHECK(config.rope_dim == 16);
+  REQUIRE(config.rope_inv_freq.size() == 8);
+  CHECK(config.rope_inv_freq[1] == unscaled(10000, 1, 16));
+}
+
+TEST_CASE("linear scaling, in the new and the old spelling") {
+  GgufBuilder b = tiny_llama(kShape);
+  b.set("llama.rope.scaling.type", "linear").set("llama.rope.scaling.factor", 4.0f);
+  const ModelConfig config = config_of(b);
+  CHECK(config.rope_scaling == "linear");
+  CHECK(config.rope_inv_freq[0] == 0.25f);
+  CHECK(config.rope_inv_freq[5] == doctest::Approx(unscaled(10000, 5, 64) / 4).epsilon(1e-7));
+  GgufBuilder old = tiny_llama(kShape);
+  old.set("llama.rope.scale_linear", 4.0f);
+  CHECK(config_of(old).rope_inv_freq == config.rope_inv_freq);
+  old.set("llama.rope.scaling.type", "none");
+  CHECK(config_of(old).rope_inv_freq[0] == 1);
+  GgufBuilder unnamed = tiny_llama(kShape);
+  unnamed.set("llama.rope.scaling.factor", 4.0f);
+  CHECK(config_of(unnamed).rope_inv_freq[0] == 1);  // llama.cpp too takes the factor only with a type
+}
+
+TEST_CASE("Llama 3.1: the metadata form and the tensor form agree with the formula") {
+  const std::vector<double> factors = llama3_factors(64, 500000);
+  const ModelConfig from_metadata = config_of(llama3_metadata(tiny_llama(kShape)));
+  CHECK(from_metadata.rope_scaling == "llama3");
+  GgufBuilder b = tiny_llama(kShape);
+  b.set("llama.rope.freq_base", 500000.0f);
+  b.tensor({"rope_freqs.weight", {32}, 0, float_bytes({factors.begin(), factors.end()})});
+  const ModelConfig from_tensor = config_of(b);
+  CHECK(from_tensor.rope_scaling == "tensor");
+  bool blended = false;
+  for (std::size_t i = 0; i < 32; ++i) {
+    const double expected = std::pow(500000.0, -2.0 * static_cast<double>(i) / 64) / factors[i];
+    CHECK(from_metadata.rope_inv_freq[i] == doctest::Approx(expected).epsilon(1e-6));
+    CHECK(from_tensor.rope_inv_freq[i] == doctest::Approx(expected).epsilon(1e-6));
+    blended = blended || (factors[i] > 1 && factors[i] < 8);
+  }
+  CHECK(blended);
+  CHECK(factors.front() == 1);
+  CHECK(factors.back() == 8);
+}
+
+TEST_CASE("scalings that contradict themselves or are not supported") {
+  const auto expect = [](ErrorCode code, const std::string& mentions, const GgufBuilder& b) {
+    expect_error(code, mentions, [&] { (void)config_of(b); });
+  };
+  GgufBuilder b = tiny_llama(kShape);
+  const float inf = std::numeric_limits<float>::infinity();
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  SUBCASE("unsupported types") {
+    for (const char* type : {"yarn", "longrope", "dynamic", "\x01"}) {
+      b.set("llama.rope.scaling.type", type);
+      expect(ErrorCode::unsupported_model, "scaling.type", b);
+    }
+  }
+  SUBCASE("bases") {
+    for (const float base : {0.0f, -10000.0f, 0.5f, inf, nan}) {
+      b.set("llama.rope.freq_base", base);
+      expect(ErrorCode::invalid_model, "freq_base", b);
+    }
+  }
+  SUBCASE("linear factors") {
+    for (const float factor : {0.0f, -4.0f, inf, nan}) {
+      b.set("llama.rope.scaling.type", "linear").set("llama.rope.scaling.factor", factor);
+      expect(ErrorCode::invalid_model, "scaling.factor", b);
+    }
+  }
+  SUBCASE("a parameter of Llama 3.1's missing or senseless") {
+    for (const char* key : {"factor", "low_freq_factor", "high_freq_factor", "original_context_length"}) {
+      const std::string full = "llama.rope.scaling." + std::string(key);
+      expect(ErrorCode::invalid_model, full, llama3_metadata(b).remove(full));
+      expect(ErrorCode::invalid_model, full, llama3_metadata(b).set(full, nan));
+      expect(ErrorCode::invalid_model, full, llama3_metadata(b).set(full, 0.0f));
+    }
+    expect(ErrorCode::invalid_model, "high_freq_factor",
+           llama3_metadata(b).set("llama.rope.scaling.high_freq_factor", 1.0f));
+  }
+  SUBCASE("both forms of Llama 3.1's") {
+    b.tensor({"rope_freqs.weight", {32}, 0, float_bytes(std::vector<float>(32, 1.0f))});
+    expect(ErrorCode::invalid_model, "beside the tensor rope_freqs.weight", llama3_metadata(b));
+  }
+  SUBCASE("factor tensors") {
+    b.tensor({"rope_freqs.weight", {16}});
+    expect(ErrorCode::invalid_model, "32 factors", b);
+    b.tensor_named("rope_freqs.weight") = {"rope_freqs.weight", {32}};
+    expect(ErrorCode::invalid_model, "finite positive factors", b);
+    for (const float bad : {nan, inf, -1.0f}) {
+      std::vector<float> factors(32, 1.0f);
+      factors[7] = bad;
+      b.tensor_named("rope_freqs.weight") = {"rope_freqs.weight", {32}, 0, float_bytes(factors)};
+      expect(ErrorCode::invalid_model, "as factor 7", b);
+    }
+    b.tensor_named("rope_freqs.weight") = {"rope_freqs.weight", {32}, 1};
+    expect(ErrorCode::unsupported_model, "F16", b);
+  }
+}

@@ -1,0 +1,43 @@
+// What must not compile.
+import { type Generation, loadModel, type Tokenizer } from 'cria'
+
+export async function main(): Promise<void> {
+  // @ts-expect-error a path is a string or a URL
+  await loadModel(5)
+  // @ts-expect-error an unknown option
+  await loadModel('a', { gpuLayers: 5 })
+  // @ts-expect-error an unknown device
+  await loadModel('a', { device: 'gpu' })
+  // @ts-expect-error an unknown type of cache
+  await loadModel('a', { kvDtype: 'q8' })
+  const model = await loadModel('a')
+  // @ts-expect-error misspelt
+  model.generate('x', { temprature: 1 })
+  // @ts-expect-error a number is wanted
+  model.generate('x', { temperature: '1' })
+  // @ts-expect-error no prompt
+  model.generate()
+  // @ts-expect-error a role is missing
+  model.chat([{ content: 'x' }])
+  // @ts-expect-error messages are an array
+  model.chat('x')
+  // @ts-expect-error generate takes no tools
+  model.generate('x', { tools: [] })
+  // @ts-expect-error chat takes no bos
+  model.chat([{ role: 'user', content: 'x' }], { bos: true })
+  // @ts-expect-error text is wanted
+  await model.tokenizer.encode(5)
+  // @ts-expect-error ids are wanted
+  await model.tokenizer.decode('x')
+  // @ts-expect-error info is read-only
+  model.info.threads = 5
+  // @ts-expect-error an abort is no finish reason of a result
+  if ((await model.generate('x')).finishReason === 'abort') return
+}
+
+declare const generation: Generation
+// @ts-expect-error the result is behind await
+export const text: string = generation.text
+declare const tokenizer: Tokenizer
+// @ts-expect-error internal
+tokenizer.chatVocabulary()

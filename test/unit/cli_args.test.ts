@@ -1,0 +1,97 @@
+import { helpText, parseCommandLine, UsageError } from '../../lib/cli/args'
+
+const usage = (argv: string[]): string => {
+  try {
+    parseCommandLine(argv)
+  } catch (error) {
+    expect(error).toBeInstanceOf(UsageError)
+    const { message } = error as UsageError
+    expect(message).not.toContain('\n')
+    return message
+  }
+  throw new Error('it did not throw')
+}
+
+test('every option of generate arrives where it belongs', () => {
+  const argv =
+    'generate -m a.gguf --device cpu --threads 2 --ctx 128 --kv-memory 1GB --kv-dtype f32 --mmap -n 5 -t 0.5 --top-k 3 ' +
+    '--top-p 0.9 --min-p 0 --typical-p 1 --repetition-penalty 1.1 --frequency-penalty=-1 --presence-penalty 1 -s 7 ' +
+    '--stop a --stop b --ignore-eos --json prompt'
+  expect(parseCommandLine(argv.split(' '))).toEqual({
+    command: 'generate',
+    model: 'a.gguf',
+    json: true,
+    prompt: 'prompt',
+    load: { device: 'cpu', threads: 2, contextLength: 128, kvMemory: '1GB', kvDtype: 'f32', mmap: true },
+    generation: {
+      maxTokens: 5,
+      temperature: 0.5,
+      topK: 3,
+      topP: 0.9,
+      minP: 0,
+      typicalP: 1,
+      repetitionPenalty: 1.1,
+      frequencyPenalty: -1,
+      presencePenalty: 1,
+      seed: 7,
+      stop: ['a', 'b'],
+      ignoreEos: true,
+    },
+  })
+})
+
+test('chat', () => {
+  expect(parseCommandLine(['chat', '--system', 's', '--template', 't.jinja', 'hi'])).toMatchObject({
+    command: 'chat',
+    system: 's',
+    templateFile: 't.jinja',
+    prompt: 'hi',
+  })
+  expect(parseCommandLine(['chat']).prompt).toBeUndefined()
+})
+
+test('inspect takes its file either way', () => {
+  expect(parseCommandLine(['inspect', 'a.gguf', '--json'])).toMatchObject({ model: 'a.gguf', json: true })
+  expect(parseCommandLine(['inspect', '-m', 'a.gguf'])).toMatchObject({ model: 'a.gguf' })
+  expect(usage(['inspect', '-m', 'a.gguf', 'b.gguf'])).toContain('twice')
+})
+
+test('a prompt of one dash is standard input, and -- ends the options', () => {
+  expect(parseCommandLine(['generate', '-']).prompt).toBe('-')
+  expect(parseCommandLine(['generate', '--', '--json']).prompt).toBe('--json')
+})
+
+test('limits and large seeds', () => {
+  expect(parseCommandLine(['generate', '-n', 'inf']).generation.maxTokens).toBe(Infinity)
+  expect(parseCommandLine(['generate', '-s', '18446744073709551615']).generation.seed).toBe(2n ** 64n - 1n)
+})
+
+test.each([
+  [['genrate'], "unknown command 'genrate'; did you mean 'generate'?"],
+  [['zzz'], "unknown command 'zzz'; see cria --help"],
+  [['generate', '--temprature', '1'], "unknown option '--temprature'; did you mean '--temperature'?"],
+  [['generate', '--max_tokens', '1'], "unknown option '--max_tokens'; did you mean '--max-tokens'?"],
+  [['generate', '--zzzzzzz'], "unknown option '--zzzzzzz'; see cria generate --help"],
+  [['generate', '--threads', '1.5'], "--threads needs an integer, got '1.5'"],
+  [['generate', '--temperature', 'hot'], "--temperature needs a number, got 'hot'"],
+  [['generate', '--temperature', ''], "--temperature needs a number, got ''"],
+  [['generate', '--seed', '-'], "--seed needs an integer, got '-'"],
+  [['generate', 'a', 'b'], 'one prompt at most, got 2; put it in quotes'],
+  [['inspect', '--seed', '1'], "unknown option '--seed'; see cria inspect --help"],
+])('%j: %s', (argv, message) => expect(usage(argv)).toBe(message))
+
+test('an option without its value', () => {
+  expect(usage(['generate', '--model'])).toMatch(/--model/)
+  expect(usage(['generate', '--json=yes'])).toMatch(/--json/)
+})
+
+test('help and version', () => {
+  expect(parseCommandLine([])).toMatchObject({ command: 'help' })
+  expect(parseCommandLine(['--help'])).toMatchObject({ command: 'help' })
+  expect(parseCommandLine(['help', 'chat'])).toMatchObject({ command: 'help', topic: 'chat' })
+  expect(parseCommandLine(['generate', '--help'])).toMatchObject({ command: 'help', topic: 'generate' })
+  expect(parseCommandLine(['--version'])).toMatchObject({ command: 'version' })
+  for (const topic of ['generate', 'chat', 'inspect'] as const)
+    expect(helpText(topic)).toContain(`cria ${topic}`)
+  for (const line of helpText('generate').split('\n')) expect(line.length).toBeLessThanOrEqual(100)
+})

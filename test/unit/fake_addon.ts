@@ -1,0 +1,184 @@
+/** An addon that does what the test says, so that the TypeScript half is tested without the native one. */
+
+import { version } from '../../lib/binding'
+import type {
+  NativeAddon,
+  NativeEvent,
+  NativeLoadOptions,
+  NativeModel,
+  NativeModelInfo,
+  NativeRequest,
+  NativeTask,
+  NativeText,
+  NativeTokenizer,
+  NativeTokenizerInfo,
+  NativeUsage,
+} from '../../lib/native'
+
+export const VOCAB_SIZE = 300
+
+export const usage: NativeUsage = {
+  promptTokens: 3,
+  cachedTokens: 1,
+  generatedTokens: 2,
+  queueMs: 0,
+  prefillMs: 1,
+  decodeMs: 2,
+}
+
+export function nativeError(code: string, message: string, details: Record<string, unknown> = {}): Error {
+  return Object.assign(new Error(message), { code, details })
+}
+
+/** A task that the test settles; cancelling rejects it as the addon would. */
+export class FakeTask<T> implements NativeTask<T> {
+  readonly promise: Promise<T>
+  resolve!: (value: T) => void
+  reject!: (error: unknown) => void
+  cancelled = false
+
+  constructor(value?: T) {
+    this.promise = new Promise<T>((resolve, reject) => {
+      this.resolve = resolve
+      this.reject = reject
+    })
+    if (value !== undefined) this.resolve(value)
+  }
+
+  cancel(): void {
+    this.cancelled = true
+    this.reject(nativeError('ERR_ABORTED', 'cancelled'))
+  }
+}
+
+export class FakeRequest {
+  cancelled = false
+
+  constructor(
+    readonly request: NativeRequest,
+    private readonly onEvents: (events: NativeEvent[]) => void,
+    private readonly autoAbort: boolean,
+  ) {}
+
+  emit(...events: NativeEvent[]): void {
+    this.onEvents(events)
+  }
+
+  chunk(text: string, ...tokens: number[]): void {
+    this.emit({ type: 'chunk', text, tokens: Uint32Array.from(tokens), logprobs: null })
+  }
+
+  end(
+    finishReason: 'stop' | 'stopString' | 'length' | 'context' | 'abort' = 'stop',
+    stopString?: string,
+  ): void {
+    this.emit({ type: 'end', finishReason, usage, ...(stopString === undefined ? {} : { stopString }) })
+  }
+
+  cancel(): void {
+    if (this.cancelled) return
+    this.cancelled = true
+    if (this.autoAbort) setImmediate(() => this.end('abort'))
+  }
+}
+
+export interface FakeSetup {
+  tokenizer?: Partial<NativeTokenizerInfo>
+  /** Throws in the place of queueing. */
+  generateError?: Error
+  /** Answers every request by itself: these texts, then the end. */
+  answer?: string[]
+}
+
+export class FakeAddon implements NativeAddon {
+  readonly version = version
+  readonly requests: FakeRequest[] = []
+  readonly encodes: Array<{ text: NativeText; bos: boolean | null; eos: boolean }> = []
+  readonly loads: NativeLoadOptions[] = []
+  progress: ((loadedBytes: number, totalBytes: number) => void) | null = null
+  nextLoad: FakeTask<NativeModel> | undefined
+  nextEncode: FakeTask<Uint32Array> | undefined
+  disposals = 0
+
+  constructor(private readonly setup: FakeSetup = {}) {}
+
+  get last(): FakeRequest {
+    const request = this.requests.at(-1)
+    if (!request) throw new Error('no request was made')
+    return request
+  }
+
+  cpuInfo() {
+    return { isa: 'fake', isaLevels: ['fake'], physicalCores: 2, threads: 2 }
+  }
+
+  loadModel(options: NativeLoadOptions, onProgress: typeof this.progress): NativeTask<NativeModel> {
+    this.loads.push(options)
+    this.progress = onProgress
+    return this.nextLoad ?? new FakeTask(this.model())
+  }
+
+  loadTokenizer(): NativeTask<NativeTokenizer> {
+    return new FakeTask(this.tokenizer())
+  }
+
+  inspect(path: string) {
+    return new FakeTask({
+      path,
+      format: 'gguf' as const,
+      version: 3,
+      fileBytes: 1,
+      files: [path],
+      metadata: [],
+      tensors: [],
+    })
+  }
+
+  tokenizer(): NativeTokenizer {
+    return {
+      info: {
+        kind: 'bpe',
+        vocabSize: VOCAB_SIZE,
+        bos: 1,
+        eos: 2,
+        endOfGeneration: [2],
+        addsBos: true,
+        chatTemplate: '',
+        specialSpellings: ['<s>', '</s>', '<|eot_id|>'],
+        ...this.setup.tokenizer,
+      },
+      encode: (text, bos, eos) => {
+        this.encodes.push({ text, bos, eos })
+        return this.nextEncode ?? new FakeTask(Uint32Array.from([1, 2, 3]))
+      },
+      decode: (ids, special) => new FakeTask(`${[...ids].join(',')}${special ? '!' : ''}`),
+      find: (spelling) => (spelling === '<s>' ? 1 : null),
+      spelling: (id) => ['<unk>', '<s>', '</s>'][id] ?? `t${id}`,
+    }
+  }
+
+  model(): NativeModel {
+    return {
+      info: { name: 'fake', vocabSize: VOCAB_SIZE, tensorTypes: { F32: 10 } } as unknown as NativeModelInfo,
+      tokenizer: this.tokenizer(),
+      generate: (request, onEvents) => {
+        if (this.setup.generateError) throw this.setup.generateError
+        const made = new FakeRequest(request, onEvents, true)
+        this.requests.push(made)
+        const { answer } = this.setup
+        if (answer) {
+          setImmediate(() => {
+            for (const [index, text] of answer.entries()) made.chunk(text, 10 + index)
+            made.end()
+          })
+        }
+        return made
+      },
+      logits: (ids) => new FakeTask(new Float32Array(ids.length)),
+      dispose: async () => {
+        this.disposals++
+        for (const request of this.requests) request.end('abort')
+      },
+    }
+  }
+}

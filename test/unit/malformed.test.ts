@@ -1,0 +1,124 @@
+/** Bad files: each ends in a typed error that says what is wrong, within a second and 64 MB, and leaves nothing behind. */
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { CriaError, loadModel } from '../../lib/index'
+import { splitFiles, splitGguf, writeGguf } from '../fixtures/gguf'
+import { malformed } from '../fixtures/malformed'
+import { tinyLlama } from '../fixtures/tiny_llama'
+
+const MAX_MS = 1000
+const MAX_BYTES = 64 * 2 ** 20
+
+let folder: string
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'cria-malformed-'))
+})
+
+afterAll(() => {
+  rmSync(folder, { recursive: true, force: true })
+})
+
+interface Failure {
+  error: unknown
+  ms: number
+  /** By how much the process grew, at its peak and in the end. */
+  peakBytes: number
+  keptBytes: number
+}
+
+async function failureOf(path: string): Promise<Failure> {
+  const peakBefore = process.resourceUsage().maxRSS * 1024
+  const rssBefore = process.memoryUsage.rss()
+  const begin = performance.now()
+  let error: unknown
+  try {
+    const model = await loadModel(path, { threads: 1 })
+    await model.dispose()
+  } catch (caught) {
+    error = caught
+  }
+  return {
+    error,
+    ms: performance.now() - begin,
+    // The peak may have been reached before, by other things: then only what is kept can be seen.
+    peakBytes: process.resourceUsage().maxRSS * 1024 - Math.max(peakBefore, rssBefore),
+    keptBytes: process.memoryUsage.rss() - rssBefore,
+  }
+}
+
+function expectTypedError({ error, ms, peakBytes, keptBytes }: Failure): CriaError {
+  expect(error).toBeInstanceOf(CriaError)
+  expect(ms).toBeLessThan(MAX_MS)
+  expect(peakBytes).toBeLessThan(MAX_BYTES)
+  expect(keptBytes).toBeLessThan(MAX_BYTES)
+  const typed = error as CriaError
+  // Fit for a log: one line, no control characters, not the file's own megabytes.
+  expect(typed.message).toMatch(/^[^\p{Cc}]{10,1000}$/u)
+  return typed
+}
+
+describe('malformed files', () => {
+  test('there are at least 60, each with a name of its own', () => {
+    expect(malformed.length).toBeGreaterThanOrEqual(60)
+    expect(new Set(malformed.map(({ name }) => name)).size).toBe(malformed.length)
+  })
+
+  for (const [i, { name, files, sparse, open, code, mentions }] of malformed.entries()) {
+    test(name, async () => {
+      const own = join(folder, String(i))
+      mkdirSync(own)
+      for (const [file, bytes] of Object.entries(files)) writeFileSync(join(own, file), bytes)
+      for (const [file, size] of Object.entries(sparse ?? {})) truncateSync(join(own, file), size)
+      const error = expectTypedError(await failureOf(join(own, open)))
+      expect([code].flat()).toContain(error.code)
+      if (mentions) expect(error.message).toMatch(mentions)
+      rmSync(own, { recursive: true })
+    })
+  }
+})
+
+describe('paths that are no files', () => {
+  test('nothing there', async () => {
+    const error = expectTypedError(await failureOf(join(folder, 'missing.gguf')))
+    expect(error.code).toBe('ERR_FILE_NOT_FOUND')
+    expect(error.message).toContain('missing.gguf')
+  })
+
+  test('a directory', async () => {
+    const error = expectTypedError(await failureOf(folder))
+    expect(error.code).toBe('ERR_IO')
+    expect(error.message).toContain('directory')
+  })
+
+  test('a pipe that nobody writes to', async () => {
+    const pipe = join(folder, 'pipe')
+    execFileSync('mkfifo', [pipe])
+    const error = expectTypedError(await failureOf(pipe))
+    expect(error.code).toBe('ERR_IO')
+    expect(error.message).toContain('pipe')
+  })
+})
+
+describe('after all that', () => {
+  test('a good file loads', async () => {
+    const path = join(folder, 'good.gguf')
+    writeFileSync(path, writeGguf(tinyLlama()))
+    const model = await loadModel(path, { threads: 1 })
+    expect(model.info.layers).toBe(2)
+    expect(model.info.kvHeads).toBe(2)
+    await model.dispose()
+  })
+
+  test('a good split model loads by any of its parts', async () => {
+    const parts = splitFiles(splitGguf(tinyLlama(), 3), 'split')
+    for (const [name, bytes] of Object.entries(parts)) writeFileSync(join(folder, name), bytes)
+    for (const name of Object.keys(parts)) {
+      const model = await loadModel(join(folder, name), { threads: 1 })
+      expect(model.info.layers).toBe(2)
+      await model.dispose()
+    }
+  })
+})
