@@ -1,3 +1,4 @@
+import { onAbort } from './abort'
 import { abortError, CriaError, disposedError, fromNative, type PartialResult } from './errors'
 import type { NativeChunk, NativeEnd, NativeEvent, NativeGeneration } from './native'
 import { type SamplingOptions, samplingRules } from './sampling'
@@ -149,7 +150,7 @@ export class Generation<R extends GenerationResult = GenerationResult>
   #texts: string[] = []
   #tokens: Uint32Array[] = []
   #logprobs: TokenLogprob[] = []
-  readonly #onAbort = () => this.cancel(this.#setup.signal?.reason)
+  #stopListening: () => void = () => {}
 
   private constructor(setup: GenerationSetup<R>) {
     this.#setup = setup
@@ -173,7 +174,7 @@ export class Generation<R extends GenerationResult = GenerationResult>
       this.#fail(abortError(call, signal.reason, this.#partial('abort', NO_USAGE)))
       return
     }
-    signal?.addEventListener('abort', this.#onAbort, { once: true })
+    this.#stopListening = onAbort(signal, () => this.cancel(signal?.reason))
     try {
       this.#native = start((events) => this.#receive(events))
     } catch (error) {
@@ -323,7 +324,7 @@ export class Generation<R extends GenerationResult = GenerationResult>
   #settle(state: 'finished' | 'failed'): void {
     this.#state = state
     this.#native = undefined
-    this.#setup.signal?.removeEventListener('abort', this.#onAbort)
+    this.#stopListening()
   }
 
   #produced(usage: Usage): Omit<GenerationResult, 'finishReason'> {

@@ -1,3 +1,4 @@
+import { onAbort } from './abort'
 import { addon } from './binding'
 import {
   type ChatMessage,
@@ -285,7 +286,7 @@ export async function loadModel(path: string | URL, options?: LoadModelOptions):
         }
       }
     : null
-  const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal
+  const stopListening = onAbort(signal, () => stop.abort(signal?.reason))
   try {
     const native = await runTask(
       call,
@@ -304,7 +305,7 @@ export async function loadModel(path: string | URL, options?: LoadModelOptions):
           },
           report,
         ),
-      either,
+      stop.signal,
     )
     if (thrown) {
       await native.dispose()
@@ -314,5 +315,7 @@ export async function loadModel(path: string | URL, options?: LoadModelOptions):
   } catch (error) {
     if (thrown) throw (thrown as { error: unknown }).error
     throw error
+  } finally {
+    stopListening()
   }
 }

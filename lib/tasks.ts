@@ -1,5 +1,6 @@
 /** Runs the addon's long operations as promises with an AbortSignal. */
 
+import { onAbort } from './abort'
 import { abortError, type CriaError, fromNative } from './errors'
 import type { NativeTask } from './native'
 
@@ -16,8 +17,7 @@ export function callNative<T>(call: () => T): T {
 export async function runTask<T>(what: string, start: () => NativeTask<T>, signal?: AbortSignal): Promise<T> {
   if (signal?.aborted) throw abortError(what, signal.reason)
   const task = callNative(start)
-  const cancel = () => task.cancel()
-  signal?.addEventListener('abort', cancel, { once: true })
+  const stopListening = onAbort(signal, () => task.cancel())
   try {
     return await task.promise
   } catch (error) {
@@ -25,6 +25,6 @@ export async function runTask<T>(what: string, start: () => NativeTask<T>, signa
     if (failure.code === 'ERR_ABORTED' && signal?.aborted) throw abortError(what, signal.reason)
     throw failure
   } finally {
-    signal?.removeEventListener('abort', cancel)
+    stopListening()
   }
 }

@@ -213,16 +213,31 @@ export function checkTokenIds(call: string, name: string, ids: unknown, vocabSiz
     throw invalidArgument(call, name, 'a Uint32Array or an array of token ids', ids)
   }
   const list = ids as ArrayLike<unknown>
-  const checked = new Uint32Array(list.length)
-  for (let index = 0; index < list.length; index++) {
-    const id = list[index]
-    if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id >= vocabSize) {
-      throw invalidArgument(call, `${name}[${index}]`, `a token id from 0 to ${vocabSize - 1}`, id, {
-        index,
-        vocabSize,
-      })
-    }
-    checked[index] = id
+  // Not instanceof: it may come from another realm. A copy, so that nobody changes it under the addon.
+  const trusted = Object.prototype.toString.call(ids) === '[object Uint32Array]'
+  const checked = trusted ? new Uint32Array(ids as Uint32Array) : new Uint32Array(list.length)
+  const bad = trusted ? firstAbove(checked, vocabSize) : copyIds(list, checked, vocabSize)
+  if (bad >= 0) {
+    const expected = `a token id from 0 to ${vocabSize - 1}`
+    throw invalidArgument(call, `${name}[${bad}]`, expected, list[bad], { index: bad, vocabSize })
   }
   return checked
+}
+
+// Plain loops without calls: a megabyte of text makes hundreds of thousands of ids, and the JS thread has other work.
+
+/** Index of the first id beyond the vocabulary, or -1. */
+function firstAbove(ids: Uint32Array, vocabSize: number): number {
+  for (let index = 0; index < ids.length; index++) if (ids[index]! >= vocabSize) return index
+  return -1
+}
+
+/** Copies ids; the index of the first that is none, or -1. */
+function copyIds(list: ArrayLike<unknown>, into: Uint32Array, vocabSize: number): number {
+  for (let index = 0; index < into.length; index++) {
+    const id = list[index] as number
+    if (typeof id !== 'number' || id >>> 0 !== id || id >= vocabSize) return index
+    into[index] = id
+  }
+  return -1
 }

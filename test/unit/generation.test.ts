@@ -173,6 +173,18 @@ describe('a generation', () => {
     expect(remove).toHaveBeenCalledTimes(1)
   })
 
+  test('many requests on one signal: one listener, and every one is stopped', async () => {
+    const { addon, model } = await start()
+    const abort = new AbortController()
+    const add = jest.spyOn(abort.signal, 'addEventListener')
+    const generations = Array.from({ length: 50 }, () => model.generate('hello', { signal: abort.signal }))
+    addon.requests[0]!.end()
+    abort.abort()
+    expect(add).toHaveBeenCalledTimes(1)
+    const outcomes = await Promise.allSettled(generations)
+    expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', ...new Array(49).fill('rejected')])
+  })
+
   test('an abort that comes too late changes nothing', async () => {
     const { addon, model } = await start()
     const abort = new AbortController()

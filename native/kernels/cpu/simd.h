@@ -30,9 +30,9 @@
 
 namespace cria::CRIA_ISA {
 
-/// e^x for x <= 88, 0 below -87: degree-6 polynomial after Cody-Waite reduction, about 1 ulp; NaN stays NaN.
+/// e^x, 0 below -87.3 and infinite above 88.37: degree-6 polynomial after Cody-Waite reduction, about 1 ulp; NaN stays NaN.
 CRIA_INLINE F32x16 exp(F32x16 x) {
-  const F32x16 clamped = min(set1(88.0f), max(set1(-87.3f), x));  // in this order a NaN passes
+  const F32x16 clamped = min(set1(89.0f), max(set1(-87.3f), x));  // in this order a NaN passes
   const F32x16 n = round(mul(clamped, set1(1.44269504f)));
   F32x16 r = fma(n, set1(-0.693145752f), clamped);  // ln 2 in two parts, the first exact in products with n
   r = fma(n, set1(-1.42860677e-6f), r);

@@ -300,7 +300,7 @@ TEST_CASE("log-probabilities are the unmodified model's") {
   params.temperature = 0.5;
   params.top_k = 50;
   params.repetition_penalty = 1.5;
-  params.logit_bias = {{10, -kInf}};
+  params.logit_bias = {{10, -kInf}, {2999, 0.5f}};
   params.logprobs = 7;
   Sampler sampler(params, 3000);
   const Ids history = {20, 30};

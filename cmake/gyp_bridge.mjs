@@ -1,0 +1,23 @@
+// The action of binding.gyp: builds the addon with CMake, from the one source list in CMakeLists.txt, into the folder
+// that node-gyp and prebuildify expect. Usage: node cmake/gyp_bridge.mjs <output folder>
+import { spawnSync } from 'node:child_process'
+import { copyFileSync, mkdirSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const output = resolve(process.argv[2] ?? join(root, 'build/Release'))
+const binaryDir = join(root, 'build/cmake')
+const headers = createRequire(import.meta.url)('node-api-headers').include_dir
+
+function run(command, args) {
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit' })
+  if (error) throw new Error(`cannot run ${command}: ${error.message}; install CMake 3.22 or newer and a C++20 compiler`)
+  if (status !== 0) process.exit(status ?? 1)
+}
+
+run('cmake', ['-S', root, '-B', binaryDir, '-DCMAKE_BUILD_TYPE=Release', `-DCMAKE_JS_INC=${headers}`])
+run('cmake', ['--build', binaryDir, '--target', 'cria', '--parallel', '2'])
+mkdirSync(output, { recursive: true })
+copyFileSync(join(binaryDir, 'cria.node'), join(output, 'cria.node'))

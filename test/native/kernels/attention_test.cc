@@ -1,0 +1,120 @@
+// Attention over pages against a dense float64 one: every grouping, head size and context length around the edges.
+#include <algorithm>
+#include <numeric>
+
+#include "core/float_bits.h"
+#include "kernels/support.h"
+
+using namespace cria;
+using namespace cria::test;
+
+namespace {
+
+struct Pages {
+  std::vector<std::uint8_t> bytes;
+  std::vector<std::int32_t> block_table;
+  std::size_t stride;
+};
+
+// K and V of one KV head, appended token by token into shuffled pages whose unused slots are NaN.
+Pages append_all(const CpuKernels& kernels, std::mt19937_64& rng, const std::vector<float>& k,
+                 const std::vector<float>& v, std::int32_t head_dim, std::int32_t n, bool f32) {
+  Pages pages;
+  pages.stride = kv_block_elements(head_dim) * (f32 ? 4 : 2);
+  const std::int32_t count = (n + kCpuPageTokens - 1) / kCpuPageTokens;
+  pages.bytes.assign(pages.stride * static_cast<std::size_t>(count + 1), 0xff);  // NaN in both types
+  pages.block_table.resize(static_cast<std::size_t>(count));
+  std::iota(pages.block_table.begin(), pages.block_table.end(), 1);
+  std::shuffle(pages.block_table.begin(), pages.block_table.end(), rng);
+  for (std::int32_t t = 0; t < n; t++) {
+    std::uint8_t* block = pages.bytes.data() + pages.stride * static_cast<std::size_t>(
+                                                   pages.block_table[static_cast<std::size_t>(t / kCpuPageTokens)]);
+    kernels.append_kv(k.data() + t * head_dim, v.data() + t * head_dim, head_dim, block, t % kCpuPageTokens, f32);
+  }
+  return pages;
+}
+
+}  // namespace
+
+TEST_CASE("one span equals dense attention, and the portable level bit for bit") {
+  CRIA_SEEDED_RNG(rng);
+  for (const bool f32 : {false, true}) {
+    for (const std::int32_t head_dim : {2, 8, 64, 80, 100, 128}) {
+      for (const std::int32_t group : {1, 2, 3, 4, 7, 8}) {
+        for (const std::int32_t n : {1, 31, 32, 33, 130}) {
+          CAPTURE(f32);
+          CAPTURE(head_dim);
+          CAPTURE(group);
+          CAPTURE(n);
+          std::vector<float> k = random_floats(rng, static_cast<std::size_t>(n * head_dim));
+          std::vector<float> v = random_floats(rng, static_cast<std::size_t>(n * head_dim));
+          const std::vector<float> q = random_floats(rng, static_cast<std::size_t>(group * head_dim), 2.0f);
+          const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim));
+          const auto stored = [&](float x) { return f32 ? x : f16_to_f32(f32_to_f16(x)); };
+          std::vector<double> expected;
+          for (std::int32_t h = 0; h < group; h++) {
+            std::vector<double> p(static_cast<std::size_t>(n));
+            double top = -INFINITY, sum = 0;
+            for (std::int32_t t = 0; t < n; t++) {
+              double s = 0;
+              for (std::int32_t d = 0; d < head_dim; d++)
+                s += static_cast<double>(q[static_cast<std::size_t>(h * head_dim + d)]) *
+                     static_cast<double>(stored(k[static_cast<std::size_t>(t * head_dim + d)]));
+              p[static_cast<std::size_t>(t)] = s * scale;
+              top = std::max(top, s * scale);
+            }
+            for (double& s : p) sum += s = std::exp(s - top);
+            for (std::int32_t d = 0; d < head_dim; d++) {
+              double o = 0;
+              for (std::int32_t t = 0; t < n; t++)
+                o += p[static_cast<std::size_t>(t)] * static_cast<double>(stored(v[static_cast<std::size_t>(t * head_dim + d)]));
+              expected.push_back(o / sum);
+            }
+          }
+          std::vector<float> portable;
+          for (const CpuKernels* level : runnable_levels()) {
+            CAPTURE(level->isa);
+            std::mt19937_64 pages_rng(7);
+            const Pages pages = append_all(*level, pages_rng, k, v, head_dim, n, f32);
+            const std::int32_t padded = padded_head_dim(head_dim);
+            std::vector<float> max(static_cast<std::size_t>(group)), sum(max), out(static_cast<std::size_t>(group * padded), NAN);
+            const AttendSpan span{q.data(), group, head_dim, static_cast<float>(scale), pages.bytes.data(), pages.stride,
+                                  pages.block_table.data(), n, f32, max.data(), sum.data(), out.data(), padded};
+            level->attend(&span);
+            std::vector<float> y;
+            for (std::int32_t h = 0; h < group; h++)
+              for (std::int32_t d = 0; d < head_dim; d++)
+                y.push_back(out[static_cast<std::size_t>(h * padded + d)] / sum[static_cast<std::size_t>(h)]);
+            REQUIRE(relative_error(y, expected) < 2e-6);
+            if (portable.empty()) portable = y;
+            REQUIRE(same_bits(y, portable));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("merged spans equal one span in value, and every level in bits") {
+  CRIA_SEEDED_RNG(rng);
+  const std::int32_t group = 3, dim = 20, padded = padded_head_dim(dim);
+  const auto floats = [&](std::size_t n) { return random_floats(rng, n); };
+  const std::vector<float> max1 = floats(3), max2 = floats(3), out1 = floats(3 * 32), out2 = floats(3 * 32);
+  std::vector<float> sum1 = floats(3), sum2 = floats(3);
+  for (float& s : sum1) s = std::fabs(s) + 1;
+  for (float& s : sum2) s = std::fabs(s) + 1;
+  std::vector<float> first;
+  for (const CpuKernels* level : runnable_levels()) {
+    std::vector<float> max = max1, sum = sum1, out = out1;
+    level->merge_spans(max.data(), sum.data(), out.data(), max2.data(), sum2.data(), out2.data(), group, dim, padded);
+    for (std::size_t h = 0; h < 3; h++) {
+      const double top = std::max(max1[h], max2[h]), a = std::exp(max1[h] - top), b = std::exp(max2[h] - top);
+      CHECK(static_cast<double>(max[h]) == top);
+      CHECK(sum[h] == doctest::Approx(sum1[h] * a + sum2[h] * b).epsilon(1e-6));
+      for (std::size_t d = 0; d < static_cast<std::size_t>(dim); d++)
+        CHECK(out[h * 32 + d] == doctest::Approx(out1[h * 32 + d] * a + out2[h * 32 + d] * b).epsilon(1e-5));
+    }
+    if (first.empty()) first = out;
+    CHECK(same_bits(out, first));
+  }
+}

@@ -1,0 +1,137 @@
+// Products of every weight type, at every level: against float64, against the portable level bit for bit, and one token
+// alone against the same token in a batch.
+#include "core/thread_pool.h"
+#include "kernels/cpu/activation_buffer.h"
+#include "kernels/support.h"
+
+using namespace cria;
+using namespace cria::test;
+
+namespace {
+
+std::vector<float> multiply(const CpuKernels& kernels, const TestMatrix& w, const float* x, std::int64_t n_tokens) {
+  ThreadPool pool(1);
+  ActivationBuffer buffer;
+  MatmulRows args{w.bytes.data(), w.dtype, w.rows, w.cols, buffer.prepare(kernels, pool, w.dtype, x, n_tokens, w.cols),
+                  n_tokens, nullptr, w.rows, false};
+  std::vector<float> y(static_cast<std::size_t>(n_tokens * w.rows), NAN);
+  args.y = y.data();
+  REQUIRE(kernels.matmul(&args, 0, w.rows));
+  return y;
+}
+
+}  // namespace
+
+TEST_CASE("products equal float64 within rounding, and the portable level bit for bit") {
+  CRIA_SEEDED_RNG(rng);
+  for (const DType dtype : kWeightTypes) {
+    const std::int64_t block = traits_of(dtype).block_size;
+    for (const std::int64_t rows : {1, 3, 8, 21}) {
+      for (std::int64_t cols : {1, 5, 9}) {
+        cols = block == 1 ? cols * 37 : cols * block;  // float rows with every kind of tail
+        CAPTURE(std::string(name_of(dtype)));
+        CAPTURE(rows);
+        CAPTURE(cols);
+        const TestMatrix w(rng, dtype, rows, cols);
+        const std::int64_t n = 7;
+        const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(n * cols));
+        const std::vector<double> expected = matmul_reference(w, rounded_activations(dtype, x, cols), n);
+        const std::vector<float> portable = multiply(*runnable_levels().front(), w, x.data(), n);
+        // BF16's products are exact and Q8_1's sum is rounded to half precision; else only float32 sums differ.
+        const bool coarse_sum = dtype == DType::q4_1 || dtype == DType::q5_1;
+        CHECK(relative_error(portable, expected) < (coarse_sum ? 1e-2 : 2e-6));
+        for (const CpuKernels* level : runnable_levels()) {
+          CAPTURE(level->isa);
+          CHECK(same_bits(multiply(*level, w, x.data(), n), portable));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a token has the same bits alone and in a batch of any size") {
+  CRIA_SEEDED_RNG(rng);
+  for (const CpuKernels* level : runnable_levels()) {
+    for (const DType dtype : kWeightTypes) {
+      CAPTURE(level->isa);
+      CAPTURE(std::string(name_of(dtype)));
+      const TestMatrix w(rng, dtype, 19, 512);
+      const std::int64_t n = 33;
+      const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(n * w.cols));
+      std::vector<float> alone;
+      for (std::int64_t t = 0; t < n; t++) {
+        const std::vector<float> y = multiply(*level, w, x.data() + t * w.cols, 1);
+        alone.insert(alone.end(), y.begin(), y.end());
+      }
+      for (const std::int64_t size : {2, 3, 7, 16, 33}) {
+        CAPTURE(size);
+        const std::vector<float> batch = multiply(*level, w, x.data(), size);
+        CHECK(same_bits(batch, {alone.begin(), alone.begin() + static_cast<std::ptrdiff_t>(batch.size())}));
+      }
+    }
+  }
+}
+
+TEST_CASE("extreme blocks: the integer sums do not overflow") {
+  for (const CpuKernels* level : runnable_levels()) {
+    for (const DType dtype : kWeightTypes) {
+      CAPTURE(level->isa);
+      CAPTURE(std::string(name_of(dtype)));
+      std::mt19937_64 rng(1);
+      TestMatrix w(rng, dtype, 8, 256);
+      // Every quant, scale and sign at its extreme in turn; the block's own float scales stay as they were.
+      for (const int sign : {1, -1}) {
+        std::vector<float> values(256);
+        for (std::size_t i = 0; i < 256; i++) values[i] = static_cast<float>((i % 32 < 16 ? 1 : -1) * sign);
+        for (std::int64_t r = 0; r < w.rows; r++) {
+          const std::size_t row = row_bytes(dtype, 256) * static_cast<std::size_t>(r);
+          quantize_row(dtype, values.data(), w.bytes.data() + row, 256);
+          dequantize_row(dtype, w.bytes.data() + row, w.values.data() + r * 256, 256);
+        }
+        for (const bool same : {true, false}) {
+          std::vector<float> x(256);
+          for (std::size_t i = 0; i < 256; i++) x[i] = same ? values[i] : -values[i];
+          const std::vector<double> expected = matmul_reference(w, rounded_activations(dtype, x, 256), 1);
+          CHECK(relative_error(multiply(*level, w, x.data(), 1), expected) < 1e-3);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("random bytes as blocks: every bit pattern of quants and scales, against float64") {
+  CRIA_SEEDED_RNG(rng);
+  for (const DType dtype : kWeightTypes) {
+    const DTypeTraits& traits = traits_of(dtype);
+    if (traits.block_size == 1) continue;
+    CAPTURE(std::string(name_of(dtype)));
+    TestMatrix w(rng, dtype, 24, 512);
+    for (auto& byte : w.bytes) byte = static_cast<std::uint8_t>(rng());
+    // The float scales must be finite: clear the exponent's top bits of every half in the block's float fields by
+    // drawing until the dequantized row is finite and moderate.
+    for (std::int64_t r = 0; r < w.rows; r++) {
+      std::uint8_t* row = w.bytes.data() + row_bytes(dtype, 512) * static_cast<std::size_t>(r);
+      for (std::size_t b = 0; b < 512 / traits.block_size; b++) {
+        std::uint8_t* block = row + b * traits.block_bytes;
+        for (;;) {
+          std::vector<float> values(traits.block_size);
+          dequantize_row(dtype, block, values.data(), traits.block_size);
+          bool moderate = true;
+          for (const float v : values) moderate = moderate && std::isfinite(v) && std::fabs(v) < 1e6f;
+          if (moderate) break;
+          for (std::size_t i = 0; i < traits.block_bytes; i++) block[i] = static_cast<std::uint8_t>(rng());
+        }
+      }
+      dequantize_row(dtype, row, w.values.data() + r * 512, 512);
+    }
+    const std::vector<float> x = random_floats(rng, 5 * 512);
+    const std::vector<double> expected = matmul_reference(w, rounded_activations(dtype, x, 512), 5);
+    const std::vector<float> portable = multiply(*runnable_levels().front(), w, x.data(), 5);
+    const bool coarse_sum = dtype == DType::q4_1 || dtype == DType::q5_1;
+    CHECK(relative_error(portable, expected) < (coarse_sum ? 1e-2 : 2e-6));
+    for (const CpuKernels* level : runnable_levels()) {
+      CAPTURE(level->isa);
+      CHECK(same_bits(multiply(*level, w, x.data(), 5), portable));
+    }
+  }
+}

@@ -1,0 +1,105 @@
+// Shared by the kernel tests: fresh random inputs, float64 references, comparison of bits.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "core/dtype.h"
+#include "kernels/cpu/dequantize.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/quantize.h"
+
+namespace cria::test {
+
+/// A new seed each run, shown when a check fails; CRIA_TEST_SEED repeats a run.
+inline std::uint64_t fresh_seed() {
+  static const std::uint64_t seed = [] {
+    if (const char* fixed = std::getenv("CRIA_TEST_SEED")) return std::strtoull(fixed, nullptr, 10);
+    return static_cast<unsigned long long>(std::random_device{}());
+  }();
+  return seed;
+}
+#define CRIA_SEEDED_RNG(rng)                                             \
+  INFO("CRIA_TEST_SEED=" << std::to_string(::cria::test::fresh_seed())); \
+  std::mt19937_64 rng(::cria::test::fresh_seed())
+
+inline std::vector<float> random_floats(std::mt19937_64& rng, std::size_t n, float scale = 1.0f) {
+  std::normal_distribution<float> normal(0.0f, scale);
+  std::vector<float> v(n);
+  for (float& x : v) x = normal(rng);
+  return v;
+}
+
+inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+/// ||a - b|| / ||b||.
+template <class A, class B>
+double relative_error(const A& a, const B& b) {
+  double difference = 0, norm = 0;
+  for (std::size_t i = 0; i < b.size(); i++) {
+    const double d = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+    difference += d * d;
+    norm += static_cast<double>(b[i]) * static_cast<double>(b[i]);
+  }
+  return norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
+}
+
+/// A matrix of `dtype` from random values, and the values it really holds.
+struct TestMatrix {
+  DType dtype;
+  std::int64_t rows, cols;
+  std::vector<std::uint8_t> bytes;
+  std::vector<float> values;  // [rows, cols]
+
+  TestMatrix(std::mt19937_64& rng, DType type, std::int64_t n_rows, std::int64_t n_cols, float scale = 0.1f)
+      : dtype(type), rows(n_rows), cols(n_cols), values(static_cast<std::size_t>(n_rows * n_cols)) {
+    const std::size_t row = row_bytes(type, static_cast<std::size_t>(n_cols));
+    bytes.resize(row * static_cast<std::size_t>(n_rows));
+    for (std::int64_t r = 0; r < n_rows; r++) {
+      const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(n_cols), scale);
+      quantize_row(type, x.data(), bytes.data() + row * static_cast<std::size_t>(r), n_cols);
+      dequantize_row(type, bytes.data() + row * static_cast<std::size_t>(r), values.data() + r * n_cols, n_cols);
+    }
+  }
+};
+
+/// x as the weight type's activations hold it, for a float64 product that differs only by the order of sums.
+inline std::vector<float> rounded_activations(DType weight, const std::vector<float>& x, std::int64_t cols) {
+  const DType type = activation_dtype(weight);
+  if (type == DType::f32) return x;
+  std::vector<float> out(x.size());
+  std::vector<std::uint8_t> row(row_bytes(type, static_cast<std::size_t>(cols)));
+  for (std::size_t at = 0; at < x.size(); at += static_cast<std::size_t>(cols)) {
+    quantize_row(type, x.data() + at, row.data(), cols);
+    dequantize_row(type, row.data(), out.data() + at, cols);
+  }
+  return out;
+}
+
+inline std::vector<double> matmul_reference(const TestMatrix& w, const std::vector<float>& x, std::int64_t n_tokens) {
+  std::vector<double> y(static_cast<std::size_t>(n_tokens * w.rows));
+  for (std::int64_t t = 0; t < n_tokens; t++)
+    for (std::int64_t r = 0; r < w.rows; r++) {
+      double sum = 0;
+      for (std::int64_t c = 0; c < w.cols; c++)
+        sum += static_cast<double>(w.values[static_cast<std::size_t>(r * w.cols + c)]) *
+               static_cast<double>(x[static_cast<std::size_t>(t * w.cols + c)]);
+      y[static_cast<std::size_t>(t * w.rows + r)] = sum;
+    }
+  return y;
+}
+
+inline constexpr DType kWeightTypes[] = {DType::f32,  DType::f16,  DType::bf16,   DType::q8_0,  DType::q4_0,
+                                         DType::q4_1, DType::q5_0, DType::q5_1,   DType::q2_k,  DType::q3_k,
+                                         DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs};
+
+}  // namespace cria::test
