@@ -3,12 +3,15 @@
 //   cmake --build build/native-tests --target bench_tokenizer
 //   bench_tokenizer llama2-vocab.gguf llama3-vocab.gguf
 //
-// Per vocabulary: the time to build it from an open GGUF file; MB/s over about 2 MB of each kind of text, cold (the first
-// call of a new tokenizer) and warm (best of five); the time for 100 KB of each text known to make tokenizers quadratic.
-// `mixed` holds a part of each kind. Sizes are bytes of UTF-8, 1 MB = 10^6 bytes, one thread.
+// Per vocabulary: the time to build it from an open GGUF file; MB/s over about 2 MB of each kind of text,
+// cold (the first call of a new tokenizer) and warm (best of five); the time for 100 KB of each text known to
+// make tokenizers quadratic. `mixed` holds a part of each kind. Sizes are bytes of UTF-8, 1 MB = 10^6 bytes;
+// times are of the processor, on one thread, so that other work on the machine disturbs them less.
+#include "tokenizer/tokenizer.h"
+
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -17,16 +20,15 @@
 
 #include "core/error.h"
 #include "engine/vocabulary_gguf.h"
-#include "tokenizer/tokenizer.h"
 
 namespace {
 
 using cria::Tokenizer;
 
 double seconds(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();
   work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
 }
 
 /// splitmix64: the same text on every machine.
@@ -65,20 +67,22 @@ void append_character(std::string& out, std::uint32_t c) {
   }
 }
 
-/// The commonest English words, then twenty thousand made of syllables: more words than the piece cache can hold.
+/// The commonest English words, then twenty thousand made of syllables: more words than the piece cache can
+/// hold.
 std::vector<std::string> make_words(Random& random) {
   std::vector<std::string> words = {
-      "the",  "of",   "and",  "to",    "a",     "in",    "is",    "that",  "it",    "was",   "for",   "on",
-      "are",  "as",   "with", "his",   "they",  "I",     "at",    "be",    "this",  "have",  "from",  "or",
-      "one",  "had",  "by",   "word",  "but",   "not",   "what",  "all",   "were",  "we",    "when",  "your",
-      "can",  "said", "there", "use",  "an",    "each",  "which", "she",   "do",    "how",   "their", "if",
-      "will", "up",   "other", "about", "out",  "many",  "then",  "them",  "these", "so",    "some",  "her",
-      "would", "make", "like", "him",  "into",  "time",  "has",   "look",  "two",   "more",  "write", "go",
-      "see",  "number", "no",  "way",  "could", "people", "my",   "than",  "first", "water", "been",  "call",
-      "who",  "its",  "now",  "find",  "long",  "down",  "day",   "did",   "get",   "come",  "made",  "may"};
-  const std::vector<std::string> syllables = {"an", "ber", "con", "de",  "er",  "fo",  "gra", "ing", "ka",  "lo", "ment",
-                                              "ni", "or",  "pre", "qui", "re",  "sta", "ter", "un",  "ver", "wi", "ly",
-                                              "ex", "tion", "im", "ab",  "el",  "is",  "out", "ous"};
+      "the",    "of",    "and",   "to",    "a",     "in",    "is",    "that",   "it",   "was",   "for",
+      "on",     "are",   "as",    "with",  "his",   "they",  "I",     "at",     "be",   "this",  "have",
+      "from",   "or",    "one",   "had",   "by",    "word",  "but",   "not",    "what", "all",   "were",
+      "we",     "when",  "your",  "can",   "said",  "there", "use",   "an",     "each", "which", "she",
+      "do",     "how",   "their", "if",    "will",  "up",    "other", "about",  "out",  "many",  "then",
+      "them",   "these", "so",    "some",  "her",   "would", "make",  "like",   "him",  "into",  "time",
+      "has",    "look",  "two",   "more",  "write", "go",    "see",   "number", "no",   "way",   "could",
+      "people", "my",    "than",  "first", "water", "been",  "call",  "who",    "its",  "now",   "find",
+      "long",   "down",  "day",   "did",   "get",   "come",  "made",  "may"};
+  const std::vector<std::string> syllables = {
+      "an", "ber", "con", "de", "er",  "fo", "gra", "ing", "ka",   "lo", "ment", "ni", "or", "pre", "qui",
+      "re", "sta", "ter", "un", "ver", "wi", "ly",  "ex",  "tion", "im", "ab",   "el", "is", "out", "ous"};
   while (words.size() < 20000) {
     std::string word;
     for (std::size_t n = 1 + random.below(4); n > 0; --n) word += random.pick(syllables);
@@ -113,8 +117,9 @@ std::vector<Text> make_texts(std::size_t bytes) {
   }));
   texts.push_back(fill("code", [&](std::string& out) {
     const std::size_t depth = random.below(5) * 2;
-    out += std::string(depth, ' ') + (random.below(3) ? "const " : "if (") + word() + "_" + word() + " = " + word() + "[" +
-           std::to_string(random.below(100)) + "](" + word() + ", '" + word() + "');  // " + word() + "\n";
+    out += std::string(depth, ' ') + (random.below(3) ? "const " : "if (") + word() + "_" + word() + " = " +
+           word() + "[" + std::to_string(random.below(100)) + "](" + word() + ", '" + word() + "');  // " +
+           word() + "\n";
   }));
   texts.push_back(fill("chinese", [&](std::string& out) {
     for (std::size_t n = 4 + random.below(20); n > 0; --n) {
@@ -129,10 +134,12 @@ std::vector<Text> make_texts(std::size_t bytes) {
     out += ' ';
   }));
   texts.push_back(fill("numbers", [&](std::string& out) {
-    out += std::to_string(random.next() % (random.below(2) ? 1000 : 10000000)) + (random.below(4) ? ", " : ".");
+    out +=
+        std::to_string(random.next() % (random.below(2) ? 1000 : 10000000)) + (random.below(4) ? ", " : ".");
   }));
   texts.push_back(fill("whitespace", [&](std::string& out) {
-    out += std::string(random.below(30), ' ') + (random.below(2) ? "\n" : "\t") + std::string(random.below(3), '\n') + "x";
+    out += std::string(random.below(30), ' ') + (random.below(2) ? "\n" : "\t") +
+           std::string(random.below(3), '\n') + "x";
   }));
   Text mixed{"mixed", {}};
   for (std::size_t at = 0; mixed.text.size() < bytes; at += 2000) {
@@ -152,10 +159,14 @@ std::vector<Text> make_pathological(std::size_t bytes) {
     return t;
   };
   std::vector<Text> texts = {
-      repeat("one letter", "a"),           repeat("spaces", " "),
-      repeat("one CJK character", "\xE4\xB8\xAD"), repeat("digits", "7"),
-      repeat("newlines", "\n"),            repeat("emoji", "\xF0\x9F\x91\xA8\xE2\x80\x8D\xF0\x9F\x91\xA9"),
-      repeat("two letters", "ab"),         repeat("zero bytes", std::string_view("\0", 1)),
+      repeat("one letter", "a"),
+      repeat("spaces", " "),
+      repeat("one CJK character", "\xE4\xB8\xAD"),
+      repeat("digits", "7"),
+      repeat("newlines", "\n"),
+      repeat("emoji", "\xF0\x9F\x91\xA8\xE2\x80\x8D\xF0\x9F\x91\xA9"),
+      repeat("two letters", "ab"),
+      repeat("zero bytes", std::string_view("\0", 1)),
   };
   Random random(2);
   Text printable{"random printable", {}}, letters{"random letters", {}};
@@ -192,7 +203,8 @@ void run(const char* path, const std::vector<Text>& texts, const std::vector<Tex
     for (int i = 0; i < 3; ++i) decode = std::min(decode, seconds([&] { tokenizer->decode(ids, false); }));
     const double mb = static_cast<double>(t.text.size()) / 1e6;
     std::printf("  %-18s %5.2f bytes/token   cold %6.1f   warm %6.1f   decode %6.1f MB/s\n", t.name.c_str(),
-                static_cast<double>(t.text.size()) / static_cast<double>(tokens), mb / cold, mb / warm, mb / decode);
+                static_cast<double>(t.text.size()) / static_cast<double>(tokens), mb / cold, mb / warm,
+                mb / decode);
   }
   for (const Text& t : pathological) {
     build();

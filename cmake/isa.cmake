@@ -7,7 +7,8 @@ if(CRIA_PROCESSOR MATCHES "x86_64|amd64")
   set(CRIA_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
   set(CRIA_ISA_FLAGS_avx_vnni -mavx2 -mfma -mf16c -mavxvnni)
   set(CRIA_ISA_FLAGS_avx512_vnni
-    -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512)
+    -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512
+    -Wno-maybe-uninitialized -Wno-uninitialized)  # gcc 12 sees some in its own _mm512 headers
   set(CRIA_ISA_FLAGS_avx512_bf16 ${CRIA_ISA_FLAGS_avx512_vnni} -mavx512bf16)
 else()
   set(CRIA_ISA_LEVELS)

@@ -8,5 +8,7 @@ process.stdout.write('Once upon a time')
 for await (const { text } of story) process.stdout.write(text)
 
 const { usage, finishReason } = await story
-console.log(`\n\n${usage.generatedTokens} tokens in ${Math.round(usage.decodeMs)} ms, ended by: ${finishReason}`)
+console.log(
+  `\n\n${usage.generatedTokens} tokens in ${Math.round(usage.decodeMs)} ms, ended by: ${finishReason}`,
+)
 await model.dispose()

@@ -691,6 +691,10 @@ class Story:
     def __init__(self, text, cast, lesson, plot_used, facts):
         self.text, self.cast, self.lesson, self.plot, self.facts = text, cast, lesson, plot_used, facts
 
+    def words(self):
+        """The words that must stay the same through the whole story."""
+        return [self.cast.slots[key] for key in ("n", "f", "o", "an", "fan")]
+
 
 def suitable(plot_used, wish):
     """Whether a plot can honour a wish."""
@@ -983,18 +987,24 @@ def follow_up(rng, story):
 
 def write_chat(rng):
     """A list of (role, text); the first may be a system line."""
+    return write_chat_with_words(rng)[0]
+
+
+def write_chat_with_words(rng):
+    """A chat, and the words that its later parts take from its earlier ones."""
     turns = []
     if rng.random() < 0.06:
         turns.append(("system", rng.choice(SYSTEM_LINES)))
     roll = rng.random()
     if roll < 0.14:
-        return turns + remembering(rng)
+        kept = remembering(rng)
+        return turns + kept, re.findall(r"\w+", kept[1][1])
     roll = rng.random()
     if roll < 0.10:
         for _ in range(rng.choice([1, 1, 2])):
             question, answer = small_talk(rng)
             turns += [("user", question), ("assistant", answer)]
-        return turns
+        return turns, []
     if roll < 0.16:
         question, answer = small_talk(rng)
         turns += [("user", question), ("assistant", answer)]
@@ -1013,7 +1023,7 @@ def write_chat(rng):
     elif roll < 0.33:
         turns += [("user", rng.choice(["Tell me another one.", "Another one, please.", "Another story!", "One more story, please."])),
                   ("assistant", write_story(rng).text)]
-    return turns
+    return turns, story.words()
 
 
 def main():

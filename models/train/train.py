@@ -8,6 +8,7 @@ comes from `stories.py`; nothing is downloaded. Matrix products run in bfloat16.
 """
 
 import argparse
+import bisect
 import io
 import math
 import random
@@ -19,6 +20,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import check
 import stories
 from gguf_writer import (F32, Q8_0, TOKEN_BYTE, TOKEN_CONTROL, TOKEN_NORMAL, TOKEN_UNKNOWN, GgufWriter,
                          dequantize_q8_0, quantize_q8_0)
@@ -85,6 +87,16 @@ class Encoder:
         """BOS, the story, EOS."""
         return [self.tokenizer.bos_id(), *self.tokenizer.encode(text), self.tokenizer.eos_id()]
 
+    def weights(self, ids, words, weight):
+        """The weight of each token in the loss: `weight` where a word is said again, else one."""
+        weights = [1.0] * len(ids)
+        for word in set(words):
+            piece = self.tokenizer.encode(word)
+            found = [i for i in range(len(ids)) if ids[i] == piece[0] and ids[i:i + len(piece)] == piece]
+            for at in found[1:]:
+                weights[at:at + len(piece)] = [weight] * len(piece)
+        return weights
+
     def chat(self, turns, space):
         """A conversation as the chat template renders it.
 
@@ -103,53 +115,53 @@ class Encoder:
         return ids
 
 
-def documents(encoder, seed):
-    """An endless stream of token sequences: plain stories and chats."""
+def documents(encoder, seed, copy_weight):
+    """An endless stream of plain stories and chats: (token ids, weights in the loss).
+
+    Names and things weigh more where they are said again: few tokens are of that kind, and
+    a story falls apart when they are wrong.
+    """
     rng = random.Random(seed)
     while True:
         if rng.random() < 0.42:
-            yield encoder.story(stories.write_story(rng).text)
+            story = stories.write_story(rng)
+            ids, words = encoder.story(story.text), story.words()
         else:
-            yield encoder.chat(stories.write_chat(rng), space=rng.random() < 0.75)
+            turns, words = stories.write_chat_with_words(rng)
+            ids = encoder.chat(turns, space=rng.random() < 0.75)
+        yield ids, encoder.weights(ids, words, copy_weight)
 
 
 def batches(stream, tokens, seed):
-    """Packs documents into rows: (inputs, targets, document numbers), each [rows, length].
+    """Packs documents into rows: (inputs, targets, weights, document numbers), each [rows, length].
 
-    Most rows are short, one batch in five has rows of the full context length. The longest
-    waiting document that fits is placed first, so few tokens are padding; a target of -1
-    has no loss, and documents in one row do not see each other.
+    Most rows are short, one batch in five has rows of the full context length. A row begins
+    with a random waiting document; then the longest that fits comes next, so few tokens are
+    padding (weight 0). Documents in one row do not see each other.
     """
     rng = random.Random(seed)
-    waiting = [next(stream) for _ in range(300)]
+    size_of = lambda document: len(document[0])
+    waiting = sorted((next(stream) for _ in range(300)), key=size_of)
     while True:
         length = CONTEXT_LENGTH if rng.random() < 0.2 else 288
-        rows = tokens // length
-        inputs = np.zeros((rows, length), dtype=np.int64)
-        targets = np.full((rows, length), -1, dtype=np.int64)
-        numbers = np.zeros((rows, length), dtype=np.int64)
+        rows = max(1, tokens // length)
+        inputs, targets, numbers = (np.zeros((rows, length), dtype=np.int64) for _ in range(3))
+        weights = np.zeros((rows, length), dtype=np.float32)
         for row in range(rows):
             position, number = 0, 0
-            waiting.sort(key=len)
-            first = rng.randrange(len(waiting))
             while position < length - 16:
                 room = length - position
-                index = first if number == 0 else next(
-                    (i for i in range(len(waiting) - 1, -1, -1) if len(waiting[i]) - 1 <= room), None)
-                if index is None:
-                    index = rng.randrange(len(waiting))       # nothing fits: cut a random one
-                ids = waiting.pop(index)
-                waiting.append(next(stream))
-                if number:
-                    waiting.sort(key=len)
+                fitting = [i for i in range(len(waiting)) if size_of(waiting[i]) - 1 <= room] if number else []
+                index = fitting[-1] if fitting else rng.randrange(len(waiting))     # may be cut at the end
+                ids, weight = waiting.pop(index)
+                bisect.insort(waiting, next(stream), key=size_of)
                 size = min(len(ids) - 1, room)
-                inputs[row, position:position + size] = ids[:size]
-                targets[row, position:position + size] = ids[1:size + 1]
                 number += 1
-                numbers[row, position:position + size] = number
+                here = slice(position, position + size)
+                inputs[row, here], targets[row, here] = ids[:size], ids[1:size + 1]
+                weights[row, here], numbers[row, here] = weight[1:size + 1], number
                 position += size
-                waiting.sort(key=len)
-        yield torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(numbers)
+        yield tuple(torch.from_numpy(a) for a in (inputs, targets, weights, numbers))
 
 
 # ---------------------------------------------------------------- model
@@ -250,10 +262,11 @@ class Llama(nn.Module):
 
 
 def loss_of(model, batch):
-    """Mean cross entropy per token, in nats."""
-    inputs, targets, numbers = batch
+    """Weighted mean cross entropy per token, in nats."""
+    inputs, targets, weights, numbers = batch
     logits = model(inputs, numbers).float()
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
+    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+    return (losses * weights.flatten()).sum() / weights.sum()
 
 
 def orthogonalize(x):
@@ -351,6 +364,14 @@ def write_gguf(path, model, config, tokenizer):
     out.write(path)
 
 
+def load_gguf(path, model):
+    """Takes over the weights of a file with the same configuration and tokenizer."""
+    _, tensors = check.read_gguf(path)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.tensor(tensors[name if name.endswith(".weight") else name + ".weight"]))
+
+
 def round_weights(model):
     """Puts the weights through Q8_0 and back, as the file will."""
     with torch.no_grad():
@@ -388,7 +409,7 @@ class Team:
         """The batches of one worker."""
         encoder = Encoder(sentencepiece.SentencePieceProcessor(model_proto=self.tokenizer))
         seed = self.args.seed * 1000 + rank
-        return batches(documents(encoder, seed), self.args.batch // self.args.workers, seed)
+        return batches(documents(encoder, seed, self.args.copy_weight), self.args.batch // self.args.workers, seed)
 
     def compute(self, rank, batch):
         """One worker's part of a step: its gradients, in the shared memory."""
@@ -437,6 +458,8 @@ def main():
     parser.add_argument("--batch", type=int, default=3072, help="tokens per step, all workers together")
     parser.add_argument("--rate", type=float, default=0.02, help="peak learning rate of the matrices (Muon)")
     parser.add_argument("--adam-rate", type=float, default=3e-3, help="the same for embeddings and norms (AdamW)")
+    parser.add_argument("--copy-weight", type=float, default=5.0, help="weight of repeated names and things in the loss")
+    parser.add_argument("--resume", metavar="GGUF", help="start from the weights of a file that this script wrote")
     args = parser.parse_args()
     config = {k: getattr(args, k) for k in ("vocab", "dim", "layers", "heads", "kv_heads", "ffn")}
 
@@ -445,10 +468,12 @@ def main():
     proto = train_tokenizer(args.vocab, args.seed)
     tokenizer = sentencepiece.SentencePieceProcessor(model_proto=proto)
     model = Llama(config)
+    if args.resume:
+        load_gguf(args.resume, model)
     optimizers = optimizers_of(model, args.rate, args.adam_rate)
     peaks = [args.rate, args.adam_rate]
     print("%d parameters" % sum(p.numel() for p in model.parameters()), flush=True)
-    held_out_stream = batches(documents(Encoder(tokenizer), args.seed), args.batch, args.seed)
+    held_out_stream = batches(documents(Encoder(tokenizer), args.seed, 1.0), args.batch, args.seed)
     held_out = [next(held_out_stream) for _ in range(6)]
 
     context = torch.multiprocessing.get_context("spawn")

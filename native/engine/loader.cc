@@ -75,7 +75,8 @@ LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress,
   cancel.check();
 
   std::unique_ptr<Backend> backend = create_backend(options.backend);
-  ModelWeights weights = load_weights(file, config, *backend, progress, cancel);
+  ModelWeights weights = load_weights(
+      file, config, *backend, options.mmap ? WeightSource::mapped : WeightSource::read, progress, cancel);
 
   const std::uint64_t page_bytes =
       backend->kv_page_bytes(attention_shape(config), options.kv_dtype) * static_cast<std::uint64_t>(config.n_layers);

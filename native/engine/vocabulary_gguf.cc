@@ -12,7 +12,8 @@ TokenizerKind read_kind(const GgufFile& file) {
   if (model == "llama") return TokenizerKind::sentencepiece;
   if (model == "gpt2") return TokenizerKind::bpe;
   throw Error(ErrorCode::unsupported_model,
-              "tokenizer.ggml.model is \"" + model + "\"; supported: \"llama\" (SentencePiece) and \"gpt2\" (byte-level BPE)",
+              "tokenizer.ggml.model is \"" + model +
+                  "\"; supported: \"llama\" (SentencePiece) and \"gpt2\" (byte-level BPE)",
               {{"key", "tokenizer.ggml.model"}, {"value", model}});
 }
 
@@ -55,11 +56,13 @@ VocabularySource read_vocabulary(const GgufFile& file) {
   if (source.kind == TokenizerKind::sentencepiece) {
     const GgufArray& scores = file.get_array("tokenizer.ggml.scores");
     source.scores.reserve(scores.size());
-    for (std::size_t i = 0; i < scores.size(); ++i) source.scores.push_back(static_cast<float>(scores.number_at(i)));
+    for (std::size_t i = 0; i < scores.size(); ++i)
+      source.scores.push_back(static_cast<float>(scores.number_at(i)));
   } else if (const GgufArray* merges = file.find_array("tokenizer.ggml.merges")) {
     source.merges = read_strings(*merges);
   }
-  if (const GgufArray* types = file.find_array("tokenizer.ggml.token_type")) source.types = read_types(*types);
+  if (const GgufArray* types = file.find_array("tokenizer.ggml.token_type"))
+    source.types = read_types(*types);
 
   source.bos = read_id(file, "tokenizer.ggml.bos_token_id");
   source.eos = read_id(file, "tokenizer.ggml.eos_token_id");

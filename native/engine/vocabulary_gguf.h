@@ -6,8 +6,9 @@
 
 namespace cria {
 
-/// The `tokenizer.*` metadata as plain data; Tokenizer::build checks what it says. Errors: ERR_INVALID_MODEL (a missing
-/// key, a value of the wrong type), ERR_UNSUPPORTED_MODEL (a tokenizer.ggml.model other than "llama" and "gpt2").
+/// The `tokenizer.*` metadata as plain data; Tokenizer::build checks what it says. Errors: ERR_INVALID_MODEL
+/// (a missing key, a value of the wrong type), ERR_UNSUPPORTED_MODEL (a tokenizer.ggml.model other than
+/// "llama" and "gpt2").
 VocabularySource read_vocabulary(const GgufFile& file);
 
 }  // namespace cria

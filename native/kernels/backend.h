@@ -53,6 +53,11 @@ class Backend : public Ops {
   /// Weights live as long as the backend. Throws ERR_OUT_OF_MEMORY.
   virtual std::unique_ptr<WeightUpload> upload_weights(std::span<const WeightSpec> specs) = 0;
 
+  /// The same for weights that lie in host memory already (a mapped file), which `owner` keeps alive: used in place.
+  /// Throws ERR_UNSUPPORTED_DEVICE on a backend that has memory of its own.
+  virtual std::vector<Weight> adopt_weights(std::span<const WeightSpec> specs, std::span<const void* const> data,
+                                            std::shared_ptr<const void> owner) = 0;
+
   /// Bytes of one page of one layer.
   virtual std::size_t kv_page_bytes(const AttentionShape& shape, DType kv_dtype) const = 0;
   /// A pool of pages for all layers, zero-filled; one KvLayer for each layer. Throws ERR_OUT_OF_MEMORY.

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/huge_memory.h"
+#include "io/file_mapping.h"
 
 namespace cria {
 namespace {
@@ -102,9 +103,18 @@ void read_all(const GgufFile& file, const std::vector<Source>& sources, WeightUp
   if (error) std::rethrow_exception(error);
 }
 
+std::vector<Weight> map_all(const GgufFile& file, const std::vector<Source>& sources,
+                            std::span<const WeightSpec> specs, Backend& backend) {
+  auto mappings = std::make_shared<std::vector<std::unique_ptr<FileMapping>>>();
+  for (const auto& part : file.files()) mappings->push_back(std::make_unique<FileMapping>(*part));
+  std::vector<const void*> data;
+  for (const Source& s : sources) data.push_back((*mappings)[s.tensor->file_index]->data() + s.tensor->offset);
+  return backend.adopt_weights(specs, data, mappings);
+}
+
 }  // namespace
 
-ModelWeights load_weights(const GgufFile& file, const ModelConfig& config, Backend& backend,
+ModelWeights load_weights(const GgufFile& file, const ModelConfig& config, Backend& backend, WeightSource source,
                           const LoadProgress& progress, const CancelFlag& cancel) {
   ModelWeights weights;
   weights.layers.resize(config.n_layers);
@@ -127,14 +137,19 @@ ModelWeights load_weights(const GgufFile& file, const ModelConfig& config, Backe
   if (!config.tied_output) list.add("output.weight", &weights.output);
 
   const std::vector<WeightSpec> specs = list.specs();
-  const std::unique_ptr<WeightUpload> upload = backend.upload_weights(specs);
-  read_all(file, list.sources(), *upload, progress, cancel);
-  list.assign(upload->finish());
+  if (source == WeightSource::mapped) {
+    list.assign(map_all(file, list.sources(), specs, backend));
+  } else {
+    const std::unique_ptr<WeightUpload> upload = backend.upload_weights(specs);
+    read_all(file, list.sources(), *upload, progress, cancel);
+    list.assign(upload->finish());
+  }
   if (config.tied_output) weights.output = weights.embedding;
   for (const Source& s : list.sources()) {
     weights.bytes += s.tensor->bytes;
     weights.parameters += s.tensor->elements();
   }
+  if (source == WeightSource::mapped && progress) progress(weights.bytes, weights.bytes);
   return weights;
 }
 

@@ -24,9 +24,14 @@ struct ModelWeights {
 /// Called from reading threads, one at a time, with bytes in order of magnitude 8 MiB apart.
 using LoadProgress = std::function<void(std::uint64_t loaded_bytes, std::uint64_t total_bytes)>;
 
-/// Reads every tensor of a checked file (read_config) in parallel straight into the backend's memory.
+enum class WeightSource {
+  read,    // in parallel, straight into the backend's memory
+  mapped,  // used where the file is mapped (FileMapping)
+};
+
+/// Brings every tensor of a checked file (read_config) to the backend.
 /// Throws ERR_ABORTED, ERR_IO, ERR_OUT_OF_MEMORY; nothing is left running.
-ModelWeights load_weights(const GgufFile& file, const ModelConfig& config, Backend& backend,
+ModelWeights load_weights(const GgufFile& file, const ModelConfig& config, Backend& backend, WeightSource source,
                           const LoadProgress& progress, const CancelFlag& cancel);
 
 }  // namespace cria

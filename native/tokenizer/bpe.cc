@@ -7,11 +7,14 @@
 namespace cria {
 namespace {
 
-[[noreturn]] void fail(std::string message) { throw Error(ErrorCode::invalid_model, "tokenizer: " + message); }
+[[noreturn]] void fail(std::string message) {
+  throw Error(ErrorCode::invalid_model, "tokenizer: " + message);
+}
 
 }  // namespace
 
-BpeEncoder::BpeEncoder(const Vocabulary& vocabulary, std::string_view splitter, const std::vector<std::string>& merges)
+BpeEncoder::BpeEncoder(const Vocabulary& vocabulary, std::string_view splitter,
+                       const std::vector<std::string>& merges)
     : vocabulary_(vocabulary), pairs_(merges.empty() ? vocabulary.size() * 2 : merges.size()) {
   if (!is_llama3_splitter(splitter)) {
     const std::string name = splitter.empty() ? "no name" : "the name " + to_well_formed(splitter);
@@ -28,9 +31,10 @@ BpeEncoder::BpeEncoder(const Vocabulary& vocabulary, std::string_view splitter, 
 }
 
 void BpeEncoder::add_merges(const std::vector<std::string>& merges) {
-  // tiktoken ranks the union of a pair, not the pair. Files converted from it list all the ways to cut a token one after
-  // another, so consecutive merges with the same result share a rank: the ties among them are then broken from the left,
-  // as tiktoken does. Where each token has one merge, as in a trained merge list, this changes nothing.
+  // tiktoken ranks the union of a pair, not the pair. Files converted from it list all the ways to cut a
+  // token one after another, so consecutive merges with the same result share a rank: the ties among them are
+  // then broken from the left, as tiktoken does. Where each token has one merge, as in a trained merge list,
+  // this changes nothing.
   const auto find = [&](std::size_t i, std::string_view bytes) {
     const std::optional<TokenId> id = vocabulary_.find_piece(bytes);
     if (!id) fail("merge " + std::to_string(i) + " names a piece that is no token");
@@ -48,7 +52,8 @@ void BpeEncoder::add_merges(const std::vector<std::string>& merges) {
       fail("merge " + std::to_string(i) + " is not two pieces of the byte alphabet");
     }
     const TokenId left_id = find(i, left), right_id = find(i, right);
-    const bool same = bytes.size() == left.size() + right.size() && bytes.starts_with(left) && bytes.ends_with(right);
+    const bool same =
+        bytes.size() == left.size() + right.size() && bytes.starts_with(left) && bytes.ends_with(right);
     if (!same) {
       id = find(i, left + right);
       bytes = vocabulary_.bytes(id);
@@ -68,7 +73,8 @@ void BpeEncoder::derive_merges() {
       const StringIndex& pieces = vocabulary_.pieces();
       const TokenId left = pieces.find(vocabulary_.all_bytes(), bytes.substr(0, cut), hash.range(0, cut));
       if (left == StringIndex::kAbsent) continue;
-      const TokenId right = pieces.find(vocabulary_.all_bytes(), bytes.substr(cut), hash.range(cut, bytes.size()));
+      const TokenId right =
+          pieces.find(vocabulary_.all_bytes(), bytes.substr(cut), hash.range(cut, bytes.size()));
       if (right == StringIndex::kAbsent) continue;
       pairs_.insert(left, right, {id, id});
       if (pairs_.size() > kMaxMergePairs) fail("the tokens have too many ways to merge");

@@ -13,9 +13,9 @@
 
 namespace cria {
 
-/// Exactly tiktoken (openai/tiktoken, src/lib.rs): the text is cut by the splitter; a piece that is itself a token is
-/// taken whole (tokenizer.json's ignore_merges); of the others the bytes are merged, the pair whose union has the lowest
-/// rank first, the leftmost on ties.
+/// Exactly tiktoken (openai/tiktoken, src/lib.rs): the text is cut by the splitter; a piece that is itself a
+/// token is taken whole (tokenizer.json's ignore_merges); of the others the bytes are merged, the pair whose
+/// union has the lowest rank first, the leftmost on ties.
 class BpeEncoder final : public TextEncoder {
  public:
   /// Without merges any two tokens merge whose union is a token, and the ids are the ranks.

@@ -90,10 +90,10 @@ inline void merge_by_scanning(const PairTable& pairs, std::vector<std::uint32_t>
   symbols.resize(n);
 }
 
-/// n log n: a heap of candidates over a linked list. A candidate is its rank and its left symbol's position, in one number.
-/// It is stale when the pair at that position has another rank by now, or none; when it has the same rank again, merging
-/// that pair is what is due, so nothing else need be remembered.
-/// `observe(left, right, id)` sees each candidate in the order SentencePiece adds them to its agenda.
+/// n log n: a heap of candidates over a linked list. A candidate is its rank and its left symbol's position,
+/// in one number. It is stale when the pair at that position has another rank by now, or none; when it has
+/// the same rank again, merging that pair is what is due, so nothing else need be remembered. `observe(left,
+/// right, id)` sees each candidate in the order SentencePiece adds them to its agenda.
 template <class Observe>
 void merge_by_heap(const PairTable& pairs, MergeBuffers& buffers, CancelPoll& poll, Observe observe) {
   auto& [symbols, links, heap] = buffers;
@@ -156,7 +156,8 @@ inline void merge_symbols(const PairTable& pairs, MergeBuffers& buffers, CancelP
 
 /// The same, reporting every candidate as it arises.
 template <class Observe>
-void merge_symbols_observed(const PairTable& pairs, MergeBuffers& buffers, CancelPoll& poll, Observe observe) {
+void merge_symbols_observed(const PairTable& pairs, MergeBuffers& buffers, CancelPoll& poll,
+                            Observe observe) {
   if (!buffers.symbols.empty()) merge_detail::merge_by_heap(pairs, buffers, poll, observe);
 }
 

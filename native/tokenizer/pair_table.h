@@ -15,9 +15,9 @@ struct Merge {
   explicit operator bool() const noexcept { return rank != kNone; }
 };
 
-/// (left symbol, right symbol) -> Merge by open addressing. It grows while building and is read-only afterwards. Most
-/// look-ups of a merge loop find nothing: one tag byte per slot answers those from cache, where the slots (8 MB for Llama 3)
-/// would come from memory.
+/// (left symbol, right symbol) -> Merge by open addressing. It grows while building and is read-only
+/// afterwards. Most look-ups of a merge loop find nothing: one tag byte per slot answers those from cache,
+/// where the slots (8 MB for Llama 3) would come from memory.
 class PairTable {
  public:
   explicit PairTable(std::size_t expected = 0) { resize(std::bit_ceil(expected * 8 / 5 + 2)); }
@@ -54,7 +54,9 @@ class PairTable {
     key *= 0x9E3779B97F4A7C15;
     return key ^ key >> 32;
   }
-  static std::uint8_t tag_of(std::uint64_t hash) noexcept { return static_cast<std::uint8_t>(hash >> 56 | 1); }
+  static std::uint8_t tag_of(std::uint64_t hash) noexcept {
+    return static_cast<std::uint8_t>(hash >> 56 | 1);
+  }
 
   std::size_t locate(std::uint64_t key) const noexcept {
     const std::size_t mask = slots_.size() - 1;

@@ -28,10 +28,13 @@ inline Char char_at(const char* p) noexcept {
   return {class_of(utf8_code_point(p)), utf8_length(*p)};
 }
 
-inline bool is_newline(char c) noexcept { return c == '\r' || c == '\n'; }
+inline bool is_newline(char c) noexcept {
+  return c == '\r' || c == '\n';
+}
 
 /// Skips characters of `cls`, at most `limit`.
-inline const char* skip(const char* p, const char* end, CharClass cls, std::size_t limit = SIZE_MAX) noexcept {
+inline const char* skip(const char* p, const char* end, CharClass cls,
+                        std::size_t limit = SIZE_MAX) noexcept {
   for (; p < end && limit > 0; --limit) {
     const Char c = char_at(p);
     if (c.cls != cls) break;
@@ -40,8 +43,9 @@ inline const char* skip(const char* p, const char* end, CharClass cls, std::size
   return p;
 }
 
-/// (?i:'s|'t|'re|'ve|'m|'ll|'d) at `p`, which holds the apostrophe; `p` itself when there is none. Under Unicode's simple
-/// case folding the long s (U+017F) is an s as well; no other letter of the pattern has a foreign relative.
+/// (?i:'s|'t|'re|'ve|'m|'ll|'d) at `p`, which holds the apostrophe; `p` itself when there is none. Under
+/// Unicode's simple case folding the long s (U+017F) is an s as well; no other letter of the pattern has a
+/// foreign relative.
 const char* contraction_end(const char* p, const char* end) noexcept {
   const auto lower = [&](std::ptrdiff_t i) {
     return end - p > i ? static_cast<char>(p[i] >= 'A' && p[i] <= 'Z' ? p[i] + 32 : p[i]) : '\0';
@@ -54,8 +58,9 @@ const char* contraction_end(const char* p, const char* end) noexcept {
   return p;
 }
 
-/// \s*[\r\n]+|\s+(?!\S)|\s+ : up to the last line break of the run of white space; without one, all of the run but its
-/// last character when something follows (which that character then leads); at least one character.
+/// \s*[\r\n]+|\s+(?!\S)|\s+ : up to the last line break of the run of white space; without one, all of the
+/// run but its last character when something follows (which that character then leads); at least one
+/// character.
 const char* space_end(const char* p, const char* end) noexcept {
   const char* after_newline = nullptr;
   const char* last = p;
@@ -89,7 +94,8 @@ const char* llama3_piece_end(const char* p, const char* end) noexcept {
   bool symbols = first.cls == CharClass::other;
   if (!is_newline(*p) && next < end) {
     const Char second = char_at(next);
-    // One character that is neither a line break nor a number may lead a run of letters, a space a run of symbols.
+    // One character that is neither a line break nor a number may lead a run of letters, a space a run of
+    // symbols.
     if (second.cls == CharClass::letter) return skip(next + second.length, end, CharClass::letter);
     symbols = symbols || (*p == ' ' && second.cls == CharClass::other);
   }

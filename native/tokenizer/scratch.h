@@ -1,5 +1,5 @@
-// What an encode call works with: buffers and a bounded cache of pieces, leased from a pool that the tokenizer owns.
-// (Not thread_local: that would outlive the tokenizer on every thread that ever encoded.)
+// What an encode call works with: buffers and a bounded cache of pieces, leased from a pool that the
+// tokenizer owns. (Not thread_local: that would outlive the tokenizer on every thread that ever encoded.)
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,8 @@
 
 namespace cria {
 
-/// Short pieces -> ids, direct-mapped: 2 MiB for ever, one cache line per look-up, no way for a text to make it grow.
+/// Short pieces -> ids, direct-mapped: 2 MiB for ever, one cache line per look-up, no way for a text to make
+/// it grow.
 class PieceCache {
  public:
   static constexpr std::size_t kMaxBytes = 24;

@@ -8,8 +8,8 @@ SpellingMatcher::SpellingMatcher(std::vector<std::pair<std::string_view, TokenId
   std::erase_if(spellings, [](const auto& s) { return s.first.empty(); });
   if (spellings.empty()) return;
   std::sort(spellings.begin(), spellings.end());  // by spelling, then id
-  // Breadth first: a node is a range of the sorted spellings with a common prefix of `depth` bytes, and its children are
-  // the sub-ranges by the next byte, so that the edges of a node lie together and in order.
+  // Breadth first: a node is a range of the sorted spellings with a common prefix of `depth` bytes, and its
+  // children are the sub-ranges by the next byte, so that the edges of a node lie together and in order.
   struct Range {
     std::size_t begin, end, depth;
   };
@@ -39,11 +39,13 @@ std::uint32_t SpellingMatcher::child(std::uint32_t node, char c) const noexcept 
   const auto byte = static_cast<unsigned char>(c);
   const Edge* first = edges_.data() + nodes_[node].first_edge;
   const Edge* last = first + nodes_[node].edges;
-  const Edge* edge = std::lower_bound(first, last, byte, [](const Edge& e, unsigned char b) { return e.byte < b; });
+  const Edge* edge =
+      std::lower_bound(first, last, byte, [](const Edge& e, unsigned char b) { return e.byte < b; });
   return edge != last && edge->byte == byte ? edge->node : kNoNode;
 }
 
-SpellingMatcher::Match SpellingMatcher::longest_at(std::string_view text, std::size_t position) const noexcept {
+SpellingMatcher::Match SpellingMatcher::longest_at(std::string_view text,
+                                                   std::size_t position) const noexcept {
   Match match;
   if (empty()) return match;
   std::uint32_t node = 0;

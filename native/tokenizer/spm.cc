@@ -57,7 +57,8 @@ std::uint32_t SpmEncoder::symbol_for(std::string_view character) {
   const std::uint32_t code_point = utf8_code_point(character.data());
   std::uint32_t symbol = symbol_of_.get(code_point);
   if (symbol == kNoSymbol) {
-    // Not a piece, but part of one: SentencePiece merges by the union's spelling alone, so it may still merge.
+    // Not a piece, but part of one: SentencePiece merges by the union's spelling alone, so it may still
+    // merge.
     symbol = vocabulary_.size() + part_characters_.size();
     part_characters_.add(character);
     symbol_of_.set(code_point, symbol);
@@ -68,7 +69,8 @@ std::uint32_t SpmEncoder::symbol_for(std::string_view character) {
 void SpmEncoder::add_characters() {
   for (TokenId id = 0; id < vocabulary_.size(); ++id) {
     const std::string_view piece = vocabulary_.bytes(id);
-    // An unused character is a part like any other: it may merge, but alone it is written as bytes, never as its token.
+    // An unused character is a part like any other: it may merge, but alone it is written as bytes, never as
+    // its token.
     if (vocabulary_.type(id) != TokenType::normal || !is_mergeable(id)) continue;
     if (piece.size() == utf8_length(piece[0])) symbol_of_.set(utf8_code_point(piece.data()), id);
   }
@@ -110,11 +112,12 @@ void SpmEncoder::add_pairs() {
 }
 
 void SpmEncoder::encode(std::string_view text, EncodeRun& run) const {
-  // SentencePiece writes spaces as U+2581; here it is the other way round, one byte instead of three, and a U+2581 of
-  // the text itself is the same symbol as a space.
+  // SentencePiece writes spaces as U+2581; here it is the other way round, one byte instead of three, and a
+  // U+2581 of the text itself is the same symbol as a space.
   std::string& spaced = run.scratch.text;
   spaced.assign(add_space_prefix_ ? 1 : 0, ' ');
-  for (std::size_t i; (i = text.find(kSpaceSymbol)) != text.npos; text.remove_prefix(i + kSpaceSymbol.size())) {
+  for (std::size_t i; (i = text.find(kSpaceSymbol)) != text.npos;
+       text.remove_prefix(i + kSpaceSymbol.size())) {
     spaced.append(text.substr(0, i));
     spaced += ' ';
   }
@@ -175,7 +178,8 @@ void SpmEncoder::encode_short(std::string_view word, EncodeRun& run) const {
 }
 
 /// Appends the characters of `text` as symbols; `base` is where it begins in the text that emit() will get.
-void SpmEncoder::push_symbols(std::string_view text, std::size_t base, std::vector<std::uint32_t>& symbols) const {
+void SpmEncoder::push_symbols(std::string_view text, std::size_t base,
+                              std::vector<std::uint32_t>& symbols) const {
   for (std::size_t i = 0; i < text.size(); i += utf8_length(text[i])) {
     const std::uint32_t symbol = symbol_of_.get(utf8_code_point(text.data() + i));
     symbols.push_back(symbol != kNoSymbol ? symbol : static_cast<std::uint32_t>(base + i) | kUnmergeable);
@@ -190,8 +194,8 @@ void SpmEncoder::merge_run(std::string_view text, EncodeRun& run) const {
   for (std::uint32_t symbol : symbols) emit(symbol, text, run.out);
 }
 
-/// An unused piece is cut again into the two halves it was last *seen* as, anywhere in the text, which ties the whole text
-/// together: no words, no cache. (Llama's own vocabularies have no unused pieces.)
+/// An unused piece is cut again into the two halves it was last *seen* as, anywhere in the text, which ties
+/// the whole text together: no words, no cache. (Llama's own vocabularies have no unused pieces.)
 void SpmEncoder::encode_with_unused(std::string_view text, EncodeRun& run) const {
   std::vector<std::uint32_t>& symbols = run.scratch.merge.symbols;
   symbols.clear();

@@ -12,14 +12,15 @@
 
 namespace cria {
 
-/// Exactly google/sentencepiece, src/bpe_model.cc, with the normalizer of Llama (identity; no white space removed or
-/// collapsed): the text, led by a dummy space, is cut into user-defined pieces (the longest at each place, never merged)
-/// and characters; characters merge to the piece of the highest score, the leftmost on ties; unused pieces take part, but
-/// are cut again at the end the way they were last found; characters without a piece become their bytes.
+/// Exactly google/sentencepiece, src/bpe_model.cc, with the normalizer of Llama (identity; no white space
+/// removed or collapsed): the text, led by a dummy space, is cut into user-defined pieces (the longest at
+/// each place, never merged) and characters; characters merge to the piece of the highest score, the leftmost
+/// on ties; unused pieces take part, but are cut again at the end the way they were last found; characters
+/// without a piece become their bytes.
 ///
-/// Two properties of a vocabulary make this fast where they hold, and are computed, not assumed. When no piece goes on
-/// with a space after something else, words are independent. When no piece holds two characters side by side, the text
-/// can be cut between them.
+/// Two properties of a vocabulary make this fast where they hold, and are computed, not assumed. When no
+/// piece goes on with a space after something else, words are independent. When no piece holds two characters
+/// side by side, the text can be cut between them.
 class SpmEncoder final : public TextEncoder {
  public:
   /// Throws ERR_INVALID_MODEL when the pieces have unreasonably many ways to merge.
@@ -28,8 +29,8 @@ class SpmEncoder final : public TextEncoder {
   void encode(std::string_view text, EncodeRun& run) const override;
 
  private:
-  // Symbols of the merge loop: a token id; above the vocabulary, a character that is no piece but part of some; with
-  // kUnmergeable, the offset of a character that no piece has, or (kFrozen) a user-defined token.
+  // Symbols of the merge loop: a token id; above the vocabulary, a character that is no piece but part of
+  // some; with kUnmergeable, the offset of a character that no piece has, or (kFrozen) a user-defined token.
   static constexpr std::uint32_t kFrozen = 0x40000000;
   static constexpr std::uint32_t kNoSymbol = 0xffffffff;
 
@@ -55,9 +56,9 @@ class SpmEncoder final : public TextEncoder {
   bool has_unused_ = false;
   std::vector<std::uint32_t> rank_;  // by token id: 0 for the highest score
   CodePointMap symbol_of_{kNoSymbol};
-  StringList part_characters_;       // by symbol - vocabulary size
+  StringList part_characters_;  // by symbol - vocabulary size
   PairTable pairs_;
-  PairTable neighbours_;             // characters that some piece holds side by side; only the keys matter
+  PairTable neighbours_;  // characters that some piece holds side by side; only the keys matter
   SpellingMatcher user_defined_;
 };
 

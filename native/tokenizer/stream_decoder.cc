@@ -12,8 +12,8 @@ std::string_view TextBytes::next(TokenId id) {
     at_prefix_ = tokenizer_.adds_space_prefix();
     return bytes;
   }
-  // Only the prefix's own symbol: a byte token <0x20> at the start is a space that somebody meant (sentencepiece,
-  // src/sentencepiece_processor.cc, Decode).
+  // Only the prefix's own symbol: a byte token <0x20> at the start is a space that somebody meant
+  // (sentencepiece, src/sentencepiece_processor.cc, Decode).
   if (at_prefix_ && bytes[0] == ' ' && type != TokenType::byte) bytes.remove_prefix(1);
   at_prefix_ = false;
   return bytes;

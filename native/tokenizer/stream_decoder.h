@@ -26,10 +26,12 @@ class TextBytes {
 
 class StreamDecoder {
  public:
-  /// `at_start`: the stream begins the text (SentencePiece's dummy-prefix space is dropped), rather than continuing a prompt.
+  /// `at_start`: the stream begins the text (SentencePiece's dummy-prefix space is dropped), rather than
+  /// continuing a prompt.
   StreamDecoder(std::shared_ptr<const Tokenizer> tokenizer, bool special, bool at_start);
 
-  /// Text that became complete with this token; may be empty. Bytes that can no longer become a character are U+FFFD.
+  /// Text that became complete with this token; may be empty. Bytes that can no longer become a character are
+  /// U+FFFD.
   std::string push(TokenId id);
   /// What is left at the end: U+FFFD for an incomplete character, else empty.
   /// All that push() and finish() returned is what Tokenizer::decode gives for the same ids.

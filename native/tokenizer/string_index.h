@@ -31,8 +31,8 @@ class StringList {
   std::vector<std::uint32_t> begins_{0};
 };
 
-/// A polynomial hash modulo 2^64: the hash of any substring follows from two prefixes, so that all the ways to cut a
-/// string in two are looked up in linear time.
+/// A polynomial hash modulo 2^64: the hash of any substring follows from two prefixes, so that all the ways
+/// to cut a string in two are looked up in linear time.
 class PrefixHash {
  public:
   static constexpr std::uint64_t kBase = 0x9E3779B97F4A7C15;
@@ -60,7 +60,8 @@ class PrefixHash {
   std::vector<std::uint64_t> powers_{1};
 };
 
-/// Index over some of the strings of a list; the list is passed to each call and must not change below an index.
+/// Index over some of the strings of a list; the list is passed to each call and must not change below an
+/// index.
 class StringIndex {
  public:
   static constexpr std::uint32_t kAbsent = 0xffffffff;

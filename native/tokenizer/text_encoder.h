@@ -10,7 +10,8 @@ namespace cria {
 class TextEncoder {
  public:
   virtual ~TextEncoder() = default;
-  /// Appends the ids of `text` to `run.out`: well-formed UTF-8, not empty, in which no control token is looked for.
+  /// Appends the ids of `text` to `run.out`: well-formed UTF-8, not empty, in which no control token is
+  /// looked for.
   virtual void encode(std::string_view text, EncodeRun& run) const = 0;
 };
 

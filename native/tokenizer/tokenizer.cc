@@ -28,25 +28,27 @@ struct JoinedText {
 };
 
 JoinedText join(std::span<const TextPiece> pieces) {
-  std::size_t bytes = 0;
-  for (const TextPiece& piece : pieces) bytes += piece.text.size();
-  if (bytes > kMaxTextBytes) {
-    throw Error(ErrorCode::invalid_argument,
-                "the text has " + std::to_string(bytes) + " bytes; at most 1 GiB can be encoded at once",
-                {{"bytes", static_cast<double>(bytes)}});
-  }
   JoinedText joined;
-  const bool as_is = pieces.size() == 1 && is_well_formed_utf8(pieces[0].text);
-  if (!as_is) joined.storage.reserve(bytes);
   std::size_t at = 0;
+  const auto advance = [&](std::size_t bytes) {
+    at += bytes;
+    if (at <= kMaxTextBytes) return;
+    throw Error(ErrorCode::invalid_argument,
+                "the text has more than " + std::to_string(kMaxTextBytes) +
+                    " bytes (malformed ones count three times), which is all that can be encoded at once",
+                {{"limit", static_cast<double>(kMaxTextBytes)}});
+  };
+  const bool as_is = pieces.size() == 1 && is_well_formed_utf8(pieces[0].text);
   for (const TextPiece& piece : pieces) {
     const std::size_t begin = at;
     if (as_is) {
       joined.text = piece.text;
-      at += piece.text.size();
+      advance(piece.text.size());
     } else {
-      joined.storage += is_well_formed_utf8(piece.text) ? std::string(piece.text) : to_well_formed(piece.text);
-      at = joined.storage.size();
+      if (piece.text.size() > kMaxTextBytes) advance(piece.text.size());  // before the work
+      const std::size_t before = joined.storage.size();
+      if (append_well_formed(piece.text, joined.storage) > 0) joined.storage += kReplacementCharacter;
+      advance(joined.storage.size() - before);
     }
     if (!piece.special || at == begin) continue;
     if (!joined.special.empty() && joined.special.back().end == begin)
@@ -62,7 +64,8 @@ class VocabularyTokenizer final : public Tokenizer {
   explicit VocabularyTokenizer(VocabularySource source)
       : vocabulary_(source),
         adds_bos_(source.add_bos.value_or(true) && source.bos),
-        adds_space_prefix_(source.kind == TokenizerKind::sentencepiece && source.add_space_prefix.value_or(true)),
+        adds_space_prefix_(source.kind == TokenizerKind::sentencepiece &&
+                           source.add_space_prefix.value_or(true)),
         chat_template_(std::move(source.chat_template)),
         specials_(special_spellings()),
         encoder_(make_encoder(source)) {}
@@ -71,7 +74,9 @@ class VocabularyTokenizer final : public Tokenizer {
   std::uint32_t vocab_size() const override { return vocabulary_.size(); }
   std::optional<TokenId> bos() const override { return vocabulary_.bos(); }
   std::optional<TokenId> eos() const override { return vocabulary_.eos(); }
-  const std::vector<TokenId>& end_of_generation_ids() const override { return vocabulary_.end_of_generation_ids(); }
+  const std::vector<TokenId>& end_of_generation_ids() const override {
+    return vocabulary_.end_of_generation_ids();
+  }
   bool adds_bos() const override { return adds_bos_; }
   bool adds_space_prefix() const override { return adds_space_prefix_; }
   const std::string& chat_template() const override { return chat_template_; }
@@ -102,9 +107,11 @@ class VocabularyTokenizer final : public Tokenizer {
   void encode_special(std::string_view text, std::span<const SpecialRange> ranges, EncodeRun& run) const;
   void check(TokenId id) const {
     if (id < vocabulary_.size()) return;
-    throw Error(ErrorCode::invalid_argument,
-                "token id " + std::to_string(id) + " is beyond the vocabulary of " + std::to_string(vocabulary_.size()),
-                {{"id", static_cast<double>(id)}, {"vocabularySize", static_cast<double>(vocabulary_.size())}});
+    throw Error(
+        ErrorCode::invalid_argument,
+        "token id " + std::to_string(id) + " is beyond the vocabulary of " +
+            std::to_string(vocabulary_.size()),
+        {{"id", static_cast<double>(id)}, {"vocabularySize", static_cast<double>(vocabulary_.size())}});
   }
 
   const Vocabulary vocabulary_;
@@ -128,15 +135,18 @@ SpellingMatcher VocabularyTokenizer::special_spellings() const {
 }
 
 std::unique_ptr<TextEncoder> VocabularyTokenizer::make_encoder(const VocabularySource& source) const {
-  if (kind() == TokenizerKind::sentencepiece) return std::make_unique<SpmEncoder>(vocabulary_, adds_space_prefix_);
+  if (kind() == TokenizerKind::sentencepiece)
+    return std::make_unique<SpmEncoder>(vocabulary_, adds_space_prefix_);
   return std::make_unique<BpeEncoder>(vocabulary_, source.pre_tokenizer, source.merges);
 }
 
-std::vector<TokenId> VocabularyTokenizer::encode(std::span<const TextPiece> pieces, const EncodeOptions& options,
+std::vector<TokenId> VocabularyTokenizer::encode(std::span<const TextPiece> pieces,
+                                                 const EncodeOptions& options,
                                                  const CancelFlag* cancel) const {
   const bool bos = options.bos.value_or(adds_bos_);
   if (bos && !vocabulary_.bos()) throw Error(ErrorCode::invalid_argument, "the vocabulary has no BOS token");
-  if (options.eos && !vocabulary_.eos()) throw Error(ErrorCode::invalid_argument, "the vocabulary has no EOS token");
+  if (options.eos && !vocabulary_.eos())
+    throw Error(ErrorCode::invalid_argument, "the vocabulary has no EOS token");
   if (cancel) cancel->check();
   try {
     JoinedText joined = join(pieces);
@@ -158,9 +168,10 @@ std::vector<TokenId> VocabularyTokenizer::encode(std::span<const TextPiece> piec
   }
 }
 
-/// What lies between special tokens is encoded on its own. For SentencePiece each such part gets its dummy prefix, as Meta's
-/// code (one encode() per turn, led by <s>) and llama.cpp (llama-vocab.cpp, "prefix with space if previous is special") do;
-/// Hugging Face's legacy=false does not. User-defined pieces do not part the text of SentencePiece: they belong to its encoder.
+/// What lies between special tokens is encoded on its own. For SentencePiece each such part gets its dummy
+/// prefix, as Meta's code (one encode() per turn, led by <s>) and llama.cpp (llama-vocab.cpp, "prefix with
+/// space if previous is special") do; Hugging Face's legacy=false does not. User-defined pieces do not part
+/// the text of SentencePiece: they belong to its encoder.
 void VocabularyTokenizer::encode_special(std::string_view text, std::span<const SpecialRange> ranges,
                                          EncodeRun& run) const {
   const bool parts = kind() == TokenizerKind::bpe;

@@ -9,8 +9,9 @@ namespace {
 
 constexpr std::uint64_t kHighBits = 0x8080808080808080;
 
-/// One character of untrusted UTF-8. `complete`: well-formed. Otherwise the `length` bytes are a maximal subpart: ill-formed,
-/// unless they reach the end of the text (`truncated`), where more bytes could still complete them.
+/// One character of untrusted UTF-8. `complete`: well-formed. Otherwise the `length` bytes are a maximal
+/// subpart: ill-formed, unless they reach the end of the text (`truncated`), where more bytes could still
+/// complete them.
 struct Scan {
   std::uint32_t length;
   bool complete;
@@ -57,7 +58,9 @@ CharClass class_of(std::uint32_t code_point) noexcept {
   return static_cast<CharClass>(block[in_block >> 2] >> ((in_block & 3) * 2) & 3);
 }
 
-std::string_view unicode_version() noexcept { return kUnicodeVersion; }
+std::string_view unicode_version() noexcept {
+  return kUnicodeVersion;
+}
 
 bool is_well_formed_utf8(std::string_view text) noexcept {
   auto* p = reinterpret_cast<const unsigned char*>(text.data());

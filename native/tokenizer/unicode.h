@@ -35,9 +35,9 @@ inline std::uint32_t utf8_code_point(const char* p) noexcept {
 
 bool is_well_formed_utf8(std::string_view text) noexcept;
 
-/// Appends `bytes` to `out` with each maximal ill-formed subpart as one U+FFFD (the WHATWG decoder's rule, Unicode
-/// chapter 3.9 "U+FFFD Substitution of Maximal Subparts"). Returns how many bytes at the end (0 to 3) begin a character
-/// that may still become complete; they are not appended.
+/// Appends `bytes` to `out` with each maximal ill-formed subpart as one U+FFFD (the WHATWG decoder's rule,
+/// Unicode chapter 3.9 "U+FFFD Substitution of Maximal Subparts"). Returns how many bytes at the end (0 to 3)
+/// begin a character that may still become complete; they are not appended.
 std::size_t append_well_formed(std::string_view bytes, std::string& out);
 
 /// All of `bytes`; an incomplete character at the end is U+FFFD too.

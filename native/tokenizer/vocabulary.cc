@@ -17,12 +17,14 @@ constexpr std::string_view kSpaceSymbol = "\xE2\x96\x81";  // U+2581
 
 /// Spellings that end an answer when they are control tokens, whatever the metadata calls eos.
 constexpr std::string_view kEndSpellings[] = {
-    "</s>",       "<|eot_id|>",  "<|end_of_text|>", "<|eom_id|>",    "<|im_end|>", "<|end|>",
-    "<|return|>", "<EOT>",       "_<EOT>",          "<|endoftext|>", "< EOT >",    "<end_of_turn>",
-    "<|eot|>",    "<|EOT|>",     "<|end_of_turn|>", "<end_of_utterance>",
+    "</s>",       "<|eot_id|>", "<|end_of_text|>", "<|eom_id|>",         "<|im_end|>", "<|end|>",
+    "<|return|>", "<EOT>",      "_<EOT>",          "<|endoftext|>",      "< EOT >",    "<end_of_turn>",
+    "<|eot|>",    "<|EOT|>",    "<|end_of_turn|>", "<end_of_utterance>",
 };
 
-[[noreturn]] void fail(std::string message) { throw Error(ErrorCode::invalid_model, "tokenizer: " + message); }
+[[noreturn]] void fail(std::string message) {
+  throw Error(ErrorCode::invalid_model, "tokenizer: " + message);
+}
 
 std::string quoted(std::string_view spelling) {
   constexpr std::size_t kShown = 40;
@@ -36,23 +38,27 @@ std::string token_name(TokenId id, std::string_view spelling) {
 
 /// Replaces each U+2581 by a space.
 void append_spaced(std::string_view piece, std::string& out) {
-  for (std::size_t i; (i = piece.find(kSpaceSymbol)) != piece.npos; piece.remove_prefix(i + kSpaceSymbol.size())) {
+  for (std::size_t i; (i = piece.find(kSpaceSymbol)) != piece.npos;
+       piece.remove_prefix(i + kSpaceSymbol.size())) {
     out.append(piece.substr(0, i));
     out += ' ';
   }
   out.append(piece);
 }
 
-/// The value of SentencePiece's "<0xHH>" (model_interface.cc, ByteToPiece: exactly two upper-case digits), or -1.
+/// The value of SentencePiece's "<0xHH>" (model_interface.cc, ByteToPiece: exactly two upper-case digits), or
+/// -1.
 int parse_byte_piece(std::string_view s) {
-  const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
+  const auto digit = [](char c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+  };
   if (s.size() != 6 || s.substr(0, 3) != "<0x" || s[5] != '>') return -1;
   const int high = digit(s[3]), low = digit(s[4]);
   return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-/// Code point -> byte of GPT-2's alphabet; -1 where it has none. Printable Latin-1 stands for itself, the other 68 bytes
-/// for U+0100 and on, in order.
+/// Code point -> byte of GPT-2's alphabet; -1 where it has none. Printable Latin-1 stands for itself, the
+/// other 68 bytes for U+0100 and on, in order.
 constexpr std::array<std::int16_t, 324> make_byte_alphabet() {
   std::array<std::int16_t, 324> byte_of{};
   for (auto& b : byte_of) b = -1;
@@ -73,7 +79,8 @@ bool decode_byte_alphabet(std::string_view text, std::string& bytes) {
     std::uint32_t code_point = static_cast<unsigned char>(text[i]);
     if (code_point >= 0x80) {
       // The alphabet ends at U+0143, so two bytes are the most, and C2..C5 the only leads.
-      if (code_point < 0xc2 || code_point > 0xc5 || ++i == text.size() || (text[i] & 0xc0) != 0x80) return false;
+      if (code_point < 0xc2 || code_point > 0xc5 || ++i == text.size() || (text[i] & 0xc0) != 0x80)
+        return false;
       code_point = (code_point & 0x1f) << 6 | (text[i] & 0x3f);
     }
     if (code_point >= kByteOf.size() || kByteOf[code_point] < 0) return false;
@@ -83,10 +90,15 @@ bool decode_byte_alphabet(std::string_view text, std::string& bytes) {
 }
 
 Vocabulary::Vocabulary(VocabularySource& source)
-    : kind_(source.kind), pieces_(source.tokens.size()), byte_tokens_(256, kNoToken), bos_(source.bos), eos_(source.eos) {
+    : kind_(source.kind),
+      pieces_(source.tokens.size()),
+      byte_tokens_(256, kNoToken),
+      bos_(source.bos),
+      eos_(source.eos) {
   const std::size_t n = source.tokens.size();
   if (n == 0) fail("the vocabulary has no tokens");
-  if (n > kMaxTokens) fail(std::to_string(n) + " tokens are more than the supported " + std::to_string(kMaxTokens));
+  if (n > kMaxTokens)
+    fail(std::to_string(n) + " tokens are more than the supported " + std::to_string(kMaxTokens));
   std::uint64_t total = 0;
   for (const std::string& token : source.tokens) total += token.size();
   if (total > kMaxTotalBytes) fail("the tokens have " + std::to_string(total) + " bytes in all");
@@ -134,7 +146,8 @@ void Vocabulary::assign_types(VocabularySource& source) {
     }
     for (std::size_t i = 0; i < n; ++i) {
       const auto type = static_cast<unsigned>(source.types[i]);
-      if (type < 1 || type > 6) fail("token " + std::to_string(i) + " has the unknown type " + std::to_string(type));
+      if (type < 1 || type > 6)
+        fail("token " + std::to_string(i) + " has the unknown type " + std::to_string(type));
     }
     types_ = std::move(source.types);
     return;
@@ -156,9 +169,11 @@ void Vocabulary::assign_types(VocabularySource& source) {
 void Vocabulary::index_piece(TokenId id) {
   if (pieces_.insert(bytes_, id)) return;
   const TokenId first = pieces_.find(bytes_, bytes_[id]);
-  // Two user-defined spellings that differ in U+2581 and space alone stand for the same text: the first is taken.
+  // Two user-defined spellings that differ in U+2581 and space alone stand for the same text: the first is
+  // taken.
   if (spellings_[first] == spellings_[id]) {
-    fail("tokens " + std::to_string(first) + " and " + std::to_string(id) + " are both " + quoted(spellings_[id]));
+    fail("tokens " + std::to_string(first) + " and " + std::to_string(id) + " are both " +
+         quoted(spellings_[id]));
   }
   others_.emplace(spellings_[id], id);
 }
@@ -173,7 +188,8 @@ void Vocabulary::add_sentencepiece_tokens() {
         const int value = parse_byte_piece(spelling);
         if (value < 0) fail(token_name(id, spelling) + " has type byte but is not spelled <0xHH>");
         if (byte_tokens_[value] != kNoToken) {
-          fail("tokens " + std::to_string(byte_tokens_[value]) + " and " + std::to_string(id) + " are both " + spelling);
+          fail("tokens " + std::to_string(byte_tokens_[value]) + " and " + std::to_string(id) + " are both " +
+               spelling);
         }
         byte_tokens_[value] = id;
         bytes.push_back(static_cast<char>(value));
@@ -191,8 +207,9 @@ void Vocabulary::add_sentencepiece_tokens() {
       case TokenType::unused:
         append_spaced(spelling, bytes);
         bytes_.add(bytes);
-        // Text reaches the model with its spaces as U+2581, so a piece that holds a space itself never matches; what is
-        // no UTF-8 does not either. User-defined ones are found in the text as it was written (as llama.cpp does).
+        // Text reaches the model with its spaces as U+2581, so a piece that holds a space itself never
+        // matches; what is no UTF-8 does not either. User-defined ones are found in the text as it was
+        // written (as llama.cpp does).
         if (!spelling.empty() && is_well_formed_utf8(spelling) &&
             (types_[id] == TokenType::user_defined || spelling.find(' ') == spelling.npos)) {
           index_piece(id);

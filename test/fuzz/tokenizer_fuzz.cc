@@ -1,6 +1,6 @@
-// libFuzzer target: small vocabularies and texts made from the input. A broken vocabulary ends in cria::Error; with a sound
-// one the ids equal the slow reference encoder's and decode to the text. A crash, a leak, a sanitizer report or a slow input
-// is a failure.
+// libFuzzer target: small vocabularies and texts made from the input. A broken vocabulary ends in
+// cria::Error; with a sound one the ids equal the slow reference encoder's and decode to the text. A crash, a
+// leak, a sanitizer report or a slow input is a failure.
 //
 //   cmake -S . -B build-fuzz -G Ninja -DCMAKE_CXX_COMPILER=clang++-19 -DCRIA_ADDON=OFF -DCRIA_FUZZ=ON \
 //         -DCRIA_SANITIZE=address,undefined
@@ -28,8 +28,22 @@ class Input {
   bool empty() const { return data_ == end_; }
   /// Half of the strings are spelled with few letters, so that pieces and texts meet.
   std::string text(std::size_t limit) {
-    static const char* const kUnits[16] = {"a", "b", "ab", "c", " ", "  ", "1", "\xC3\xA9", "\xE4\xB8\xAD", "'s", "\n", "<x>",
-                                           "\xF0\x9F\x99\x82", "\xE2\x96\x81", "\xE4\xB8", "<s>"};
+    static const char* const kUnits[16] = {"a",
+                                           "b",
+                                           "ab",
+                                           "c",
+                                           " ",
+                                           "  ",
+                                           "1",
+                                           "\xC3\xA9",
+                                           "\xE4\xB8\xAD",
+                                           "'s",
+                                           "\n",
+                                           "<x>",
+                                           "\xF0\x9F\x99\x82",
+                                           "\xE2\x96\x81",
+                                           "\xE4\xB8",
+                                           "<s>"};
     const std::uint8_t head = byte();
     std::string out;
     for (std::size_t n = std::min<std::size_t>(head >> 1, limit); n > 0 && !empty(); --n) {
@@ -68,7 +82,8 @@ VocabularySource make_source(Input& in, std::uint8_t flags) {
     } else if (type == TokenType::normal && !(flags & 4)) {
       token = byte_alphabet(token);
     }
-    if (!(flags & 4) && std::find(source.tokens.begin(), source.tokens.end(), token) != source.tokens.end()) continue;
+    if (!(flags & 4) && std::find(source.tokens.begin(), source.tokens.end(), token) != source.tokens.end())
+      continue;
     add_token(source, token, -static_cast<float>(kind >> 4), type);
   }
   if (!spm) source.scores.clear();
@@ -76,7 +91,8 @@ VocabularySource make_source(Input& in, std::uint8_t flags) {
     if (flags & 8) source.types.resize(in.byte());
     if (flags & 16) source.scores.resize(in.byte());
     if (flags & 32) source.tokens[in.byte()] = in.text(8);
-    if (flags & 64) source.types[in.byte() % std::max<std::size_t>(source.types.size(), 1)] = TokenType{in.byte()};
+    if (flags & 64)
+      source.types[in.byte() % std::max<std::size_t>(source.types.size(), 1)] = TokenType{in.byte()};
     if (flags & 128) {
       source.bos = in.byte() * 2u;
       source.merges.push_back(in.text(8) + " " + in.text(8));
@@ -101,7 +117,8 @@ void check(const Tokenizer& tokenizer, const VocabularySource& source, const std
   if (spm && repaired.find(kSpaceSymbol) != repaired.npos) return;
   require(tokenizer.decode(ids, false) == repaired);
   const std::vector<TokenId> special = encode(tokenizer, text, true);
-  // A user-defined piece may hold U+2581 where a control token holds a space; then the text is not one to one.
+  // A user-defined piece may hold U+2581 where a control token holds a space; then the text is not one to
+  // one.
   require(tokenizer.decode(special, true) == repaired);
 }
 

@@ -267,7 +267,7 @@ describe('aborts', () => {
         all.map((one) =>
           one.then(
             () => 'finished',
-            (error) => error.code,
+            (error: unknown) => (error as CriaError).code,
           ),
         ),
       ),

@@ -45,7 +45,16 @@ test('a prompt from standard input', () => {
 })
 
 test('JSON', () => {
-  const { stdout, ...rest } = cria(['generate', 'The fox', '--json', '--seed', '18446744073709551615', '-n', '5', '--ignore-eos'])
+  const { stdout, ...rest } = cria([
+    'generate',
+    'The fox',
+    '--json',
+    '--seed',
+    '18446744073709551615',
+    '-n',
+    '5',
+    '--ignore-eos',
+  ])
   expect(rest).toEqual(fine)
   const result = JSON.parse(stdout)
   expect(result).toMatchObject({ prompt: 'The fox', finishReason: 'length', seed: '18446744073709551615' })
@@ -97,11 +106,27 @@ test('help and version', () => {
 
 test.each([
   [['genrate'], 2, "cria: unknown command 'genrate'; did you mean 'generate'?\n"],
-  [['generate', 'x', '--temprature', '1'], 2, "cria: unknown option '--temprature'; did you mean '--temperature'?\n"],
+  [
+    ['generate', 'x', '--temprature', '1'],
+    2,
+    "cria: unknown option '--temprature'; did you mean '--temperature'?\n",
+  ],
   [['generate', 'x', '--temperature', '-5'], 2, expect.stringMatching(/^cria: .*temperature.*\n$/)],
-  [['generate', 'x', '--temperature=-5'], 2, expect.stringMatching(/^cria: ERR_INVALID_ARGUMENT: .*temperature.* from 0 to 100.*\n$/)],
-  [['generate', 'x', '--kv-dtype', 'q4'], 2, expect.stringMatching(/^cria: ERR_INVALID_ARGUMENT: .*kvDtype.*\n$/)],
-  [['generate', 'x', '-m', '/nothing/there.gguf'], 1, expect.stringMatching(/^cria: ERR_FILE_NOT_FOUND: .*there\.gguf.*\n$/)],
+  [
+    ['generate', 'x', '--temperature=-5'],
+    2,
+    expect.stringMatching(/^cria: ERR_INVALID_ARGUMENT: .*temperature.* from 0 to 100.*\n$/),
+  ],
+  [
+    ['generate', 'x', '--kv-dtype', 'q4'],
+    2,
+    expect.stringMatching(/^cria: ERR_INVALID_ARGUMENT: .*kvDtype.*\n$/),
+  ],
+  [
+    ['generate', 'x', '-m', '/nothing/there.gguf'],
+    1,
+    expect.stringMatching(/^cria: ERR_FILE_NOT_FOUND: .*there\.gguf.*\n$/),
+  ],
   [['generate', 'x', '--device', 'cuda'], 1, expect.stringMatching(/^cria: ERR_UNSUPPORTED_DEVICE: .*\n$/)],
   [['inspect', __filename], 1, expect.stringMatching(/^cria: ERR_[A-Z_]+: .*\n$/)],
 ])('%j: exit code %d', (args, status, stderr) => {
@@ -115,7 +140,9 @@ test('an addon that cannot be loaded is told in one line', () => {
 })
 
 test('a reader that goes away ends it quietly', async () => {
-  const child = spawn(process.execPath, [main, 'generate', 'x', '-n', '450', '--ignore-eos'], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [main, 'generate', 'x', '-n', '450', '--ignore-eos'], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   let stderr = ''
   child.stderr.on('data', (data) => {
     stderr += data
@@ -128,7 +155,9 @@ test('a reader that goes away ends it quietly', async () => {
 })
 
 test('Ctrl-C ends it with 130, and what was written stays', async () => {
-  const child = spawn(process.execPath, [main, 'generate', 'Once upon a time', '-n', 'inf', '--ignore-eos'], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [main, 'generate', 'Once upon a time', '-n', 'inf', '--ignore-eos'], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   let stdout = ''
   let stderr = ''
   child.stdout.on('data', (data) => {

@@ -29,7 +29,8 @@ test.each(readdirSync(examples).filter((name) => name.endsWith('.mjs')))('%s', (
 
 test.each(readdirSync(examples).filter((name) => name.endsWith('.mts')))('%s, compiled', (name) => {
   const tsc = join(dirname(require.resolve('typescript/package.json')), 'bin', 'tsc')
-  const options = '--ignoreConfig --target es2022 --module node20 --lib es2022,esnext.disposable --strict --types node'
+  const options =
+    '--ignoreConfig --target es2022 --module node20 --lib es2022,esnext.disposable --strict --types node'
   const { status, stdout } = spawnSync(
     process.execPath,
     [tsc, ...options.split(' '), '--rootDir', examples, '--outDir', compiled, join(examples, name)],

@@ -2,9 +2,9 @@
 
 import fc from 'fast-check'
 import { addon } from '../../lib/binding'
+import { renderChat } from '../../lib/chat'
 import { loadTokenizer, type Tokenizer } from '../../lib/index'
 import type { NativeText, NativeTokenizer } from '../../lib/native'
-import { renderChat } from '../../lib/chat'
 import { demo } from './real_models'
 
 let native: NativeTokenizer
@@ -26,17 +26,33 @@ test('a special spelling is its token in special text, and text elsewhere', asyn
     const plain = await encode([[text, false]])
     expect(plain).not.toContain(id)
     // One character in a plain piece is enough to break it.
-    expect(await encode([['a ', true], [spelling[0]!, false], [`${spelling.slice(1)} b`, true]])).toEqual(plain)
+    expect(
+      await encode([
+        ['a ', true],
+        [spelling[0]!, false],
+        [`${spelling.slice(1)} b`, true],
+      ]),
+    ).toEqual(plain)
     // A spelling may run over pieces that are all special.
-    expect(await encode([[`a ${spelling[0]}`, true], [`${spelling.slice(1)} b`, true]])).toEqual(await encode([[text, true]]))
+    expect(
+      await encode([
+        [`a ${spelling[0]}`, true],
+        [`${spelling.slice(1)} b`, true],
+      ]),
+    ).toEqual(await encode([[text, true]]))
   }
 })
 
 test('a piece boundary is no token boundary', async () => {
-  const words = fc.array(fc.constantFrom('Once', ' upon', ' a time', ' ', '  ', '\n', 'é', '🦙', 'x', '<', '|', 'the dog'))
+  const words = fc.array(
+    fc.constantFrom('Once', ' upon', ' a time', ' ', '  ', '\n', 'é', '🦙', 'x', '<', '|', 'the dog'),
+  )
   await fc.assert(
     fc.asyncProperty(words, fc.array(fc.boolean()), async (pieces, flags) => {
-      const cut: NativeText = pieces.map((piece, index) => [piece, flags[index % Math.max(1, flags.length)] ?? true])
+      const cut: NativeText = pieces.map((piece, index) => [
+        piece,
+        flags[index % Math.max(1, flags.length)] ?? true,
+      ])
       expect(await encode(cut)).toEqual(await encode([[pieces.join(''), false]]))
     }),
     { numRuns: 300 },
@@ -50,7 +66,9 @@ test('no content of a message makes a control token', async () => {
   const count = async (text: NativeText) => (await encode(text)).filter((id) => control.has(id)).length
   const base = await count(renderChat('test', vocabulary, [{ role: 'user', content: 'x' }], {}).pieces)
   expect(base).toBeGreaterThan(0)
-  const parts = fc.array(fc.oneof(fc.constantFrom(...specialSpellings, '<', '|', '>', '<|', '|>', ' ', 'a'), fc.string()))
+  const parts = fc.array(
+    fc.oneof(fc.constantFrom(...specialSpellings, '<', '|', '>', '<|', '|>', ' ', 'a'), fc.string()),
+  )
   await fc.assert(
     fc.asyncProperty(parts, async (strings) => {
       const content = `x${strings.join('')}x`

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <deque>
 #include <utility>
+#include <vector>
 
 #include "core/error.h"
 #include "core/huge_memory.h"
@@ -64,6 +65,15 @@ class CpuBackend final : public CpuOps {
     return std::make_unique<CpuWeightUpload>(specs, memory_.back().data());
   }
 
+  std::vector<Weight> adopt_weights(std::span<const WeightSpec> specs, std::span<const void* const> data,
+                                    std::shared_ptr<const void> owner) override {
+    std::vector<Weight> weights;
+    for (std::size_t i = 0; i < specs.size(); i++)
+      weights.push_back({data[i], specs[i].dtype, specs[i].rows, specs[i].cols});
+    owners_.push_back(std::move(owner));
+    return weights;
+  }
+
   std::size_t kv_page_bytes(const AttentionShape& shape, DType kv_dtype) const override {
     return kv_block_elements(shape.head_dim) * (kv_dtype == DType::f32 ? 4 : 2) *
            static_cast<std::size_t>(shape.n_kv_heads);
@@ -89,6 +99,7 @@ class CpuBackend final : public CpuOps {
  private:
   BackendInfo info_;
   std::deque<HugeMemory> memory_;
+  std::vector<std::shared_ptr<const void>> owners_;  // of adopted weights
 };
 
 }  // namespace

@@ -225,6 +225,16 @@ TEST_CASE("many threads submit and cancel at random: every request ends once") {
   CHECK(f.sink->finished() == submitted);
 }
 
+TEST_CASE("a mapped file gives the same tokens as one that was read") {
+  LoadOptions options;
+  options.path = kDemoModel;
+  options.mmap = true;
+  Fixture mapped(load_model(options, nullptr, CancelFlag{})), read;
+  const auto tokens = mapped.sink->wait(mapped.engine->submit(story(30))).tokens;
+  CHECK(tokens.size() == 30);
+  CHECK(tokens == read.sink->wait(read.engine->submit(story(30))).tokens);
+}
+
 TEST_CASE("loading: progress reaches the end, and a cancelled load stops") {
   LoadOptions options;
   options.path = kDemoModel;

@@ -147,6 +147,11 @@ inline GgufFile open_bytes(std::vector<std::uint8_t> bytes, const std::string& n
   return GgufFile::open(File::from_memory(name, std::move(bytes)), File::open);
 }
 
+/// "t" and 12 -> "t12".
+inline std::string numbered(const char* prefix, std::size_t number) {
+  return std::string(prefix).append(std::to_string(number));
+}
+
 inline std::vector<std::uint8_t> float_bytes(const std::vector<float>& values) {
   std::vector<std::uint8_t> bytes(values.size() * sizeof(float));
   std::memcpy(bytes.data(), values.data(), bytes.size());

@@ -86,8 +86,8 @@ TEST_CASE("limits against files that are large for no reason") {
   }
   SUBCASE("more than 65536 keys") {
     GgufBuilder b;
-    for (int i = 0; i <= 65536; ++i)
-      b.metadata.push_back({"k" + std::to_string(i), GgufType::u8, Bytes().put('x')});
+    for (std::size_t i = 0; i <= 65536; ++i)
+      b.metadata.push_back({numbered("k", i), GgufType::u8, Bytes().put('x')});
     expect_error(ErrorCode::unsupported_file, "65537 metadata entries", [&] { (void)open_bytes(b.build()); });
   }
 }

@@ -152,10 +152,10 @@ TEST_CASE("tensors: types, dims and absolute offsets") {
 TEST_CASE("every weight type of the format's list") {
   GgufBuilder b;
   const std::uint32_t ids[] = {0, 1, 30, 8, 2, 3, 6, 7, 10, 11, 12, 13, 14, 20, 23};
-  for (const std::uint32_t id : ids) b.tensor({"t" + std::to_string(id), {256, 2}, id});
+  for (const std::uint32_t id : ids) b.tensor({numbered("t", id), {256, 2}, id});
   const GgufFile file = open_bytes(b.build());
   for (const std::uint32_t id : ids)
-    CHECK(static_cast<std::uint32_t>(file.find_tensor("t" + std::to_string(id))->dtype) == id);
+    CHECK(static_cast<std::uint32_t>(file.find_tensor(numbered("t", id))->dtype) == id);
 }
 
 TEST_CASE("a file without tensors, and one without anything") {
@@ -178,8 +178,8 @@ TEST_CASE("a GgufFile may be moved") {
 TEST_CASE("a vocabulary of Llama 3's size is parsed in well under 100 ms") {
   GgufBuilder b;
   std::vector<std::string> tokens, merges;
-  for (int i = 0; i < 128'256; ++i) tokens.push_back("token" + std::to_string(i));
-  for (int i = 0; i < 280'147; ++i) merges.push_back("left" + std::to_string(i) + " right");
+  for (std::size_t i = 0; i < 128'256; ++i) tokens.push_back(numbered("token", i));
+  for (std::size_t i = 0; i < 280'147; ++i) merges.push_back(numbered("left", i) + " right");
   b.set_strings("tokenizer.ggml.tokens", tokens).set_strings("tokenizer.ggml.merges", merges);
   std::vector<std::uint8_t> bytes = b.build();
   const auto begin = std::chrono::steady_clock::now();

@@ -26,7 +26,8 @@ TEST_CASE("a piece that is a token is taken whole, though merges would not reach
 }
 
 TEST_CASE("merges of one token share its rank") {
-  // aaa = a+aa or aa+a. tiktoken ranks the union: of "aaa aa" the leftmost wins, whatever the order of the two merges.
+  // aaa = a+aa or aa+a. tiktoken ranks the union: of "aaa aa" the leftmost wins, whatever the order of the
+  // two merges.
   VocabularySource source = bpe_source({"aa", "aaa"});
   const Ids expected = encode(*Tokenizer::build(source), "aaaaa");
   source.merges = {"a a", "a aa", "aa a"};
@@ -59,7 +60,8 @@ TEST_CASE("every byte is a token, whatever the text") {
 }
 
 TEST_CASE("bad merges") {
-  for (const char* merge : {"a", "a ", " a", "", "a zz", "zz a", "a b", "\xE2\x82\xAC a", "a b c", "a \xC4"}) {
+  for (const char* merge :
+       {"a", "a ", " a", "", "a zz", "zz a", "a b", "\xE2\x82\xAC a", "a b c", "a \xC4"}) {
     VocabularySource source = bpe_source({"bc"});
     source.merges = {"b c", merge};
     INFO(merge);

@@ -33,16 +33,19 @@ inline std::string replace_all(std::string text, std::string_view from, std::str
 }
 
 /// "_" in pieces is U+2581.
-inline std::string piece(std::string_view text) { return replace_all(std::string(text), "_", kSpaceSymbol); }
+inline std::string piece(std::string_view text) {
+  return replace_all(std::string(text), "_", kSpaceSymbol);
+}
 
-inline void add_token(VocabularySource& source, std::string token, float score = 0, TokenType type = TokenType::normal) {
+inline void add_token(VocabularySource& source, std::string token, float score = 0,
+                      TokenType type = TokenType::normal) {
   source.tokens.push_back(std::move(token));
   source.scores.push_back(score);
   source.types.push_back(type);
 }
 
-/// <unk>, <s>, </s> and the 256 byte tokens, as every Llama vocabulary begins: the byte b is token 3 + b, and what is added
-/// next is token 259.
+/// <unk>, <s>, </s> and the 256 byte tokens, as every Llama vocabulary begins: the byte b is token 3 + b, and
+/// what is added next is token 259.
 inline VocabularySource spm_source() {
   VocabularySource source;
   add_token(source, "<unk>", 0, TokenType::unknown);
@@ -76,7 +79,8 @@ inline std::string byte_alphabet(std::string_view bytes) {
     std::uint32_t code_point = b;
     if (!printable) {
       code_point = 256;
-      for (unsigned i = 0; i < b; ++i) code_point += !((i >= 33 && i <= 126) || (i >= 161 && i <= 172) || i >= 174);
+      for (unsigned i = 0; i < b; ++i)
+        code_point += !((i >= 33 && i <= 126) || (i >= 161 && i <= 172) || i >= 174);
     }
     if (code_point < 0x80) {
       out += static_cast<char>(code_point);
@@ -124,7 +128,8 @@ std::vector<std::string> reference_split(std::string_view text);
 std::vector<TokenId> reference_bpe(const VocabularySource& source, std::string_view text);
 
 /// `characters` characters, each picked from `alphabet`.
-inline std::string random_text(std::mt19937& random, const std::vector<std::string>& alphabet, std::size_t characters) {
+inline std::string random_text(std::mt19937& random, const std::vector<std::string>& alphabet,
+                               std::size_t characters) {
   std::string text;
   for (std::size_t i = 0; i < characters; ++i) text += alphabet[random() % alphabet.size()];
   return text;

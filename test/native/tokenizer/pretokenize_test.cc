@@ -42,9 +42,35 @@ TEST_CASE("each alternative of the pattern") {
 }
 
 TEST_CASE("random text is cut as the pattern reads") {
-  const std::vector<std::string> alphabet = {
-      "a",  "S",  "t",  "re", "LL", "'",  "'",  "\xC5\xBF", "\xC3\xA9", "\xE4\xB8\xAD", "1", "\xC2\xBD", " ", " ", " ", "\n",
-      "\r", "\t", "\v", "!",  "_",  "\xCC\x81", "\xC2\xA0", "\xE2\x80\x8B", "\xE3\x80\x80", "\xF0\x9F\x99\x82", "v", "m", "d"};
+  const std::vector<std::string> alphabet = {"a",
+                                             "S",
+                                             "t",
+                                             "re",
+                                             "LL",
+                                             "'",
+                                             "'",
+                                             "\xC5\xBF",
+                                             "\xC3\xA9",
+                                             "\xE4\xB8\xAD",
+                                             "1",
+                                             "\xC2\xBD",
+                                             " ",
+                                             " ",
+                                             " ",
+                                             "\n",
+                                             "\r",
+                                             "\t",
+                                             "\v",
+                                             "!",
+                                             "_",
+                                             "\xCC\x81",
+                                             "\xC2\xA0",
+                                             "\xE2\x80\x8B",
+                                             "\xE3\x80\x80",
+                                             "\xF0\x9F\x99\x82",
+                                             "v",
+                                             "m",
+                                             "d"};
   std::mt19937 random(2);
   for (int i = 0; i < 30000; ++i) {
     const std::string text = random_text(random, alphabet, random() % 14);

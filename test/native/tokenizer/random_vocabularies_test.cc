@@ -11,10 +11,13 @@ using namespace cria::test;
 
 namespace {
 
-const std::vector<std::string> kAlphabet = {"a", "a", "a", "b", "b", "c", " ", " ", "\xC3\xA9", "\xE4\xB8\xAD", "\xF0\x9F\x99\x82"};
+const std::vector<std::string> kAlphabet = {
+    "a", "a", "a", "b", "b", "c", " ", " ", "\xC3\xA9", "\xE4\xB8\xAD", "\xF0\x9F\x99\x82"};
 
-/// Pieces over the alphabet; some single characters have no piece, some scores are equal, some types are special.
-VocabularySource random_spm(std::mt19937& random, bool with_user_defined, bool with_unused, bool joins_words) {
+/// Pieces over the alphabet; some single characters have no piece, some scores are equal, some types are
+/// special.
+VocabularySource random_spm(std::mt19937& random, bool with_user_defined, bool with_unused,
+                            bool joins_words) {
   VocabularySource source = spm_source();
   source.add_space_prefix = random() % 4 != 0;
   std::set<std::string> pieces;
@@ -49,7 +52,8 @@ void compare_spm(bool with_user_defined, bool with_unused, bool joins_words) {
       INFO("round ", round, ", text: ", text);
       const std::vector<TokenId> ids = encode(*tokenizer, text);
       REQUIRE(ids == reference_spm(source, text));
-      // Without a piece for U+2581 it becomes three bytes, which SentencePiece does not turn back into a space either.
+      // Without a piece for U+2581 it becomes three bytes, which SentencePiece does not turn back into a
+      // space either.
       if (has_space) REQUIRE(tokenizer->decode(ids, false) == text);
     }
   }
@@ -61,7 +65,8 @@ VocabularySource random_bpe(std::mt19937& random, const std::vector<std::string>
   std::set<std::string> known;
   for (int i = 0; i < 60; ++i) {
     const auto part = [&] {
-      return tokens.empty() || random() % 2 ? alphabet[random() % alphabet.size()] : tokens[random() % tokens.size()];
+      return tokens.empty() || random() % 2 ? alphabet[random() % alphabet.size()]
+                                            : tokens[random() % tokens.size()];
     };
     std::string token = part() + part();
     if (random() % 6 == 0) token = token.substr(0, 1 + random() % token.size());  // ends within a character
@@ -88,16 +93,27 @@ std::vector<std::string> all_merges(const VocabularySource& source) {
 
 }  // namespace
 
-TEST_CASE("SentencePiece equals the definition") { compare_spm(false, false, false); }
-TEST_CASE("SentencePiece equals the definition with pieces across words") { compare_spm(false, false, true); }
-TEST_CASE("SentencePiece equals the definition with user-defined pieces") { compare_spm(true, false, true); }
-TEST_CASE("SentencePiece equals the definition with unused pieces") { compare_spm(false, true, true); }
-TEST_CASE("SentencePiece equals the definition with everything") { compare_spm(true, true, true); }
+TEST_CASE("SentencePiece equals the definition") {
+  compare_spm(false, false, false);
+}
+TEST_CASE("SentencePiece equals the definition with pieces across words") {
+  compare_spm(false, false, true);
+}
+TEST_CASE("SentencePiece equals the definition with user-defined pieces") {
+  compare_spm(true, false, true);
+}
+TEST_CASE("SentencePiece equals the definition with unused pieces") {
+  compare_spm(false, true, true);
+}
+TEST_CASE("SentencePiece equals the definition with everything") {
+  compare_spm(true, true, true);
+}
 
 TEST_CASE("byte-level BPE equals the definition, from merges and from ranks") {
   std::mt19937 random(8);
   std::vector<std::string> alphabet = kAlphabet;
-  for (const char* more : {"'s", "'", "1", "23", "\n", "\r\n", "!", "\xC2\xA0", "A"}) alphabet.push_back(more);
+  for (const char* more : {"'s", "'", "1", "23", "\n", "\r\n", "!", "\xC2\xA0", "A"})
+    alphabet.push_back(more);
   for (int round = 0; round < 80; ++round) {
     const VocabularySource ranked = random_bpe(random, alphabet);
     VocabularySource merged = ranked;

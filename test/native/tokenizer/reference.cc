@@ -6,15 +6,19 @@
 namespace cria::test {
 namespace {
 
-std::size_t character_length(std::string_view text, std::size_t i) { return utf8_length(text[i]); }
+std::size_t character_length(std::string_view text, std::size_t i) {
+  return utf8_length(text[i]);
+}
 
 struct Symbol {
   std::string text;
   bool frozen = false;
 };
 
-void resegment(const std::string& text, const VocabularySource& source, const std::map<std::string, TokenId>& pieces,
-               const std::map<std::string, std::pair<std::string, std::string>>& halves, std::vector<TokenId>& out) {
+void resegment(const std::string& text, const VocabularySource& source,
+               const std::map<std::string, TokenId>& pieces,
+               const std::map<std::string, std::pair<std::string, std::string>>& halves,
+               std::vector<TokenId>& out) {
   const auto found = pieces.find(text);
   if (found != pieces.end() && source.types[found->second] != TokenType::unused) {
     out.push_back(found->second);
@@ -102,9 +106,15 @@ std::vector<std::string> reference_split(std::string_view text) {
     while (matches(i + length)) ++length;
     return length;
   };
-  const auto letters = [&](std::size_t i) { return run(i, [&](std::size_t j) { return is(j, CharClass::letter); }); };
-  const auto others = [&](std::size_t i) { return run(i, [&](std::size_t j) { return is(j, CharClass::other); }); };
-  const auto spaces = [&](std::size_t i) { return run(i, [&](std::size_t j) { return is(j, CharClass::space); }); };
+  const auto letters = [&](std::size_t i) {
+    return run(i, [&](std::size_t j) { return is(j, CharClass::letter); });
+  };
+  const auto others = [&](std::size_t i) {
+    return run(i, [&](std::size_t j) { return is(j, CharClass::other); });
+  };
+  const auto spaces = [&](std::size_t i) {
+    return run(i, [&](std::size_t j) { return is(j, CharClass::space); });
+  };
   const auto newlines = [&](std::size_t i) { return run(i, newline); };
   const auto folds_to = [&](std::size_t i, std::string_view lower) {
     for (std::size_t k = 0; k < lower.size(); ++k) {
@@ -121,9 +131,12 @@ std::vector<std::string> reference_split(std::string_view text) {
     for (std::string_view s : {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"}) {
       if (folds_to(i, s)) return s.size();
     }
-    if (!newline(i) && !is(i, CharClass::letter) && !is(i, CharClass::number) && letters(i + 1)) return 1 + letters(i + 1);
+    if (!newline(i) && !is(i, CharClass::letter) && !is(i, CharClass::number) && letters(i + 1))
+      return 1 + letters(i + 1);
     if (letters(i)) return letters(i);
-    if (is(i, CharClass::number)) return 1 + is(i + 1, CharClass::number) + (is(i + 1, CharClass::number) && is(i + 2, CharClass::number));
+    if (is(i, CharClass::number))
+      return 1 + is(i + 1, CharClass::number) +
+             (is(i + 1, CharClass::number) && is(i + 2, CharClass::number));
     if (c[i] == ' ' && others(i + 1)) return 1 + others(i + 1) + newlines(i + 1 + others(i + 1));
     if (others(i)) return others(i) + newlines(i + others(i));
     for (std::size_t k = spaces(i) + 1; k-- > 0;) {  // \s* gives back until [\r\n]+ matches

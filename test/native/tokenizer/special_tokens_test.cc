@@ -86,7 +86,8 @@ TEST_CASE("SentencePiece: every part between control tokens has its dummy prefix
     CHECK(tokenizer->decode(encode(*tokenizer, text, true), true) == text);
     CHECK(tokenizer->decode(encode(*tokenizer, text), false) == text);
   }
-  CHECK(tokenizer->decode(encode(*tokenizer, "a<s>a", true), false) == "a a");  // as SentencePiece decodes these ids
+  CHECK(tokenizer->decode(encode(*tokenizer, "a<s>a", true), false) ==
+        "a a");  // as SentencePiece decodes these ids
 }
 
 TEST_CASE("many spellings with a common beginning") {
@@ -100,4 +101,26 @@ TEST_CASE("many spellings with a common beginning") {
     expected.insert(expected.end(), {256 + static_cast<TokenId>(i), 'x'});
   }
   CHECK(encode(*tokenizer, text, true) == expected);
+}
+
+TEST_CASE("a text in pieces is one text, but special tokens count in the special pieces alone") {
+  const auto tokenizer = bpe_with_specials();
+  const auto of = [&](std::initializer_list<TextPiece> pieces) {
+    return tokenizer->encode(std::span<const TextPiece>(pieces.begin(), pieces.size()), {.bos = false});
+  };
+  CHECK(of({}).empty());
+  CHECK(of({{"h"}, {""}, {"i"}}) == Ids{256});
+  CHECK(of({{"<|a|>", true}, {"<|a|>"}, {"hi", true}}) == Ids{257, '<', '|', 'a', '|', '>', 256});
+  CHECK(of({{"<|", true}, {"", false}, {"a|>", true}}) == Ids{257});             // one special run
+  CHECK(of({{"<|", true}, {"a|>"}}) == Ids{'<', '|', 'a', '|', '>'});            // never across the border
+  CHECK(of({{"<|a|>", true}, {"<|b|>"}}) == Ids{257, '<', '|', 'b', '|', '>'});  // nor a longer one
+  CHECK(of({{"\xE4\xB8"}, {"\xAD"}}) == encode(*tokenizer, "\xEF\xBF\xBD\xEF\xBF\xBD"));  // each well-formed
+
+  const auto spm = Tokenizer::build(spm_source({"_a", "ab", "a", "b", "_"}));
+  const std::vector<TextPiece> pieces = {{"<s>", true}, {"a"}, {"b", true}, {"<s>"}};
+  CHECK(spm->encode(pieces, {.bos = false}) == [&] {
+    Ids ids = {1};
+    for (TokenId id : encode(*spm, "ab<s>")) ids.push_back(id);
+    return ids;
+  }());
 }

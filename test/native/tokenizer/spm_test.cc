@@ -42,12 +42,15 @@ TEST_CASE("white space is kept and joins where pieces say so") {
   CHECK(pieces_of(*tokenizer, "a") == "_a");
   CHECK(pieces_of(*tokenizer, "   a") == "____|a");
   CHECK(pieces_of(*tokenizer, "a  ") == "_a|__");
-  for (const char* text : {" ", "  a  a   ", "a\n a", "\t"}) CHECK(tokenizer->decode(encode(*tokenizer, text), false) == text);
+  for (const char* text : {" ", "  a  a   ", "a\n a", "\t"})
+    CHECK(tokenizer->decode(encode(*tokenizer, text), false) == text);
 }
 
 TEST_CASE("U+2581 in the text is a space to the model") {
   const auto tokenizer = Tokenizer::build(spm_source({"_a", "a", "_"}));
-  CHECK(encode(*tokenizer, "a\xE2\x96\x81" "a") == encode(*tokenizer, "a a"));
+  CHECK(encode(*tokenizer,
+               "a\xE2\x96\x81"
+               "a") == encode(*tokenizer, "a a"));
 }
 
 TEST_CASE("pieces that go on after a space tie words together") {

@@ -13,8 +13,8 @@ using namespace cria::test;
 namespace {
 
 /// Streams `ids`, checking that every chunk is whole characters.
-std::string stream(const std::shared_ptr<const Tokenizer>& tokenizer, const std::vector<TokenId>& ids, bool special,
-                   bool at_start) {
+std::string stream(const std::shared_ptr<const Tokenizer>& tokenizer, const std::vector<TokenId>& ids,
+                   bool special, bool at_start) {
   StreamDecoder decoder(tokenizer, special, at_start);
   std::string text;
   for (TokenId id : ids) {
@@ -39,7 +39,9 @@ TEST_CASE("characters come out whole") {
   CHECK(decoder.push(0x82) == "\xF0\x9F\x99\x82");
   CHECK(decoder.push('a') == "a");
   CHECK(decoder.push(0xE4).empty());
-  CHECK(decoder.push('a') == "\xEF\xBF\xBD" "a");  // known to be broken as soon as this byte is there
+  CHECK(decoder.push('a') ==
+        "\xEF\xBF\xBD"
+        "a");  // known to be broken as soon as this byte is there
   CHECK(decoder.push(0xFF) == kReplacementCharacter);
   CHECK(decoder.push(0xE4).empty());
   CHECK(decoder.finish() == kReplacementCharacter);

@@ -76,7 +76,10 @@ std::string random_bytes(std::mt19937& random, std::size_t size) {
 }  // namespace
 
 TEST_CASE("malformed UTF-8 becomes what TextDecoder makes of it") {
-  CHECK(to_well_formed("a\xFF" "b") == "a\xEF\xBF\xBD" "b");
+  CHECK(to_well_formed("a\xFF"
+                       "b") ==
+        "a\xEF\xBF\xBD"
+        "b");
   CHECK(to_well_formed("\xE4\xB8") == kReplacementCharacter);
   CHECK(to_well_formed("\xF0\x9F\x99\xF0\x9F\x99\x82") == "\xEF\xBF\xBD\xF0\x9F\x99\x82");
   CHECK(to_well_formed("\xED\xA0\x80") == "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD");  // a surrogate
@@ -109,11 +112,12 @@ TEST_CASE("classes of code points") {
   for (std::uint32_t c : {0x30u, 0x39u, 0xB2u, 0xBDu, 0x660u, 0x2160u, 0x3007u, 0x1D7CEu}) {
     CHECK_MESSAGE(class_of(c) == CharClass::number, c);
   }
-  for (std::uint32_t c : {0x9u, 0xAu, 0xBu, 0xCu, 0xDu, 0x20u, 0x85u, 0xA0u, 0x1680u, 0x2003u, 0x2028u, 0x3000u}) {
+  for (std::uint32_t c :
+       {0x9u, 0xAu, 0xBu, 0xCu, 0xDu, 0x20u, 0x85u, 0xA0u, 0x1680u, 0x2003u, 0x2028u, 0x3000u}) {
     CHECK_MESSAGE(class_of(c) == CharClass::space, c);
   }
-  for (std::uint32_t c : {0x0u, 0x1Cu, 0x21u, 0x5Fu, 0x300u, 0x200Bu, 0x200Du, 0x2581u, 0xD800u, 0xFEFFu, 0xFFFDu, 0x1F642u,
-                          0xE0020u, 0x10FFFFu}) {
+  for (std::uint32_t c : {0x0u, 0x1Cu, 0x21u, 0x5Fu, 0x300u, 0x200Bu, 0x200Du, 0x2581u, 0xD800u, 0xFEFFu,
+                          0xFFFDu, 0x1F642u, 0xE0020u, 0x10FFFFu}) {
     CHECK_MESSAGE(class_of(c) == CharClass::other, c);
   }
 }

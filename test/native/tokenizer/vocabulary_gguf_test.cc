@@ -24,7 +24,9 @@ GgufBuilder builder_of(const VocabularySource& source) {
   return b;
 }
 
-VocabularySource read(const GgufBuilder& builder) { return read_vocabulary(open_bytes(builder.build())); }
+VocabularySource read(const GgufBuilder& builder) {
+  return read_vocabulary(open_bytes(builder.build()));
+}
 
 }  // namespace
 
@@ -74,7 +76,8 @@ TEST_CASE("what is missing, of the wrong type or not supported") {
   };
   const auto invalid = ErrorCode::invalid_model;
   refuse(invalid, "tokenizer.ggml.model", [](GgufBuilder& b) { b.remove("tokenizer.ggml.model"); });
-  refuse(ErrorCode::unsupported_model, "\"bert\"", [](GgufBuilder& b) { b.set("tokenizer.ggml.model", "bert"); });
+  refuse(ErrorCode::unsupported_model, "\"bert\"",
+         [](GgufBuilder& b) { b.set("tokenizer.ggml.model", "bert"); });
   refuse(invalid, "tokenizer.ggml.tokens", [](GgufBuilder& b) { b.remove("tokenizer.ggml.tokens"); });
   refuse(invalid, "tokenizer.ggml.tokens", [](GgufBuilder& b) { b.set("tokenizer.ggml.tokens", 7u); });
   refuse(invalid, "tokenizer.ggml.tokens",
@@ -84,13 +87,16 @@ TEST_CASE("what is missing, of the wrong type or not supported") {
          [](GgufBuilder& b) { b.set_strings("tokenizer.ggml.scores", {"a"}); });
   refuse(invalid, "1 scores for 260 tokens",
          [](GgufBuilder& b) { b.set_numbers<float>("tokenizer.ggml.scores", GgufType::f32, {1}); });
-  refuse(invalid, "unknown type -1",
-         [](GgufBuilder& b) { b.set_numbers<std::int32_t>("tokenizer.ggml.token_type", GgufType::i32, {-1}); });
-  refuse(invalid, "unknown type 7",
-         [](GgufBuilder& b) { b.set_numbers<std::int32_t>("tokenizer.ggml.token_type", GgufType::i32, {7}); });
+  refuse(invalid, "unknown type -1", [](GgufBuilder& b) {
+    b.set_numbers<std::int32_t>("tokenizer.ggml.token_type", GgufType::i32, {-1});
+  });
+  refuse(invalid, "unknown type 7", [](GgufBuilder& b) {
+    b.set_numbers<std::int32_t>("tokenizer.ggml.token_type", GgufType::i32, {7});
+  });
   refuse(invalid, "EOS token 4294967295",
          [](GgufBuilder& b) { b.set("tokenizer.ggml.eos_token_id", GgufType::u64, std::uint64_t{1} << 40); });
   refuse(invalid, "tokenizer.ggml.eos_token_id",
          [](GgufBuilder& b) { b.set("tokenizer.ggml.eos_token_id", GgufType::i32, std::int32_t{-1}); });
-  refuse(invalid, "tokenizer.ggml.add_bos_token", [](GgufBuilder& b) { b.set("tokenizer.ggml.add_bos_token", "yes"); });
+  refuse(invalid, "tokenizer.ggml.add_bos_token",
+         [](GgufBuilder& b) { b.set("tokenizer.ggml.add_bos_token", "yes"); });
 }

@@ -63,8 +63,8 @@ TEST_CASE("ids beyond the vocabulary") {
 }
 
 TEST_CASE("byte tokens") {
-  for (const char* bad : {"<0x-1>", "<0x1G>", "<0x1g>", "<0x0a>", "<0x>", "<0x1>", "<0x011>", "<0X11>", "0x11", "", "<0x 1>",
-                          "<0x11> "}) {
+  for (const char* bad : {"<0x-1>", "<0x1G>", "<0x1g>", "<0x0a>", "<0x>", "<0x1>", "<0x011>", "<0X11>",
+                          "0x11", "", "<0x 1>", "<0x11> "}) {
     check_invalid_spm("not spelled <0xHH>", [&](auto& s) { s.tokens[3] = bad; });
   }
   check_invalid_spm("tokens 4 and 5 are both <0x01>", [](auto& s) { s.tokens[5] = "<0x01>"; });
@@ -105,9 +105,9 @@ TEST_CASE("tokens that are not in the byte alphabet") {
 
 TEST_CASE("odd but harmless tokens") {
   VocabularySource source = spm_source({"_", "a"});
-  add_token(source, "");             // a hole
-  add_token(source, "\xFF\xFE");     // no UTF-8: no text is that
-  add_token(source, "a b");          // a space where U+2581 should be
+  add_token(source, "");          // a hole
+  add_token(source, "\xFF\xFE");  // no UTF-8: no text is that
+  add_token(source, "a b");       // a space where U+2581 should be
   add_token(source, "");
   const auto tokenizer = Tokenizer::build(source);
   CHECK(pieces_of(*tokenizer, "a b") == "_|a|_|<0x62>");
@@ -146,14 +146,16 @@ TEST_CASE("what tokens say of themselves") {
   CHECK(tokenizer->find("<0x41>") == 3 + 0x41);
   CHECK_FALSE(tokenizer->find("nothing"));
   const auto bpe = Tokenizer::build(bpe_source({" a"}));
-  CHECK(bpe->spelling(256) == "\xC4\xA0" "a");
-  CHECK(bpe->find("\xC4\xA0" "a") == 256);
+  CHECK(bpe->spelling(256) ==
+        "\xC4\xA0"
+        "a");
+  CHECK(bpe->find("\xC4\xA0"
+                  "a") == 256);
   CHECK_FALSE(bpe->find(" a"));
   CHECK_FALSE(bpe->adds_bos());  // there is none
-  for (const auto& call : std::vector<std::function<void()>>{[&] { bpe->token_bytes(257, false); },
-                                                             [&] { bpe->spelling(0xffffffff); },
-                                                             [&] { bpe->type(257); },
-                                                             [&] { bpe->decode(std::vector<TokenId>{1, 257}, false); }}) {
+  for (const auto& call : std::vector<std::function<void()>>{
+           [&] { bpe->token_bytes(257, false); }, [&] { bpe->spelling(0xffffffff); }, [&] { bpe->type(257); },
+           [&] { bpe->decode(std::vector<TokenId>{1, 257}, false); }}) {
     try {
       call();
       FAIL_CHECK("no error");
@@ -165,7 +167,8 @@ TEST_CASE("what tokens say of themselves") {
 
 TEST_CASE("ids that end a generation") {
   VocabularySource source = bpe_source({"xy"});
-  for (const char* control : {"<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|im_start|>", "<|custom|>", "<|im_end|>"}) {
+  for (const char* control :
+       {"<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|im_start|>", "<|custom|>", "<|im_end|>"}) {
     add_control(source, control);
   }
   add_control(source, "<|endoftext|>", TokenType::user_defined);  // text, not control

@@ -1,0 +1,27 @@
+// A whole file mapped read-only. Faster to start than reading, but decode is slower on 4 KiB pages, and a file that
+// is truncated while it is mapped kills the process (SIGBUS): an option for those who know their files, never the default.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "io/file.h"
+
+namespace cria {
+
+class FileMapping {
+ public:
+  /// Maps the file at `file.path()`. Throws ERR_IO when the system refuses, or when its size is no longer `file.size()`.
+  explicit FileMapping(const File& file);
+  ~FileMapping();
+  FileMapping(const FileMapping&) = delete;
+  FileMapping& operator=(const FileMapping&) = delete;
+
+  const std::byte* data() const noexcept { return data_; }
+
+ private:
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+}  // namespace cria
