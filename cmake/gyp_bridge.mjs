@@ -3,21 +3,26 @@
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, mkdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { availableParallelism } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const output = resolve(process.argv[2] ?? join(root, 'build/Release'))
 const binaryDir = join(root, 'build/cmake')
+const jobs = process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? String(availableParallelism())
 const headers = createRequire(import.meta.url)('node-api-headers').include_dir
 
 function run(command, args) {
   const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit' })
-  if (error) throw new Error(`cannot run ${command}: ${error.message}; install CMake 3.22 or newer and a C++20 compiler`)
+  if (error)
+    throw new Error(
+      `cannot run ${command}: ${error.message}; install CMake 3.22 or newer and a C++20 compiler`,
+    )
   if (status !== 0) process.exit(status ?? 1)
 }
 
 run('cmake', ['-S', root, '-B', binaryDir, '-DCMAKE_BUILD_TYPE=Release', `-DCMAKE_JS_INC=${headers}`])
-run('cmake', ['--build', binaryDir, '--target', 'cria', '--parallel', '2'])
+run('cmake', ['--build', binaryDir, '--target', 'cria', '--parallel', jobs])
 mkdirSync(output, { recursive: true })
 copyFileSync(join(binaryDir, 'cria.node'), join(output, 'cria.node'))

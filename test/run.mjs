@@ -27,7 +27,7 @@ function run(command, args, options = {}) {
 function nativeTests() {
   const build = join(root, 'build')
   if (!existsSync(join(build, 'CTestTestfile.cmake'))) {
-    return { passed: 0, failed: 0, skipped: 1, note: 'not built; npm run build:native builds them' }
+    return { passed: 0, failed: 0, skipped: 1, note: 'not built; npm run build:tests builds them' }
   }
   const report = join(scratch, 'ctest.xml')
   const status = run('ctest', ['--test-dir', build, '--output-on-failure', '--output-junit', report])

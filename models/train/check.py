@@ -5,7 +5,7 @@
     python3 check.py ../demo.gguf --chat "Tell me a story about a fox called Pip."
     python3 check.py ../demo.gguf --golden ../demo.golden.json      # write the reference for the tests
 
-Nothing here is shared with the training: the GGUF reader, the tokenizer and the forward
+Nothing here is taken from the training code: the GGUF reader, the tokenizer and the forward
 pass are written a second time, from the formats' descriptions.
 """
 

@@ -47,7 +47,7 @@ constexpr std::uint64_t number_of(std::uint64_t ticket) noexcept { return ticket
 ThreadPool::ThreadPool(int threads) {
   workers_.reserve(static_cast<std::size_t>(std::max(threads - 1, 0)));
   try {
-    for (int i = 1; i < threads; i++) workers_.emplace_back([this] { worker_main(); });
+    for (int i = 1; i < threads; i++) workers_.emplace_back([this, i] { worker_main(i); });
   } catch (...) {
     // The system gave fewer threads than asked for: run with those there are.
   }
@@ -72,7 +72,7 @@ void ThreadPool::run(std::int64_t chunks, std::int64_t n, std::int64_t grain, vo
   ticket_.store(loop_number_ << (2 * kChunkBits) | static_cast<std::uint64_t>(chunks) << kChunkBits,
                 std::memory_order_seq_cst);
   wake_sleepers();
-  work(loop_number_);
+  work(loop_number_, 0);
   if (!spin_until([&] { return chunks_left_.load(std::memory_order_acquire) == 0; })) {
     for (std::int32_t left; (left = chunks_left_.load(std::memory_order_acquire)) != 0;) chunks_left_.wait(left);
   }
@@ -80,7 +80,7 @@ void ThreadPool::run(std::int64_t chunks, std::int64_t n, std::int64_t grain, vo
 
 // Takes chunks of one loop until none is left. A claimed chunk keeps its loop alive, so `loop_` is read only after a
 // claim, and a worker that comes late finds another number in the ticket and claims nothing.
-void ThreadPool::work(std::uint64_t loop_number) {
+void ThreadPool::work(std::uint64_t loop_number, int thread) {
   std::uint64_t ticket = ticket_.load(std::memory_order_acquire);
   while (number_of(ticket) == loop_number) {
     const std::uint64_t chunk = ticket & kChunkMask;
@@ -89,7 +89,7 @@ void ThreadPool::work(std::uint64_t loop_number) {
       continue;
     const Loop loop = loop_;
     const std::int64_t begin = static_cast<std::int64_t>(chunk) * loop.grain;
-    loop.thunk(loop.body, begin, std::min(begin + loop.grain, loop.n));
+    loop.thunk(loop.body, begin, std::min(begin + loop.grain, loop.n), thread);
     if (chunks_left_.fetch_sub(1, std::memory_order_acq_rel) == 1) chunks_left_.notify_one();
     ticket = ticket_.load(std::memory_order_acquire);
   }
@@ -100,7 +100,7 @@ void ThreadPool::wake_sleepers() {
   if (sleepers_.load(std::memory_order_seq_cst) > 0) wake_.notify_all();
 }
 
-void ThreadPool::worker_main() {
+void ThreadPool::worker_main(int thread) {
   std::uint64_t seen = 0;
   for (;;) {
     const auto news = [&] {
@@ -115,7 +115,7 @@ void ThreadPool::worker_main() {
     }
     if (stop_.load(std::memory_order_acquire)) return;
     seen = number_of(ticket_.load(std::memory_order_acquire));
-    work(seen);
+    work(seen, thread);
   }
 }
 

@@ -23,24 +23,34 @@ class ThreadPool {
 
   int size() const noexcept { return static_cast<int>(workers_.size()) + 1; }
 
-  /// Calls body(begin, end) for consecutive ranges of at most `grain` indices that cover [0, n), on all threads, and
-  /// returns when all are done. `body` must not throw and must not call the pool. One caller at a time.
+  /// Calls body(begin, end), or body(begin, end, thread) with a thread number below size(), for consecutive ranges of at
+  /// most `grain` indices that cover [0, n), on all threads, and returns when all are done. `body` must not throw and must
+  /// not call the pool. One caller at a time.
   template <class Body>
   void parallel_for(std::int64_t n, std::int64_t grain, Body&& body) {
     if (n <= 0) return;
     if (grain < 1) grain = 1;
     const std::int64_t chunks = (n + grain - 1) / grain;
     if (chunks == 1 || workers_.empty()) {
-      for (std::int64_t i = 0; i < n; i += grain) body(i, i + grain < n ? i + grain : n);
+      for (std::int64_t i = 0; i < n; i += grain) call(body, i, i + grain < n ? i + grain : n, 0);
       return;
     }
     using B = std::remove_reference_t<Body>;
     run(chunks, n, grain, const_cast<void*>(static_cast<const void*>(&body)),
-        [](void* b, std::int64_t begin, std::int64_t end) { (*static_cast<B*>(b))(begin, end); });
+        [](void* b, std::int64_t begin, std::int64_t end, int thread) {
+          call(*static_cast<B*>(b), begin, end, thread);
+        });
   }
 
  private:
-  using Thunk = void (*)(void* body, std::int64_t begin, std::int64_t end);
+  using Thunk = void (*)(void* body, std::int64_t begin, std::int64_t end, int thread);
+  template <class Body>
+  static void call(Body& body, std::int64_t begin, std::int64_t end, int thread) {
+    if constexpr (std::is_invocable_v<Body&, std::int64_t, std::int64_t, int>)
+      body(begin, end, thread);
+    else
+      body(begin, end);
+  }
   struct Loop {
     void* body;
     Thunk thunk;
@@ -48,8 +58,8 @@ class ThreadPool {
   };
 
   void run(std::int64_t chunks, std::int64_t n, std::int64_t grain, void* body, Thunk thunk);
-  void work(std::uint64_t loop_number);
-  void worker_main();
+  void work(std::uint64_t loop_number, int thread);
+  void worker_main(int thread);
   void wake_sleepers();
 
   // ticket: loop number (24 bits) | chunks (20 bits) | next chunk (20 bits)

@@ -13,9 +13,9 @@
 
 namespace cria {
 
-// Limits beyond what any real file needs (the largest vocabularies take about 20 MiB of header, the largest
-// models have about 2,000 tensors). They bound the memory and time that a hostile file can cost.
-inline constexpr std::uint64_t kMaxGgufHeaderBytes = std::uint64_t{48} << 20;
+// Limits beyond what any real file needs (the largest vocabularies take some 15 MiB of header, the largest
+// models have some 2,000 tensors). They bound the memory and time that a hostile file can cost.
+inline constexpr std::uint64_t kMaxGgufHeaderBytes = std::uint64_t{32} << 20;
 inline constexpr std::uint64_t kMaxGgufMetadata = 1 << 16;       // key-value pairs
 inline constexpr std::uint64_t kMaxGgufTensors = 1 << 16;        // of all parts together
 inline constexpr std::uint64_t kMaxGgufArrayElements = 1 << 22;  // of one metadata array

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <string>
 #include <utility>
@@ -111,6 +112,7 @@ SampledToken Sampler::sample(std::span<const float> logits, std::span<const std:
 
 /// Starts on these logits with all tokens kept.
 void Sampler::scan(std::span<const float> logits) {
+  static_assert(kBlock == 64, "block_greatest() takes 64");
   Int4 sound = {-1, -1, -1, -1};
   const std::size_t whole = logits.size() / kBlock;
   for (std::size_t b = 0; b < whole; b++) block_max_[b] = block_greatest(logits.data() + b * kBlock, sound);

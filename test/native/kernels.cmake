@@ -11,3 +11,8 @@ if(CRIA_TESTS AND CRIA_ISA_LEVELS)
               -P ${CMAKE_CURRENT_LIST_DIR}/isa_symbols.cmake)
   endforeach()
 endif()
+
+if(CRIA_TESTS)
+  add_executable(bench_matmul ${CMAKE_SOURCE_DIR}/bench/matmul.cc)
+  target_link_libraries(bench_matmul PRIVATE cria_kernels)
+endif()

@@ -12,6 +12,7 @@ namespace cria {
 namespace {
 
 constexpr std::int64_t kRowChunk = 32;       // rows of a product that one thread takes at a time
+constexpr std::int64_t kPanelMinTokens = 8;  // fewer tokens do not pay for the unpacking
 constexpr std::int32_t kSpanTokens = 512;    // attention's partial results: part of the order of summation
 
 float* at_least(std::vector<float>& v, std::int64_t n) {
@@ -25,6 +26,20 @@ MatmulRows CpuOps::matmul_rows(const Weight& weight, const ActivationRows& x, st
                                std::int64_t y_stride, bool accumulate) const {
   return {static_cast<const std::uint8_t*>(weight.data), weight.dtype, weight.rows, weight.cols, x, n_tokens, y,
           y_stride, accumulate};
+}
+
+bool CpuOps::wants_panels(std::int64_t n_tokens, std::size_t scratch_bytes) {
+  if (n_tokens < kPanelMinTokens || scratch_bytes == 0) return false;
+  constexpr std::size_t kAlignment = 4096;
+  scratch_bytes = (scratch_bytes + kAlignment - 1) / kAlignment * kAlignment;
+  if (scratch_bytes > scratch_stride_) {
+    scratch_stride_ = scratch_bytes;
+    const std::size_t total = scratch_bytes * static_cast<std::size_t>(pool_.size());
+    scratch_memory_.resize(total + kAlignment);
+    const auto address = reinterpret_cast<std::uintptr_t>(scratch_memory_.data());
+    scratch_ = std::span(scratch_memory_).subspan((kAlignment - address % kAlignment) % kAlignment, total);
+  }
+  return true;
 }
 
 const float* CpuOps::normalize(const float* x, const Weight& norm, float eps, std::int64_t n_tokens) {
@@ -53,11 +68,22 @@ void CpuOps::multiply(const Product* products, int n, const float* x, std::int64
     rows[i] = matmul_rows(w, acts[p], n_tokens, products[i].y, products[i].y_stride, products[i].accumulate);
     first_chunk[i + 1] = first_chunk[i] + (w.rows + kRowChunk - 1) / kRowChunk;
   }
-  pool_.parallel_for(first_chunk[n], 1, [&](std::int64_t begin, std::int64_t) {
+  bool panels[kMaxProducts] = {};
+  std::size_t scratch_bytes = 0;
+  for (int i = 0; i < n && kernels_.matmul_panel; i++) {
+    const std::size_t bytes = kernels_.panel_scratch_bytes(rows[i].dtype, rows[i].cols);
+    panels[i] = bytes > 0;
+    scratch_bytes = std::max(scratch_bytes, bytes);
+  }
+  const bool wide = wants_panels(n_tokens, scratch_bytes);
+  pool_.parallel_for(first_chunk[n], 1, [&](std::int64_t begin, std::int64_t, int thread) {
     int i = 0;
     while (begin >= first_chunk[i + 1]) i++;
-    const std::int64_t row = (begin - first_chunk[i]) * kRowChunk;
-    kernels_.matmul(&rows[i], row, std::min(row + kRowChunk, rows[i].rows));
+    const std::int64_t row = (begin - first_chunk[i]) * kRowChunk, end = std::min(row + kRowChunk, rows[i].rows);
+    if (wide && panels[i])
+      kernels_.matmul_panel(&rows[i], row, end, scratch(thread));
+    else
+      kernels_.matmul(&rows[i], row, end);
   });
 }
 
@@ -197,8 +223,17 @@ void CpuOps::swiglu(const SwigluArgs& args) {
           : activations_[1].prepare(kernels_, pool_, up.dtype, x, args.n_tokens, up.cols);
   const MatmulRows gate_rows = matmul_rows(gate, gate_x, args.n_tokens, args.h, gate.rows, false);
   const MatmulRows up_rows = matmul_rows(up, up_x, args.n_tokens, nullptr, up.rows, false);
-  pool_.parallel_for(gate.rows, kRowChunk, [&](std::int64_t begin, std::int64_t end) {
-    kernels_.gate_up(&gate_rows, &up_rows, begin, end);
+  std::size_t gate_bytes = 0, up_bytes = 0;
+  if (kernels_.gate_up_panel) {
+    gate_bytes = kernels_.panel_scratch_bytes(gate.dtype, gate.cols);
+    up_bytes = kernels_.panel_scratch_bytes(up.dtype, up.cols);
+  }
+  const bool wide = gate_bytes > 0 && up_bytes > 0 && wants_panels(args.n_tokens, gate_bytes + up_bytes);
+  pool_.parallel_for(gate.rows, kRowChunk, [&](std::int64_t begin, std::int64_t end, int thread) {
+    if (wide)
+      kernels_.gate_up_panel(&gate_rows, &up_rows, begin, end, scratch(thread));
+    else
+      kernels_.gate_up(&gate_rows, &up_rows, begin, end);
   });
 }
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
+#include <span>
 #include <vector>
 
 #include "core/thread_pool.h"
@@ -42,6 +42,13 @@ class CpuOps : public Backend {
   MatmulRows matmul_rows(const Weight& weight, const ActivationRows& x, std::int64_t n_tokens, float* y,
                          std::int64_t y_stride, bool accumulate) const;
 
+  /// Whether a batch is large enough for panels; makes room for one of `scratch_bytes` per thread.
+  bool wants_panels(std::int64_t n_tokens, std::size_t scratch_bytes);
+  std::uint8_t* scratch(int thread) { return scratch_.data() + static_cast<std::size_t>(thread) * scratch_stride_; }
+
+  std::vector<std::uint8_t> scratch_memory_;
+  std::span<std::uint8_t> scratch_;
+  std::size_t scratch_stride_ = 0;
   ActivationBuffer activations_[kMaxProducts];  // Q, K and V may each want activations of another type
   std::vector<float> normalized_, k_, v_, gathered_, partial_, partial_max_sum_;
 };

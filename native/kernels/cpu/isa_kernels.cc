@@ -2,6 +2,9 @@
 #include "kernels/cpu/activations.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/matmul.h"
+#if defined(CRIA_WIDE)
+#include "kernels/cpu/matmul_panels.h"
+#endif
 #include "kernels/cpu/rmsnorm.h"
 #include "kernels/cpu/rope.h"
 #include "kernels/cpu/sample.h"
@@ -15,7 +18,13 @@ namespace cria::CRIA_ISA {
 extern const CpuKernels kernels;
 const CpuKernels kernels = {
     CRIA_STRING(CRIA_ISA), rms_norm,      rope,      append_kv,  attend, merge_spans, silu_mul, quantize_q8_0,
-    quantize_q8_k,         round_f16,     round_bf16, matmul,    gate_up, sample,
+    quantize_q8_k,         round_f16,     round_bf16, matmul,    gate_up,
+#if defined(CRIA_WIDE)
+    panel_scratch_bytes,   matmul_panel,  gate_up_panel,
+#else
+    nullptr,               nullptr,       nullptr,
+#endif
+    sample,
 };
 
 }  // namespace cria::CRIA_ISA

@@ -84,9 +84,9 @@ static void tile_blocks256(const Tile& tile, float out[][kTileRows]) {
       for (size_t at = 0; at < sizeof(Block); at += 64)
         prefetch(reinterpret_cast<const uint8_t*>(&block) + tile.prefetch + at);
       I32x8 i[kTokens], m[kTokens];
-      F::template sums<kTokens>(block, act, i, m);
-      d[r] = F::d(block);
-      if constexpr (F::kHasMin) dmin[r] = F::dmin(block);
+      block256_sums<F, kTokens>(block, act, i, m);
+      d[r] = block.d;
+      if constexpr (F::kHasMin) dmin[r] = min_scale(block);
       for (int t = 0; t < kTokens; t++) {
         isum[t][r] = i[t];
         if constexpr (F::kHasMin) msum[t][r] = m[t];

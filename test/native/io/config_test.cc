@@ -89,7 +89,7 @@ TEST_CASE("other architectures and files are refused by name") {
   for (const char* architecture : {"qwen2", "gemma3", "phi3", "", "LLAMA"}) {
     GgufBuilder b = tiny_llama();
     b.set("general.architecture", architecture);
-    expect_refused(ErrorCode::unsupported_model, "\"" + std::string(architecture) + "\"", b);
+    expect_refused(ErrorCode::unsupported_model, std::string("\"").append(architecture).append("\""), b);
   }
   GgufBuilder b = tiny_llama();
   SUBCASE("none") {

@@ -111,7 +111,7 @@ TEST_CASE("wrong splits") {
     expect(ErrorCode::invalid_file, "split.tensors.count");
   }
   SUBCASE("the same tensor twice") {
-    parts[2].tensors[0].name = "a";
+    parts[2].tensors[0].name.assign(1, 'a');
     expect(ErrorCode::invalid_file, "\"a\" is in two parts");
   }
   SUBCASE("numbers out of range") {

@@ -1,0 +1,68 @@
+// The package as npm would publish it: what is in it, and that it runs where nothing but Node is installed.
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+
+const MUST_HOLD = [
+  'CHANGELOG.md',
+  'LICENSE',
+  'README.md',
+  'dist/cli/main.js',
+  'dist/index.d.mts',
+  'dist/index.d.ts',
+  'dist/index.js',
+  'dist/index.mjs',
+  'models/demo.gguf',
+  'package.json',
+  `prebuilds/${process.platform}-${process.arch}/cria.node`,
+]
+const MAY_HOLD = /^(dist\/.+\.(js|mjs|d\.ts|d\.mts)|prebuilds\/[a-z0-9+-]+\/cria\.node|models\/demo\.gguf|[A-Z]+(\.md)?|package\.json)$/
+
+function run(command, args, cwd) {
+  const { status, stdout, error } = spawnSync(command, args, {
+    cwd,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  if (error) throw error
+  if (status !== 0) throw new Error(`${command} ${args.join(' ')}: exit code ${status}\n${stdout}`)
+  return stdout
+}
+
+function check(condition, problem) {
+  if (!condition) throw new Error(problem)
+}
+
+const scratch = mkdtempSync(join(tmpdir(), 'cria-package-'))
+try {
+  const [pack] = JSON.parse(run('npm', ['pack', '--json', '--pack-destination', scratch], root))
+  const files = pack.files.map(({ path }) => path)
+  const missing = MUST_HOLD.filter((path) => !files.includes(path))
+  const foreign = files.filter((path) => !MAY_HOLD.test(path))
+  check(missing.length === 0, `the package lacks ${missing.join(', ')}`)
+  check(foreign.length === 0, `the package holds ${foreign.join(', ')}`)
+  console.log(`${pack.filename}: ${files.length} files, ${pack.size} bytes packed, ${pack.unpackedSize} unpacked`)
+
+  // A project of its own, no install script run, no compiler asked for.
+  writeFileSync(join(scratch, 'package.json'), '{ "private": true }')
+  run('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', join(scratch, pack.filename)], scratch)
+  const story = `
+    const model = await loadModel(demoModelPath())
+    const { tokens, text } = await model.generate('Once upon a time', { maxTokens: 5, ignoreEos: true })
+    await model.dispose()
+    if (tokens.length !== 5 || text === '') throw new Error('no text')`
+  const names = 'loadModel, demoModelPath'
+  writeFileSync(join(scratch, 'story.mjs'), `import { ${names} } from 'cria'\n${story}`)
+  writeFileSync(join(scratch, 'story.cjs'), `const { ${names} } = require('cria')\n;(async () => {${story}})()`)
+  run(process.execPath, ['story.mjs'], scratch)
+  run(process.execPath, ['story.cjs'], scratch)
+  const told = run('npx', ['--no-install', 'cria', 'generate', '--max-tokens', '5', 'Once upon a time'], scratch)
+  check(told.trim() !== '', 'the command line wrote nothing')
+  console.log('installed without scripts: import, require and the command line run')
+} finally {
+  rmSync(scratch, { recursive: true, force: true })
+}

@@ -1,0 +1,52 @@
+// Formats the C++ sources with clang-format 19 (Debian: clang-format-19), or checks that they are.
+//
+//   node cmake/format.mjs --write | --check
+import { spawnSync } from 'node:child_process'
+import { readdirSync } from 'node:fs'
+import { dirname, extname, join, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const VERSION = 19
+const FOLDERS = ['native', 'test/native', 'test/fuzz', 'bench']
+const EXTENSIONS = ['.cc', '.h', '.cu', '.cuh'] // tables (.inc) are generated
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+
+/** Another version would format differently. */
+function findFormatter() {
+  for (const command of [process.env.CLANG_FORMAT, `clang-format-${VERSION}`, 'clang-format']) {
+    if (!command) continue
+    const { stdout } = spawnSync(command, ['--version'], { encoding: 'utf8' })
+    if (new RegExp(`version ${VERSION}\\.`).test(stdout ?? '')) return command
+  }
+  return undefined
+}
+
+function sources() {
+  return FOLDERS.flatMap((folder) =>
+    readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile() && EXTENSIONS.includes(extname(entry.name)))
+      .map((entry) => relative(root, join(entry.parentPath, entry.name))),
+  ).sort()
+}
+
+function main(mode) {
+  if (mode !== '--write' && mode !== '--check') {
+    console.error('usage: node cmake/format.mjs --write | --check')
+    return 2
+  }
+  const formatter = findFormatter()
+  if (!formatter) {
+    console.error(`clang-format ${VERSION} is missing (Debian: apt-get install clang-format-${VERSION})`)
+    return 1
+  }
+  const files = sources()
+  const args = mode === '--write' ? ['-i'] : ['--dry-run', '-Werror']
+  const { status, error } = spawnSync(formatter, [...args, ...files], { cwd: root, stdio: 'inherit' })
+  if (error) throw error
+  if (status === 0) console.log(`clang-format: ${files.length} files`)
+  else if (mode === '--check') console.error('not formatted; npm run format does it')
+  return status ?? 1
+}
+
+process.exitCode = main(process.argv[2])
