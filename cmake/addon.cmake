@@ -22,6 +22,8 @@ function(cria_addon)
     target_link_options(cria PRIVATE -static-libstdc++ -static-libgcc)
   endif()
   # nodelete: threads may still run library code while an environment unloads its addons.
-  target_link_options(cria PRIVATE -Wl,--exclude-libs,ALL -Wl,--gc-sections -Wl,-z,nodelete -Wl,-z,defs
-    -Wl,--unresolved-symbols=ignore-in-object-files)
+  set(exports ${CMAKE_CURRENT_SOURCE_DIR}/cmake/addon.map)
+  set_target_properties(cria PROPERTIES LINK_DEPENDS ${exports})
+  target_link_options(cria PRIVATE -Wl,--version-script=${exports} -Wl,--exclude-libs,ALL -Wl,--gc-sections
+    -Wl,-z,nodelete -Wl,-z,defs -Wl,--unresolved-symbols=ignore-in-object-files)
 endfunction()

@@ -1,6 +1,5 @@
 import { RaisedByTemplate } from './chat/budget'
 import { cutAtMarks, markSpecials, unusedMark } from './chat/marks'
-import { renderTemplate } from './chat/template'
 import { CriaError, invalidArgument } from './errors'
 import type { NativeText } from './native'
 import { array, boolean, checkOptions, custom, plainObject, type Rules, string } from './validate'
@@ -311,6 +310,8 @@ function render(
   variables: Record<string, unknown>,
 ): string {
   try {
+    // Loaded at the first use: the template engine is a third of what importing the package would cost.
+    const { renderTemplate } = require('./chat/template') as typeof import('./chat/template')
     return renderTemplate(template, variables, clock)
   } catch (error) {
     const reason = explain(error)

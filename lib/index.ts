@@ -23,7 +23,15 @@ export type {
   TokenLogprob,
   Usage,
 } from './generation'
-export { type CpuInfo, cpuInfo, demoModelPath, type FileInfo, inspect } from './info'
+export {
+  type CpuInfo,
+  cpuInfo,
+  demoModelPath,
+  type FileInfo,
+  inspect,
+  type MetadataValue,
+  type TensorInfo,
+} from './info'
 export {
   type ChatOptions,
   type ChatResult,

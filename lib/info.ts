@@ -1,15 +1,51 @@
 import { join } from 'node:path'
 import { addon } from './binding'
-import type { NativeCpuInfo, NativeFileInfo } from './native'
 import { filePath } from './path'
 import { callNative, runTask } from './tasks'
 import { abortSignal, checkOptions } from './validate'
 
-/** What this machine can run. */
-export type CpuInfo = Readonly<NativeCpuInfo>
+/** What this machine can run. Frozen. */
+export interface CpuInfo {
+  /** The instruction-set level in use. */
+  readonly isa: string
+  /** The levels that this machine can run, lowest first. */
+  readonly isaLevels: readonly string[]
+  readonly physicalCores: number
+  /** Threads that a model gets unless told otherwise. */
+  readonly threads: number
+}
+
+/** A value of a file's metadata. Of an array: its length, and its first 16 elements. */
+export type MetadataValue =
+  | string
+  | number
+  | bigint
+  | boolean
+  | { elementType: string; length: number; head: Array<string | number | bigint | boolean> }
+
+export interface TensorInfo {
+  name: string
+  /** Weight type, e.g. `'Q4_K'`. */
+  type: string
+  /** Sizes in GGUF's order: the contiguous dimension first. */
+  shape: number[]
+  bytes: number
+  /** Index in {@link FileInfo.files} of the part that holds it. */
+  file: number
+}
 
 /** Metadata and tensors of a file. */
-export type FileInfo = NativeFileInfo
+export interface FileInfo {
+  path: string
+  format: 'gguf'
+  version: number
+  /** Of all parts together. */
+  fileBytes: number
+  /** The parts of a split file, or the file itself. */
+  files: string[]
+  metadata: Array<{ key: string; type: string; value: MetadataValue }>
+  tensors: TensorInfo[]
+}
 
 /**
  * The instruction-set level in use and those this machine has, and how many threads a model gets by default. The
@@ -18,7 +54,7 @@ export type FileInfo = NativeFileInfo
  */
 export function cpuInfo(): CpuInfo {
   const info = callNative(() => addon().cpuInfo())
-  return Object.freeze({ ...info, isaLevels: [...info.isaLevels] })
+  return Object.freeze({ ...info, isaLevels: Object.freeze([...info.isaLevels]) })
 }
 
 /**

@@ -16,7 +16,7 @@ import {
   type GenerationResult,
   generateRules,
 } from './generation'
-import type { NativeModel, NativeModelInfo, NativeRequest } from './native'
+import type { NativeModel, NativeRequest } from './native'
 import { filePath } from './path'
 import { samplingParams } from './sampling'
 import { runTask } from './tasks'
@@ -76,10 +76,51 @@ const loadRules = {
   signal: abortSignal(),
 } satisfies Rules
 
-/** What a loaded model is and how it runs. Frozen. */
-export interface ModelInfo extends Readonly<Omit<NativeModelInfo, 'tensorTypes'>> {
+/** What a loaded model is and how it runs. Frozen. Sizes in bytes. */
+export interface ModelInfo {
+  readonly path: string
+  /** The name that the file gives itself; may be empty. */
+  readonly name: string
+  /** `'llama'`. */
+  readonly architecture: string
+  readonly fileBytes: number
   /** Bytes in the file by weight type, e.g. `{ Q4_K: 12345, F32: 678 }`. */
   readonly tensorTypes: Readonly<Record<string, number>>
+  /** Number of weights. */
+  readonly parameters: number
+  /** Token ids run from 0 to one less. */
+  readonly vocabSize: number
+  /** Width of the residual stream. */
+  readonly hidden: number
+  readonly layers: number
+  /** Query heads. */
+  readonly heads: number
+  /** Key and value heads: fewer than `heads` with grouped-query attention. */
+  readonly kvHeads: number
+  readonly headDim: number
+  readonly ffnHidden: number
+  /** Tokens that a conversation may have here, prompt and answer. */
+  readonly contextLength: number
+  /** Tokens that the file says the model was made for. */
+  readonly trainedContextLength: number
+  readonly ropeBase: number
+  /** Where it runs: `'cpu'`. */
+  readonly device: string
+  /** Why that device was chosen. */
+  readonly deviceReason: string
+  /** The instruction-set level in use, one of `cpuInfo().isaLevels`. */
+  readonly isa: string
+  /** CPU threads, the engine's own included. */
+  readonly threads: number
+  readonly kvDtype: 'f16' | 'f32'
+  /** Pages of the KV cache, and tokens in each. */
+  readonly kvPages: number
+  readonly kvPageTokens: number
+  readonly kvBytes: number
+  /** Memory that the weights take. */
+  readonly weightBytes: number
+  /** Milliseconds that loading took. */
+  readonly loadMs: number
 }
 
 export interface ChatOptions extends CommonGenerationOptions, ChatTemplateOptions {}

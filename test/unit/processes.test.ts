@@ -2,8 +2,7 @@
 
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
-import { Worker } from 'node:worker_threads'
-import { demo, soon } from './real_models'
+import { demo } from './real_models'
 
 const root = join(__dirname, '..', '..')
 const entry = join(root, 'dist', 'index.js')
@@ -124,55 +123,69 @@ test('it works as an ES module, with using', async () => {
 })
 
 describe('worker threads', () => {
-  function worker(script: string): Worker {
-    return new Worker(`${start} const { parentPort } = require('node:worker_threads'); ${script}`, {
-      eval: true,
-    })
-  }
-  const message = (from: Worker) =>
-    soon(
-      new Promise<unknown>((resolve, reject) => {
-        from.once('message', resolve)
-        from.once('error', reject)
-      }),
+  /** In a process of its own: what goes wrong in a worker's native code ends the whole process. */
+  const inProcess = (script: string): Promise<Outcome> =>
+    node(
+      `const { Worker } = require('node:worker_threads');
+      const once = (worker, event) => new Promise((resolve) => worker.once(event, resolve));
+      const start = (script) => {
+        const worker = new Worker(${JSON.stringify(`${start} const { parentPort } = require('node:worker_threads');`)} + script, { eval: true });
+        worker.on('error', (error) => { console.log(error); process.exit(4) });
+        return { worker, message: once(worker, 'message'), exit: once(worker, 'exit') };
+      };
+      (async () => { ${script} })()`,
+      [],
+      60_000,
     )
-  const exit = (from: Worker) => soon(new Promise<number>((resolve) => from.once('exit', resolve)))
 
   test('several run at once and give the same text', async () => {
     const script = `(async () => { const m = await loadModel(demo);
       const { text } = await m.generate('Once upon a time', { temperature: 0, maxTokens: 20 });
       await m.dispose(); parentPort.postMessage(text) })()`
-    const workers = [worker(script), worker(script), worker(script)]
-    const exits = workers.map(exit)
-    const texts = await Promise.all(workers.map(message))
-    expect(new Set(texts).size).toBe(1)
-    expect(await Promise.all(exits)).toEqual([0, 0, 0])
+    const { stdout, ...rest } = await inProcess(`
+      const all = [1, 2, 3].map(() => start(${JSON.stringify(script)}));
+      const texts = await Promise.all(all.map(({ message }) => message));
+      const codes = await Promise.all(all.map(({ exit }) => exit));
+      console.log(new Set(texts).size, codes.join(' '))`)
+    expect({ ...rest, stdout }).toEqual({ ...clean, stdout: '1 0 0 0\n' })
   })
 
-  test('terminate in the middle of a generation', async () => {
-    for (let i = 0; i < 5; i++) {
-      const one = worker(`loadModel(demo).then(async (m) => {
-        for await (const c of m.generate('x', long)) parentPort.postMessage('running') })`)
-      await message(one)
-      await soon(one.terminate())
-    }
-  })
-
-  test('terminate in the middle of a load and of encoding', async () => {
-    for (const script of [
-      `parentPort.postMessage('running'); loadModel(demo)`,
-      `loadTokenizer(demo).then((t) => { parentPort.postMessage('running'); t.encode('hello '.repeat(500000)) })`,
-    ]) {
-      const one = worker(script)
-      await message(one)
-      await soon(one.terminate())
-    }
+  test.each([
+    [
+      'a generation',
+      `loadModel(demo).then(async (m) => { for await (const c of m.generate('x', long)) parentPort.postMessage('running') })`,
+    ],
+    ['a load', `parentPort.postMessage('running'); loadModel(demo, { onProgress() {} })`],
+    [
+      'an encode',
+      `loadTokenizer(demo).then((t) => { parentPort.postMessage('running'); t.encode('hello '.repeat(100000)) })`,
+    ],
+    [
+      'logits',
+      `loadModel(demo).then((m) => { parentPort.postMessage('running'); m.logits(new Array(500).fill(5)) })`,
+    ],
+    [
+      'a dispose',
+      `loadModel(demo).then((m) => { parentPort.postMessage('running'); m.generate('x', long); m.dispose() })`,
+    ],
+  ])('terminate in the middle of %s', async (_name, script) => {
+    // At a different moment each time.
+    expect(
+      await inProcess(`for (let i = 0; i < 20; i++) {
+        const { worker, message } = start(${JSON.stringify(script)});
+        await message;
+        await new Promise((resolve) => setTimeout(resolve, i));
+        await worker.terminate();
+      }
+      console.log('done')`),
+    ).toEqual({ ...clean, stdout: 'done\n' })
   })
 
   test('process.exit in a worker ends the worker', async () => {
-    const one = worker(
-      `loadModel(demo).then((m) => { m.generate('x', long); setTimeout(() => process.exit(3), 5) })`,
-    )
-    expect(await exit(one)).toBe(3)
+    const script = `loadModel(demo).then((m) => { m.generate('x', long); setTimeout(() => process.exit(3), 5) })`
+    expect(await inProcess(`console.log(await start(${JSON.stringify(script)}).exit)`)).toEqual({
+      ...clean,
+      stdout: '3\n',
+    })
   })
 })

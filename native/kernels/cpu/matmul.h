@@ -1,169 +1,32 @@
-// Products of weights in their file layout with activations. Compiled per level.
-//
-// Eight rows at once: their integer lanes are summed by one transpose, so that a vector holds one sum a row and the
-// float step is taken for eight rows together. Orders of summation (docs/numerics.md): quantized weights take one float
-// step per block (k-quants with mins: two), in the order of the columns; float weights run in sixteen chains by column
-// mod 16 (BF16: by pair of columns mod 16, odd column first), merged by the tree.
+// Products of weights with activations: which tile serves which type and batch. Compiled per level.
 #pragma once
 
-#include "kernels/cpu/matmul_formats.h"
-#include "kernels/cpu/swiglu.h"
+#include "kernels/cpu/matmul_tiles.h"
+#if defined(CRIA_WIDE)
+#include "kernels/cpu/matmul_wide.h"
+#endif
 
 namespace cria::CRIA_ISA {
-
-constexpr int kTileRows = 8;
-
-struct Tile {
-  const uint8_t* rows[kTileRows];  // the last one repeats beyond the end of the matrix
-  int64_t cols;
-  int64_t prefetch;  // bytes from a row to the same row of the next tile
-  const ActivationRows* x;
-  int64_t token;     // first of kTokens
-};
-
-CRIA_INLINE F32x8 gather_f16(const uint16_t* values) { return f16_f32x8(values); }
-
-// ---- blocks of 32 ----
-
-template <class F, int kTokens>
-static void tile_blocks32(const Tile& tile, float out[][kTileRows]) {
-  using Block = typename F::Block;
-  F32x8 acc[kTokens];
-  for (int t = 0; t < kTokens; t++) acc[t] = zero_f32x8();
-  const int64_t blocks = tile.cols / kBlockSize;
-  const ActivationRows& x = *tile.x;
-  for (int64_t b = 0; b < blocks; b++) {
-    I32x8 lanes[kTokens][kTileRows];
-    alignas(16) uint16_t d[kTileRows], m[kTileRows];
-    for (int r = 0; r < kTileRows; r++) {
-      const Block& block = *(reinterpret_cast<const Block*>(tile.rows[r]) + b);
-      prefetch(reinterpret_cast<const uint8_t*>(&block) + tile.prefetch);
-      d[r] = block.d;
-      if constexpr (F::kHasMin) m[r] = block.m;
-      const I8x32 w = F::bytes(block);
-      for (int t = 0; t < kTokens; t++) {
-        const I8x32 q = load_bytes(x.q + (tile.token + t) * x.cols + b * kBlockSize);
-        lanes[t][r] = F::kSigned ? dot_signed(zero_i32x8(), w, q) : dot_unsigned(zero_i32x8(), w, q);
-      }
-    }
-    const F32x8 dw = gather_f16(d);
-    for (int t = 0; t < kTokens; t++) {
-      const int64_t token = tile.token + t;
-      I32x8 sum = transpose_sum(lanes[t]);
-      if constexpr (F::kOffset != 0) {
-        const int16_t* s = x.sums16 + token * x.sums_stride + 2 * b;
-        sum = subtract(sum, F::kOffset * (s[0] + s[1]));
-      }
-      acc[t] = fma(mul(dw, set1_f32x8(x.scale[token * x.scale_stride + b])), to_f32(sum), acc[t]);
-      if constexpr (F::kHasMin)
-        acc[t] = fma(gather_f16(m), set1_f32x8(x.weighted_sum[token * x.scale_stride + b]), acc[t]);
-    }
-  }
-  for (int t = 0; t < kTokens; t++) store(out[t], acc[t]);
-}
-
-// ---- super-blocks of 256 ----
-
-template <class F, int kTokens>
-static void tile_blocks256(const Tile& tile, float out[][kTileRows]) {
-  using Block = typename F::Block;
-  F32x8 acc[kTokens];
-  for (int t = 0; t < kTokens; t++) acc[t] = zero_f32x8();
-  const int64_t blocks = tile.cols / kSuperBlockSize;
-  const ActivationRows& x = *tile.x;
-  for (int64_t b = 0; b < blocks; b++) {
-    I32x8 isum[kTokens][kTileRows], msum[kTokens][kTileRows];
-    alignas(16) uint16_t d[kTileRows], dmin[kTileRows];
-    ActBlock act[kTokens];
-    for (int t = 0; t < kTokens; t++) {
-      const int64_t token = tile.token + t;
-      act[t] = {x.q + token * x.cols + b * kSuperBlockSize, x.sums16 + token * x.sums_stride + 16 * b};
-    }
-    for (int r = 0; r < kTileRows; r++) {
-      const Block& block = *(reinterpret_cast<const Block*>(tile.rows[r]) + b);
-      for (size_t at = 0; at < sizeof(Block); at += 64)
-        prefetch(reinterpret_cast<const uint8_t*>(&block) + tile.prefetch + at);
-      I32x8 i[kTokens], m[kTokens];
-      block256_sums<F, kTokens>(block, act, i, m);
-      d[r] = block.d;
-      if constexpr (F::kHasMin) dmin[r] = min_scale(block);
-      for (int t = 0; t < kTokens; t++) {
-        isum[t][r] = i[t];
-        if constexpr (F::kHasMin) msum[t][r] = m[t];
-      }
-    }
-    const F32x8 dw = gather_f16(d);
-    for (int t = 0; t < kTokens; t++) {
-      const F32x8 dx = set1_f32x8(x.scale[(tile.token + t) * x.scale_stride + b]);
-      const F32x8 sum = to_f32(transpose_sum(isum[t]));
-      if constexpr (F::kHasMin) {
-        const F32x8 step = fma(negate(gather_f16(dmin)), to_f32(transpose_sum(msum[t])), mul(dw, sum));
-        acc[t] = fma(dx, step, acc[t]);
-      } else {
-        acc[t] = fma(mul(dw, dx), sum, acc[t]);
-      }
-    }
-  }
-  for (int t = 0; t < kTokens; t++) store(out[t], acc[t]);
-}
-
-// ---- float weights ----
-
-struct WeightF32 {
-  CRIA_INLINE F32x16 step(F32x16 acc, const uint8_t* row, const ActivationRows& x, int64_t t, int64_t k, int n) {
-    return fma(load(reinterpret_cast<const float*>(row) + k, n), load(x.f32 + t * x.cols + k, n), acc);
-  }
-  static constexpr int kStep = 16, kBytes = 4;
-};
-struct WeightF16 {
-  CRIA_INLINE F32x16 step(F32x16 acc, const uint8_t* row, const ActivationRows& x, int64_t t, int64_t k, int n) {
-    return fma(load_f16(reinterpret_cast<const uint16_t*>(row) + k, n), load(x.f32 + t * x.cols + k, n), acc);
-  }
-  static constexpr int kStep = 16, kBytes = 2;
-};
-struct WeightBF16 {
-  CRIA_INLINE F32x16 step(F32x16 acc, const uint8_t* row, const ActivationRows& x, int64_t t, int64_t k, int n) {
-    return dot_bf16(acc, reinterpret_cast<const uint16_t*>(row) + k, x.bf16 + t * x.cols + k, n);
-  }
-  static constexpr int kStep = 32, kBytes = 2;
-};
-
-template <class W, int kTokens>
-static void tile_floats(const Tile& tile, float out[][kTileRows]) {
-  constexpr int kRows = 4;  // half a tile: kRows * kTokens chains of sixteen stay in registers
-  for (int r0 = 0; r0 < kTileRows; r0 += kRows) {
-    F32x16 acc[kTokens][kRows];
-    for (int t = 0; t < kTokens; t++)
-      for (int r = 0; r < kRows; r++) acc[t][r] = set1(0.0f);
-    const int64_t whole = tile.cols / W::kStep * W::kStep;
-    for (int64_t k = 0; k < whole; k += W::kStep) {
-#pragma GCC unroll 4
-      for (int r = 0; r < kRows; r++) {
-        const uint8_t* row = tile.rows[r0 + r];
-        prefetch(row + k * W::kBytes + tile.prefetch);
-#pragma GCC unroll 4
-        for (int t = 0; t < kTokens; t++) acc[t][r] = W::step(acc[t][r], row, *tile.x, tile.token + t, k, W::kStep);
-      }
-    }
-    if (whole < tile.cols)
-      for (int r = 0; r < kRows; r++)
-        for (int t = 0; t < kTokens; t++)
-          acc[t][r] = W::step(acc[t][r], tile.rows[r0 + r], *tile.x, tile.token + t, whole,
-                              static_cast<int>(tile.cols - whole));
-    for (int t = 0; t < kTokens; t++)
-      for (int r = 0; r < kRows; r++) out[t][r0 + r] = reduce_add(acc[t][r]);
-  }
-}
-
-// ---- the driver ----
 
 using TileFunction = void (*)(const Tile&, float out[][kTileRows]);
 struct TileFunctions { TileFunction one, four; };
 
 template <class F>
-CRIA_INLINE TileFunctions blocks32() { return {tile_blocks32<F, 1>, tile_blocks32<F, 4>}; }
+CRIA_INLINE TileFunctions blocks32() {
+#if defined(CRIA_WIDE)
+  return {wide_blocks32<F>, tile_blocks32<F, 4>};
+#else
+  return {tile_blocks32<F, 1>, tile_blocks32<F, 4>};
+#endif
+}
 template <class F>
-CRIA_INLINE TileFunctions blocks256() { return {tile_blocks256<F, 1>, tile_blocks256<F, 4>}; }
+CRIA_INLINE TileFunctions blocks256() {
+#if defined(CRIA_WIDE)
+  // IQ4_XS's bytes reach 255: its sums of four products would not fit the 16 bits of the wide form.
+  if constexpr (!F::kSigned) return {wide_blocks256<F>, tile_blocks256<F, 4>};
+#endif
+  return {tile_blocks256<F, 1>, tile_blocks256<F, 4>};
+}
 template <class W>
 CRIA_INLINE TileFunctions floats() { return {tile_floats<W, 1>, tile_floats<W, 4>}; }
 
@@ -185,27 +48,6 @@ static TileFunctions tile_functions(DType dtype) {
     case DType::q6_k: return blocks256<FormatQ6_K>();
     case DType::iq4_xs: return blocks256<FormatIQ4_XS>();
     default: return {nullptr, nullptr};
-  }
-}
-
-CRIA_INLINE int64_t bytes_per_row(DType dtype, int64_t cols) {
-  switch (dtype) {
-    case DType::f32: return cols * 4;
-    case DType::f16:
-    case DType::bf16: return cols * 2;
-    case DType::q4_0:
-    case DType::iq4_nl: return cols / 32 * 18;
-    case DType::q4_1: return cols / 32 * 20;
-    case DType::q5_0: return cols / 32 * 22;
-    case DType::q5_1: return cols / 32 * 24;
-    case DType::q8_0: return cols / 32 * 34;
-    case DType::q2_k: return cols / 256 * 84;
-    case DType::q3_k: return cols / 256 * 110;
-    case DType::q4_k: return cols / 256 * 144;
-    case DType::q5_k: return cols / 256 * 176;
-    case DType::q6_k: return cols / 256 * 210;
-    case DType::iq4_xs: return cols / 256 * 136;
-    default: return 0;
   }
 }
 

@@ -16,6 +16,28 @@ struct ActBlock {
   const int16_t* sums16;
 };
 
+// Bytes of a row in the file.
+CRIA_INLINE int64_t bytes_per_row(DType dtype, int64_t cols) {
+  switch (dtype) {
+    case DType::f32: return cols * 4;
+    case DType::f16:
+    case DType::bf16: return cols * 2;
+    case DType::q4_0:
+    case DType::iq4_nl: return cols / 32 * 18;
+    case DType::q4_1: return cols / 32 * 20;
+    case DType::q5_0: return cols / 32 * 22;
+    case DType::q5_1: return cols / 32 * 24;
+    case DType::q8_0: return cols / 32 * 34;
+    case DType::q2_k: return cols / 256 * 84;
+    case DType::q3_k: return cols / 256 * 110;
+    case DType::q4_k: return cols / 256 * 144;
+    case DType::q5_k: return cols / 256 * 176;
+    case DType::q6_k: return cols / 256 * 210;
+    case DType::iq4_xs: return cols / 256 * 136;
+    default: return 0;
+  }
+}
+
 // ---- blocks of 32: integer sum x (d of the row) x (d of the token), plus m x (the token's weighted sum) ----
 
 // kSigned: bytes() gives signed bytes. Else unsigned, from which kOffset has to be taken off.

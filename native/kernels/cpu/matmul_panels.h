@@ -5,7 +5,7 @@
 // Signed formats become unsigned by an offset, which is taken off through the activations' sums.
 #pragma once
 
-#include "kernels/cpu/matmul_formats.h"
+#include "kernels/cpu/matmul_tiles.h"
 #include "kernels/cpu/swiglu.h"
 
 namespace cria::CRIA_ISA {

@@ -1,0 +1,274 @@
+// One token's product with eight rows on AVX-512 VNNI, with the bits of matmul.h, in the file's own layout.
+//
+// Eight rows by two blocks are sixteen integer dot products, each left as sixteen lanes and summed by one tree, so that
+// the float steps are taken for many rows at once. While a tile is worked on, the bytes a tile and 4 KiB further are
+// fetched evenly: DRAM latency is about 250 ns, too long for the hardware prefetchers alone.
+#pragma once
+
+#include "kernels/cpu/matmul_panels.h"
+
+namespace cria::CRIA_ISA {
+
+constexpr int64_t kFetchLead = 4096;  // the last row of a tile is needed as soon as its first: fetch further than a tile
+
+// Four vectors -> in each 128-bit lane, the four sums over that lane.
+CRIA_INLINE __m512i sum_within_lanes(const __m512i* v) {
+  const __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
+  const __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
+  return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+}
+
+// Lines [from, to) of the bytes being fetched ahead.
+CRIA_INLINE void fetch_lines(const uint8_t* ahead, int from, int to) {
+  for (int line = from; line < to; line++) prefetch(ahead + 64 * line);
+}
+
+// ---- blocks of 32: two blocks of a row are 64 unsigned bytes ----
+
+CRIA_INLINE __m512i two_halves(const void* low32, const void* high32) {
+  return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(static_cast<const __m256i*>(low32))),
+                            _mm256_loadu_si256(static_cast<const __m256i*>(high32)), 1);
+}
+// The low nibbles of 16 bytes, the high ones, and the same of another 16 bytes.
+CRIA_INLINE __m512i two_nibbles(const uint8_t* low16, const uint8_t* high16) {
+  const __m256i a = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(low16)));
+  const __m256i b = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(high16)));
+  const __m512i shift = _mm512_set_epi64(0x0004000400040004, 0x0004000400040004, 0, 0, 0x0004000400040004,
+                                         0x0004000400040004, 0, 0);
+  const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
+  return _mm512_and_si512(_mm512_srlv_epi16(both, shift), _mm512_set1_epi8(15));
+}
+CRIA_INLINE __m512i with_fifth_bits(__m512i nibbles, const uint8_t* low_qh, const uint8_t* high_qh) {
+  const uint64_t bits = q5_high_bits(low_qh) | static_cast<uint64_t>(q5_high_bits(high_qh)) << 32;
+  return _mm512_mask_add_epi8(nibbles, bits, nibbles, _mm512_set1_epi8(16));
+}
+
+// What matmul_formats.h says, for two blocks at once and always unsigned.
+CRIA_INLINE __m512i two_blocks(const BlockQ8_0& a, const BlockQ8_0& b) {
+  return _mm512_xor_si512(two_halves(a.qs, b.qs), _mm512_set1_epi8(static_cast<char>(0x80)));
+}
+CRIA_INLINE __m512i two_blocks(const BlockQ4_0& a, const BlockQ4_0& b) { return two_nibbles(a.qs, b.qs); }
+CRIA_INLINE __m512i two_blocks(const BlockQ4_1& a, const BlockQ4_1& b) { return two_nibbles(a.qs, b.qs); }
+CRIA_INLINE __m512i two_blocks(const BlockQ5_0& a, const BlockQ5_0& b) {
+  return with_fifth_bits(two_nibbles(a.qs, b.qs), a.qh, b.qh);
+}
+CRIA_INLINE __m512i two_blocks(const BlockQ5_1& a, const BlockQ5_1& b) {
+  return with_fifth_bits(two_nibbles(a.qs, b.qs), a.qh, b.qh);
+}
+CRIA_INLINE __m512i two_blocks(const BlockIQ4_NL& a, const BlockIQ4_NL& b) {
+  const __m512i values =
+      _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(kIq4Values)));
+  const __m512i bytes = _mm512_shuffle_epi8(values, two_nibbles(a.qs, b.qs));
+  return _mm512_xor_si512(bytes, _mm512_set1_epi8(static_cast<char>(0x80)));
+}
+
+CRIA_INLINE __m512 two_floats(float low, float high) {
+  return _mm512_insertf32x8(_mm512_set1_ps(low), _mm256_set1_ps(high), 1);
+}
+
+template <class F>
+static void wide_blocks32(const Tile& tile, float out[][kTileRows]) {
+  using Block = typename F::Block;
+  constexpr int kOffset = F::kSigned ? 128 : F::kOffset;
+  constexpr int kStepBytes = 2 * kTileRows * static_cast<int>(sizeof(Block));
+  const ActivationRows& x = *tile.x;
+  const int8_t* q = x.q + tile.token * x.cols;
+  const float* scale = x.scale + tile.token * x.scale_stride;
+  const float* weighted = F::kHasMin ? x.weighted_sum + tile.token * x.scale_stride : nullptr;
+  const int16_t* sums = x.sums16 + tile.token * x.sums_stride;
+  const int64_t blocks = tile.cols / kBlockSize;
+  const uint8_t* ahead = tile.rows[0] + tile.prefetch + kFetchLead;
+  __m256 acc = _mm256_setzero_ps();
+  for (int64_t b = 0; b < blocks; b += 2, ahead += kStepBytes) {
+    const bool two = b + 1 < blocks;
+    const int64_t second = two ? b + 1 : b;  // an odd end is multiplied twice and counted once
+    const __m512i qx = two_halves(q + kBlockSize * b, q + kBlockSize * second);
+    __m512i v[kTileRows];
+    alignas(64) uint16_t d[16], m[16];
+#pragma GCC unroll 8
+    for (int r = 0; r < kTileRows; r++) {
+      const Block* row = reinterpret_cast<const Block*>(tile.rows[r]);
+      fetch_lines(ahead, r * kStepBytes / 512, (r + 1) * kStepBytes / 512);
+      v[r] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), two_blocks(row[b], row[second]), qx);
+      d[r] = row[b].d;
+      d[8 + r] = row[second].d;
+      if constexpr (F::kHasMin) {
+        m[r] = row[b].m;
+        m[8 + r] = row[second].m;
+      }
+    }
+    const __m512i low = sum_within_lanes(v), high = sum_within_lanes(v + 4);
+    __m512i isum = _mm512_add_epi32(_mm512_shuffle_i32x4(low, high, 0x88), _mm512_shuffle_i32x4(low, high, 0xdd));
+    isum = _mm512_shuffle_i32x4(isum, isum, 0xd8);  // eight rows of the first block, eight of the second
+    if constexpr (kOffset != 0) {
+      const int32_t s0 = kOffset * (sums[2 * b] + sums[2 * b + 1]);
+      const int32_t s1 = kOffset * (sums[2 * second] + sums[2 * second + 1]);
+      isum = _mm512_sub_epi32(isum, _mm512_inserti64x4(_mm512_set1_epi32(s0), _mm256_set1_epi32(s1), 1));
+    }
+    const __m512 dw = _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(d)));
+    const __m512 step = _mm512_mul_ps(dw, two_floats(scale[b], scale[second])), sum = _mm512_cvtepi32_ps(isum);
+    acc = _mm256_fmadd_ps(_mm512_castps512_ps256(step), _mm512_castps512_ps256(sum), acc);
+    [[maybe_unused]] __m512 min;
+    if constexpr (F::kHasMin) {
+      min = _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(m)));
+      acc = _mm256_fmadd_ps(_mm512_castps512_ps256(min), _mm256_set1_ps(weighted[b]), acc);
+    }
+    if (!two) break;
+    acc = _mm256_fmadd_ps(_mm512_extractf32x8_ps(step, 1), _mm512_extractf32x8_ps(sum, 1), acc);
+    if constexpr (F::kHasMin)
+      acc = _mm256_fmadd_ps(_mm512_extractf32x8_ps(min, 1), _mm256_set1_ps(weighted[second]), acc);
+  }
+  _mm256_storeu_ps(out[0], acc);
+}
+
+// ---- super-blocks of 256: 64 bytes four times, and the scales as the 16-bit words that meet packed pairs of them ----
+
+/// A block's scales, arranged for words[i] = packs(products of bytes 128i .. 128i + 63, of the next 64).
+struct ScaleWords {
+  __m512i words[2];
+};
+
+// Sixteen scales of groups of 16: lane l of words[i] wants scale 8i + l four times, then scale 8i + 4 + l.
+CRIA_INLINE ScaleWords spread_scales16(__m256i scales) {
+  const __m512i wide = _mm512_castsi256_si512(scales);
+  alignas(64) static constexpr uint16_t kIndex[32] = {0, 0, 0, 0, 4, 4, 4, 4, 1, 1, 1, 1, 5, 5, 5, 5,
+                                                      2, 2, 2, 2, 6, 6, 6, 6, 3, 3, 3, 3, 7, 7, 7, 7};
+  const __m512i index = _mm512_load_si512(kIndex);
+  return {{_mm512_permutexvar_epi16(index, wide),
+           _mm512_permutexvar_epi16(_mm512_add_epi16(index, _mm512_set1_epi16(8)), wide)}};
+}
+// Eight scales (bytes) of groups of 32: lanes 0 and 1 of words[i] want scale 4i four times, then 4i + 2; the others 4i + 1, 4i + 3.
+CRIA_INLINE ScaleWords spread_scales8(const uint8_t* scales) {
+  int64_t bytes;
+  __builtin_memcpy(&bytes, scales, 8);
+  const __m512i all = _mm512_set1_epi64(bytes);
+  alignas(64) static constexpr uint64_t kIndex[8] = {0x8000800080008000, 0x8002800280028002, 0x8000800080008000,
+                                                     0x8002800280028002, 0x8001800180018001, 0x8003800380038003,
+                                                     0x8001800180018001, 0x8003800380038003};
+  const __m512i index = _mm512_load_si512(kIndex);
+  return {{_mm512_shuffle_epi8(all, index),
+           _mm512_shuffle_epi8(all, _mm512_or_si512(index, _mm512_set1_epi16(4)))}};
+}
+
+CRIA_INLINE __m512i both_halves(const uint8_t* p32) {
+  return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p32)));
+}
+// n bits to the right in the lower half, m in the upper.
+CRIA_INLINE __m512i shift_halves(__m512i v, int n, int m) {
+  const __m512i by = _mm512_inserti64x4(_mm512_set1_epi16(static_cast<short>(n)),
+                                        _mm256_set1_epi16(static_cast<short>(m)), 1);
+  return _mm512_srlv_epi16(v, by);
+}
+CRIA_INLINE __m512i shift_halves_left(__m512i v, int n, int m) {
+  const __m512i by = _mm512_inserti64x4(_mm512_set1_epi16(static_cast<short>(n)),
+                                        _mm256_set1_epi16(static_cast<short>(m)), 1);
+  return _mm512_sllv_epi16(v, by);
+}
+CRIA_INLINE __m512i keep(__m512i v, uint8_t mask) { return _mm512_and_si512(v, _mm512_set1_epi8(static_cast<char>(mask))); }
+
+/// Elements 64p .. 64p + 63 as unsigned bytes.
+CRIA_INLINE __m512i quarter(const BlockQ4_K& b, int p) { return keep(shift_halves(both_halves(b.qs + 32 * p), 0, 4), 15); }
+CRIA_INLINE __m512i quarter(const BlockQ5_K& b, int p) {
+  const __m512i low = keep(shift_halves(both_halves(b.qs + 32 * p), 0, 4), 15);
+  const __m512i high = keep(shift_halves(both_halves(b.qh), 2 * p, 2 * p + 1), 1);
+  return _mm512_or_si512(low, _mm512_slli_epi16(high, 4));
+}
+CRIA_INLINE __m512i quarter(const BlockQ6_K& b, int p) {
+  const __m512i low = _mm512_loadu_si512(b.ql + 64 * (p / 2)), high = both_halves(b.qh + 32 * (p / 2));
+  if (p % 2 == 0) return _mm512_or_si512(keep(low, 15), keep(shift_halves_left(high, 4, 2), 0x30));
+  return _mm512_or_si512(keep(_mm512_srli_epi16(low, 4), 15), keep(shift_halves(high, 0, 2), 0x30));
+}
+CRIA_INLINE __m512i quarter(const BlockQ2_K& b, int p) {
+  return keep(shift_halves(both_halves(b.qs + 32 * (p / 2)), 4 * (p % 2), 4 * (p % 2) + 2), 3);
+}
+CRIA_INLINE __m512i quarter(const BlockQ3_K& b, int p) {
+  const __m512i low = keep(shift_halves(both_halves(b.qs + 32 * (p / 2)), 4 * (p % 2), 4 * (p % 2) + 2), 3);
+  const __m512i high = keep(shift_halves(both_halves(b.hmask), 2 * p, 2 * p + 1), 1);
+  return _mm512_or_si512(low, _mm512_slli_epi16(high, 2));
+}
+
+/// Scales, and what goes with the activations' sums of 16 (see block256_sums).
+template <class F>
+CRIA_INLINE ScaleWords scale_words(const typename F::Block& b, __m256i& with_sums) {
+  if constexpr (F::kGroups == 8) {
+    uint8_t scales[8], mins[8];
+    k4_scales(b.scales, scales, mins);
+    int64_t packed;
+    __builtin_memcpy(&packed, mins, 8);
+    const __m128i twice = _mm_unpacklo_epi8(_mm_cvtsi64_si128(packed), _mm_cvtsi64_si128(packed));
+    with_sums = _mm256_cvtepu8_epi16(twice);
+    return spread_scales8(scales);
+  } else if constexpr (requires { b.scales[15]; } && sizeof(b.scales) == 16 && !F::kHasMin) {  // Q6_K: signed bytes
+    with_sums = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b.scales)));
+    return spread_scales16(with_sums);
+  } else if constexpr (F::kHasMin) {  // Q2_K: nibbles
+    const __m256i both = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b.scales)));
+    with_sums = _mm256_srli_epi16(both, 4);
+    return spread_scales16(_mm256_and_si256(both, _mm256_set1_epi16(15)));
+  } else {  // Q3_K
+    int8_t scales[16];
+    q3_k_scales(b.scales, scales);
+    with_sums = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(scales)));
+    return spread_scales16(with_sums);
+  }
+}
+
+template <class F>
+static void wide_blocks256(const Tile& tile, float out[][kTileRows]) {
+  using Block = typename F::Block;
+  constexpr int kStepBytes = kTileRows * static_cast<int>(sizeof(Block));
+  const ActivationRows& x = *tile.x;
+  const int8_t* q = x.q + tile.token * x.cols;
+  const float* scale = x.scale + tile.token * x.scale_stride;
+  const int16_t* sums = x.sums16 + tile.token * x.sums_stride;
+  const int64_t blocks = tile.cols / kSuperBlockSize;
+  const uint8_t* ahead = tile.rows[0] + tile.prefetch + kFetchLead;
+  __m256 acc = _mm256_setzero_ps();
+  for (int64_t b = 0; b < blocks; b++, ahead += kStepBytes) {
+    const __m512i* qx = reinterpret_cast<const __m512i*>(q + kSuperBlockSize * b);
+    const __m512i q0 = _mm512_loadu_si512(qx), q1 = _mm512_loadu_si512(qx + 1), q2 = _mm512_loadu_si512(qx + 2),
+                  q3 = _mm512_loadu_si512(qx + 3);
+    const __m256i sums16 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums + 16 * b));
+    __m512i v[kTileRows];
+    I32x8 msum[kTileRows];
+    alignas(16) uint16_t d[kTileRows], dmin[kTileRows];
+#pragma GCC unroll 8
+    for (int r = 0; r < kTileRows; r++) {
+      const Block& block = *(reinterpret_cast<const Block*>(tile.rows[r]) + b);
+      fetch_lines(ahead, r * kStepBytes / 512, (r + 1) * kStepBytes / 512);
+      __m256i with_sums;
+      const ScaleWords s = scale_words<F>(block, with_sums);
+      const __m512i zero = _mm512_setzero_si512();
+      // Sums of four products fit 16 bits: at most 4 * 63 * 127.
+      const __m512i p0 = _mm512_dpbusd_epi32(zero, quarter(block, 0), q0);
+      const __m512i p1 = _mm512_dpbusd_epi32(zero, quarter(block, 1), q1);
+      const __m512i p2 = _mm512_dpbusd_epi32(zero, quarter(block, 2), q2);
+      const __m512i p3 = _mm512_dpbusd_epi32(zero, quarter(block, 3), q3);
+      v[r] = _mm512_dpwssd_epi32(zero, _mm512_packs_epi32(p0, p1), s.words[0]);
+      v[r] = _mm512_dpwssd_epi32(v[r], _mm512_packs_epi32(p2, p3), s.words[1]);
+      const __m256i m = _mm256_madd_epi16(with_sums, sums16);
+      if constexpr (F::kHasMin) {
+        msum[r] = {m};
+        dmin[r] = min_scale(block);
+      } else {
+        v[r] = _mm512_sub_epi32(v[r], _mm512_zextsi256_si512(_mm256_slli_epi32(m, __builtin_ctz(F::kOffset | 256))));
+      }
+      d[r] = block.d;
+    }
+    const __m512i low = sum_within_lanes(v), high = sum_within_lanes(v + 4);
+    const __m512i pairs =
+        _mm512_add_epi32(_mm512_shuffle_i32x4(low, high, 0x88), _mm512_shuffle_i32x4(low, high, 0xdd));
+    const __m512i ordered = _mm512_shuffle_i32x4(pairs, pairs, 0xd8);
+    const __m256i isum = _mm256_add_epi32(_mm512_castsi512_si256(ordered), _mm512_extracti64x4_epi64(ordered, 1));
+    const __m256 dw = f16_f32x8(d).v, dx = _mm256_set1_ps(scale[b]), sum = _mm256_cvtepi32_ps(isum);
+    if constexpr (F::kHasMin) {
+      const __m256 step = _mm256_fnmadd_ps(f16_f32x8(dmin).v, to_f32(transpose_sum(msum)).v, _mm256_mul_ps(dw, sum));
+      acc = _mm256_fmadd_ps(dx, step, acc);
+    } else {
+      acc = _mm256_fmadd_ps(_mm256_mul_ps(dw, dx), sum, acc);
+    }
+  }
+  _mm256_storeu_ps(out[0], acc);
+}
+
+}  // namespace cria::CRIA_ISA
