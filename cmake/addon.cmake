@@ -14,8 +14,10 @@ function(cria_addon)
   target_include_directories(cria SYSTEM PRIVATE ${CMAKE_JS_INC} ${addon_api_dir})
   file(READ ${CMAKE_CURRENT_SOURCE_DIR}/package.json package_json)
   string(JSON package_version GET "${package_json}" version)
+  # SWALLOW_UNTHROWABLE: in a worker that is being terminated nothing can be thrown, and trying would end the process.
   target_compile_definitions(cria PRIVATE
-    NAPI_VERSION=8 NAPI_CPP_EXCEPTIONS NODE_ADDON_API_ENABLE_MAYBE_OFF NODE_API_NO_EXTERNAL_BUFFERS_ALLOWED
+    NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS
+    NAPI_VERSION=8 NAPI_CPP_EXCEPTIONS NODE_API_NO_EXTERNAL_BUFFERS_ALLOWED
     CRIA_VERSION="${package_version}")
   target_link_libraries(cria PRIVATE cria_engine ${CMAKE_JS_LIB})
   if(NOT CRIA_SANITIZE)

@@ -10,6 +10,11 @@ if(CRIA_PROCESSOR MATCHES "x86_64|amd64")
     -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512
     -Wno-maybe-uninitialized -Wno-uninitialized)  # gcc 12 sees some in its own _mm512 headers
   set(CRIA_ISA_FLAGS_avx512_bf16 ${CRIA_ISA_FLAGS_avx512_vnni} -mavx512bf16)
+elseif(CRIA_PROCESSOR MATCHES "aarch64|arm64")
+  set(CRIA_ISA_LEVELS neon neon_dotprod neon_i8mm)
+  set(CRIA_ISA_FLAGS_neon -march=armv8-a)
+  set(CRIA_ISA_FLAGS_neon_dotprod -march=armv8.2-a+dotprod)
+  set(CRIA_ISA_FLAGS_neon_i8mm -march=armv8.2-a+dotprod+i8mm)
 else()
   set(CRIA_ISA_LEVELS)
 endif()

@@ -209,9 +209,20 @@ export interface NativeCpuInfo {
   threads: number // what `threads: 0` means here
 }
 
+/** What the machine can do at most, all threads together, as far as the instruction-set level in use reaches. */
+export interface NativeMachineCeilings {
+  threads: number
+  readGBs: number // 10^9 bytes per second, streamed from memory
+  int8GMacs: number // 10^9 multiply-adds per second; 0: no such instruction, or not measured at this level
+  f32GMacs: number
+  bf16GMacs: number
+}
+
 export interface NativeAddon {
   readonly version: string
   cpuInfo(): NativeCpuInfo
+  /** Takes about two seconds of all cores and 512 MiB. `threads` 0: as cpuInfo() says. */
+  measureMachine(threads: number): NativeTask<NativeMachineCeilings>
   /** `onProgress` is called on the JS thread, at most every 50 ms. */
   loadModel(
     options: NativeLoadOptions,

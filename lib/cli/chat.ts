@@ -3,7 +3,7 @@ import { createInterface } from 'node:readline/promises'
 import type { ChatMessage } from '../chat'
 import { CriaError } from '../errors'
 import type { ChatOptions, Model } from '../model'
-import type { CommandLine } from './args'
+import { type CommandLine, UsageError } from './args'
 import { seedText } from './generate'
 import { openModel } from './model'
 import { dim, Output, readStandardInput } from './terminal'
@@ -15,6 +15,7 @@ export async function chat(line: CommandLine, abort: AbortController): Promise<v
   const opening: ChatMessage[] = line.system === undefined ? [] : [{ role: 'system', content: line.system }]
   let message = line.prompt
   if (message === '-' || (message === undefined && !process.stdin.isTTY)) message = await readStandardInput()
+  if (message?.trim() === '') throw new UsageError('the message is empty')
   const model = await openModel(line, abort.signal)
   try {
     if (message === undefined) await converse(model, opening, options, output)

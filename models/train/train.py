@@ -408,7 +408,7 @@ class Team:
     def stream(self, rank):
         """The batches of one worker."""
         encoder = Encoder(sentencepiece.SentencePieceProcessor(model_proto=self.tokenizer))
-        seed = self.args.seed * 1000 + rank
+        seed = (self.args.stream_seed or self.args.seed) * 1000 + rank
         return batches(documents(encoder, seed, self.args.copy_weight), self.args.batch // self.args.workers, seed)
 
     def compute(self, rank, batch):
@@ -448,6 +448,7 @@ def main():
     parser.add_argument("--steps", type=int, help="a number of steps instead of a time, for an exact repeat")
     parser.add_argument("--out", default="demo.gguf")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--stream-seed", type=int, help="seed of the training text, if not --seed: new text for --resume")
     parser.add_argument("--workers", type=int, default=2, help="processes; one per core")
     parser.add_argument("--vocab", type=int, default=2048)
     parser.add_argument("--dim", type=int, default=192)

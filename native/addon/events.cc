@@ -104,7 +104,7 @@ void RequestCallbacks::dispatch(Napi::Env env) {
     try {
       handler(env, std::move(events));
     } catch (const Napi::Error& error) {
-      napi_fatal_exception(env, error.Value());
+      report_uncaught(env, error);
     }
   }
 }

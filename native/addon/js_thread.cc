@@ -21,6 +21,14 @@ void JsThread::post(Closure closure) {
   });
 }
 
+void report_uncaught(Napi::Env env, const Napi::Error& error) noexcept {
+  try {
+    napi_fatal_exception(env, error.Value());
+  } catch (const Napi::Error&) {
+    // The environment is being terminated: nobody is left to tell.
+  }
+}
+
 void JsThread::run(Napi::Env env) {
   std::vector<Closure> batch;
   {
@@ -33,8 +41,7 @@ void JsThread::run(Napi::Env env) {
     try {
       closure(env);
     } catch (const Napi::Error& error) {
-      // A callback of the user threw: that is an uncaught exception of theirs, as from any event handler.
-      napi_fatal_exception(env, error.Value());
+      report_uncaught(env, error);
     }
   }
 }

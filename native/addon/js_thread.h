@@ -10,6 +10,9 @@
 
 namespace cria {
 
+/// A callback of the user threw: that is an uncaught exception of theirs, as from any event handler.
+void report_uncaught(Napi::Env env, const Napi::Error& error) noexcept;
+
 class JsThread {
  public:
   using Closure = std::function<void(Napi::Env)>;

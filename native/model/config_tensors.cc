@@ -89,10 +89,10 @@ void check_known(const GgufFile& file, const ModelConfig& config, const TensorRu
     const auto parsed = parse_layer_name(name);
     if (!parsed) throw_unsupported_tensor(file, name, "expected a name like \"blk.0.attn_q.weight\"");
     if (parsed->layer >= config.n_layers) {
-      throw_invalid_tensor(
-          file, name,
-          "layers below " + config.architecture + ".block_count, which is " + std::to_string(config.n_layers),
-          "layer " + std::to_string(parsed->layer));
+      throw_invalid_tensor(file, name,
+                           "a layer below " + config.architecture + ".block_count, which is " +
+                               std::to_string(config.n_layers),
+                           "layer " + std::to_string(parsed->layer));
     }
     bool known = false;
     for (const TensorRule& rule : layer_rules) known = known || rule.name == parsed->rest;

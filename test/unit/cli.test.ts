@@ -77,6 +77,14 @@ test('chat answers a message, from the line or from standard input', () => {
   expect(`${message.content}\n`).toBe(one.stdout)
 })
 
+test('chat wants a message', () => {
+  expect(cria(['chat'], '\n')).toMatchObject({
+    status: 2,
+    stdout: '',
+    stderr: 'cria: the message is empty\n',
+  })
+})
+
 test('chat with a template of one’s own', () => {
   const template = write('template.jinja', "{{ bos_token }}{{ messages[-1]['content'] }}")
   expect(cria(['chat', 'Once upon a time', '--template', template, ...short])).toMatchObject(fine)

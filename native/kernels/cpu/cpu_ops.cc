@@ -12,7 +12,7 @@ namespace cria {
 namespace {
 
 constexpr std::int64_t kRowChunk = 32;       // rows of a product that one thread takes at a time
-constexpr std::int64_t kPanelMinTokens = 8;  // fewer tokens do not pay for the unpacking
+constexpr std::int64_t kPanelMinTokens = 4;  // fewer tokens do not pay for the unpacking
 constexpr std::int32_t kSpanTokens = 512;    // attention's partial results: part of the order of summation
 
 float* at_least(std::vector<float>& v, std::int64_t n) {

@@ -2,6 +2,10 @@
 
 #include <cstdlib>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 #include "core/error.h"
 
 namespace cria {
@@ -13,6 +17,11 @@ namespace avx_vnni { extern const CpuKernels kernels; }
 namespace avx512_vnni { extern const CpuKernels kernels; }
 namespace avx512_bf16 { extern const CpuKernels kernels; }
 #endif
+#if CRIA_HAVE_neon
+namespace neon { extern const CpuKernels kernels; }
+namespace neon_dotprod { extern const CpuKernels kernels; }
+namespace neon_i8mm { extern const CpuKernels kernels; }
+#endif
 
 namespace {
 
@@ -23,6 +32,17 @@ bool has_avx_vnni() {
   asm volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
   return (eax >> 4 & 1) != 0;
 }
+#endif
+
+#if CRIA_HAVE_neon && defined(__linux__)
+// The kernel's numbers (arch/arm64/include/uapi/asm/hwcap.h), which the C library's headers may be too old to name.
+bool has_dotprod() { return (getauxval(AT_HWCAP) >> 20 & 1) != 0; }
+bool has_i8mm() { return (getauxval(AT_HWCAP2) >> 13 & 1) != 0; }
+#elif CRIA_HAVE_neon
+// Other systems would have to be asked in their own way (macOS: sysctl hw.optional.arm.FEAT_DotProd): until then what
+// every 64-bit ARM processor has.
+bool has_dotprod() { return false; }
+bool has_i8mm() { return false; }
 #endif
 
 std::vector<const CpuKernels*> detect() {
@@ -38,6 +58,13 @@ std::vector<const CpuKernels*> detect() {
       levels.push_back(&avx512_vnni::kernels);
       if (__builtin_cpu_supports("avx512bf16")) levels.push_back(&avx512_bf16::kernels);
     }
+  }
+#endif
+#if CRIA_HAVE_neon
+  levels.push_back(&neon::kernels);
+  if (has_dotprod()) {
+    levels.push_back(&neon_dotprod::kernels);
+    if (has_i8mm()) levels.push_back(&neon_i8mm::kernels);
   }
 #endif
   return levels;

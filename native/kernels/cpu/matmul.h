@@ -9,26 +9,35 @@
 namespace cria::CRIA_ISA {
 
 using TileFunction = void (*)(const Tile&, float out[][kTileRows]);
-struct TileFunctions { TileFunction one, four; };
+constexpr int kMostTileTokens = 6;
+
+/// The tiles of one weight type, by tokens; those that are null are made up of smaller ones.
+struct TileFunctions { TileFunction by_tokens[kMostTileTokens + 1]; };
 
 template <class F>
 CRIA_INLINE TileFunctions blocks32() {
 #if defined(CRIA_WIDE)
-  return {wide_blocks32<F>, tile_blocks32<F, 4>};
+  return {{nullptr, wide_blocks32<F, 1>, wide_blocks32<F, 2>, wide_blocks32<F, 3>}};
 #else
-  return {tile_blocks32<F, 1>, tile_blocks32<F, 4>};
+  return {{nullptr, tile_blocks32<F, 1>, nullptr, nullptr, tile_blocks32<F, 4>}};
 #endif
 }
 template <class F>
 CRIA_INLINE TileFunctions blocks256() {
 #if defined(CRIA_WIDE)
   // IQ4_XS's bytes reach 255: its sums of four products would not fit the 16 bits of the wide form.
-  if constexpr (!F::kSigned) return {wide_blocks256<F>, tile_blocks256<F, 4>};
+  if constexpr (!F::kSigned) return {{nullptr, wide_blocks256<F, 1>, wide_blocks256<F, 2>, wide_blocks256<F, 3>}};
 #endif
-  return {tile_blocks256<F, 1>, tile_blocks256<F, 4>};
+  return {{nullptr, tile_blocks256<F, 1>, nullptr, nullptr, tile_blocks256<F, 4>}};
 }
 template <class W>
-CRIA_INLINE TileFunctions floats() { return {tile_floats<W, 1>, tile_floats<W, 4>}; }
+CRIA_INLINE TileFunctions floats() {
+#if defined(CRIA_WIDE)
+  return {{nullptr, tile_floats<W, 1>, tile_floats<W, 2>, nullptr, tile_floats<W, 4>, nullptr, tile_floats<W, 6>}};
+#else
+  return {{nullptr, tile_floats<W, 1>, tile_floats<W, 2>}};
+#endif
+}
 
 static TileFunctions tile_functions(DType dtype) {
   switch (dtype) {
@@ -47,7 +56,7 @@ static TileFunctions tile_functions(DType dtype) {
     case DType::q5_k: return blocks256<FormatQ5_K>();
     case DType::q6_k: return blocks256<FormatQ6_K>();
     case DType::iq4_xs: return blocks256<FormatIQ4_XS>();
-    default: return {nullptr, nullptr};
+    default: return {};
   }
 }
 
@@ -65,17 +74,23 @@ struct TileRun {
     tile.prefetch = kTileRows * row_bytes;
     tile.x = &args->x;
     tile.token = token;
-    (count == 4 ? functions.four : functions.one)(tile, out);
+    functions.by_tokens[count](tile, out);
+  }
+  /// The largest tile for the tokens that are left.
+  inline __attribute__((always_inline)) int tokens_at_once(int64_t left) const {
+    int count = left < kMostTileTokens ? static_cast<int>(left) : kMostTileTokens;
+    while (!functions.by_tokens[count]) count--;
+    return count;
   }
 };
 
 static bool matmul(const MatmulRows* args, int64_t row_begin, int64_t row_end) {
   const TileRun run{args, tile_functions(args->dtype), bytes_per_row(args->dtype, args->cols)};
-  if (!run.functions.one) return false;
-  float out[4][kTileRows];
+  if (!run.functions.by_tokens[1]) return false;
+  float out[kMostTileTokens][kTileRows];
   // Tokens outermost: a few tokens' activations stay in L1 while the chunk's rows stream from L2.
   for (int64_t token = 0; token < args->n_tokens;) {
-    const int count = args->n_tokens - token >= 4 ? 4 : 1;
+    const int count = run.tokens_at_once(args->n_tokens - token);
     for (int64_t row = row_begin; row < row_end; row += kTileRows) {
       run(row, row_end, token, count, out);
       const int64_t n = row_end - row < kTileRows ? row_end - row : kTileRows;
@@ -92,10 +107,13 @@ static bool matmul(const MatmulRows* args, int64_t row_begin, int64_t row_end) {
 static bool gate_up(const MatmulRows* gate, const MatmulRows* up, int64_t row_begin, int64_t row_end) {
   const TileRun run_gate{gate, tile_functions(gate->dtype), bytes_per_row(gate->dtype, gate->cols)};
   const TileRun run_up{up, tile_functions(up->dtype), bytes_per_row(up->dtype, up->cols)};
-  if (!run_gate.functions.one || !run_up.functions.one) return false;
-  float out_gate[4][kTileRows], out_up[4][kTileRows];
+  if (!run_gate.functions.by_tokens[1] || !run_up.functions.by_tokens[1]) return false;
+  float out_gate[kMostTileTokens][kTileRows], out_up[kMostTileTokens][kTileRows];
   for (int64_t token = 0; token < gate->n_tokens;) {
-    const int count = gate->n_tokens - token >= 4 ? 4 : 1;
+    const int64_t left = gate->n_tokens - token;
+    // A count that both types have a tile for.
+    int count = run_gate.tokens_at_once(left);
+    while (count != run_up.tokens_at_once(count)) count = run_gate.tokens_at_once(run_up.tokens_at_once(count));
     for (int64_t row = row_begin; row < row_end; row += kTileRows) {
       run_gate(row, row_end, token, count, out_gate);
       run_up(row, row_end, token, count, out_up);

@@ -107,49 +107,69 @@ static void tile_blocks256(const Tile& tile, float out[][kTileRows]) {
   for (int t = 0; t < kTokens; t++) store(out[t], acc[t]);
 }
 
-// ---- float weights ----
+// ---- float weights: a step is sixteen columns, BF16's thirty-two ----
 
 struct WeightF32 {
-  CRIA_INLINE F32x16 step(F32x16 acc, const uint8_t* row, const ActivationRows& x, int64_t t, int64_t k, int n) {
-    return fma(load(reinterpret_cast<const float*>(row) + k, n), load(x.f32 + t * x.cols + k, n), acc);
-  }
+  using Values = F32x16;
   static constexpr int kStep = 16, kBytes = 4;
-};
-struct WeightF16 {
-  CRIA_INLINE F32x16 step(F32x16 acc, const uint8_t* row, const ActivationRows& x, int64_t t, int64_t k, int n) {
-    return fma(load_f16(reinterpret_cast<const uint16_t*>(row) + k, n), load(x.f32 + t * x.cols + k, n), acc);
+  CRIA_INLINE Values weights(const uint8_t* row, int64_t k, int n) {
+    const float* p = reinterpret_cast<const float*>(row) + k;
+    return n == kStep ? load(p) : load(p, n);
   }
-  static constexpr int kStep = 16, kBytes = 2;
+  CRIA_INLINE Values activations(const ActivationRows& x, int64_t t, int64_t k, int n) {
+    const float* p = x.f32 + t * x.cols + k;
+    return n == kStep ? load(p) : load(p, n);
+  }
+  CRIA_INLINE F32x16 multiply(F32x16 acc, Values w, Values x) { return fma(w, x, acc); }
+};
+struct WeightF16 : WeightF32 {
+  static constexpr int kBytes = 2;
+  CRIA_INLINE Values weights(const uint8_t* row, int64_t k, int n) {
+    const uint16_t* p = reinterpret_cast<const uint16_t*>(row) + k;
+    return n == kStep ? load_f16(p) : load_f16(p, n);
+  }
 };
 struct WeightBF16 {
-  CRIA_INLINE F32x16 step(F32x16 acc, const uint8_t* row, const ActivationRows& x, int64_t t, int64_t k, int n) {
-    return dot_bf16(acc, reinterpret_cast<const uint16_t*>(row) + k, x.bf16 + t * x.cols + k, n);
-  }
+  using Values = Bf16x32;
   static constexpr int kStep = 32, kBytes = 2;
+  CRIA_INLINE Values weights(const uint8_t* row, int64_t k, int n) {
+    return load_bf16(reinterpret_cast<const uint16_t*>(row) + k, n);
+  }
+  CRIA_INLINE Values activations(const ActivationRows& x, int64_t t, int64_t k, int n) {
+    return load_bf16(x.bf16 + t * x.cols + k, n);
+  }
+  CRIA_INLINE F32x16 multiply(F32x16 acc, Values w, Values x) { return dot_bf16(acc, w, x); }
 };
 
 template <class W, int kTokens>
 static void tile_floats(const Tile& tile, float out[][kTileRows]) {
-  constexpr int kRows = 4;  // half a tile: kRows * kTokens chains of sixteen stay in registers
+  // kRows * kTokens vectors of sixteen chains stay in registers, with kTokens of activations and one of weights.
+  constexpr int kRows = 4;
+  using Values = typename W::Values;
+  const int64_t whole = tile.cols / W::kStep * W::kStep;
+  const int tail = static_cast<int>(tile.cols - whole);
   for (int r0 = 0; r0 < kTileRows; r0 += kRows) {
     F32x16 acc[kTokens][kRows];
     for (int t = 0; t < kTokens; t++)
       for (int r = 0; r < kRows; r++) acc[t][r] = set1(0.0f);
-    const int64_t whole = tile.cols / W::kStep * W::kStep;
     for (int64_t k = 0; k < whole; k += W::kStep) {
+      Values x[kTokens];
+#pragma GCC unroll 8
+      for (int t = 0; t < kTokens; t++) x[t] = W::activations(*tile.x, tile.token + t, k, W::kStep);
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; r++) {
         const uint8_t* row = tile.rows[r0 + r];
-        prefetch(row + k * W::kBytes + tile.prefetch);
-#pragma GCC unroll 4
-        for (int t = 0; t < kTokens; t++) acc[t][r] = W::step(acc[t][r], row, *tile.x, tile.token + t, k, W::kStep);
+        if constexpr (kTokens == 1) prefetch(row + k * W::kBytes + tile.prefetch);
+        const Values w = W::weights(row, k, W::kStep);
+#pragma GCC unroll 8
+        for (int t = 0; t < kTokens; t++) acc[t][r] = W::multiply(acc[t][r], w, x[t]);
       }
     }
-    if (whole < tile.cols)
+    if (tail)
       for (int r = 0; r < kRows; r++)
         for (int t = 0; t < kTokens; t++)
-          acc[t][r] = W::step(acc[t][r], tile.rows[r0 + r], *tile.x, tile.token + t, whole,
-                              static_cast<int>(tile.cols - whole));
+          acc[t][r] = W::multiply(acc[t][r], W::weights(tile.rows[r0 + r], whole, tail),
+                                  W::activations(*tile.x, tile.token + t, whole, tail));
     for (int t = 0; t < kTokens; t++)
       for (int r = 0; r < kRows; r++) out[t][r0 + r] = reduce_add(acc[t][r]);
   }

@@ -1,4 +1,4 @@
-// One token's product with eight rows on AVX-512 VNNI, with the bits of matmul.h, in the file's own layout.
+// Products of eight rows with one to three tokens on AVX-512 VNNI, with the bits of matmul.h, in the file's own layout.
 //
 // Eight rows by two blocks are sixteen integer dot products, each left as sixteen lanes and summed by one tree, so that
 // the float steps are taken for many rows at once. While a tile is worked on, the bytes a tile and 4 KiB further are
@@ -66,7 +66,7 @@ CRIA_INLINE __m512 two_floats(float low, float high) {
   return _mm512_insertf32x8(_mm512_set1_ps(low), _mm256_set1_ps(high), 1);
 }
 
-template <class F>
+template <class F, int kTokens>
 static void wide_blocks32(const Tile& tile, float out[][kTileRows]) {
   using Block = typename F::Block;
   constexpr int kOffset = F::kSigned ? 128 : F::kOffset;
@@ -78,47 +78,59 @@ static void wide_blocks32(const Tile& tile, float out[][kTileRows]) {
   const int16_t* sums = x.sums16 + tile.token * x.sums_stride;
   const int64_t blocks = tile.cols / kBlockSize;
   const uint8_t* ahead = tile.rows[0] + tile.prefetch + kFetchLead;
-  __m256 acc = _mm256_setzero_ps();
+  __m256 acc[kTokens];
+  for (int t = 0; t < kTokens; t++) acc[t] = _mm256_setzero_ps();
   for (int64_t b = 0; b < blocks; b += 2, ahead += kStepBytes) {
     const bool two = b + 1 < blocks;
     const int64_t second = two ? b + 1 : b;  // an odd end is multiplied twice and counted once
-    const __m512i qx = two_halves(q + kBlockSize * b, q + kBlockSize * second);
-    __m512i v[kTileRows];
+    __m512i qx[kTokens], parts[kTokens][2];
+    for (int t = 0; t < kTokens; t++)
+      qx[t] = two_halves(q + t * x.cols + kBlockSize * b, q + t * x.cols + kBlockSize * second);
     alignas(64) uint16_t d[16], m[16];
-#pragma GCC unroll 8
-    for (int r = 0; r < kTileRows; r++) {
-      const Block* row = reinterpret_cast<const Block*>(tile.rows[r]);
-      fetch_lines(ahead, r * kStepBytes / 512, (r + 1) * kStepBytes / 512);
-      v[r] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), two_blocks(row[b], row[second]), qx);
-      d[r] = row[b].d;
-      d[8 + r] = row[second].d;
-      if constexpr (F::kHasMin) {
-        m[r] = row[b].m;
-        m[8 + r] = row[second].m;
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; half++) {
+      __m512i v[kTokens][4];
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; i++) {
+        const int r = 4 * half + i;
+        const Block* row = reinterpret_cast<const Block*>(tile.rows[r]);
+        fetch_lines(ahead, r * kStepBytes / 512, (r + 1) * kStepBytes / 512);
+        const __m512i bytes = two_blocks(row[b], row[second]);
+        for (int t = 0; t < kTokens; t++) v[t][i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), bytes, qx[t]);
+        d[r] = row[b].d;
+        d[8 + r] = row[second].d;
+        if constexpr (F::kHasMin) {
+          m[r] = row[b].m;
+          m[8 + r] = row[second].m;
+        }
       }
-    }
-    const __m512i low = sum_within_lanes(v), high = sum_within_lanes(v + 4);
-    __m512i isum = _mm512_add_epi32(_mm512_shuffle_i32x4(low, high, 0x88), _mm512_shuffle_i32x4(low, high, 0xdd));
-    isum = _mm512_shuffle_i32x4(isum, isum, 0xd8);  // eight rows of the first block, eight of the second
-    if constexpr (kOffset != 0) {
-      const int32_t s0 = kOffset * (sums[2 * b] + sums[2 * b + 1]);
-      const int32_t s1 = kOffset * (sums[2 * second] + sums[2 * second + 1]);
-      isum = _mm512_sub_epi32(isum, _mm512_inserti64x4(_mm512_set1_epi32(s0), _mm256_set1_epi32(s1), 1));
+      for (int t = 0; t < kTokens; t++) parts[t][half] = sum_within_lanes(v[t]);
     }
     const __m512 dw = _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(d)));
-    const __m512 step = _mm512_mul_ps(dw, two_floats(scale[b], scale[second])), sum = _mm512_cvtepi32_ps(isum);
-    acc = _mm256_fmadd_ps(_mm512_castps512_ps256(step), _mm512_castps512_ps256(sum), acc);
     [[maybe_unused]] __m512 min;
-    if constexpr (F::kHasMin) {
-      min = _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(m)));
-      acc = _mm256_fmadd_ps(_mm512_castps512_ps256(min), _mm256_set1_ps(weighted[b]), acc);
+    if constexpr (F::kHasMin) min = _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(m)));
+    for (int t = 0; t < kTokens; t++) {
+      __m512i isum = _mm512_add_epi32(_mm512_shuffle_i32x4(parts[t][0], parts[t][1], 0x88),
+                                      _mm512_shuffle_i32x4(parts[t][0], parts[t][1], 0xdd));
+      isum = _mm512_shuffle_i32x4(isum, isum, 0xd8);  // eight rows of the first block, eight of the second
+      if constexpr (kOffset != 0) {
+        const int16_t* s = sums + t * x.sums_stride;
+        const int32_t s0 = kOffset * (s[2 * b] + s[2 * b + 1]), s1 = kOffset * (s[2 * second] + s[2 * second + 1]);
+        isum = _mm512_sub_epi32(isum, _mm512_inserti64x4(_mm512_set1_epi32(s0), _mm256_set1_epi32(s1), 1));
+      }
+      const float* dx = scale + t * x.scale_stride;
+      const __m512 step = _mm512_mul_ps(dw, two_floats(dx[b], dx[second])), sum = _mm512_cvtepi32_ps(isum);
+      acc[t] = _mm256_fmadd_ps(_mm512_castps512_ps256(step), _mm512_castps512_ps256(sum), acc[t]);
+      if constexpr (F::kHasMin)
+        acc[t] = _mm256_fmadd_ps(_mm512_castps512_ps256(min), _mm256_set1_ps(weighted[t * x.scale_stride + b]), acc[t]);
+      if (!two) continue;
+      acc[t] = _mm256_fmadd_ps(_mm512_extractf32x8_ps(step, 1), _mm512_extractf32x8_ps(sum, 1), acc[t]);
+      if constexpr (F::kHasMin)
+        acc[t] = _mm256_fmadd_ps(_mm512_extractf32x8_ps(min, 1), _mm256_set1_ps(weighted[t * x.scale_stride + second]),
+                                 acc[t]);
     }
-    if (!two) break;
-    acc = _mm256_fmadd_ps(_mm512_extractf32x8_ps(step, 1), _mm512_extractf32x8_ps(sum, 1), acc);
-    if constexpr (F::kHasMin)
-      acc = _mm256_fmadd_ps(_mm512_extractf32x8_ps(min, 1), _mm256_set1_ps(weighted[second]), acc);
   }
-  _mm256_storeu_ps(out[0], acc);
+  for (int t = 0; t < kTokens; t++) _mm256_storeu_ps(out[t], acc[t]);
 }
 
 // ---- super-blocks of 256: 64 bytes four times, and the scales as the 16-bit words that meet packed pairs of them ----
@@ -213,7 +225,19 @@ CRIA_INLINE ScaleWords scale_words(const typename F::Block& b, __m256i& with_sum
   }
 }
 
-template <class F>
+// A row's block with one token: sixteen lanes that add up to the integer sum. Sums of four products fit the 16 bits of
+// the packed words: at most 4 * 63 * 127.
+CRIA_INLINE __m512i block_lanes(const __m512i bytes[4], const ScaleWords& s, const int8_t* q) {
+  const __m512i zero = _mm512_setzero_si512();
+  const __m512i p0 = _mm512_dpbusd_epi32(zero, bytes[0], _mm512_loadu_si512(q));
+  const __m512i p1 = _mm512_dpbusd_epi32(zero, bytes[1], _mm512_loadu_si512(q + 64));
+  const __m512i p2 = _mm512_dpbusd_epi32(zero, bytes[2], _mm512_loadu_si512(q + 128));
+  const __m512i p3 = _mm512_dpbusd_epi32(zero, bytes[3], _mm512_loadu_si512(q + 192));
+  const __m512i first = _mm512_dpwssd_epi32(zero, _mm512_packs_epi32(p0, p1), s.words[0]);
+  return _mm512_dpwssd_epi32(first, _mm512_packs_epi32(p2, p3), s.words[1]);
+}
+
+template <class F, int kTokens>
 static void wide_blocks256(const Tile& tile, float out[][kTileRows]) {
   using Block = typename F::Block;
   constexpr int kStepBytes = kTileRows * static_cast<int>(sizeof(Block));
@@ -223,52 +247,56 @@ static void wide_blocks256(const Tile& tile, float out[][kTileRows]) {
   const int16_t* sums = x.sums16 + tile.token * x.sums_stride;
   const int64_t blocks = tile.cols / kSuperBlockSize;
   const uint8_t* ahead = tile.rows[0] + tile.prefetch + kFetchLead;
-  __m256 acc = _mm256_setzero_ps();
+  __m256 acc[kTokens];
+  for (int t = 0; t < kTokens; t++) acc[t] = _mm256_setzero_ps();
   for (int64_t b = 0; b < blocks; b++, ahead += kStepBytes) {
-    const __m512i* qx = reinterpret_cast<const __m512i*>(q + kSuperBlockSize * b);
-    const __m512i q0 = _mm512_loadu_si512(qx), q1 = _mm512_loadu_si512(qx + 1), q2 = _mm512_loadu_si512(qx + 2),
-                  q3 = _mm512_loadu_si512(qx + 3);
-    const __m256i sums16 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums + 16 * b));
-    __m512i v[kTileRows];
-    I32x8 msum[kTileRows];
+    __m512i parts[kTokens][2];
+    I32x8 msum[kTokens][kTileRows];
     alignas(16) uint16_t d[kTileRows], dmin[kTileRows];
-#pragma GCC unroll 8
-    for (int r = 0; r < kTileRows; r++) {
-      const Block& block = *(reinterpret_cast<const Block*>(tile.rows[r]) + b);
-      fetch_lines(ahead, r * kStepBytes / 512, (r + 1) * kStepBytes / 512);
-      __m256i with_sums;
-      const ScaleWords s = scale_words<F>(block, with_sums);
-      const __m512i zero = _mm512_setzero_si512();
-      // Sums of four products fit 16 bits: at most 4 * 63 * 127.
-      const __m512i p0 = _mm512_dpbusd_epi32(zero, quarter(block, 0), q0);
-      const __m512i p1 = _mm512_dpbusd_epi32(zero, quarter(block, 1), q1);
-      const __m512i p2 = _mm512_dpbusd_epi32(zero, quarter(block, 2), q2);
-      const __m512i p3 = _mm512_dpbusd_epi32(zero, quarter(block, 3), q3);
-      v[r] = _mm512_dpwssd_epi32(zero, _mm512_packs_epi32(p0, p1), s.words[0]);
-      v[r] = _mm512_dpwssd_epi32(v[r], _mm512_packs_epi32(p2, p3), s.words[1]);
-      const __m256i m = _mm256_madd_epi16(with_sums, sums16);
-      if constexpr (F::kHasMin) {
-        msum[r] = {m};
-        dmin[r] = min_scale(block);
-      } else {
-        v[r] = _mm512_sub_epi32(v[r], _mm512_zextsi256_si512(_mm256_slli_epi32(m, __builtin_ctz(F::kOffset | 256))));
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; half++) {
+      __m512i v[kTokens][4];
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; i++) {
+        const int r = 4 * half + i;
+        const Block& block = *(reinterpret_cast<const Block*>(tile.rows[r]) + b);
+        fetch_lines(ahead, r * kStepBytes / 512, (r + 1) * kStepBytes / 512);
+        __m256i with_sums;
+        const ScaleWords s = scale_words<F>(block, with_sums);
+        const __m512i bytes[4] = {quarter(block, 0), quarter(block, 1), quarter(block, 2), quarter(block, 3)};
+        for (int t = 0; t < kTokens; t++) {
+          v[t][i] = block_lanes(bytes, s, q + t * x.cols + kSuperBlockSize * b);
+          const __m256i m = _mm256_madd_epi16(
+              with_sums, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums + t * x.sums_stride + 16 * b)));
+          if constexpr (F::kHasMin) {
+            msum[t][r] = {m};
+          } else {
+            const __m256i offset = _mm256_slli_epi32(m, __builtin_ctz(F::kOffset | 256));
+            v[t][i] = _mm512_sub_epi32(v[t][i], _mm512_zextsi256_si512(offset));
+          }
+        }
+        d[r] = block.d;
+        if constexpr (F::kHasMin) dmin[r] = min_scale(block);
       }
-      d[r] = block.d;
+      for (int t = 0; t < kTokens; t++) parts[t][half] = sum_within_lanes(v[t]);
     }
-    const __m512i low = sum_within_lanes(v), high = sum_within_lanes(v + 4);
-    const __m512i pairs =
-        _mm512_add_epi32(_mm512_shuffle_i32x4(low, high, 0x88), _mm512_shuffle_i32x4(low, high, 0xdd));
-    const __m512i ordered = _mm512_shuffle_i32x4(pairs, pairs, 0xd8);
-    const __m256i isum = _mm256_add_epi32(_mm512_castsi512_si256(ordered), _mm512_extracti64x4_epi64(ordered, 1));
-    const __m256 dw = f16_f32x8(d).v, dx = _mm256_set1_ps(scale[b]), sum = _mm256_cvtepi32_ps(isum);
-    if constexpr (F::kHasMin) {
-      const __m256 step = _mm256_fnmadd_ps(f16_f32x8(dmin).v, to_f32(transpose_sum(msum)).v, _mm256_mul_ps(dw, sum));
-      acc = _mm256_fmadd_ps(dx, step, acc);
-    } else {
-      acc = _mm256_fmadd_ps(_mm256_mul_ps(dw, dx), sum, acc);
+    const __m256 dw = f16_f32x8(d).v;
+    for (int t = 0; t < kTokens; t++) {
+      const __m512i pairs = _mm512_add_epi32(_mm512_shuffle_i32x4(parts[t][0], parts[t][1], 0x88),
+                                             _mm512_shuffle_i32x4(parts[t][0], parts[t][1], 0xdd));
+      const __m512i ordered = _mm512_shuffle_i32x4(pairs, pairs, 0xd8);
+      const __m256i isum = _mm256_add_epi32(_mm512_castsi512_si256(ordered), _mm512_extracti64x4_epi64(ordered, 1));
+      const __m256 dx = _mm256_set1_ps(scale[t * x.scale_stride + b]), sum = _mm256_cvtepi32_ps(isum);
+      if constexpr (F::kHasMin) {
+        const __m256 step =
+            _mm256_fnmadd_ps(f16_f32x8(dmin).v, to_f32(transpose_sum(msum[t])).v, _mm256_mul_ps(dw, sum));
+        acc[t] = _mm256_fmadd_ps(dx, step, acc[t]);
+      } else {
+        acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(dw, dx), sum, acc[t]);
+      }
     }
   }
-  _mm256_storeu_ps(out[0], acc);
+  for (int t = 0; t < kTokens; t++) _mm256_storeu_ps(out[t], acc[t]);
 }
 
 }  // namespace cria::CRIA_ISA

@@ -24,6 +24,8 @@
 
 #if defined(CRIA_ISA_portable)
 #include "kernels/cpu/simd_portable.h"
+#elif defined(__aarch64__)
+#include "kernels/cpu/simd_arm.h"
 #else
 #include "kernels/cpu/simd_x86.h"
 #endif

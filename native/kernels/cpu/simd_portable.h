@@ -59,11 +59,18 @@ CRIA_INLINE float reduce_max(F32x16 a) {
     for (int i = 0; i < step; i++) a.v[i] = a.v[i] > a.v[i + step] ? a.v[i] : a.v[i + step];
   return a.v[0];
 }
-/// acc + the products of pairs of bf16, odd elements first (as vdpbf16ps): 32 elements of a and b.
-CRIA_INLINE F32x16 dot_bf16(F32x16 acc, const uint16_t* a, const uint16_t* b, int n) {
+/// 32 elements of bfloat16; the lanes beyond n are zero.
+struct Bf16x32 { uint16_t v[32]; };
+CRIA_INLINE Bf16x32 load_bf16(const uint16_t* p, int n) {
+  Bf16x32 out;
+  for (int i = 0; i < 32; i++) out.v[i] = i < n ? p[i] : 0;
+  return out;
+}
+/// acc + the products of pairs, the odd elements first (as vdpbf16ps).
+CRIA_INLINE F32x16 dot_bf16(F32x16 acc, Bf16x32 a, Bf16x32 b) {
   for (int i = 0; i < 16; i++) {
-    if (2 * i + 1 < n) acc.v[i] = __builtin_fmaf(bf16_to_f32(a[2 * i + 1]), bf16_to_f32(b[2 * i + 1]), acc.v[i]);
-    if (2 * i < n) acc.v[i] = __builtin_fmaf(bf16_to_f32(a[2 * i]), bf16_to_f32(b[2 * i]), acc.v[i]);
+    acc.v[i] = __builtin_fmaf(bf16_to_f32(a.v[2 * i + 1]), bf16_to_f32(b.v[2 * i + 1]), acc.v[i]);
+    acc.v[i] = __builtin_fmaf(bf16_to_f32(a.v[2 * i]), bf16_to_f32(b.v[2 * i]), acc.v[i]);
   }
   return acc;
 }

@@ -160,23 +160,28 @@ CRIA_INLINE float reduce_max(F32x16 x) {
   return _mm_cvtss_f32(_mm_max_ss(s2, _mm_movehdup_ps(s2)));
 }
 
+// 32 elements of bfloat16: as they are where vdpbf16ps takes them, else widened, odd and even ones apart.
+#if defined(CRIA_WIDE)
+CRIA_INLINE __m512i load_words(const uint16_t* p, int n) {
+  return n >= 32 ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi16((1u << n) - 1u, p);
+}
+#endif
 #if defined(CRIA_ISA_avx512_bf16)
-CRIA_INLINE F32x16 dot_bf16(F32x16 acc, const uint16_t* a, const uint16_t* b, int n) {
-  const __mmask32 m = n >= 32 ? 0xffffffffu : (1u << n) - 1u;
-  const __m512i va = _mm512_maskz_loadu_epi16(m, a), vb = _mm512_maskz_loadu_epi16(m, b);
-  return {_mm512_dpbf16_ps(acc.v, reinterpret_cast<__m512bh>(va), reinterpret_cast<__m512bh>(vb))};
+struct Bf16x32 { __m512i v; };
+CRIA_INLINE Bf16x32 load_bf16(const uint16_t* p, int n) { return {load_words(p, n)}; }
+CRIA_INLINE F32x16 dot_bf16(F32x16 acc, Bf16x32 a, Bf16x32 b) {
+  return {_mm512_dpbf16_ps(acc.v, reinterpret_cast<__m512bh>(a.v), reinterpret_cast<__m512bh>(b.v))};
 }
 #else
-struct Bf16Pairs { F32x16 odd, even; };
+struct Bf16x32 { F32x16 odd, even; };
 #if defined(CRIA_WIDE)
-CRIA_INLINE Bf16Pairs load_bf16_pairs(const uint16_t* p, int n) {
-  const __mmask32 m = n >= 32 ? 0xffffffffu : (1u << n) - 1u;
-  const __m512i x = _mm512_maskz_loadu_epi16(m, p);
+CRIA_INLINE Bf16x32 load_bf16(const uint16_t* p, int n) {
+  const __m512i x = load_words(p, n);
   return {{_mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))},
           {_mm512_castsi512_ps(_mm512_slli_epi32(x, 16))}};
 }
 #else
-CRIA_INLINE Bf16Pairs load_bf16_pairs(const uint16_t* p, int n) {
+CRIA_INLINE Bf16x32 load_bf16(const uint16_t* p, int n) {
   uint16_t buffer[32] = {};
   if (n < 32) {
     __builtin_memcpy(buffer, p, sizeof(uint16_t) * static_cast<size_t>(n));
@@ -189,9 +194,8 @@ CRIA_INLINE Bf16Pairs load_bf16_pairs(const uint16_t* p, int n) {
           {_mm256_castsi256_ps(_mm256_slli_epi32(x, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(y, 16))}};
 }
 #endif
-CRIA_INLINE F32x16 dot_bf16(F32x16 acc, const uint16_t* a, const uint16_t* b, int n) {
-  const Bf16Pairs x = load_bf16_pairs(a, n), y = load_bf16_pairs(b, n);
-  return fma(x.even, y.even, fma(x.odd, y.odd, acc));
+CRIA_INLINE F32x16 dot_bf16(F32x16 acc, const Bf16x32& a, const Bf16x32& b) {
+  return fma(a.even, b.even, fma(a.odd, b.odd, acc));
 }
 #endif
 

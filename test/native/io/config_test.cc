@@ -241,7 +241,7 @@ TEST_CASE("tensors that contradict the metadata") {
   SUBCASE("a layer too many") {
     b.tensor({"blk.2.attn_norm.weight", {32}});
     expect_refused(ErrorCode::invalid_model,
-                   "\"blk.2.attn_norm.weight\": expected layers below llama.block_count", b);
+                   "\"blk.2.attn_norm.weight\": expected a layer below llama.block_count", b);
   }
   SUBCASE("a layer number beyond 64 bits") {
     b.tensor({"blk.99999999999999999999.attn_norm.weight", {32}});
