@@ -1,13 +1,16 @@
 import { type ParseArgsConfig, parseArgs } from 'node:util'
+import { FILE_TYPES, SHAPE_NAMES } from '../bench/shapes'
 import { closestOption } from '../validate'
 
 /** A mistake on the command line: told in one line, with exit code 2. */
 export class UsageError extends Error {}
 
+type Command = 'generate' | 'chat' | 'inspect' | 'bench'
+
 export interface CommandLine {
-  command: 'generate' | 'chat' | 'inspect' | 'help' | 'version'
+  command: Command | 'help' | 'version'
   /** The command that `help` was asked about. */
-  topic?: 'generate' | 'chat' | 'inspect'
+  topic?: Command
   prompt?: string
   model?: string
   system?: string
@@ -15,6 +18,7 @@ export interface CommandLine {
   json: boolean
   load: Record<string, unknown>
   generation: Record<string, unknown>
+  bench?: Record<string, unknown>
 }
 
 type Kind = 'integer' | 'number' | 'text' | 'texts' | 'flag' | 'seed' | 'limit'
@@ -22,7 +26,7 @@ type Kind = 'integer' | 'number' | 'text' | 'texts' | 'flag' | 'seed' | 'limit'
 interface Option {
   kind: Kind
   /** Where the value goes: a group of the command line and the name there. */
-  to: ['load' | 'generation' | 'self', string]
+  to: ['load' | 'generation' | 'bench' | 'self', string]
   short?: string
   help: string
 }
@@ -100,10 +104,37 @@ const SAMPLING: Record<string, Option> = {
   'ignore-eos': { kind: 'flag', to: ['generation', 'ignoreEos'], help: "go on after the model's end token" },
 }
 
+const BENCH: Record<string, Option> = {
+  model: { ...MODEL.model!, help: 'GGUF file' },
+  synthetic: {
+    kind: 'text',
+    to: ['bench', 'synthetic'],
+    help: 'random weights in a known shape, e.g. llama-3.2-1b:Q4_K_M',
+  },
+  prompt: { kind: 'integer', to: ['bench', 'prompt'], help: 'tokens of the prompt (default: 512; 0: none)' },
+  decode: { kind: 'integer', to: ['bench', 'decode'], help: 'tokens to decode (default: 64; 0: none)' },
+  context: { kind: 'integer', to: ['bench', 'context'], help: 'tokens in the cache before decoding' },
+  batch: { kind: 'integer', to: ['bench', 'batch'], help: 'requests at once: 1 for now' },
+  repeat: { kind: 'integer', to: ['bench', 'repeat'], help: 'rounds that count (default: 5)' },
+  threads: { ...MODEL.threads!, to: ['bench', 'threads'] },
+  'kv-dtype': { ...MODEL['kv-dtype']!, to: ['bench', 'kvDtype'] },
+  mmap: { ...MODEL.mmap!, to: ['bench', 'mmap'] },
+  json: {
+    kind: 'text',
+    to: ['bench', 'json'],
+    help: 'write the result to this file; -: instead of the table',
+  },
+  'no-cache': {
+    kind: 'flag',
+    to: ['bench', 'noCache'],
+    help: 'make the synthetic file anew, and remove it afterwards',
+  },
+}
+
 const JSON_OPTION: Option = { kind: 'flag', to: ['self', 'json'], help: 'print one JSON object instead' }
 const HELP: Option = { kind: 'flag', to: ['self', 'help'], short: 'h', help: 'show this' }
 
-const OPTIONS: Record<'generate' | 'chat' | 'inspect', Record<string, Option>> = {
+const OPTIONS: Record<Command, Record<string, Option>> = {
   generate: { ...MODEL, ...SAMPLING, json: JSON_OPTION, help: HELP },
   chat: {
     ...MODEL,
@@ -118,6 +149,7 @@ const OPTIONS: Record<'generate' | 'chat' | 'inspect', Record<string, Option>> =
     help: HELP,
   },
   inspect: { model: MODEL.model!, json: JSON_OPTION, help: HELP },
+  bench: { ...BENCH, help: HELP },
 }
 
 const USAGE = {
@@ -127,9 +159,14 @@ const USAGE = {
     'cria chat [options] [message]\n\nA conversation; with a message, or with standard input from a file, one answer.\n' +
     'In a conversation: /clear forgets it, /exit leaves, Ctrl-C stops an answer.',
   inspect: 'cria inspect [options] [file]\n\nShows the metadata and tensors of a GGUF file.',
+  bench:
+    'cria bench --model <file> | --synthetic <shape>:<type> [options]\n\nMeasures a model, and this machine beside it. ' +
+    `Medians, of one request at a time.\nShapes: ${SHAPE_NAMES.join(', ')}.\n` +
+    `Types: ${FILE_TYPES.slice(0, 12).join(', ')},\n  ${FILE_TYPES.slice(12).join(', ')}.\n` +
+    'They are made once, and kept in ~/.cache/cria/bench.',
 }
 
-export function helpText(topic?: 'generate' | 'chat' | 'inspect'): string {
+export function helpText(topic?: Command): string {
   if (!topic) {
     return [
       'cria: Llama models on this machine',
@@ -137,6 +174,7 @@ export function helpText(topic?: 'generate' | 'chat' | 'inspect'): string {
       '  cria generate [prompt]   continue a text',
       '  cria chat [message]      converse',
       '  cria inspect [file]      show what is in a GGUF file',
+      '  cria bench               measure a model on this machine',
       '  cria <command> --help    options of a command',
       '  cria --version',
       '',
@@ -200,15 +238,18 @@ export function parseCommandLine(argv: string[]): CommandLine {
   }
   if (parsed.values.help) return { ...line, topic: command }
   line.command = command
-  const self: Record<string, unknown> = {}
+  const groups = { self: {}, bench: {}, load: line.load, generation: line.generation }
   for (const [name, value] of Object.entries(parsed.values)) {
     const { kind, to } = options[name]!
     const [group, key] = to
-    const target = group === 'self' ? self : line[group]
+    const target: Record<string, unknown> = groups[group]
     target[key] = convert(name, kind, value)
   }
-  Object.assign(line, self)
+  Object.assign(line, groups.self)
+  if (command === 'bench') line.bench = groups.bench
   const { positionals } = parsed
+  if (command === 'bench' && positionals.length > 0)
+    throw new UsageError(`bench takes options only, got '${positionals[0]}'; the file goes after --model`)
   if (positionals.length > 1) {
     throw new UsageError(
       `one ${command === 'inspect' ? 'file' : 'prompt'} at most, got ${positionals.length}; put it in quotes`,

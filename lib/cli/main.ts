@@ -4,6 +4,7 @@
 import { version } from '../binding'
 import { CriaError } from '../errors'
 import { type CommandLine, helpText, parseCommandLine, UsageError } from './args'
+import { bench } from './bench'
 import { chat } from './chat'
 import { generate } from './generate'
 import { inspect } from './inspect'
@@ -43,6 +44,8 @@ async function run(line: CommandLine, abort: AbortController): Promise<void> {
       return chat(line, abort)
     case 'inspect':
       return inspect(line, abort)
+    case 'bench':
+      return bench(line, abort)
   }
 }
 

@@ -24,7 +24,8 @@ constexpr auto kProgressInterval = std::chrono::milliseconds(50);
 /// Passes a load's progress on to JavaScript, not too often; always the last one.
 LoadProgress progress_to_js(std::shared_ptr<JsThread> js, std::uint64_t callback) {
   using Clock = std::chrono::steady_clock;
-  return [js = std::move(js), callback, last = Clock::time_point()](std::uint64_t loaded, std::uint64_t total) mutable {
+  return [js = std::move(js), callback, last = Clock::time_point()](std::uint64_t loaded,
+                                                                    std::uint64_t total) mutable {
     const Clock::time_point now = Clock::now();
     if (loaded < total && now - last < kProgressInterval) return;
     last = now;
@@ -44,7 +45,8 @@ Napi::Value cpu_info(const Napi::CallbackInfo& info) {
     Napi::Object o = Napi::Object::New(env);
     o.Set("isa", choose_level().isa);
     Napi::Array levels = Napi::Array::New(env);
-    for (const CpuKernels* level : runnable_levels()) levels.Set(levels.Length(), Napi::String::New(env, level->isa));
+    for (const CpuKernels* level : runnable_levels())
+      levels.Set(levels.Length(), Napi::String::New(env, level->isa));
     o.Set("isaLevels", levels);
     o.Set("physicalCores", Napi::Number::New(env, usable_cores()));
     o.Set("threads", Napi::Number::New(env, usable_cores()));

@@ -8,7 +8,8 @@
 namespace cria {
 
 void throw_argument(const std::string& name, const char* expected) {
-  throw Error(ErrorCode::invalid_argument, name + ": expected " + expected, {{"name", name}, {"expected", std::string(expected)}});
+  throw Error(ErrorCode::invalid_argument, name + ": expected " + expected,
+              {{"name", name}, {"expected", std::string(expected)}});
 }
 
 Napi::Object as_object(const Napi::Value& value, const std::string& name) {
@@ -36,12 +37,14 @@ double as_number(const Napi::Value& value, const std::string& name) {
   return value.As<Napi::Number>().DoubleValue();
 }
 
-std::int64_t as_integer(const Napi::Value& value, const std::string& name, std::int64_t low, std::int64_t high) {
+std::int64_t as_integer(const Napi::Value& value, const std::string& name, std::int64_t low,
+                        std::int64_t high) {
   const double number = as_number(value, name);
-  if (!(number >= static_cast<double>(low) && number <= static_cast<double>(high)) || number != std::floor(number)) {
+  if (!(number >= static_cast<double>(low) && number <= static_cast<double>(high)) ||
+      number != std::floor(number)) {
     throw Error(ErrorCode::invalid_argument,
-                name + ": expected an integer from " + std::to_string(low) + " to " + std::to_string(high) + ", found " +
-                    std::to_string(number),
+                name + ": expected an integer from " + std::to_string(low) + " to " + std::to_string(high) +
+                    ", found " + std::to_string(number),
                 {{"name", name}, {"found", number}});
   }
   return static_cast<std::int64_t>(number);

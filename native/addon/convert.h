@@ -1,5 +1,5 @@
-// JavaScript values -> C++ with typed errors. TypeScript has validated them already: these checks keep a wrong call from
-// becoming undefined behaviour, and their messages name the field.
+// JavaScript values -> C++ with typed errors. TypeScript has validated them already: these checks keep a
+// wrong call from becoming undefined behaviour, and their messages name the field.
 #pragma once
 
 #include <napi.h>
@@ -20,7 +20,8 @@ std::string as_string(const Napi::Value& value, const std::string& name);
 bool as_bool(const Napi::Value& value, const std::string& name);
 double as_number(const Napi::Value& value, const std::string& name);
 /// An integer within [low, high].
-std::int64_t as_integer(const Napi::Value& value, const std::string& name, std::int64_t low, std::int64_t high);
+std::int64_t as_integer(const Napi::Value& value, const std::string& name, std::int64_t low,
+                        std::int64_t high);
 std::uint64_t as_uint64(const Napi::Value& bigint, const std::string& name);
 std::vector<std::uint32_t> as_ids(const Napi::Value& uint32_array, const std::string& name);
 std::vector<std::string> as_strings(const Napi::Value& array, const std::string& name);

@@ -27,7 +27,8 @@ struct Environment {
   // JS thread only: what has to be stopped when the environment ends.
   std::set<std::shared_ptr<CancelFlag>> tasks;
   std::map<std::shared_ptr<Engine>, std::shared_ptr<RequestCallbacks>> engines;
-  /// Callbacks of loads in progress: other threads know them by number, so none of them ever destroys a reference.
+  /// Callbacks of loads in progress: other threads know them by number, so none of them ever destroys a
+  /// reference.
   std::map<std::uint64_t, Napi::FunctionReference> progress;
   std::uint64_t next_progress = 1;
   bool closed = false;

@@ -22,7 +22,8 @@ class RequestCallbacks final : public EventSink, public std::enable_shared_from_
 
   void deliver(std::vector<Delivery>&& deliveries) override;
 
-  // JS thread only. The handler is dropped with the request's last event; until then the process is kept alive.
+  // JS thread only. The handler is dropped with the request's last event; until then the process is kept
+  // alive.
   void add(Napi::Env env, RequestId id, Handler handler);
   /// Drops every handler: the environment ends.
   void drop() { handlers_.clear(); }

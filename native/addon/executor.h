@@ -1,5 +1,6 @@
-// Threads of one environment for work that must not run on the JS thread: a small pool for short tasks (encoding,
-// decoding), a thread of its own for each long one (loading, freeing a model). All are joined when the environment ends.
+// Threads of one environment for work that must not run on the JS thread: a small pool for short tasks
+// (encoding, decoding), a thread of its own for each long one (loading, freeing a model). All are joined when
+// the environment ends.
 #pragma once
 
 #include <condition_variable>

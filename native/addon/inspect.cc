@@ -77,7 +77,8 @@ Napi::Object file_info_to_js(Napi::Env env, const GgufFile& file) {
     entry.Set("name", Napi::String::New(env, t.name));
     entry.Set("type", Napi::String::New(env, std::string(name_of(t.dtype))));
     Napi::Array shape = Napi::Array::New(env, t.n_dims);
-    for (std::uint32_t d = 0; d < t.n_dims; d++) shape.Set(d, Napi::Number::New(env, static_cast<double>(t.dims[d])));
+    for (std::uint32_t d = 0; d < t.n_dims; d++)
+      shape.Set(d, Napi::Number::New(env, static_cast<double>(t.dims[d])));
     entry.Set("shape", shape);
     entry.Set("bytes", Napi::Number::New(env, static_cast<double>(t.bytes)));
     entry.Set("file", Napi::Number::New(env, t.file_index));

@@ -5,8 +5,8 @@
 namespace cria {
 
 JsThread::JsThread(Napi::Env env)
-    : wake_(Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "cria", 0,
-                                          1)) {
+    : wake_(Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}),
+                                          "cria", 0, 1)) {
   wake_.Unref(env);
 }
 

@@ -20,7 +20,8 @@ class JsThread {
   /// JS thread only.
   explicit JsThread(Napi::Env env);
 
-  /// From any thread. Closures posted after close(), or that the environment no longer runs, are destroyed unrun.
+  /// From any thread. Closures posted after close(), or that the environment no longer runs, are destroyed
+  /// unrun.
   void post(Closure closure);
 
   /// JS thread only: while something is held, pending work keeps the process alive.

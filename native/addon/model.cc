@@ -26,7 +26,9 @@ Napi::Object info_to_js(Napi::Env env, const LoadedModel& loaded, const LoadOpti
   const auto number = [&](const char* name, auto value) {
     o.Set(name, Napi::Number::New(env, static_cast<double>(value)));
   };
-  const auto text = [&](const char* name, const std::string& value) { o.Set(name, Napi::String::New(env, value)); };
+  const auto text = [&](const char* name, const std::string& value) {
+    o.Set(name, Napi::String::New(env, value));
+  };
   text("path", options.path);
   text("name", config.name);
   text("architecture", config.architecture);
@@ -69,7 +71,8 @@ SamplingParams as_sampling(const Napi::Object& o) {
   p.repetition_penalty = as_number(o.Get("repetitionPenalty"), "repetitionPenalty");
   p.frequency_penalty = as_number(o.Get("frequencyPenalty"), "frequencyPenalty");
   p.presence_penalty = as_number(o.Get("presencePenalty"), "presencePenalty");
-  p.penalty_window = static_cast<std::int32_t>(as_integer(o.Get("penaltyWindow"), "penaltyWindow", -1, INT32_MAX));
+  p.penalty_window =
+      static_cast<std::int32_t>(as_integer(o.Get("penaltyWindow"), "penaltyWindow", -1, INT32_MAX));
   p.seed = as_uint64(o.Get("seed"), "seed");
   p.logprobs = static_cast<std::int32_t>(as_integer(o.Get("logprobs"), "logprobs", -1, INT32_MAX));
   const Napi::Value bias = o.Get("logitBias");
@@ -112,20 +115,23 @@ LoadOptions as_load_options(const Napi::Value& value) {
   options.backend.device = as_string(o.Get("device"), "device");
   options.backend.threads = static_cast<int>(as_integer(o.Get("threads"), "threads", 0, 1024));
   options.context_length = as_integer(o.Get("contextLength"), "contextLength", 0, INT32_MAX);
-  options.kv_memory = static_cast<std::uint64_t>(as_integer(o.Get("kvMemory"), "kvMemory", 0, std::int64_t{1} << 50));
+  options.kv_memory =
+      static_cast<std::uint64_t>(as_integer(o.Get("kvMemory"), "kvMemory", 0, std::int64_t{1} << 50));
   const std::string kv = as_string(o.Get("kvDtype"), "kvDtype");
   if (kv != "f16" && kv != "f32") throw_argument("kvDtype", "'f16' or 'f32'");
   options.kv_dtype = kv == "f32" ? DType::f32 : DType::f16;
-  options.prefill_chunk = static_cast<std::int32_t>(as_integer(o.Get("prefillChunk"), "prefillChunk", 0, 1 << 20));
+  options.prefill_chunk =
+      static_cast<std::int32_t>(as_integer(o.Get("prefillChunk"), "prefillChunk", 0, 1 << 20));
   options.mmap = as_bool(o.Get("mmap"), "mmap");
   return options;
 }
 
 Napi::Function JsModel::define(Napi::Env env) {
-  return DefineClass(env, "NativeModel",
-                     {InstanceAccessor<&JsModel::info>("info"), InstanceAccessor<&JsModel::tokenizer>("tokenizer"),
-                      InstanceMethod<&JsModel::generate>("generate"), InstanceMethod<&JsModel::logits>("logits"),
-                      InstanceMethod<&JsModel::dispose>("dispose")});
+  return DefineClass(
+      env, "NativeModel",
+      {InstanceAccessor<&JsModel::info>("info"), InstanceAccessor<&JsModel::tokenizer>("tokenizer"),
+       InstanceMethod<&JsModel::generate>("generate"), InstanceMethod<&JsModel::logits>("logits"),
+       InstanceMethod<&JsModel::dispose>("dispose")});
 }
 
 Napi::Object JsModel::create(Napi::Env env, LoadedModel&& loaded, const LoadOptions& options) {

@@ -18,8 +18,9 @@ enum class TaskLength { short_work, long_work };
 /// { promise, cancel() } of a promise that is settled elsewhere.
 Napi::Object task_object(Napi::Env env, const Napi::Promise& promise, std::function<void()> cancel);
 
-/// Runs `work(const CancelFlag&)` on another thread and resolves with `convert(env, result)` on this one, after
-/// `settled(environment)`. What they capture may be destroyed on any thread: no references to JavaScript values.
+/// Runs `work(const CancelFlag&)` on another thread and resolves with `convert(env, result)` on this one,
+/// after `settled(environment)`. What they capture may be destroyed on any thread: no references to
+/// JavaScript values.
 template <class Work, class Convert>
 Napi::Object start_task(Napi::Env env, TaskLength length, Work work, Convert convert,
                         std::function<void(Environment&)> settled = {}) {

@@ -12,10 +12,11 @@ namespace cria {
 using TokenizerPointer = std::shared_ptr<const Tokenizer>;
 
 Napi::Function JsTokenizer::define(Napi::Env env) {
-  return DefineClass(env, "NativeTokenizer",
-                     {InstanceAccessor<&JsTokenizer::info>("info"), InstanceMethod<&JsTokenizer::encode>("encode"),
-                      InstanceMethod<&JsTokenizer::decode>("decode"), InstanceMethod<&JsTokenizer::find>("find"),
-                      InstanceMethod<&JsTokenizer::spelling>("spelling")});
+  return DefineClass(
+      env, "NativeTokenizer",
+      {InstanceAccessor<&JsTokenizer::info>("info"), InstanceMethod<&JsTokenizer::encode>("encode"),
+       InstanceMethod<&JsTokenizer::decode>("decode"), InstanceMethod<&JsTokenizer::find>("find"),
+       InstanceMethod<&JsTokenizer::spelling>("spelling")});
 }
 
 Napi::Object JsTokenizer::create(Napi::Env env, TokenizerPointer tokenizer) {
@@ -41,7 +42,8 @@ Napi::Value JsTokenizer::info(const Napi::CallbackInfo& call) {
     o.Set("bos", id_or_null(tokenizer_->bos()));
     o.Set("eos", id_or_null(tokenizer_->eos()));
     Napi::Array ends = Napi::Array::New(env);
-    for (const TokenId id : tokenizer_->end_of_generation_ids()) ends.Set(ends.Length(), Napi::Number::New(env, id));
+    for (const TokenId id : tokenizer_->end_of_generation_ids())
+      ends.Set(ends.Length(), Napi::Number::New(env, id));
     o.Set("endOfGeneration", ends);
     o.Set("addsBos", tokenizer_->adds_bos());
     o.Set("chatTemplate", Napi::String::New(env, tokenizer_->chat_template()));

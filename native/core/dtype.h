@@ -1,5 +1,5 @@
-// Element and block types. The numbers are GGUF's tensor type ids, so a file's id is checked and then used as is.
-// Source: the GGUF specification, "ggml_type".
+// Element and block types. The numbers are GGUF's tensor type ids, so a file's id is checked and then used as
+// is. Source: the GGUF specification, "ggml_type".
 #pragma once
 
 #include <cstddef>
@@ -30,10 +30,10 @@ enum class DType : std::uint8_t {
 
 struct DTypeTraits {
   DType dtype;
-  std::string_view name;  // GGUF's spelling, e.g. "Q4_K"
+  std::string_view name;      // GGUF's spelling, e.g. "Q4_K"
   std::uint32_t block_size;   // elements per block (1 for float types)
   std::uint32_t block_bytes;  // bytes per block
-  bool is_weight;         // may be the type of a tensor in a file
+  bool is_weight;             // may be the type of a tensor in a file
 };
 
 /// Traits of a type id as found in a file, or nullptr when the id is not one of ours.

@@ -1,4 +1,5 @@
-// The one exception type of the native code. Codes are stable: they are what JavaScript sees as `CriaError.code`.
+// The one exception type of the native code. Codes are stable: they are what JavaScript sees as
+// `CriaError.code`.
 #pragma once
 
 #include <stdexcept>
@@ -11,26 +12,27 @@
 namespace cria {
 
 enum class ErrorCode {
-  invalid_argument,   // ERR_INVALID_ARGUMENT: a value the caller passed is of the wrong type or out of range
-  file_not_found,     // ERR_FILE_NOT_FOUND
-  io,                 // ERR_IO: the operating system refused to open, read or map a file
-  invalid_file,       // ERR_INVALID_FILE: the bytes contradict the format
-  unsupported_file,   // ERR_UNSUPPORTED_FILE: a well-formed file of a version, byte order or tensor type not supported
-  unsupported_model,  // ERR_UNSUPPORTED_MODEL: an architecture or a variant that cria does not run
-  invalid_model,      // ERR_INVALID_MODEL: metadata and tensors contradict each other
-  out_of_memory,      // ERR_OUT_OF_MEMORY
-  prompt_too_long,    // ERR_PROMPT_TOO_LONG
-  queue_full,         // ERR_QUEUE_FULL
-  aborted,            // ERR_ABORTED: cancelled by the caller
-  disposed,           // ERR_DISPOSED: the model was disposed
-  unsupported_device, // ERR_UNSUPPORTED_DEVICE
-  internal,           // ERR_INTERNAL: a bug in cria
+  invalid_argument,    // ERR_INVALID_ARGUMENT: a value the caller passed is of the wrong type or out of range
+  file_not_found,      // ERR_FILE_NOT_FOUND
+  io,                  // ERR_IO: the operating system refused to open, read or map a file
+  invalid_file,        // ERR_INVALID_FILE: the bytes contradict the format
+  unsupported_file,    // ERR_UNSUPPORTED_FILE: a well-formed file of an unknown version, byte order or type
+  unsupported_model,   // ERR_UNSUPPORTED_MODEL: an architecture or a variant that cria does not run
+  invalid_model,       // ERR_INVALID_MODEL: metadata and tensors contradict each other
+  out_of_memory,       // ERR_OUT_OF_MEMORY
+  prompt_too_long,     // ERR_PROMPT_TOO_LONG
+  queue_full,          // ERR_QUEUE_FULL
+  aborted,             // ERR_ABORTED: cancelled by the caller
+  disposed,            // ERR_DISPOSED: the model was disposed
+  unsupported_device,  // ERR_UNSUPPORTED_DEVICE
+  internal,            // ERR_INTERNAL: a bug in cria
 };
 
 /// The stable spelling, e.g. "ERR_INVALID_FILE".
 std::string_view error_code_name(ErrorCode code) noexcept;
 
-/// A named fact of an error: what was expected, what was found, where. Shown to JavaScript as `error.details`.
+/// A named fact of an error: what was expected, what was found, where. Shown to JavaScript as
+/// `error.details`.
 using ErrorDetail = std::pair<std::string, std::variant<double, std::string>>;
 
 class Error : public std::runtime_error {

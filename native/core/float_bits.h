@@ -11,12 +11,8 @@
 
 namespace cria {
 
-static constexpr uint32_t float_bits(float value) {
-  return __builtin_bit_cast(uint32_t, value);
-}
-static constexpr float float_from_bits(uint32_t bits) {
-  return __builtin_bit_cast(float, bits);
-}
+static constexpr uint32_t float_bits(float value) { return __builtin_bit_cast(uint32_t, value); }
+static constexpr float float_from_bits(uint32_t bits) { return __builtin_bit_cast(float, bits); }
 
 /// Exact. A NaN keeps sign and payload and comes out quiet.
 static constexpr float f16_to_f32(uint16_t half) {

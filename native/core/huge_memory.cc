@@ -40,7 +40,8 @@ HugeMemory::HugeMemory(std::size_t bytes, const char* what) {
   if (bytes > SIZE_MAX - 2 * kHugePage) bytes = SIZE_MAX - 2 * kHugePage;
   const std::size_t rounded = (bytes + kHugePage - 1) & ~(kHugePage - 1);
   mapping_bytes_ = rounded + kHugePage;
-  void* p = ::mmap(nullptr, mapping_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* p = ::mmap(nullptr, mapping_bytes_, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) {
     throw Error(ErrorCode::out_of_memory,
                 std::string("cannot reserve ") + std::to_string(bytes) + " bytes for " + what,
@@ -68,7 +69,8 @@ std::size_t available_memory() noexcept {
       char line[256];
       unsigned long long kib;
       while (std::fgets(line, sizeof line, f))
-        if (std::sscanf(line, "MemAvailable: %llu kB", &kib) == 1) available = static_cast<std::size_t>(kib) << 10;
+        if (std::sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
+          available = static_cast<std::size_t>(kib) << 10;
       std::fclose(f);
     }
     const std::string limit = first_line("/sys/fs/cgroup/memory.max");
@@ -80,7 +82,8 @@ std::size_t available_memory() noexcept {
 #endif
     if (available == SIZE_MAX) {
       const long pages = ::sysconf(_SC_PHYS_PAGES), page = ::sysconf(_SC_PAGESIZE);
-      if (pages > 0 && page > 0) available = static_cast<std::size_t>(pages) * static_cast<std::size_t>(page) / 2;
+      if (pages > 0 && page > 0)
+        available = static_cast<std::size_t>(pages) * static_cast<std::size_t>(page) / 2;
     }
     return available;
   } catch (...) {
@@ -108,7 +111,8 @@ int usable_cores() noexcept {
     const std::string quota = first_line("/sys/fs/cgroup/cpu.max");  // "max 100000" or "150000 100000"
     unsigned long long share, period;
     if (std::sscanf(quota.c_str(), "%llu %llu", &share, &period) == 2 && period > 0)
-      cores = std::min(cores, static_cast<int>(std::max<unsigned long long>(1, (share + period / 2) / period)));
+      cores =
+          std::min(cores, static_cast<int>(std::max<unsigned long long>(1, (share + period / 2) / period)));
 #endif
     return std::max(cores, 1);
   } catch (...) {

@@ -1,4 +1,5 @@
-// Large anonymous memory, 2 MiB-aligned and advised for huge pages: with 4 KiB pages decode loses about 15 % to the TLB.
+// Large anonymous memory, 2 MiB-aligned and advised for huge pages: with 4 KiB pages decode loses about 15 %
+// to the TLB.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +10,8 @@ namespace cria {
 class HugeMemory {
  public:
   HugeMemory() = default;
-  /// Zero-filled; pages are only taken when touched. Throws ERR_OUT_OF_MEMORY, saying what was wanted and `what` for.
+  /// Zero-filled; pages are only taken when touched. Throws ERR_OUT_OF_MEMORY, saying what was wanted and
+  /// `what` for.
   HugeMemory(std::size_t bytes, const char* what);
   ~HugeMemory();
   HugeMemory(HugeMemory&& other) noexcept { swap(other); }
@@ -35,10 +37,12 @@ class HugeMemory {
   std::size_t mapping_bytes_ = 0;
 };
 
-/// Memory the process may still take, in bytes: the smaller of the system's available memory and the cgroup's rest.
+/// Memory the process may still take, in bytes: the smaller of the system's available memory and the cgroup's
+/// rest.
 std::size_t available_memory() noexcept;
 
-/// Physical cores this process may run on: affinity, hyper-thread siblings and the cgroup's CPU quota counted in.
+/// Physical cores this process may run on: affinity, hyper-thread siblings and the cgroup's CPU quota counted
+/// in.
 int usable_cores() noexcept;
 
 }  // namespace cria

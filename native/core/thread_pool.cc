@@ -74,18 +74,20 @@ void ThreadPool::run(std::int64_t chunks, std::int64_t n, std::int64_t grain, vo
   wake_sleepers();
   work(loop_number_, 0);
   if (!spin_until([&] { return chunks_left_.load(std::memory_order_acquire) == 0; })) {
-    for (std::int32_t left; (left = chunks_left_.load(std::memory_order_acquire)) != 0;) chunks_left_.wait(left);
+    for (std::int32_t left; (left = chunks_left_.load(std::memory_order_acquire)) != 0;)
+      chunks_left_.wait(left);
   }
 }
 
-// Takes chunks of one loop until none is left. A claimed chunk keeps its loop alive, so `loop_` is read only after a
-// claim, and a worker that comes late finds another number in the ticket and claims nothing.
+// Takes chunks of one loop until none is left. A claimed chunk keeps its loop alive, so `loop_` is read only
+// after a claim, and a worker that comes late finds another number in the ticket and claims nothing.
 void ThreadPool::work(std::uint64_t loop_number, int thread) {
   std::uint64_t ticket = ticket_.load(std::memory_order_acquire);
   while (number_of(ticket) == loop_number) {
     const std::uint64_t chunk = ticket & kChunkMask;
     if (chunk >= (ticket >> kChunkBits & kChunkMask)) return;
-    if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel, std::memory_order_acquire))
+    if (!ticket_.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel,
+                                       std::memory_order_acquire))
       continue;
     const Loop loop = loop_;
     const std::int64_t begin = static_cast<std::int64_t>(chunk) * loop.grain;
@@ -104,7 +106,8 @@ void ThreadPool::worker_main(int thread) {
   std::uint64_t seen = 0;
   for (;;) {
     const auto news = [&] {
-      return number_of(ticket_.load(std::memory_order_acquire)) != seen || stop_.load(std::memory_order_relaxed);
+      return number_of(ticket_.load(std::memory_order_acquire)) != seen ||
+             stop_.load(std::memory_order_relaxed);
     };
     if (!spin_until(news)) {
       sleepers_.fetch_add(1, std::memory_order_seq_cst);

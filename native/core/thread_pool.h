@@ -1,8 +1,8 @@
 // Worker pool for short, frequent parallel loops: a decode step has about a hundred, a microsecond apart.
 //
-// Chunks are claimed from one atomic word that also carries the loop's number, so a loop ends when its chunks are done,
-// not when every worker has shown up: a core taken by another process delays only the chunk it holds. Workers spin
-// for some tens of microseconds between loops and then sleep on a futex.
+// Chunks are claimed from one atomic word that also carries the loop's number, so a loop ends when its chunks
+// are done, not when every worker has shown up: a core taken by another process delays only the chunk it
+// holds. Workers spin for some tens of microseconds between loops and then sleep on a futex.
 #pragma once
 
 #include <atomic>
@@ -23,9 +23,9 @@ class ThreadPool {
 
   int size() const noexcept { return static_cast<int>(workers_.size()) + 1; }
 
-  /// Calls body(begin, end), or body(begin, end, thread) with a thread number below size(), for consecutive ranges of at
-  /// most `grain` indices that cover [0, n), on all threads, and returns when all are done. `body` must not throw and must
-  /// not call the pool. One caller at a time.
+  /// Calls body(begin, end), or body(begin, end, thread) with a thread number below size(), for consecutive
+  /// ranges of at most `grain` indices that cover [0, n), on all threads, and returns when all are done.
+  /// `body` must not throw and must not call the pool. One caller at a time.
   template <class Body>
   void parallel_for(std::int64_t n, std::int64_t grain, Body&& body) {
     if (n <= 0) return;

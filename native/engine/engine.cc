@@ -120,8 +120,8 @@ void Engine::check_ids(std::span<const TokenId> ids) const {
   for (std::size_t i = 0; i < ids.size(); i++) {
     if (ids[i] < vocab_size_) continue;
     throw Error(ErrorCode::invalid_argument,
-                "token id at index " + std::to_string(i) + ": expected less than " + std::to_string(vocab_size_) +
-                    ", found " + std::to_string(ids[i]),
+                "token id at index " + std::to_string(i) + ": expected less than " +
+                    std::to_string(vocab_size_) + ", found " + std::to_string(ids[i]),
                 {{"index", static_cast<double>(i)},
                  {"found", static_cast<double>(ids[i])},
                  {"vocabSize", static_cast<double>(vocab_size_)}});
@@ -232,10 +232,11 @@ void Engine::step() {
 void Engine::run_chunk(const ScheduledChunk& chunk, Active& active) {
   Sequence* sequence = active.sequence.get();
   if (!std::exchange(active.started, true) && sequence) sequence->started();
-  const DecoderInput input{active.tokens().subspan(static_cast<std::size_t>(chunk.first),
-                                                   static_cast<std::size_t>(chunk.count)),
-                           chunk.first, scheduler_.find(chunk.id)->pages, chunk.reaches_end};
-  const bool done = decoder_->forward({&input, 1}, [&] { return active.cancel->cancelled() || stop_flag_.cancelled(); });
+  const DecoderInput input{
+      active.tokens().subspan(static_cast<std::size_t>(chunk.first), static_cast<std::size_t>(chunk.count)),
+      chunk.first, scheduler_.find(chunk.id)->pages, chunk.reaches_end};
+  const bool done =
+      decoder_->forward({&input, 1}, [&] { return active.cancel->cancelled() || stop_flag_.cancelled(); });
   if (!done) return;  // the next step drops the request, or the engine stops
   scheduler_.commit(chunk);
   if (!chunk.reaches_end) return;

@@ -23,8 +23,8 @@ namespace cria {
 class Engine {
  public:
   /// Starts the thread. `context_length` is the most tokens of one sequence, prompt included.
-  Engine(std::unique_ptr<Decoder> decoder, std::shared_ptr<const Tokenizer> tokenizer, std::int32_t context_length,
-         std::int32_t n_pages, std::shared_ptr<EventSink> sink);
+  Engine(std::unique_ptr<Decoder> decoder, std::shared_ptr<const Tokenizer> tokenizer,
+         std::int32_t context_length, std::int32_t n_pages, std::shared_ptr<EventSink> sink);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -32,8 +32,8 @@ class Engine {
   // From any thread. After stop() they throw ERR_DISPOSED.
   RequestId submit(GenerateRequest request);
   RequestId submit(LogitsRequest request);
-  /// The request ends with FinishReason::abort (a logits request with ERR_ABORTED) within one layer's time. Unknown or
-  /// ended requests are ignored.
+  /// The request ends with FinishReason::abort (a logits request with ERR_ABORTED) within one layer's time.
+  /// Unknown or ended requests are ignored.
   void cancel(RequestId id) noexcept;
 
   /// Ends every request with ERR_DISPOSED, joins the thread and frees the model. Idempotent.
@@ -53,7 +53,9 @@ class Engine {
     std::unique_ptr<Sequence> sequence;  // null for a logits request
     std::vector<TokenId> ids;            // of a logits request
     bool started = false;
-    std::span<const TokenId> tokens() const { return sequence ? sequence->tokens() : std::span<const TokenId>(ids); }
+    std::span<const TokenId> tokens() const {
+      return sequence ? sequence->tokens() : std::span<const TokenId>(ids);
+    }
   };
 
   RequestId enqueue(AnyRequest request);

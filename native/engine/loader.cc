@@ -18,29 +18,32 @@ struct KvPlan {
 };
 
 // How many pages the cache gets. A page of tokens costs `page_bytes` in every layer together.
-KvPlan plan_kv(const LoadOptions& options, const ModelConfig& config, std::uint64_t page_bytes, std::int32_t page_tokens) {
+KvPlan plan_kv(const LoadOptions& options, const ModelConfig& config, std::uint64_t page_bytes,
+               std::int32_t page_tokens) {
   const auto trained = static_cast<std::int64_t>(config.context_length);
   const std::int64_t wanted = options.context_length > 0 ? options.context_length : trained;
   if (wanted > trained) {
     throw Error(ErrorCode::invalid_argument,
-                "contextLength: expected at most " + std::to_string(trained) + ", what the model was trained for, found " +
-                    std::to_string(wanted),
+                "contextLength: expected at most " + std::to_string(trained) +
+                    ", what the model was trained for, found " + std::to_string(wanted),
                 {{"expected", static_cast<double>(trained)}, {"found", static_cast<double>(wanted)}});
   }
   const std::uint64_t available = available_memory();
   const std::uint64_t budget = options.kv_memory > 0 ? options.kv_memory : available / 2;
   const std::int64_t pages_wanted = (wanted + page_tokens - 1) / page_tokens;
-  const auto pages_that_fit = static_cast<std::int64_t>(std::min<std::uint64_t>(budget / page_bytes, INT32_MAX));
+  const auto pages_that_fit =
+      static_cast<std::int64_t>(std::min<std::uint64_t>(budget / page_bytes, INT32_MAX));
   const bool fits = pages_that_fit >= pages_wanted;
   // A context that was asked for is kept or refused; the file's own is only a limit.
   if (pages_that_fit < 1 || (options.context_length > 0 && !fits)) {
-    throw Error(ErrorCode::out_of_memory,
-                "a KV cache for " + std::to_string(wanted) + " tokens needs " +
-                    std::to_string(static_cast<std::uint64_t>(pages_wanted) * page_bytes) + " bytes, its budget is " +
-                    std::to_string(budget) + "; lower contextLength or raise kvMemory",
-                {{"requestedBytes", static_cast<double>(static_cast<std::uint64_t>(pages_wanted) * page_bytes)},
-                 {"budgetBytes", static_cast<double>(budget)},
-                 {"contextLength", static_cast<double>(wanted)}});
+    throw Error(
+        ErrorCode::out_of_memory,
+        "a KV cache for " + std::to_string(wanted) + " tokens needs " +
+            std::to_string(static_cast<std::uint64_t>(pages_wanted) * page_bytes) + " bytes, its budget is " +
+            std::to_string(budget) + "; lower contextLength or raise kvMemory",
+        {{"requestedBytes", static_cast<double>(static_cast<std::uint64_t>(pages_wanted) * page_bytes)},
+         {"budgetBytes", static_cast<double>(budget)},
+         {"contextLength", static_cast<double>(wanted)}});
   }
   const std::int64_t pages = options.kv_memory > 0 ? pages_that_fit : std::min(pages_that_fit, pages_wanted);
   const std::int64_t context = std::min(wanted, pages * page_tokens);
@@ -67,8 +70,8 @@ LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress,
   loaded.tokenizer = Tokenizer::build(read_vocabulary(file));
   if (loaded.tokenizer->vocab_size() > config.vocab_size) {
     throw Error(ErrorCode::invalid_model,
-                "the vocabulary has " + std::to_string(loaded.tokenizer->vocab_size()) + " tokens, the embedding " +
-                    std::to_string(config.vocab_size) + " rows",
+                "the vocabulary has " + std::to_string(loaded.tokenizer->vocab_size()) +
+                    " tokens, the embedding " + std::to_string(config.vocab_size) + " rows",
                 {{"expected", static_cast<double>(config.vocab_size)},
                  {"found", static_cast<double>(loaded.tokenizer->vocab_size())}});
   }
@@ -78,8 +81,8 @@ LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress,
   ModelWeights weights = load_weights(
       file, config, *backend, options.mmap ? WeightSource::mapped : WeightSource::read, progress, cancel);
 
-  const std::uint64_t page_bytes =
-      backend->kv_page_bytes(attention_shape(config), options.kv_dtype) * static_cast<std::uint64_t>(config.n_layers);
+  const std::uint64_t page_bytes = backend->kv_page_bytes(attention_shape(config), options.kv_dtype) *
+                                   static_cast<std::uint64_t>(config.n_layers);
   const KvPlan kv = plan_kv(options, config, page_bytes, backend->info().page_tokens);
   const std::int32_t chunk = options.prefill_chunk > 0 ? options.prefill_chunk : kDefaultPrefillChunk;
   for (const GgufTensor& t : file.tensors()) loaded.bytes_by_type[std::string(name_of(t.dtype))] += t.bytes;
@@ -89,7 +92,8 @@ LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress,
   loaded.kv_bytes = kv.bytes;
   loaded.decoder = std::make_unique<Decoder>(std::move(config), std::move(backend), std::move(weights),
                                              KvOptions{options.kv_dtype, kv.n_pages}, chunk, 1);
-  loaded.load_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  loaded.load_ms =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
   return loaded;
 }
 

@@ -18,10 +18,10 @@ struct LoadOptions {
   std::string path;
   BackendOptions backend;
   std::int64_t context_length = 0;  // 0: the file's, lowered to what the KV memory holds
-  std::uint64_t kv_memory = 0;      // bytes; 0: enough for the context, at most half of the memory that is free
-  DType kv_dtype = DType::f16;      // f16 or f32
-  std::int32_t prefill_chunk = 0;   // prompt tokens per step; 0: kDefaultPrefillChunk
-  bool mmap = false;                // use the weights where the file is mapped instead of reading them
+  std::uint64_t kv_memory = 0;  // bytes; 0: enough for the context, at most half of the memory that is free
+  DType kv_dtype = DType::f16;  // f16 or f32
+  std::int32_t prefill_chunk = 0;  // prompt tokens per step; 0: kDefaultPrefillChunk
+  bool mmap = false;               // use the weights where the file is mapped instead of reading them
 };
 
 constexpr std::int32_t kDefaultPrefillChunk = 256;
@@ -37,8 +37,8 @@ struct LoadedModel {
   double load_ms = 0;
 };
 
-/// Throws the errors of GgufFile::open, read_config, Tokenizer::build, load_weights; ERR_INVALID_ARGUMENT for options
-/// that contradict the model; ERR_OUT_OF_MEMORY; ERR_ABORTED.
+/// Throws the errors of GgufFile::open, read_config, Tokenizer::build, load_weights; ERR_INVALID_ARGUMENT for
+/// options that contradict the model; ERR_OUT_OF_MEMORY; ERR_ABORTED.
 LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress, const CancelFlag& cancel);
 
 /// The vocabulary alone, also of a file without tensors.

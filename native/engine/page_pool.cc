@@ -21,7 +21,8 @@ std::optional<PageId> PagePool::take() {
 
 void PagePool::retain(PageId page) {
   std::int32_t& count = references_.at(static_cast<std::size_t>(page));
-  if (count == 0) throw Error(ErrorCode::internal, "KV page " + std::to_string(page) + " is retained while free");
+  if (count == 0)
+    throw Error(ErrorCode::internal, "KV page " + std::to_string(page) + " is retained while free");
   count++;
 }
 

@@ -13,10 +13,12 @@ class PagePool {
  public:
   explicit PagePool(std::int32_t n_pages);
 
-  /// A page with one reference, or nothing when all are taken. The page taken last is given again first: it is warm.
+  /// A page with one reference, or nothing when all are taken. The page taken last is given again first: it
+  /// is warm.
   std::optional<PageId> take();
   void retain(PageId page);
-  /// Drops a reference; the page is free when the last is gone. Throws ERR_INTERNAL for a page that is free already.
+  /// Drops a reference; the page is free when the last is gone. Throws ERR_INTERNAL for a page that is free
+  /// already.
   void release(PageId page);
 
   std::int32_t size() const { return static_cast<std::int32_t>(references_.size()); }

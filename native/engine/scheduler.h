@@ -1,6 +1,7 @@
 // What runs in the next step: sequences as counts of tokens and lists of pages. Touches no tensors.
 //
-// Sequences run one after the other, first come, first served: the head of the queue prefills in chunks, then decodes.
+// Sequences run one after the other, first come, first served: the head of the queue prefills in chunks, then
+// decodes.
 #pragma once
 
 #include <cstdint>
@@ -39,8 +40,8 @@ class Scheduler {
   /// Takes it out, wherever it is, and frees its pages. Unknown ids are ignored.
   void remove(SequenceId id);
 
-  /// The chunks of the next step, with pages taken for them; empty when nothing waits. `out_of_pages` is the sequence
-  /// that cannot go on because no page is free.
+  /// The chunks of the next step, with pages taken for them; empty when nothing waits. `out_of_pages` is the
+  /// sequence that cannot go on because no page is free.
   struct Plan {
     std::vector<ScheduledChunk> chunks;
     std::optional<SequenceId> out_of_pages;

@@ -10,7 +10,9 @@ double ms_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double, std::milli>(to - from).count();
 }
 
-bool contains(const std::vector<TokenId>& ids, TokenId id) { return std::find(ids.begin(), ids.end(), id) != ids.end(); }
+bool contains(const std::vector<TokenId>& ids, TokenId id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
 
 // Length of the longest end of `text` that is a proper beginning of `stop`.
 std::size_t overlap(const std::string& text, const std::string& stop) {
@@ -28,7 +30,8 @@ std::size_t character_boundary(const std::string& text, std::size_t at) {
 }  // namespace
 
 Sequence::Sequence(RequestId id, GenerateRequest request, std::vector<TokenId> prompt,
-                   std::shared_ptr<const Tokenizer> tokenizer, std::int32_t context_length, Clock::time_point queued)
+                   std::shared_ptr<const Tokenizer> tokenizer, std::int32_t context_length,
+                   Clock::time_point queued)
     : id_(id),
       request_(std::move(request)),
       tokenizer_(std::move(tokenizer)),
@@ -55,8 +58,8 @@ void Sequence::prefilled() {
 
 bool Sequence::is_plain_greedy() const {
   const SamplingParams& p = request_.sampling;
-  return p.temperature == 0 && p.repetition_penalty == 1 && p.frequency_penalty == 0 && p.presence_penalty == 0 &&
-         p.logit_bias.empty() && p.logprobs < 0;
+  return p.temperature == 0 && p.repetition_penalty == 1 && p.frequency_penalty == 0 &&
+         p.presence_penalty == 0 && p.logit_bias.empty() && p.logprobs < 0;
 }
 
 SampledToken Sequence::sample(std::span<const float> logits) {
@@ -94,7 +97,8 @@ std::optional<EndEvent> Sequence::accept(SampledToken token, std::vector<Event>&
   send_ready(false, out);
   if (request_.max_tokens >= 0 && usage_.generated_tokens >= request_.max_tokens)
     return end(FinishReason::length, {}, out);
-  if (static_cast<std::int32_t>(tokens_.size()) >= context_length_) return end(FinishReason::context, {}, out);
+  if (static_cast<std::int32_t>(tokens_.size()) >= context_length_)
+    return end(FinishReason::context, {}, out);
   return std::nullopt;
 }
 

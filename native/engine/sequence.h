@@ -32,15 +32,15 @@ class Sequence {
   /// The next token from the logits after the last one.
   SampledToken sample(std::span<const float> logits);
 
-  /// Takes a sampled token in: appends what became ready to send to `out`, and says whether the sequence has ended.
-  /// Not called again after an end.
+  /// Takes a sampled token in: appends what became ready to send to `out`, and says whether the sequence has
+  /// ended. Not called again after an end.
   std::optional<EndEvent> accept(SampledToken token, std::vector<Event>& out);
 
   /// Ends it from outside (cancel, no room), sending what was held back.
   EndEvent finish(FinishReason reason, std::vector<Event>& out);
 
-  void started();      // its first step begins
-  void prefilled();    // its prompt is in the cache
+  void started();    // its first step begins
+  void prefilled();  // its prompt is in the cache
 
  private:
   bool ends_generation(TokenId id) const;
@@ -55,8 +55,8 @@ class Sequence {
   std::vector<TokenId> tokens_;
   Sampler sampler_;
   StreamDecoder decoder_;
-  std::string held_text_;     // might be the beginning of a stop string
-  ChunkEvent held_;           // tokens whose text is not complete or not sent yet
+  std::string held_text_;  // might be the beginning of a stop string
+  ChunkEvent held_;        // tokens whose text is not complete or not sent yet
   Usage usage_;
   Clock::time_point queued_, started_, prefilled_;
 };

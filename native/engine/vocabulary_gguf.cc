@@ -72,7 +72,9 @@ VocabularySource read_vocabulary(const GgufFile& file) {
   source.eos = read_id(file, "tokenizer.ggml.eos_token_id");
   source.eot = read_id(file, "tokenizer.ggml.eot_token_id");
   source.unk = read_id(file, "tokenizer.ggml.unknown_token_id");
+  // Nothing here pads, and files with the id -1 are about: such an id is left out rather than refused.
   source.pad = read_id(file, "tokenizer.ggml.padding_token_id");
+  if (source.pad && *source.pad >= source.tokens.size()) source.pad.reset();
   if (const auto eom = read_id(file, "tokenizer.ggml.eom_token_id")) source.extra_eog.push_back(*eom);
 
   source.add_bos = file.find_bool("tokenizer.ggml.add_bos_token");

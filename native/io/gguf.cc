@@ -49,12 +49,8 @@ auto find_by_name(const Items& items, const std::vector<std::uint32_t>& order, s
   return it != order.end() && name_of_item(items[*it]) == name ? &items[*it] : nullptr;
 }
 
-std::string_view key_of(const std::pair<std::string, GgufValue>& entry) {
-  return entry.first;
-}
-std::string_view tensor_name(const GgufTensor& tensor) {
-  return tensor.name;
-}
+std::string_view key_of(const std::pair<std::string, GgufValue>& entry) { return entry.first; }
+std::string_view tensor_name(const GgufTensor& tensor) { return tensor.name; }
 
 template <typename T>
 T load(const std::uint8_t* bytes) {
@@ -73,32 +69,19 @@ constexpr std::string_view kExpectedArray = "an array";
 
 std::string_view name_of(GgufType type) noexcept {
   switch (type) {
-    case GgufType::u8:
-      return "uint8";
-    case GgufType::i8:
-      return "int8";
-    case GgufType::u16:
-      return "uint16";
-    case GgufType::i16:
-      return "int16";
-    case GgufType::u32:
-      return "uint32";
-    case GgufType::i32:
-      return "int32";
-    case GgufType::f32:
-      return "float32";
-    case GgufType::boolean:
-      return "bool";
-    case GgufType::string:
-      return "string";
-    case GgufType::array:
-      return "array";
-    case GgufType::u64:
-      return "uint64";
-    case GgufType::i64:
-      return "int64";
-    case GgufType::f64:
-      return "float64";
+    case GgufType::u8: return "uint8";
+    case GgufType::i8: return "int8";
+    case GgufType::u16: return "uint16";
+    case GgufType::i16: return "int16";
+    case GgufType::u32: return "uint32";
+    case GgufType::i32: return "int32";
+    case GgufType::f32: return "float32";
+    case GgufType::boolean: return "bool";
+    case GgufType::string: return "string";
+    case GgufType::array: return "array";
+    case GgufType::u64: return "uint64";
+    case GgufType::i64: return "int64";
+    case GgufType::f64: return "float64";
   }
   return "unknown";
 }
@@ -129,14 +112,10 @@ std::string_view GgufArray::string_at(std::size_t i) const {
 double GgufArray::number_at(std::size_t i) const {
   if (i >= size_ || holds_strings()) throw_kind(i, kExpectedFloat);
   switch (element_type_) {
-    case GgufType::f32:
-      return load<float>(element(i));
-    case GgufType::f64:
-      return load<double>(element(i));
-    case GgufType::u64:
-      return static_cast<double>(load<std::uint64_t>(element(i)));
-    default:
-      return static_cast<double>(integer_at(i));
+    case GgufType::f32: return load<float>(element(i));
+    case GgufType::f64: return load<double>(element(i));
+    case GgufType::u64: return static_cast<double>(load<std::uint64_t>(element(i)));
+    default: return static_cast<double>(integer_at(i));
   }
 }
 
@@ -144,35 +123,25 @@ std::int64_t GgufArray::integer_at(std::size_t i) const {
   if (i >= size_) throw_kind(i, "an integer");
   switch (element_type_) {
     case GgufType::boolean:
-    case GgufType::u8:
-      return load<std::uint8_t>(element(i));
-    case GgufType::i8:
-      return load<std::int8_t>(element(i));
-    case GgufType::u16:
-      return load<std::uint16_t>(element(i));
-    case GgufType::i16:
-      return load<std::int16_t>(element(i));
-    case GgufType::u32:
-      return load<std::uint32_t>(element(i));
-    case GgufType::i32:
-      return load<std::int32_t>(element(i));
-    case GgufType::i64:
-      return load<std::int64_t>(element(i));
+    case GgufType::u8: return load<std::uint8_t>(element(i));
+    case GgufType::i8: return load<std::int8_t>(element(i));
+    case GgufType::u16: return load<std::uint16_t>(element(i));
+    case GgufType::i16: return load<std::int16_t>(element(i));
+    case GgufType::u32: return load<std::uint32_t>(element(i));
+    case GgufType::i32: return load<std::int32_t>(element(i));
+    case GgufType::i64: return load<std::int64_t>(element(i));
     case GgufType::u64: {
       const auto value = load<std::uint64_t>(element(i));
       if (value > INT64_MAX) throw_kind(i, "an integer below 2^63");
       return static_cast<std::int64_t>(value);
     }
-    default:
-      throw_kind(i, "an integer");
+    default: throw_kind(i, "an integer");
   }
 }
 
 // ---- files ----
 
-GgufFile GgufFile::open(const std::string& path) {
-  return open(File::open(path), File::open);
-}
+GgufFile GgufFile::open(const std::string& path) { return open(File::open(path), File::open); }
 
 GgufFile GgufFile::open(std::shared_ptr<const File> file, const FileOpener& open_part) {
   GgufFile gguf;

@@ -48,22 +48,17 @@ std::uint32_t element_bytes(GgufType type) {
   switch (type) {
     case GgufType::u8:
     case GgufType::i8:
-    case GgufType::boolean:
-      return 1;
+    case GgufType::boolean: return 1;
     case GgufType::u16:
-    case GgufType::i16:
-      return 2;
+    case GgufType::i16: return 2;
     case GgufType::u32:
     case GgufType::i32:
-    case GgufType::f32:
-      return 4;
+    case GgufType::f32: return 4;
     case GgufType::u64:
     case GgufType::i64:
-    case GgufType::f64:
-      return 8;
+    case GgufType::f64: return 8;
     case GgufType::string:
-    case GgufType::array:
-      return 0;
+    case GgufType::array: return 0;
   }
   return 0;
 }
@@ -194,32 +189,19 @@ GgufType GgufPartParser::read_type(std::string_view what) {
 GgufValue GgufPartParser::read_value(GgufType type) {
   constexpr std::string_view kWhat = "the value";
   switch (type) {
-    case GgufType::u8:
-      return std::uint64_t{cursor_.read<std::uint8_t>(kWhat)};
-    case GgufType::u16:
-      return std::uint64_t{cursor_.read<std::uint16_t>(kWhat)};
-    case GgufType::u32:
-      return std::uint64_t{cursor_.read<std::uint32_t>(kWhat)};
-    case GgufType::u64:
-      return cursor_.read<std::uint64_t>(kWhat);
-    case GgufType::i8:
-      return std::int64_t{cursor_.read<std::int8_t>(kWhat)};
-    case GgufType::i16:
-      return std::int64_t{cursor_.read<std::int16_t>(kWhat)};
-    case GgufType::i32:
-      return std::int64_t{cursor_.read<std::int32_t>(kWhat)};
-    case GgufType::i64:
-      return cursor_.read<std::int64_t>(kWhat);
-    case GgufType::f32:
-      return double{cursor_.read<float>(kWhat)};
-    case GgufType::f64:
-      return cursor_.read<double>(kWhat);
-    case GgufType::boolean:
-      return read_bool();
-    case GgufType::string:
-      return cursor_.read_string(kMaxGgufHeaderBytes, kWhat);
-    case GgufType::array:
-      break;  // read_array
+    case GgufType::u8: return std::uint64_t{cursor_.read<std::uint8_t>(kWhat)};
+    case GgufType::u16: return std::uint64_t{cursor_.read<std::uint16_t>(kWhat)};
+    case GgufType::u32: return std::uint64_t{cursor_.read<std::uint32_t>(kWhat)};
+    case GgufType::u64: return cursor_.read<std::uint64_t>(kWhat);
+    case GgufType::i8: return std::int64_t{cursor_.read<std::int8_t>(kWhat)};
+    case GgufType::i16: return std::int64_t{cursor_.read<std::int16_t>(kWhat)};
+    case GgufType::i32: return std::int64_t{cursor_.read<std::int32_t>(kWhat)};
+    case GgufType::i64: return cursor_.read<std::int64_t>(kWhat);
+    case GgufType::f32: return double{cursor_.read<float>(kWhat)};
+    case GgufType::f64: return cursor_.read<double>(kWhat);
+    case GgufType::boolean: return read_bool();
+    case GgufType::string: return cursor_.read_string(kMaxGgufHeaderBytes, kWhat);
+    case GgufType::array: break;  // read_array
   }
   throw Error(ErrorCode::internal, "GGUF: a value type without a reader");
 }

@@ -25,7 +25,7 @@ struct BackendInfo {
   std::string device_reason;  // why it was chosen, one sentence
   std::string isa;            // "avx512_bf16", ...
   int threads;
-  std::int32_t page_tokens;   // tokens of a KV page
+  std::int32_t page_tokens;       // tokens of a KV page
   std::int32_t max_batch_tokens;  // the largest Batch::n_tokens that it takes
 };
 
@@ -53,9 +53,10 @@ class Backend : public Ops {
   /// Weights live as long as the backend. Throws ERR_OUT_OF_MEMORY.
   virtual std::unique_ptr<WeightUpload> upload_weights(std::span<const WeightSpec> specs) = 0;
 
-  /// The same for weights that lie in host memory already (a mapped file), which `owner` keeps alive: used in place.
-  /// Throws ERR_UNSUPPORTED_DEVICE on a backend that has memory of its own.
-  virtual std::vector<Weight> adopt_weights(std::span<const WeightSpec> specs, std::span<const void* const> data,
+  /// The same for weights that lie in host memory already (a mapped file), which `owner` keeps alive: used in
+  /// place. Throws ERR_UNSUPPORTED_DEVICE on a backend that has memory of its own.
+  virtual std::vector<Weight> adopt_weights(std::span<const WeightSpec> specs,
+                                            std::span<const void* const> data,
                                             std::shared_ptr<const void> owner) = 0;
 
   /// Bytes of one page of one layer.

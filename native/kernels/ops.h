@@ -1,9 +1,9 @@
 // One contract, two siblings: the ops the decoder calls, implemented by every backend.
 //
-// Pointers are in the backend's memory (the host's for "cpu"). Activations are float32, row-major, one row per token of
-// the batch, with no padding between rows. No argument may alias another unless it is said. Each op's order of
-// summation is part of its contract (docs/numerics.md): the same row gives the same bits alone or in a batch, with any
-// number of threads, at every instruction set of the backend.
+// Pointers are in the backend's memory (the host's for "cpu"). Activations are float32, row-major, one row
+// per token of the batch, with no padding between rows. No argument may alias another unless it is said. Each
+// op's order of summation is part of its contract (docs/numerics.md): the same row gives the same bits alone
+// or in a batch, with any number of threads, at every instruction set of the backend.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,8 @@
 
 namespace cria {
 
-/// A matrix of weights as the backend keeps it: [rows, cols], row r is the r-th output. A vector has rows == 1.
+/// A matrix of weights as the backend keeps it: [rows, cols], row r is the r-th output. A vector has rows
+/// == 1.
 struct Weight {
   const void* data = nullptr;
   DType dtype = DType::f32;
@@ -33,18 +34,18 @@ struct LayerWeights {
 /// The shape of attention, the same for all layers.
 struct AttentionShape {
   std::int32_t n_heads = 0;
-  std::int32_t n_kv_heads = 0;  // divides n_heads: 1 is multi-query, n_heads is multi-head
-  std::int32_t head_dim = 0;    // even
-  std::int32_t rope_dim = 0;    // leading dimensions of a head that are rotated; even, <= head_dim
+  std::int32_t n_kv_heads = 0;    // divides n_heads: 1 is multi-query, n_heads is multi-head
+  std::int32_t head_dim = 0;      // even
+  std::int32_t rope_dim = 0;      // leading dimensions of a head that are rotated; even, <= head_dim
   bool rope_half_layout = false;  // pairs (i, i + rope_dim/2) instead of (2i, 2i + 1)
 };
 
-/// One layer's slice of the paged KV cache. A page holds `page_tokens` positions of one sequence; its inner layout is
-/// the backend's own.
+/// One layer's slice of the paged KV cache. A page holds `page_tokens` positions of one sequence; its inner
+/// layout is the backend's own.
 struct KvLayer {
-  std::byte* pages = nullptr;     // page p starts at pages + p * page_stride
-  std::size_t page_stride = 0;    // bytes
-  DType dtype = DType::f16;       // f16 or f32
+  std::byte* pages = nullptr;   // page p starts at pages + p * page_stride
+  std::size_t page_stride = 0;  // bytes
+  DType dtype = DType::f16;     // f16 or f32
   std::int32_t page_tokens = 0;
 };
 
@@ -55,10 +56,11 @@ struct Batch {
   const std::uint32_t* tokens = nullptr;      // [n_tokens] ids, checked against the vocabulary
   const std::int32_t* positions = nullptr;    // [n_tokens] position within the sequence
   const std::int32_t* sequence_of = nullptr;  // [n_tokens] row of the block table
-  const std::int32_t* block_table = nullptr;  // [n_sequences, block_table_stride] page ids, in order of position
+  const std::int32_t* block_table =
+      nullptr;  // [n_sequences, block_table_stride] page ids, in order of position
   std::int32_t block_table_stride = 0;
-  const float* rope_cos = nullptr;            // [n_tokens, rope_dim / 2]
-  const float* rope_sin = nullptr;            // [n_tokens, rope_dim / 2]
+  const float* rope_cos = nullptr;  // [n_tokens, rope_dim / 2]
+  const float* rope_sin = nullptr;  // [n_tokens, rope_dim / 2]
 };
 
 /// x[t, :] = row tokens[t] of the embedding, as float32.
@@ -80,14 +82,14 @@ struct AttentionInputArgs {
   float* q;        // out [n_tokens, n_heads * head_dim]
 };
 
-/// Causal grouped-query attention over the pages: token t attends to positions 0 .. positions[t] of its sequence.
-/// GQA: Ainslie et al. 2023; paged KV: Kwon et al. 2023; online softmax: Milakov & Gimelshein 2018.
+/// Causal grouped-query attention over the pages: token t attends to positions 0 .. positions[t] of its
+/// sequence. GQA: Ainslie et al. 2023; paged KV: Kwon et al. 2023; online softmax: Milakov & Gimelshein 2018.
 struct PagedAttentionArgs {
   const Batch* batch;
   AttentionShape shape;
   const float* q;  // [n_tokens, n_heads * head_dim]
   KvLayer kv;
-  float* out;      // [n_tokens, n_heads * head_dim]; must not alias q
+  float* out;  // [n_tokens, n_heads * head_dim]; must not alias q
 };
 
 /// x += h · Wᵀ.
@@ -118,14 +120,14 @@ struct LogitsArgs {
   float* logits;   // out [n_rows, vocab]
 };
 
-/// Greedy sampling and the normaliser that log-probabilities need, in one pass over the logits. The choice among
-/// candidates (temperature, top-k, ...) is native/sampler's, on the host.
+/// Greedy sampling and the normaliser that log-probabilities need, in one pass over the logits. The choice
+/// among candidates (temperature, top-k, ...) is native/sampler's, on the host.
 struct SampleArgs {
   std::int32_t n_rows;
   std::int64_t vocab;
-  const float* logits;  // [n_rows, vocab]
-  std::uint32_t* argmax;        // out [n_rows], on the host; the lowest id among equals
-  float* log_sum_exp;           // out [n_rows], on the host; NaN when a logit is NaN or +inf
+  const float* logits;    // [n_rows, vocab]
+  std::uint32_t* argmax;  // out [n_rows], on the host; the lowest id among equals
+  float* log_sum_exp;     // out [n_rows], on the host; NaN when a logit is NaN or +inf
 };
 
 /// The ops of one backend. Not thread-safe: one engine thread calls them, in order.

@@ -18,8 +18,8 @@ AttentionShape attention_shape(const ModelConfig& config) {
   return shape;
 }
 
-Decoder::Decoder(ModelConfig config, std::unique_ptr<Backend> backend, ModelWeights weights, const KvOptions& kv,
-                 std::int32_t max_batch_tokens, std::int32_t max_sequences)
+Decoder::Decoder(ModelConfig config, std::unique_ptr<Backend> backend, ModelWeights weights,
+                 const KvOptions& kv, std::int32_t max_batch_tokens, std::int32_t max_sequences)
     : config_(std::move(config)),
       backend_(std::move(backend)),
       weights_(std::move(weights)),
@@ -54,7 +54,8 @@ void Decoder::build_batch(std::span<const DecoderInput> inputs) {
       tokens_.push_back(in.tokens[i]);
       positions_.push_back(position);
       sequence_of_.push_back(static_cast<std::int32_t>(s));
-      // The angle is a float32 product, as in Meta's and Hugging Face's code: what the weights were trained with.
+      // The angle is a float32 product, as in Meta's and Hugging Face's code: what the weights were trained
+      // with.
       for (const float inv_freq : config_.rope_inv_freq) {
         const double angle = static_cast<float>(position) * inv_freq;
         rope_cos_.push_back(static_cast<float>(std::cos(angle)));

@@ -31,15 +31,15 @@ class Decoder {
   Decoder(ModelConfig config, std::unique_ptr<Backend> backend, ModelWeights weights, const KvOptions& kv,
           std::int32_t max_batch_tokens, std::int32_t max_sequences);
 
-  /// Runs the inputs as one batch of at most max_batch_tokens tokens. False when `stopped` became true between two
-  /// layers: the pages of these positions are then undefined and nothing else has changed.
+  /// Runs the inputs as one batch of at most max_batch_tokens tokens. False when `stopped` became true
+  /// between two layers: the pages of these positions are then undefined and nothing else has changed.
   bool forward(std::span<const DecoderInput> inputs, const std::function<bool()>& stopped);
 
   /// Logits of the i-th input that wanted them, [vocab_size]; valid until the next forward.
   std::span<const float> logits(std::size_t i);
 
-  /// The greatest logit's token (the lowest id among equals) of the i-th input that wanted logits, chosen on the backend.
-  /// Throws ERR_INVALID_MODEL when a logit is NaN or +infinity.
+  /// The greatest logit's token (the lowest id among equals) of the i-th input that wanted logits, chosen on
+  /// the backend. Throws ERR_INVALID_MODEL when a logit is NaN or +infinity.
   std::uint32_t greedy_token(std::size_t i);
 
   const ModelConfig& config() const { return config_; }

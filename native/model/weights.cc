@@ -30,7 +30,8 @@ class WeightList {
   void add(const std::string& name, Weight* into) {
     const GgufTensor* t = file_.find_tensor(name);
     if (!t) throw Error(ErrorCode::invalid_model, "tensor '" + name + "' is missing", {{"tensor", name}});
-    sources_.push_back({t, {t->dtype, static_cast<std::int64_t>(t->dims[1]), static_cast<std::int64_t>(t->dims[0])}});
+    sources_.push_back(
+        {t, {t->dtype, static_cast<std::int64_t>(t->dims[1]), static_cast<std::int64_t>(t->dims[0])}});
     targets_.push_back(into);
   }
 
@@ -61,7 +62,8 @@ void read_all(const GgufFile& file, const std::vector<Source>& sources, WeightUp
   std::uint64_t total = 0;
   for (std::size_t i = 0; i < sources.size(); i++) {
     const std::uint64_t bytes = sources[i].tensor->bytes;
-    for (std::uint64_t at = 0; at < bytes; at += kReadBytes) parts.push_back({i, at, std::min(kReadBytes, bytes - at)});
+    for (std::uint64_t at = 0; at < bytes; at += kReadBytes)
+      parts.push_back({i, at, std::min(kReadBytes, bytes - at)});
     total += bytes;
   }
 
@@ -108,14 +110,15 @@ std::vector<Weight> map_all(const GgufFile& file, const std::vector<Source>& sou
   auto mappings = std::make_shared<std::vector<std::unique_ptr<FileMapping>>>();
   for (const auto& part : file.files()) mappings->push_back(std::make_unique<FileMapping>(*part));
   std::vector<const void*> data;
-  for (const Source& s : sources) data.push_back((*mappings)[s.tensor->file_index]->data() + s.tensor->offset);
+  for (const Source& s : sources)
+    data.push_back((*mappings)[s.tensor->file_index]->data() + s.tensor->offset);
   return backend.adopt_weights(specs, data, mappings);
 }
 
 }  // namespace
 
-ModelWeights load_weights(const GgufFile& file, const ModelConfig& config, Backend& backend, WeightSource source,
-                          const LoadProgress& progress, const CancelFlag& cancel) {
+ModelWeights load_weights(const GgufFile& file, const ModelConfig& config, Backend& backend,
+                          WeightSource source, const LoadProgress& progress, const CancelFlag& cancel) {
   ModelWeights weights;
   weights.layers.resize(config.n_layers);
   WeightList list(file);

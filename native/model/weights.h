@@ -31,7 +31,7 @@ enum class WeightSource {
 
 /// Brings every tensor of a checked file (read_config) to the backend.
 /// Throws ERR_ABORTED, ERR_IO, ERR_OUT_OF_MEMORY; nothing is left running.
-ModelWeights load_weights(const GgufFile& file, const ModelConfig& config, Backend& backend, WeightSource source,
-                          const LoadProgress& progress, const CancelFlag& cancel);
+ModelWeights load_weights(const GgufFile& file, const ModelConfig& config, Backend& backend,
+                          WeightSource source, const LoadProgress& progress, const CancelFlag& cancel);
 
 }  // namespace cria

@@ -29,9 +29,7 @@ inline Float4 load4(const float* x) {
   return v;
 }
 
-inline Float4 splat4(float x) {
-  return Float4{x, x, x, x};
-}
+inline Float4 splat4(float x) { return Float4{x, x, x, x}; }
 
 /// exp(x) for x <= 0, relative error below 2e-7; exactly 1 at 0; x below -80 counts as -80.
 /// Source of the reduction and the polynomial: Moshier's Cephes library, expf.
@@ -80,9 +78,7 @@ inline std::uint64_t descending_key(float logit, std::uint32_t id) {
   return std::uint64_t{~ascending_bits(logit)} << 32 | id;
 }
 
-inline std::uint32_t id_of(std::uint64_t key) {
-  return static_cast<std::uint32_t>(key);
-}
+inline std::uint32_t id_of(std::uint64_t key) { return static_cast<std::uint32_t>(key); }
 
 /// The upper 64 bits of a * b.
 inline std::uint64_t multiply_high(std::uint64_t a, std::uint64_t b) {

@@ -28,9 +28,7 @@ inline Char char_at(const char* p) noexcept {
   return {class_of(utf8_code_point(p)), utf8_length(*p)};
 }
 
-inline bool is_newline(char c) noexcept {
-  return c == '\r' || c == '\n';
-}
+inline bool is_newline(char c) noexcept { return c == '\r' || c == '\n'; }
 
 /// Skips characters of `cls`, at most `limit`.
 inline const char* skip(const char* p, const char* end, CharClass cls,

@@ -58,9 +58,7 @@ CharClass class_of(std::uint32_t code_point) noexcept {
   return static_cast<CharClass>(block[in_block >> 2] >> ((in_block & 3) * 2) & 3);
 }
 
-std::string_view unicode_version() noexcept {
-  return kUnicodeVersion;
-}
+std::string_view unicode_version() noexcept { return kUnicodeVersion; }
 
 bool is_well_formed_utf8(std::string_view text) noexcept {
   auto* p = reinterpret_cast<const unsigned char*>(text.data());

@@ -1,4 +1,4 @@
-/** Bad files: each ends in a typed error that says what is wrong, within a second and 64 MB, and leaves nothing behind. */
+/** Bad files: each ends in a typed error that says what is wrong, within a second and 64 MB, and nothing is left. */
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

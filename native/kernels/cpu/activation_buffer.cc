@@ -48,11 +48,12 @@ ActivationRows ActivationBuffer::prepare(const CpuKernels& kernels, ThreadPool& 
   pool.parallel_for(n_tokens, 4, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; t++) {
       if (super) {
-        kernels.quantize_q8_k(x + t * cols, q + t * cols, scale + t * rows.scale_stride, sums16 + t * rows.sums_stride,
-                              cols);
+        kernels.quantize_q8_k(x + t * cols, q + t * cols, scale + t * rows.scale_stride,
+                              sums16 + t * rows.sums_stride, cols);
       } else {
         kernels.quantize_q8_0(x + t * cols, q + t * cols, scale + t * rows.scale_stride,
-                              sum ? sum + t * rows.scale_stride : nullptr, sums16 + t * rows.sums_stride, cols);
+                              sum ? sum + t * rows.scale_stride : nullptr, sums16 + t * rows.sums_stride,
+                              cols);
       }
     }
   });

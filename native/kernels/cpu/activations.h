@@ -1,5 +1,6 @@
-// Activations -> the types that weights multiply with, bit for bit as quantize.h defines them, in arrays of their own
-// (quants, scales and sums apart) so that a product reads each with plain loads. Compiled per level.
+// Activations -> the types that weights multiply with, bit for bit as quantize.h defines them, in arrays of
+// their own (quants, scales and sums apart) so that a product reads each with plain loads. Compiled per
+// level.
 #pragma once
 
 #include "kernels/cpu/simd.h"
@@ -25,7 +26,8 @@ CRIA_INLINE int16_t sum_of_16(const int8_t* q) {
 }
 
 // Q8_0, and Q8_1 when weighted_sum is asked for. n is a multiple of 32.
-static void quantize_q8_0(const float* x, int8_t* q, float* scale, float* weighted_sum, int16_t* sums16, int64_t n) {
+static void quantize_q8_0(const float* x, int8_t* q, float* scale, float* weighted_sum, int16_t* sums16,
+                          int64_t n) {
   for (int64_t b = 0; b < n / 32; b++, x += 32, q += 32, sums16 += 2) {
     const float amax = largest_magnitude(x, 32);
     const float d = amax / 127.0f;

@@ -1,7 +1,9 @@
-// Grouped-query attention over one span of pages (online softmax: Milakov & Gimelshein 2018). Compiled per level.
+// Grouped-query attention over one span of pages (online softmax: Milakov & Gimelshein 2018). Compiled per
+// level.
 //
-// Order, the same whatever the batch, chunk or thread: scores sum over head_dim in order, one chain; pages in order;
-// within a page the exponentials are summed by the tree of 2 x 16 lanes and the values are added token by token.
+// Order, the same whatever the batch, chunk or thread: scores sum over head_dim in order, one chain; pages in
+// order; within a page the exponentials are summed by the tree of 2 x 16 lanes and the values are added token
+// by token.
 #pragma once
 
 #include "kernels/cpu/kernel_table.h"
@@ -67,7 +69,8 @@ static void attend_page(const AttendSpan& a, const typename Kv::Element* k, int3
       const F32x16 value = Kv::load16(v + static_cast<int64_t>(t) * padded + d);
       for (int h = 0; h < kHeads; h++) acc[h] = fma(set1(p[h][t]), value, acc[h]);
     }
-    for (int h = 0; h < kHeads; h++) store(a.out + static_cast<int64_t>(head0 + h) * a.out_stride + d, acc[h]);
+    for (int h = 0; h < kHeads; h++)
+      store(a.out + static_cast<int64_t>(head0 + h) * a.out_stride + d, acc[h]);
   }
 }
 
@@ -96,8 +99,8 @@ static void attend(const AttendSpan* args) {
     attend_pages<KvF16>(*args);
 }
 
-static void merge_spans(float* max, float* sum, float* out, const float* max2, const float* sum2, const float* out2,
-                        int32_t group, int32_t head_dim, int32_t out_stride) {
+static void merge_spans(float* max, float* sum, float* out, const float* max2, const float* sum2,
+                        const float* out2, int32_t group, int32_t head_dim, int32_t out_stride) {
   for (int32_t h = 0; h < group; h++) {
     const float now = max2[h] > max[h] ? max2[h] : max[h];
     float scale[16];

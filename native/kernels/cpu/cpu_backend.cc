@@ -15,7 +15,8 @@ namespace cria {
 namespace {
 
 constexpr std::size_t kWeightAlignment = 64;
-constexpr std::size_t kPrefetchSlack = std::size_t{1} << 16;  // kernels prefetch, and never load, past a matrix's end
+constexpr std::size_t kPrefetchSlack = std::size_t{1}
+                                       << 16;  // kernels prefetch, and never load, past a matrix's end
 
 // Weights keep the file's layout: the fill is a read straight into place.
 class CpuWeightUpload : public WeightUpload {
@@ -29,7 +30,8 @@ class CpuWeightUpload : public WeightUpload {
   }
 
   static std::size_t padded_bytes(const WeightSpec& s) {
-    const std::size_t bytes = row_bytes(s.dtype, static_cast<std::size_t>(s.cols)) * static_cast<std::size_t>(s.rows);
+    const std::size_t bytes =
+        row_bytes(s.dtype, static_cast<std::size_t>(s.cols)) * static_cast<std::size_t>(s.rows);
     return (bytes + kWeightAlignment - 1) / kWeightAlignment * kWeightAlignment;
   }
 
@@ -57,9 +59,10 @@ class CpuBackend final : public CpuOps {
     const std::size_t available = available_memory();
     if (bytes > available) {
       throw Error(ErrorCode::out_of_memory,
-                  "the weights need " + std::to_string(bytes) + " bytes, available are " + std::to_string(available) +
-                      "; use a smaller model or a narrower quantization",
-                  {{"requestedBytes", static_cast<double>(bytes)}, {"availableBytes", static_cast<double>(available)}});
+                  "the weights need " + std::to_string(bytes) + " bytes, available are " +
+                      std::to_string(available) + "; use a smaller model or a narrower quantization",
+                  {{"requestedBytes", static_cast<double>(bytes)},
+                   {"availableBytes", static_cast<double>(available)}});
     }
     memory_.emplace_back(bytes, "weights");
     return std::make_unique<CpuWeightUpload>(specs, memory_.back().data());
@@ -85,7 +88,8 @@ class CpuBackend final : public CpuOps {
     memory_.emplace_back(layer * static_cast<std::size_t>(n_layers), "the KV cache");
     std::vector<KvLayer> layers;
     for (std::int32_t i = 0; i < n_layers; i++)
-      layers.push_back({memory_.back().data() + layer * static_cast<std::size_t>(i), page, kv_dtype, kCpuPageTokens});
+      layers.push_back(
+          {memory_.back().data() + layer * static_cast<std::size_t>(i), page, kv_dtype, kCpuPageTokens});
     return layers;
   }
 
@@ -107,7 +111,8 @@ class CpuBackend final : public CpuOps {
 std::unique_ptr<Backend> create_cpu_backend(const BackendOptions& options, std::string reason) {
   const CpuKernels& kernels = choose_level();
   const int threads = options.threads > 0 ? options.threads : usable_cores();
-  return std::make_unique<CpuBackend>(kernels, threads, std::move(reason) + "; instruction set " + kernels.isa);
+  return std::make_unique<CpuBackend>(kernels, threads,
+                                      std::move(reason) + "; instruction set " + kernels.isa);
 }
 
 }  // namespace cria

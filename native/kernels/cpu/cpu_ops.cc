@@ -24,8 +24,15 @@ float* at_least(std::vector<float>& v, std::int64_t n) {
 
 MatmulRows CpuOps::matmul_rows(const Weight& weight, const ActivationRows& x, std::int64_t n_tokens, float* y,
                                std::int64_t y_stride, bool accumulate) const {
-  return {static_cast<const std::uint8_t*>(weight.data), weight.dtype, weight.rows, weight.cols, x, n_tokens, y,
-          y_stride, accumulate};
+  return {static_cast<const std::uint8_t*>(weight.data),
+          weight.dtype,
+          weight.rows,
+          weight.cols,
+          x,
+          n_tokens,
+          y,
+          y_stride,
+          accumulate};
 }
 
 bool CpuOps::wants_panels(std::int64_t n_tokens, std::size_t scratch_bytes) {
@@ -79,7 +86,8 @@ void CpuOps::multiply(const Product* products, int n, const float* x, std::int64
   pool_.parallel_for(first_chunk[n], 1, [&](std::int64_t begin, std::int64_t, int thread) {
     int i = 0;
     while (begin >= first_chunk[i + 1]) i++;
-    const std::int64_t row = (begin - first_chunk[i]) * kRowChunk, end = std::min(row + kRowChunk, rows[i].rows);
+    const std::int64_t row = (begin - first_chunk[i]) * kRowChunk,
+                       end = std::min(row + kRowChunk, rows[i].rows);
     if (wide && panels[i])
       kernels_.matmul_panel(&rows[i], row, end, scratch(thread));
     else
@@ -93,7 +101,8 @@ void CpuOps::embed(const EmbedArgs& args) {
   const auto* table = static_cast<const std::byte*>(args.embedding.data);
   pool_.parallel_for(args.batch->n_tokens, 8, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; t++)
-      dequantize_row(args.embedding.dtype, table + args.batch->tokens[t] * bytes, args.x + t * hidden, hidden);
+      dequantize_row(args.embedding.dtype, table + args.batch->tokens[t] * bytes, args.x + t * hidden,
+                     hidden);
   });
 }
 
@@ -115,15 +124,21 @@ void CpuOps::attention_input(const AttentionInputArgs& args) {
   pool_.parallel_for(n, 4, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; t++) {
       const std::int32_t half = s.rope_dim / 2, position = args.batch->positions[t];
-      RopeRow rope{args.batch->rope_cos + t * half, args.batch->rope_sin + t * half, s.rope_dim, s.head_dim, s.n_heads,
+      RopeRow rope{args.batch->rope_cos + t * half,
+                   args.batch->rope_sin + t * half,
+                   s.rope_dim,
+                   s.head_dim,
+                   s.n_heads,
                    s.rope_half_layout};
       kernels_.rope(args.q + t * q_dim, &rope);
       rope.n_heads = s.n_kv_heads;
       kernels_.rope(k + t * kv_dim, &rope);
-      const std::int32_t page = args.batch->block_table[static_cast<std::int64_t>(args.batch->sequence_of[t]) *
-                                                            args.batch->block_table_stride +
-                                                        position / kCpuPageTokens];
-      auto* block = reinterpret_cast<std::uint8_t*>(args.kv.pages + static_cast<std::size_t>(page) * args.kv.page_stride);
+      const std::int32_t page =
+          args.batch->block_table[static_cast<std::int64_t>(args.batch->sequence_of[t]) *
+                                      args.batch->block_table_stride +
+                                  position / kCpuPageTokens];
+      auto* block = reinterpret_cast<std::uint8_t*>(args.kv.pages +
+                                                    static_cast<std::size_t>(page) * args.kv.page_stride);
       for (std::int32_t h = 0; h < s.n_kv_heads; h++)
         kernels_.append_kv(k + t * kv_dim + h * s.head_dim, v + t * kv_dim + h * s.head_dim, s.head_dim,
                            block + static_cast<std::size_t>(h) * block_bytes, position % kCpuPageTokens, f32);
@@ -138,15 +153,16 @@ void CpuOps::paged_attention(const PagedAttentionArgs& args) {
   const bool f32 = args.kv.dtype == DType::f32;
   const std::size_t block_bytes = kv_block_elements(s.head_dim) * (f32 ? 4 : 2);
 
-  // An item is one KV head of one token over one span. Spans are cut at fixed positions and merged in order, so who
-  // computes them, and in how many pieces, changes nothing.
+  // An item is one KV head of one token over one span. Spans are cut at fixed positions and merged in order,
+  // so who computes them, and in how many pieces, changes nothing.
   std::int32_t max_spans = 1;
   for (std::int32_t t = 0; t < batch.n_tokens; t++)
     max_spans = std::max(max_spans, batch.positions[t] / kSpanTokens + 1);
   const std::int64_t heads = static_cast<std::int64_t>(batch.n_tokens) * s.n_kv_heads;
   const bool split = max_spans > 1 && heads < 8 * pool_.size();
   const std::int64_t parts = split ? max_spans : 1;
-  // Without the split each thread merges as it goes and needs room for two partial results: an item keeps its own.
+  // Without the split each thread merges as it goes and needs room for two partial results: an item keeps its
+  // own.
   const std::int64_t slots = split ? heads * parts : heads * 2;
   float* partial = at_least(partial_, slots * group * padded);
   float* max_sum = at_least(partial_max_sum_, slots * group * 2);
@@ -159,9 +175,11 @@ void CpuOps::paged_attention(const PagedAttentionArgs& args) {
     a.group = group;
     a.head_dim = s.head_dim;
     a.scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
-    a.pages = reinterpret_cast<const std::uint8_t*>(args.kv.pages) + static_cast<std::size_t>(kv_head) * block_bytes;
+    a.pages = reinterpret_cast<const std::uint8_t*>(args.kv.pages) +
+              static_cast<std::size_t>(kv_head) * block_bytes;
     a.page_stride = args.kv.page_stride;
-    a.block_table = batch.block_table + static_cast<std::int64_t>(batch.sequence_of[t]) * batch.block_table_stride +
+    a.block_table = batch.block_table +
+                    static_cast<std::int64_t>(batch.sequence_of[t]) * batch.block_table_stride +
                     first / kCpuPageTokens;
     a.n_tokens = std::min(context - first, kSpanTokens);
     a.kv_f32 = f32;
@@ -174,8 +192,8 @@ void CpuOps::paged_attention(const PagedAttentionArgs& args) {
   const auto merge = [&](std::int64_t into, std::int64_t from) {
     float* a = max_sum + into * group * 2;
     const float* b = max_sum + from * group * 2;
-    kernels_.merge_spans(a, a + group, partial + into * group * padded, b, b + group, partial + from * group * padded,
-                         group, s.head_dim, padded);
+    kernels_.merge_spans(a, a + group, partial + into * group * padded, b, b + group,
+                         partial + from * group * padded, group, s.head_dim, padded);
   };
   const auto finish = [&](std::int64_t item, std::int64_t slot) {
     float* out = args.out + item * group * s.head_dim;  // [token][kv head][group] is [token][head]
@@ -185,7 +203,9 @@ void CpuOps::paged_attention(const PagedAttentionArgs& args) {
       for (std::int32_t d = 0; d < s.head_dim; d++) out[h * s.head_dim + d] = from[d] * inverse;
     }
   };
-  const auto spans_of = [&](std::int64_t item) { return batch.positions[item / s.n_kv_heads] / kSpanTokens + 1; };
+  const auto spans_of = [&](std::int64_t item) {
+    return batch.positions[item / s.n_kv_heads] / kSpanTokens + 1;
+  };
 
   if (split) {
     pool_.parallel_for(heads * parts, 1, [&](std::int64_t i, std::int64_t) {
@@ -216,7 +236,8 @@ void CpuOps::project_residual(const ProjectResidualArgs& args) {
 void CpuOps::swiglu(const SwigluArgs& args) {
   const Weight &gate = args.layer->gate, &up = args.layer->up;
   const float* x = normalize(args.x, args.layer->ffn_norm, args.rms_norm_eps, args.n_tokens);
-  const ActivationRows gate_x = activations_[0].prepare(kernels_, pool_, gate.dtype, x, args.n_tokens, gate.cols);
+  const ActivationRows gate_x =
+      activations_[0].prepare(kernels_, pool_, gate.dtype, x, args.n_tokens, gate.cols);
   const ActivationRows up_x =
       activation_dtype(up.dtype) == gate_x.dtype
           ? gate_x
@@ -241,7 +262,8 @@ void CpuOps::logits(const LogitsArgs& args) {
   const std::int64_t hidden = args.norm.cols;
   float* rows = at_least(gathered_, static_cast<std::int64_t>(args.n_rows) * hidden);
   for (std::int32_t i = 0; i < args.n_rows; i++)
-    std::memcpy(rows + i * hidden, args.x + args.rows[i] * hidden, static_cast<std::size_t>(hidden) * sizeof(float));
+    std::memcpy(rows + i * hidden, args.x + args.rows[i] * hidden,
+                static_cast<std::size_t>(hidden) * sizeof(float));
   const float* x = normalize(rows, args.norm, args.rms_norm_eps, args.n_rows);
   const Product product{args.output, args.logits, args.output.rows, false};
   multiply(&product, 1, x, args.n_rows);

@@ -44,7 +44,9 @@ class CpuOps : public Backend {
 
   /// Whether a batch is large enough for panels; makes room for one of `scratch_bytes` per thread.
   bool wants_panels(std::int64_t n_tokens, std::size_t scratch_bytes);
-  std::uint8_t* scratch(int thread) { return scratch_.data() + static_cast<std::size_t>(thread) * scratch_stride_; }
+  std::uint8_t* scratch(int thread) {
+    return scratch_.data() + static_cast<std::size_t>(thread) * scratch_stride_;
+  }
 
   std::vector<std::uint8_t> scratch_memory_;
   std::span<std::uint8_t> scratch_;

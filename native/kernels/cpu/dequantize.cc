@@ -184,34 +184,20 @@ void dequantize_row(DType dtype, const void* src, float* dst, std::int64_t n) {
       for (std::int64_t i = 0; i < n; i++) dst[i] = bf16_to_f32(halves[i]);
       return;
     }
-    case DType::q4_0:
-      return expand_row<BlockQ4_0, 32>(src, dst, n);
-    case DType::q4_1:
-      return expand_row<BlockQ4_1, 32>(src, dst, n);
-    case DType::q5_0:
-      return expand_row<BlockQ5_0, 32>(src, dst, n);
-    case DType::q5_1:
-      return expand_row<BlockQ5_1, 32>(src, dst, n);
-    case DType::q8_0:
-      return expand_row<BlockQ8_0, 32>(src, dst, n);
-    case DType::q8_1:
-      return expand_row<BlockQ8_1, 32>(src, dst, n);
-    case DType::iq4_nl:
-      return expand_row<BlockIQ4_NL, 32>(src, dst, n);
-    case DType::q2_k:
-      return expand_row<BlockQ2_K, 256>(src, dst, n);
-    case DType::q3_k:
-      return expand_row<BlockQ3_K, 256>(src, dst, n);
-    case DType::q4_k:
-      return expand_row<BlockQ4_K, 256>(src, dst, n);
-    case DType::q5_k:
-      return expand_row<BlockQ5_K, 256>(src, dst, n);
-    case DType::q6_k:
-      return expand_row<BlockQ6_K, 256>(src, dst, n);
-    case DType::q8_k:
-      return expand_row<BlockQ8_K, 256>(src, dst, n);
-    case DType::iq4_xs:
-      return expand_row<BlockIQ4_XS, 256>(src, dst, n);
+    case DType::q4_0: return expand_row<BlockQ4_0, 32>(src, dst, n);
+    case DType::q4_1: return expand_row<BlockQ4_1, 32>(src, dst, n);
+    case DType::q5_0: return expand_row<BlockQ5_0, 32>(src, dst, n);
+    case DType::q5_1: return expand_row<BlockQ5_1, 32>(src, dst, n);
+    case DType::q8_0: return expand_row<BlockQ8_0, 32>(src, dst, n);
+    case DType::q8_1: return expand_row<BlockQ8_1, 32>(src, dst, n);
+    case DType::iq4_nl: return expand_row<BlockIQ4_NL, 32>(src, dst, n);
+    case DType::q2_k: return expand_row<BlockQ2_K, 256>(src, dst, n);
+    case DType::q3_k: return expand_row<BlockQ3_K, 256>(src, dst, n);
+    case DType::q4_k: return expand_row<BlockQ4_K, 256>(src, dst, n);
+    case DType::q5_k: return expand_row<BlockQ5_K, 256>(src, dst, n);
+    case DType::q6_k: return expand_row<BlockQ6_K, 256>(src, dst, n);
+    case DType::q8_k: return expand_row<BlockQ8_K, 256>(src, dst, n);
+    case DType::iq4_xs: return expand_row<BlockIQ4_XS, 256>(src, dst, n);
   }
   throw Error(ErrorCode::internal, "dequantize_row: unknown element type");
 }

@@ -10,17 +10,33 @@
 
 namespace cria {
 
-namespace portable { extern const CpuKernels kernels; }
+namespace portable {
+extern const CpuKernels kernels;
+}
 #if CRIA_HAVE_avx2
-namespace avx2 { extern const CpuKernels kernels; }
-namespace avx_vnni { extern const CpuKernels kernels; }
-namespace avx512_vnni { extern const CpuKernels kernels; }
-namespace avx512_bf16 { extern const CpuKernels kernels; }
+namespace avx2 {
+extern const CpuKernels kernels;
+}
+namespace avx_vnni {
+extern const CpuKernels kernels;
+}
+namespace avx512_vnni {
+extern const CpuKernels kernels;
+}
+namespace avx512_bf16 {
+extern const CpuKernels kernels;
+}
 #endif
 #if CRIA_HAVE_neon
-namespace neon { extern const CpuKernels kernels; }
-namespace neon_dotprod { extern const CpuKernels kernels; }
-namespace neon_i8mm { extern const CpuKernels kernels; }
+namespace neon {
+extern const CpuKernels kernels;
+}
+namespace neon_dotprod {
+extern const CpuKernels kernels;
+}
+namespace neon_i8mm {
+extern const CpuKernels kernels;
+}
 #endif
 
 namespace {
@@ -35,12 +51,12 @@ bool has_avx_vnni() {
 #endif
 
 #if CRIA_HAVE_neon && defined(__linux__)
-// The kernel's numbers (arch/arm64/include/uapi/asm/hwcap.h), which the C library's headers may be too old to name.
+// Bits of arch/arm64/include/uapi/asm/hwcap.h, which the C library's headers may be too old to name.
 bool has_dotprod() { return (getauxval(AT_HWCAP) >> 20 & 1) != 0; }
 bool has_i8mm() { return (getauxval(AT_HWCAP2) >> 13 & 1) != 0; }
 #elif CRIA_HAVE_neon
-// Other systems would have to be asked in their own way (macOS: sysctl hw.optional.arm.FEAT_DotProd): until then what
-// every 64-bit ARM processor has.
+// Other systems would have to be asked in their own way (macOS: sysctl hw.optional.arm.FEAT_DotProd): until
+// then what every 64-bit ARM processor has.
 bool has_dotprod() { return false; }
 bool has_i8mm() { return false; }
 #endif
@@ -73,7 +89,8 @@ std::vector<const CpuKernels*> detect() {
 }  // namespace
 
 const std::vector<const CpuKernels*>& runnable_levels() {
-  static const std::vector<const CpuKernels*>* levels = new std::vector<const CpuKernels*>(detect());  // never destroyed
+  static const std::vector<const CpuKernels*>* levels =
+      new std::vector<const CpuKernels*>(detect());  // never destroyed
   return *levels;
 }
 

@@ -11,8 +11,8 @@ namespace cria {
 /// Levels built into this library that this machine can run, lowest first; "portable" is always the first.
 const std::vector<const CpuKernels*>& runnable_levels();
 
-/// The level in use. Reads CRIA_CPU_ISA at every call. Throws ERR_INVALID_ARGUMENT when it names a level that is not to
-/// be had here, and lists those that are.
+/// The level in use. Reads CRIA_CPU_ISA at every call. Throws ERR_INVALID_ARGUMENT when it names a level that
+/// is not to be had here, and lists those that are.
 const CpuKernels& choose_level();
 
 }  // namespace cria

@@ -17,12 +17,27 @@ namespace cria::CRIA_ISA {
 
 extern const CpuKernels kernels;
 const CpuKernels kernels = {
-    CRIA_STRING(CRIA_ISA), rms_norm,      rope,      append_kv,  attend, merge_spans, silu_mul, quantize_q8_0,
-    quantize_q8_k,         round_f16,     round_bf16, matmul,    gate_up,
+    CRIA_STRING(CRIA_ISA),
+    rms_norm,
+    rope,
+    append_kv,
+    attend,
+    merge_spans,
+    silu_mul,
+    quantize_q8_0,
+    quantize_q8_k,
+    round_f16,
+    round_bf16,
+    matmul,
+    gate_up,
 #if defined(CRIA_WIDE)
-    panel_scratch_bytes,   matmul_panel,  gate_up_panel,
+    panel_scratch_bytes,
+    matmul_panel,
+    gate_up_panel,
 #else
-    nullptr,               nullptr,       nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
 #endif
     sample,
 };

@@ -1,5 +1,6 @@
-// The CPU kernels of one instruction set: plain functions on raw pointers that know nothing of threads or models.
-// Every level fills one table; cpu_backend.cc calls the table that isa.h chose. Orders of summation: docs/numerics.md.
+// The CPU kernels of one instruction set: plain functions on raw pointers that know nothing of threads or
+// models. Every level fills one table; cpu_backend.cc calls the table that isa.h chose. Orders of summation:
+// docs/numerics.md.
 #pragma once
 
 #include <stddef.h>
@@ -10,16 +11,18 @@
 namespace cria {
 
 /// Tokens' activations in the form that a weight type multiplies with (activation_dtype in quantize.h).
-/// Row t of each array starts at t * its stride. Integer forms: Q8_0 and Q8_1 have a scale per 32, Q8_K one per 256.
+/// Row t of each array starts at t * its stride. Integer forms: Q8_0 and Q8_1 have a scale per 32, Q8_K one
+/// per 256.
 struct ActivationRows {
-  DType dtype;            // f32, f16, bf16, q8_0, q8_1 or q8_k
+  DType dtype;  // f32, f16, bf16, q8_0, q8_1 or q8_k
   int64_t cols;
-  const float* f32;       // f32, or f16-rounded values: [n, cols]
-  const uint16_t* bf16;   // [n, cols]
-  const int8_t* q;        // [n, cols]
-  const float* scale;     // [n, cols / 32 or 256]
+  const float* f32;           // f32, or f16-rounded values: [n, cols]
+  const uint16_t* bf16;       // [n, cols]
+  const int8_t* q;            // [n, cols]
+  const float* scale;         // [n, cols / 32 or 256]
   const float* weighted_sum;  // q8_1: [n, cols / 32], scale times the block's sum
-  const int16_t* sums16;  // [n, cols / 16], rounded up to a multiple of 16 entries a row: the sum of each 16 of q
+  const int16_t*
+      sums16;  // [n, cols / 16], rounded up to a multiple of 16 entries a row: the sum of each 16 of q
   int64_t scale_stride, sums_stride;
 };
 
@@ -30,9 +33,9 @@ struct MatmulRows {
   int64_t rows, cols;
   ActivationRows x;
   int64_t n_tokens;
-  float* y;          // [n_tokens, y_stride]; element (t, r) is y[t * y_stride + r]
+  float* y;  // [n_tokens, y_stride]; element (t, r) is y[t * y_stride + r]
   int64_t y_stride;
-  bool accumulate;   // y += product
+  bool accumulate;  // y += product
 };
 
 struct RopeRow {
@@ -44,17 +47,17 @@ struct RopeRow {
 
 /// One query token's heads of one KV head over one span of pages: part of an online softmax.
 struct AttendSpan {
-  const float* q;             // [group, head_dim] of the query heads that share the KV head
+  const float* q;  // [group, head_dim] of the query heads that share the KV head
   int32_t group, head_dim;
-  float scale;                // 1 / sqrt(head_dim)
-  const uint8_t* pages;       // page p's block of this KV head: pages + block_table[p] * page_stride
+  float scale;           // 1 / sqrt(head_dim)
+  const uint8_t* pages;  // page p's block of this KV head: pages + block_table[p] * page_stride
   size_t page_stride;
-  const int32_t* block_table; // of the span's first page on
-  int32_t n_tokens;           // tokens of the span, the last page's may be fewer
-  bool kv_f32;                // else f16
-  float* max;                 // out [group]: running maximum of the scores
-  float* sum;                 // out [group]: sum of e^(score - max)
-  float* out;                 // out [group, out_stride]: sum of e^(score - max) * v, not yet divided
+  const int32_t* block_table;  // of the span's first page on
+  int32_t n_tokens;            // tokens of the span, the last page's may be fewer
+  bool kv_f32;                 // else f16
+  float* max;                  // out [group]: running maximum of the scores
+  float* sum;                  // out [group]: sum of e^(score - max)
+  float* out;                  // out [group, out_stride]: sum of e^(score - max) * v, not yet divided
   int32_t out_stride;
 };
 
@@ -72,14 +75,16 @@ struct CpuKernels {
   /// Rotates the heads of one token in place.
   void (*rope)(float* x, const RopeRow* args);
   /// Writes one token's k and v of one KV head into slot `slot` of a page.
-  void (*append_kv)(const float* k, const float* v, int32_t head_dim, uint8_t* block, int32_t slot, bool kv_f32);
+  void (*append_kv)(const float* k, const float* v, int32_t head_dim, uint8_t* block, int32_t slot,
+                    bool kv_f32);
   void (*attend)(const AttendSpan* args);
   /// Merges the partial (max, sum, out) of a later span into an earlier one's.
-  void (*merge_spans)(float* max, float* sum, float* out, const float* max2, const float* sum2, const float* out2,
-                      int32_t group, int32_t head_dim, int32_t out_stride);
+  void (*merge_spans)(float* max, float* sum, float* out, const float* max2, const float* sum2,
+                      const float* out2, int32_t group, int32_t head_dim, int32_t out_stride);
   /// h = silu(gate) * up, may be in place.
   void (*silu_mul)(const float* gate, const float* up, float* h, int64_t n);
-  void (*quantize_q8_0)(const float* x, int8_t* q, float* scale, float* weighted_sum, int16_t* sums16, int64_t n);
+  void (*quantize_q8_0)(const float* x, int8_t* q, float* scale, float* weighted_sum, int16_t* sums16,
+                        int64_t n);
   void (*quantize_q8_k)(const float* x, int8_t* q, float* scale, int16_t* sums16, int64_t n);
   void (*round_f16)(const float* x, float* out, int64_t n);
   void (*round_bf16)(const float* x, uint16_t* out, int64_t n);
@@ -87,8 +92,8 @@ struct CpuKernels {
   bool (*matmul)(const MatmulRows* args, int64_t row_begin, int64_t row_end);
   /// The same rows of two products, h = silu(gate) * up, written to gate's y.
   bool (*gate_up)(const MatmulRows* gate, const MatmulRows* up, int64_t row_begin, int64_t row_end);
-  /// Matrix-matrix: bytes of scratch (aligned to 64) for 32 rows of a weight type; 0 where the level has no such product
-  /// of that type, and matmul serves. The three below are null where a level has none at all.
+  /// Matrix-matrix: bytes of scratch (aligned to 64) for 32 rows of a weight type; 0 where the level has no
+  /// such product of that type, and matmul serves. The three below are null where a level has none at all.
   size_t (*panel_scratch_bytes)(DType dtype, int64_t cols);
   /// matmul for at most 32 rows and many tokens: the same bits, the weights unpacked once.
   void (*matmul_panel)(const MatmulRows* args, int64_t row_begin, int64_t row_end, uint8_t* scratch);

@@ -4,6 +4,7 @@
 #include "kernels/cpu/matmul_tiles.h"
 #if defined(CRIA_WIDE)
 #include "kernels/cpu/matmul_wide.h"
+#include "kernels/cpu/matmul_wide_k4.h"
 #endif
 
 namespace cria::CRIA_ISA {
@@ -12,7 +13,9 @@ using TileFunction = void (*)(const Tile&, float out[][kTileRows]);
 constexpr int kMostTileTokens = 6;
 
 /// The tiles of one weight type, by tokens; those that are null are made up of smaller ones.
-struct TileFunctions { TileFunction by_tokens[kMostTileTokens + 1]; };
+struct TileFunctions {
+  TileFunction by_tokens[kMostTileTokens + 1];
+};
 
 template <class F>
 CRIA_INLINE TileFunctions blocks32() {
@@ -25,15 +28,19 @@ CRIA_INLINE TileFunctions blocks32() {
 template <class F>
 CRIA_INLINE TileFunctions blocks256() {
 #if defined(CRIA_WIDE)
-  // IQ4_XS's bytes reach 255: its sums of four products would not fit the 16 bits of the wide form.
-  if constexpr (!F::kSigned) return {{nullptr, wide_blocks256<F, 1>, wide_blocks256<F, 2>, wide_blocks256<F, 3>}};
+  // IQ4_XS's bytes reach 255: its sums of four products would not fit the 16 bits of the wide forms.
+  if constexpr (F::kGroups == 8 && F::kHasMin)
+    return {{nullptr, wide_k4<F, 1>, wide_k4<F, 2>, wide_k4<F, 3>}};
+  else if constexpr (!F::kSigned)
+    return {{nullptr, wide_blocks256<F, 1>, wide_blocks256<F, 2>, wide_blocks256<F, 3>}};
 #endif
   return {{nullptr, tile_blocks256<F, 1>, nullptr, nullptr, tile_blocks256<F, 4>}};
 }
 template <class W>
 CRIA_INLINE TileFunctions floats() {
 #if defined(CRIA_WIDE)
-  return {{nullptr, tile_floats<W, 1>, tile_floats<W, 2>, nullptr, tile_floats<W, 4>, nullptr, tile_floats<W, 6>}};
+  return {{nullptr, tile_floats<W, 1>, tile_floats<W, 2>, nullptr, tile_floats<W, 4>, nullptr,
+           tile_floats<W, 6>}};
 #else
   return {{nullptr, tile_floats<W, 1>, tile_floats<W, 2>}};
 #endif
@@ -66,7 +73,8 @@ struct TileRun {
   TileFunctions functions;
   int64_t row_bytes;
 
-  inline __attribute__((always_inline)) void operator()(int64_t row, int64_t row_end, int64_t token, int count, float out[][kTileRows]) const {
+  inline __attribute__((always_inline)) void operator()(int64_t row, int64_t row_end, int64_t token,
+                                                        int count, float out[][kTileRows]) const {
     Tile tile;
     for (int r = 0; r < kTileRows; r++)
       tile.rows[r] = args->weights + (row + r < row_end ? row + r : row_end - 1) * row_bytes;
@@ -113,7 +121,8 @@ static bool gate_up(const MatmulRows* gate, const MatmulRows* up, int64_t row_be
     const int64_t left = gate->n_tokens - token;
     // A count that both types have a tile for.
     int count = run_gate.tokens_at_once(left);
-    while (count != run_up.tokens_at_once(count)) count = run_gate.tokens_at_once(run_up.tokens_at_once(count));
+    while (count != run_up.tokens_at_once(count))
+      count = run_gate.tokens_at_once(run_up.tokens_at_once(count));
     for (int64_t row = row_begin; row < row_end; row += kTileRows) {
       run_gate(row, row_end, token, count, out_gate);
       run_up(row, row_end, token, count, out_up);

@@ -1,7 +1,9 @@
-// What the quantized products need to know of each weight format: how a block becomes bytes, and its float step.
+// What the quantized products need to know of each weight format: how a block becomes bytes, and its float
+// step.
 //
-// A format gives, for one row's block and the activations of kTokens tokens, exact integer sums as eight lanes that
-// still have to be added up; the driver (matmul.h) does that for eight rows at once. Blocks: blocks.h.
+// A format gives, for one row's block and the activations of kTokens tokens, exact integer sums as eight
+// lanes that still have to be added up; the driver (matmul.h) does that for eight rows at once. Blocks:
+// blocks.h.
 #pragma once
 
 #include "kernels/cpu/blocks.h"
@@ -38,7 +40,7 @@ CRIA_INLINE int64_t bytes_per_row(DType dtype, int64_t cols) {
   }
 }
 
-// ---- blocks of 32: integer sum x (d of the row) x (d of the token), plus m x (the token's weighted sum) ----
+// ---- blocks of 32: sum x (d of the row) x (d of the token), plus m x (the token's weighted sum) ----
 
 // kSigned: bytes() gives signed bytes. Else unsigned, from which kOffset has to be taken off.
 struct FormatQ8_0 {
@@ -82,10 +84,10 @@ struct FormatIQ4_NL {
   CRIA_INLINE I8x32 bytes(const Block& b) { return lookup(kIq4Values, load_nibbles(b.qs)); }
 };
 
-// ---- super-blocks of 256: the scales multiply in as integers, so the sum over the block is one exact int32 ----
+// ---- super-blocks of 256: the scales multiply in as integers, so a block's sum is one exact int32 ----
 //
-// pair(block, p) gives the bytes of elements 64p .. 64p + 63, unsigned (kOffset still to be taken off) or signed.
-// kGroups scales of 256 / kGroups elements each; mins, where a format has them, for the same groups.
+// pair(block, p) gives the bytes of elements 64p .. 64p + 63, unsigned (kOffset still to be taken off) or
+// signed. kGroups scales of 256 / kGroups elements each; mins, where a format has them, for the same groups.
 
 // Shared by Q4_K and Q5_K: eight groups of 32, scale and min of six bits.
 struct FormatK4 {
@@ -204,7 +206,8 @@ CRIA_INLINE void block256_sums(const typename F::Block& b, const ActBlock* x, I3
     for (int t = 0; t < kTokens; t++) {
       const I32x8 m = dot(zero_i32x8(), with_sums, load_i16(x[t].sums16));
       if constexpr (F::kHasMin) msum[t] = m;
-      isum[t] = F::kHasMin ? zero_i32x8() : subtract_shifted(zero_i32x8(), m, __builtin_ctz(F::kOffset | 256));
+      isum[t] =
+          F::kHasMin ? zero_i32x8() : subtract_shifted(zero_i32x8(), m, __builtin_ctz(F::kOffset | 256));
     }
   } else {
     for (int t = 0; t < kTokens; t++) isum[t] = zero_i32x8();
@@ -219,7 +222,8 @@ CRIA_INLINE void block256_sums(const typename F::Block& b, const ActBlock* x, I3
       const I16x16 s = F::kGroups == 8 ? set1_i16(scale[g]) : set2_i16(scale[2 * g], scale[2 * g + 1]);
       for (int t = 0; t < kTokens; t++) {
         const I8x32 q = load_bytes(x[t].q + 32 * g);
-        const I16x16 products = F::kSigned ? pair_products_signed(bytes[half], q) : pair_products(bytes[half], q);
+        const I16x16 products =
+            F::kSigned ? pair_products_signed(bytes[half], q) : pair_products(bytes[half], q);
         isum[t] = dot(isum[t], products, s);
       }
     }

@@ -1,8 +1,9 @@
 // Matrix-matrix products of quantized weights on AVX-512 VNNI, with the bits of matmul.h. Compiled per level.
 //
-// 32 rows are unpacked once into a panel of unsigned bytes, four columns to a dword and rows in lanes, which stays in L2;
-// then tiles of up to six tokens run over all columns: each broadcast of four activations meets two registers of rows.
-// Signed formats become unsigned by an offset, which is taken off through the activations' sums.
+// 32 rows are unpacked once into a panel of unsigned bytes, four columns to a dword and rows in lanes, which
+// stays in L2; then tiles of up to six tokens run over all columns: each broadcast of four activations meets
+// two registers of rows. Signed formats become unsigned by an offset, which is taken off through the
+// activations' sums.
 #pragma once
 
 #include "kernels/cpu/matmul_tiles.h"
@@ -11,7 +12,8 @@
 namespace cria::CRIA_ISA {
 
 constexpr int kPanelRows = 32;
-constexpr int kPanelTokens = 6;  // 12 accumulators of 16 rows, as many sums, 2 weights, 1 broadcast: 27 of 32 registers
+constexpr int kPanelTokens =
+    6;  // 12 accumulators of 16 rows, as many sums, 2 weights, 1 broadcast: 27 of 32 registers
 
 typedef int32_t __attribute__((may_alias, aligned(1))) DwordAnywhere;
 typedef int16_t __attribute__((may_alias, aligned(1))) WordAnywhere;
@@ -28,7 +30,8 @@ template <int kGroups>
 struct Panel256 {
   uint8_t q[8][8][4 * kPanelRows];  // [group of 32][column % 32 / 4][row * 4 + column % 4]
   int32_t scale[kGroups][kPanelRows];
-  int16_t with_sums[8][kPanelRows][2];  // what meets the sums of 16 activations, by twos: the mins, or the scales
+  int16_t with_sums[8][kPanelRows]
+                   [2];  // what meets the sums of 16 activations, by twos: the mins, or the scales
   float d[kPanelRows];
   float minus_dmin[kPanelRows];
 };
@@ -230,7 +233,8 @@ static void tile_panel256(const PanelTile& tile) {
 #pragma GCC unroll 2
       for (int part = 0; part < kParts; part++) {
         __m512i products[kTokens][2];
-        multiply_group<kTokens, kSteps>(p.q[g][kSteps * part], q, 256 * b + 32 * g + 4 * kSteps * part, products);
+        multiply_group<kTokens, kSteps>(p.q[g][kSteps * part], q, 256 * b + 32 * g + 4 * kSteps * part,
+                                        products);
         const int32_t* s = p.scale[kParts * g + part];
         const __m512i s0 = _mm512_load_si512(s), s1 = _mm512_load_si512(s + 16);
 #pragma GCC unroll 8
@@ -286,7 +290,9 @@ CRIA_INLINE PanelFormat panel_format32() {
   return {unpack_panel32<F>,
           {tile_panel32<kMin, 1>, tile_panel32<kMin, 2>, tile_panel32<kMin, 3>, tile_panel32<kMin, 4>,
            tile_panel32<kMin, 5>, tile_panel32<kMin, 6>},
-          kBlockSize, sizeof(Panel32), F::kSigned ? 128 : F::kOffset};
+          kBlockSize,
+          sizeof(Panel32),
+          F::kSigned ? 128 : F::kOffset};
 }
 
 template <class F>
@@ -296,7 +302,9 @@ CRIA_INLINE PanelFormat panel_format256() {
   return {unpack_panel256<F>,
           {tile_panel256<kG, kMin, 1>, tile_panel256<kG, kMin, 2>, tile_panel256<kG, kMin, 3>,
            tile_panel256<kG, kMin, 4>, tile_panel256<kG, kMin, 5>, tile_panel256<kG, kMin, 6>},
-          kSuperBlockSize, sizeof(Panel256<kG>), F::kSigned ? 128 : F::kOffset};
+          kSuperBlockSize,
+          sizeof(Panel256<kG>),
+          F::kSigned ? 128 : F::kOffset};
 }
 
 static PanelFormat panel_format(DType dtype) {
@@ -335,12 +343,14 @@ struct PanelRun {
       rows.row[i] = args->weights + (row + i < row_end ? row + i : row_end - 1) * row_bytes;
     format.unpack(rows, args->cols / format.block_size, scratch);
   }
-  inline __attribute__((always_inline)) void multiply(int64_t token, int count, float (*out)[kPanelRows]) const {
+  inline __attribute__((always_inline)) void multiply(int64_t token, int count,
+                                                      float (*out)[kPanelRows]) const {
     format.tiles[count - 1]({scratch, args->cols / format.block_size, &args->x, token, format.offset, out});
   }
 };
 
-/// Calls body(first token, count) for even shares of at most kPanelTokens: 16 tokens are 6 + 5 + 5, never 6 + 6 + 4.
+/// Calls body(first token, count) for even shares of at most kPanelTokens: 16 tokens are 6 + 5 + 5, never 6 +
+/// 6 + 4.
 template <class Body>
 CRIA_INLINE void for_token_tiles(int64_t n, Body body) {
   const int64_t tiles = (n + kPanelTokens - 1) / kPanelTokens;
@@ -383,7 +393,8 @@ static void gate_up_panel(const MatmulRows* gate, const MatmulRows* up, int64_t 
     run_gate.multiply(token, count, out_gate);
     run_up.multiply(token, count, out_up);
     for (int t = 0; t < count; t++)
-      silu_mul(out_gate[t], out_up[t], gate->y + (token + t) * gate->y_stride + row_begin, row_end - row_begin);
+      silu_mul(out_gate[t], out_up[t], gate->y + (token + t) * gate->y_stride + row_begin,
+               row_end - row_begin);
   });
 }
 

@@ -1,9 +1,10 @@
 // Eight rows by a few tokens: products of weights in their file layout with activations. Compiled per level.
 //
-// Eight rows at once: their integer lanes are summed by one transpose, so that a vector holds one sum a row and the
-// float step is taken for eight rows together. Orders of summation (docs/numerics.md): quantized weights take one float
-// step per block (k-quants with mins: two), in the order of the columns; float weights run in sixteen chains by column
-// mod 16 (BF16: by pair of columns mod 16, odd column first), merged by the tree.
+// Eight rows at once: their integer lanes are summed by one transpose, so that a vector holds one sum a row
+// and the float step is taken for eight rows together. Orders of summation (docs/numerics.md): quantized
+// weights take one float step per block (k-quants with mins: two), in the order of the columns; float weights
+// run in sixteen chains by column mod 16 (BF16: by pair of columns mod 16, odd column first), merged by the
+// tree.
 #pragma once
 
 #include "kernels/cpu/matmul_formats.h"
@@ -18,7 +19,7 @@ struct Tile {
   int64_t cols;
   int64_t prefetch;  // bytes from a row to the same row of the next tile
   const ActivationRows* x;
-  int64_t token;     // first of kTokens
+  int64_t token;  // first of kTokens
 };
 
 CRIA_INLINE F32x8 gather_f16(const uint16_t* values) { return f16_f32x8(values); }
@@ -143,7 +144,8 @@ struct WeightBF16 {
 
 template <class W, int kTokens>
 static void tile_floats(const Tile& tile, float out[][kTileRows]) {
-  // kRows * kTokens vectors of sixteen chains stay in registers, with kTokens of activations and one of weights.
+  // kRows * kTokens vectors of sixteen chains stay in registers, with kTokens of activations and one of
+  // weights.
   constexpr int kRows = 4;
   using Values = typename W::Values;
   const int64_t whole = tile.cols / W::kStep * W::kStep;

@@ -1,15 +1,18 @@
-// Products of eight rows with one to three tokens on AVX-512 VNNI, with the bits of matmul.h, in the file's own layout.
+// Products of eight rows with one to three tokens on AVX-512 VNNI, with the bits of matmul.h, in the file's
+// own layout.
 //
-// Eight rows by two blocks are sixteen integer dot products, each left as sixteen lanes and summed by one tree, so that
-// the float steps are taken for many rows at once. While a tile is worked on, the bytes a tile and 4 KiB further are
-// fetched evenly: DRAM latency is about 250 ns, too long for the hardware prefetchers alone.
+// Eight rows by two blocks are sixteen integer dot products, each left as sixteen lanes and summed by one
+// tree, so that the float steps are taken for many rows at once. While a tile is worked on, the bytes a tile
+// and 4 KiB further are fetched evenly: DRAM latency is about 250 ns, too long for the hardware prefetchers
+// alone.
 #pragma once
 
 #include "kernels/cpu/matmul_panels.h"
 
 namespace cria::CRIA_ISA {
 
-constexpr int64_t kFetchLead = 4096;  // the last row of a tile is needed as soon as its first: fetch further than a tile
+constexpr int64_t kFetchLead =
+    4096;  // the last row of a tile is needed as soon as its first: fetch further than a tile
 
 // Four vectors -> in each 128-bit lane, the four sums over that lane.
 CRIA_INLINE __m512i sum_within_lanes(const __m512i* v) {
@@ -56,84 +59,107 @@ CRIA_INLINE __m512i two_blocks(const BlockQ5_1& a, const BlockQ5_1& b) {
   return with_fifth_bits(two_nibbles(a.qs, b.qs), a.qh, b.qh);
 }
 CRIA_INLINE __m512i two_blocks(const BlockIQ4_NL& a, const BlockIQ4_NL& b) {
-  const __m512i values =
-      _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(kIq4Values)));
+  const __m512i values = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(kIq4Values)));
   const __m512i bytes = _mm512_shuffle_epi8(values, two_nibbles(a.qs, b.qs));
   return _mm512_xor_si512(bytes, _mm512_set1_epi8(static_cast<char>(0x80)));
+}
+
+/// The r-th word of eight; r is a constant once the loop around is unrolled.
+CRIA_INLINE __m128i insert_word(__m128i v, uint16_t word, int r) {
+  switch (r) {
+    case 0: return _mm_insert_epi16(v, word, 0);
+    case 1: return _mm_insert_epi16(v, word, 1);
+    case 2: return _mm_insert_epi16(v, word, 2);
+    case 3: return _mm_insert_epi16(v, word, 3);
+    case 4: return _mm_insert_epi16(v, word, 4);
+    case 5: return _mm_insert_epi16(v, word, 5);
+    case 6: return _mm_insert_epi16(v, word, 6);
+    default: return _mm_insert_epi16(v, word, 7);
+  }
 }
 
 CRIA_INLINE __m512 two_floats(float low, float high) {
   return _mm512_insertf32x8(_mm512_set1_ps(low), _mm256_set1_ps(high), 1);
 }
 
-template <class F, int kTokens>
-static void wide_blocks32(const Tile& tile, float out[][kTileRows]) {
+// One step of wide_blocks32: blocks b and b + 1 of eight rows, or (kTwo false) the odd block at the end, which is then
+// multiplied twice and counted once.
+template <class F, int kTokens, bool kTwo>
+CRIA_INLINE void wide_step32(const Tile& tile, int64_t b, const uint8_t* ahead, __m256* acc) {
   using Block = typename F::Block;
   constexpr int kOffset = F::kSigned ? 128 : F::kOffset;
   constexpr int kStepBytes = 2 * kTileRows * static_cast<int>(sizeof(Block));
+  constexpr int kSecond = kTwo ? 1 : 0;
   const ActivationRows& x = *tile.x;
-  const int8_t* q = x.q + tile.token * x.cols;
-  const float* scale = x.scale + tile.token * x.scale_stride;
-  const float* weighted = F::kHasMin ? x.weighted_sum + tile.token * x.scale_stride : nullptr;
-  const int16_t* sums = x.sums16 + tile.token * x.sums_stride;
+  const int64_t at = b * static_cast<int64_t>(sizeof(Block));
+  __m512i qx[kTokens], parts[kTokens][2];
+  for (int t = 0; t < kTokens; t++) {
+    const int8_t* q = x.q + (tile.token + t) * x.cols + kBlockSize * b;
+    qx[t] = two_halves(q, q + kBlockSize * kSecond);
+  }
+  // Scales are inserted one by one: stored one by one and loaded together they would wait for the stores to retire.
+  __m128i d[2] = {}, m[2] = {};
+#pragma GCC unroll 2
+  for (int half = 0; half < 2; half++) {
+    __m512i v[kTokens][4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+      const int r = 4 * half + i;
+      const Block* block = reinterpret_cast<const Block*>(tile.rows[r] + at);
+      fetch_lines(ahead, r * kStepBytes / 512, (r + 1) * kStepBytes / 512);
+      const __m512i bytes = two_blocks(block[0], block[kSecond]);
+      for (int t = 0; t < kTokens; t++) v[t][i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), bytes, qx[t]);
+      d[0] = insert_word(d[0], block[0].d, r);
+      d[1] = insert_word(d[1], block[kSecond].d, r);
+      if constexpr (F::kHasMin) {
+        m[0] = insert_word(m[0], block[0].m, r);
+        m[1] = insert_word(m[1], block[kSecond].m, r);
+      }
+    }
+    for (int t = 0; t < kTokens; t++) parts[t][half] = sum_within_lanes(v[t]);
+  }
+  const __m512 dw = _mm512_cvtph_ps(_mm256_set_m128i(d[1], d[0]));
+  [[maybe_unused]] __m512 min;
+  if constexpr (F::kHasMin) min = _mm512_cvtph_ps(_mm256_set_m128i(m[1], m[0]));
+  for (int t = 0; t < kTokens; t++) {
+    const int64_t token = tile.token + t;
+    __m512i isum = _mm512_add_epi32(_mm512_shuffle_i32x4(parts[t][0], parts[t][1], 0x88),
+                                    _mm512_shuffle_i32x4(parts[t][0], parts[t][1], 0xdd));
+    isum = _mm512_shuffle_i32x4(isum, isum, 0xd8);  // eight rows of the first block, eight of the second
+    if constexpr (kOffset != 0) {
+      const int16_t* s = x.sums16 + token * x.sums_stride + 2 * b;
+      const int32_t s0 = kOffset * (s[0] + s[1]), s1 = kOffset * (s[2 * kSecond] + s[2 * kSecond + 1]);
+      isum = _mm512_sub_epi32(isum, _mm512_inserti64x4(_mm512_set1_epi32(s0), _mm256_set1_epi32(s1), 1));
+    }
+    const float* dx = x.scale + token * x.scale_stride + b;
+    const __m512 step = _mm512_mul_ps(dw, two_floats(dx[0], dx[kSecond])), sum = _mm512_cvtepi32_ps(isum);
+    acc[t] = _mm256_fmadd_ps(_mm512_castps512_ps256(step), _mm512_castps512_ps256(sum), acc[t]);
+    [[maybe_unused]] const float* weighted = x.weighted_sum + token * x.scale_stride + b;
+    if constexpr (F::kHasMin)
+      acc[t] = _mm256_fmadd_ps(_mm512_castps512_ps256(min), _mm256_set1_ps(weighted[0]), acc[t]);
+    if constexpr (kTwo) {
+      acc[t] = _mm256_fmadd_ps(_mm512_extractf32x8_ps(step, 1), _mm512_extractf32x8_ps(sum, 1), acc[t]);
+      if constexpr (F::kHasMin)
+        acc[t] = _mm256_fmadd_ps(_mm512_extractf32x8_ps(min, 1), _mm256_set1_ps(weighted[1]), acc[t]);
+    }
+  }
+}
+
+template <class F, int kTokens>
+static void wide_blocks32(const Tile& shared_tile, float out[][kTileRows]) {
+  const Tile tile = shared_tile;  // a copy, so that the compiler keeps the rows in registers
+  constexpr int kStepBytes = 2 * kTileRows * static_cast<int>(sizeof(typename F::Block));
   const int64_t blocks = tile.cols / kBlockSize;
   const uint8_t* ahead = tile.rows[0] + tile.prefetch + kFetchLead;
   __m256 acc[kTokens];
   for (int t = 0; t < kTokens; t++) acc[t] = _mm256_setzero_ps();
-  for (int64_t b = 0; b < blocks; b += 2, ahead += kStepBytes) {
-    const bool two = b + 1 < blocks;
-    const int64_t second = two ? b + 1 : b;  // an odd end is multiplied twice and counted once
-    __m512i qx[kTokens], parts[kTokens][2];
-    for (int t = 0; t < kTokens; t++)
-      qx[t] = two_halves(q + t * x.cols + kBlockSize * b, q + t * x.cols + kBlockSize * second);
-    alignas(64) uint16_t d[16], m[16];
-#pragma GCC unroll 2
-    for (int half = 0; half < 2; half++) {
-      __m512i v[kTokens][4];
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; i++) {
-        const int r = 4 * half + i;
-        const Block* row = reinterpret_cast<const Block*>(tile.rows[r]);
-        fetch_lines(ahead, r * kStepBytes / 512, (r + 1) * kStepBytes / 512);
-        const __m512i bytes = two_blocks(row[b], row[second]);
-        for (int t = 0; t < kTokens; t++) v[t][i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), bytes, qx[t]);
-        d[r] = row[b].d;
-        d[8 + r] = row[second].d;
-        if constexpr (F::kHasMin) {
-          m[r] = row[b].m;
-          m[8 + r] = row[second].m;
-        }
-      }
-      for (int t = 0; t < kTokens; t++) parts[t][half] = sum_within_lanes(v[t]);
-    }
-    const __m512 dw = _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(d)));
-    [[maybe_unused]] __m512 min;
-    if constexpr (F::kHasMin) min = _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(m)));
-    for (int t = 0; t < kTokens; t++) {
-      __m512i isum = _mm512_add_epi32(_mm512_shuffle_i32x4(parts[t][0], parts[t][1], 0x88),
-                                      _mm512_shuffle_i32x4(parts[t][0], parts[t][1], 0xdd));
-      isum = _mm512_shuffle_i32x4(isum, isum, 0xd8);  // eight rows of the first block, eight of the second
-      if constexpr (kOffset != 0) {
-        const int16_t* s = sums + t * x.sums_stride;
-        const int32_t s0 = kOffset * (s[2 * b] + s[2 * b + 1]), s1 = kOffset * (s[2 * second] + s[2 * second + 1]);
-        isum = _mm512_sub_epi32(isum, _mm512_inserti64x4(_mm512_set1_epi32(s0), _mm256_set1_epi32(s1), 1));
-      }
-      const float* dx = scale + t * x.scale_stride;
-      const __m512 step = _mm512_mul_ps(dw, two_floats(dx[b], dx[second])), sum = _mm512_cvtepi32_ps(isum);
-      acc[t] = _mm256_fmadd_ps(_mm512_castps512_ps256(step), _mm512_castps512_ps256(sum), acc[t]);
-      if constexpr (F::kHasMin)
-        acc[t] = _mm256_fmadd_ps(_mm512_castps512_ps256(min), _mm256_set1_ps(weighted[t * x.scale_stride + b]), acc[t]);
-      if (!two) continue;
-      acc[t] = _mm256_fmadd_ps(_mm512_extractf32x8_ps(step, 1), _mm512_extractf32x8_ps(sum, 1), acc[t]);
-      if constexpr (F::kHasMin)
-        acc[t] = _mm256_fmadd_ps(_mm512_extractf32x8_ps(min, 1), _mm256_set1_ps(weighted[t * x.scale_stride + second]),
-                                 acc[t]);
-    }
-  }
+  int64_t b = 0;
+  for (; b + 1 < blocks; b += 2, ahead += kStepBytes) wide_step32<F, kTokens, true>(tile, b, ahead, acc);
+  if (b < blocks) wide_step32<F, kTokens, false>(tile, b, ahead, acc);
   for (int t = 0; t < kTokens; t++) _mm256_storeu_ps(out[t], acc[t]);
 }
 
-// ---- super-blocks of 256: 64 bytes four times, and the scales as the 16-bit words that meet packed pairs of them ----
+// ---- super-blocks of 256: 64 bytes four times, and the scales as 16-bit words that meet packed pairs ----
 
 /// A block's scales, arranged for words[i] = packs(products of bytes 128i .. 128i + 63, of the next 64).
 struct ScaleWords {
@@ -149,19 +175,6 @@ CRIA_INLINE ScaleWords spread_scales16(__m256i scales) {
   return {{_mm512_permutexvar_epi16(index, wide),
            _mm512_permutexvar_epi16(_mm512_add_epi16(index, _mm512_set1_epi16(8)), wide)}};
 }
-// Eight scales (bytes) of groups of 32: lanes 0 and 1 of words[i] want scale 4i four times, then 4i + 2; the others 4i + 1, 4i + 3.
-CRIA_INLINE ScaleWords spread_scales8(const uint8_t* scales) {
-  int64_t bytes;
-  __builtin_memcpy(&bytes, scales, 8);
-  const __m512i all = _mm512_set1_epi64(bytes);
-  alignas(64) static constexpr uint64_t kIndex[8] = {0x8000800080008000, 0x8002800280028002, 0x8000800080008000,
-                                                     0x8002800280028002, 0x8001800180018001, 0x8003800380038003,
-                                                     0x8001800180018001, 0x8003800380038003};
-  const __m512i index = _mm512_load_si512(kIndex);
-  return {{_mm512_shuffle_epi8(all, index),
-           _mm512_shuffle_epi8(all, _mm512_or_si512(index, _mm512_set1_epi16(4)))}};
-}
-
 CRIA_INLINE __m512i both_halves(const uint8_t* p32) {
   return _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p32)));
 }
@@ -176,15 +189,11 @@ CRIA_INLINE __m512i shift_halves_left(__m512i v, int n, int m) {
                                         _mm256_set1_epi16(static_cast<short>(m)), 1);
   return _mm512_sllv_epi16(v, by);
 }
-CRIA_INLINE __m512i keep(__m512i v, uint8_t mask) { return _mm512_and_si512(v, _mm512_set1_epi8(static_cast<char>(mask))); }
+CRIA_INLINE __m512i keep(__m512i v, uint8_t mask) {
+  return _mm512_and_si512(v, _mm512_set1_epi8(static_cast<char>(mask)));
+}
 
 /// Elements 64p .. 64p + 63 as unsigned bytes.
-CRIA_INLINE __m512i quarter(const BlockQ4_K& b, int p) { return keep(shift_halves(both_halves(b.qs + 32 * p), 0, 4), 15); }
-CRIA_INLINE __m512i quarter(const BlockQ5_K& b, int p) {
-  const __m512i low = keep(shift_halves(both_halves(b.qs + 32 * p), 0, 4), 15);
-  const __m512i high = keep(shift_halves(both_halves(b.qh), 2 * p, 2 * p + 1), 1);
-  return _mm512_or_si512(low, _mm512_slli_epi16(high, 4));
-}
 CRIA_INLINE __m512i quarter(const BlockQ6_K& b, int p) {
   const __m512i low = _mm512_loadu_si512(b.ql + 64 * (p / 2)), high = both_halves(b.qh + 32 * (p / 2));
   if (p % 2 == 0) return _mm512_or_si512(keep(low, 15), keep(shift_halves_left(high, 4, 2), 0x30));
@@ -202,15 +211,8 @@ CRIA_INLINE __m512i quarter(const BlockQ3_K& b, int p) {
 /// Scales, and what goes with the activations' sums of 16 (see block256_sums).
 template <class F>
 CRIA_INLINE ScaleWords scale_words(const typename F::Block& b, __m256i& with_sums) {
-  if constexpr (F::kGroups == 8) {
-    uint8_t scales[8], mins[8];
-    k4_scales(b.scales, scales, mins);
-    int64_t packed;
-    __builtin_memcpy(&packed, mins, 8);
-    const __m128i twice = _mm_unpacklo_epi8(_mm_cvtsi64_si128(packed), _mm_cvtsi64_si128(packed));
-    with_sums = _mm256_cvtepu8_epi16(twice);
-    return spread_scales8(scales);
-  } else if constexpr (requires { b.scales[15]; } && sizeof(b.scales) == 16 && !F::kHasMin) {  // Q6_K: signed bytes
+  if constexpr (requires { b.scales[15]; } && sizeof(b.scales) == 16 &&
+                       !F::kHasMin) {  // Q6_K: signed bytes
     with_sums = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b.scales)));
     return spread_scales16(with_sums);
   } else if constexpr (F::kHasMin) {  // Q2_K: nibbles
@@ -218,15 +220,22 @@ CRIA_INLINE ScaleWords scale_words(const typename F::Block& b, __m256i& with_sum
     with_sums = _mm256_srli_epi16(both, 4);
     return spread_scales16(_mm256_and_si256(both, _mm256_set1_epi16(15)));
   } else {  // Q3_K
-    int8_t scales[16];
-    q3_k_scales(b.scales, scales);
-    with_sums = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(scales)));
+    // q3_k_scales() in a register.
+    uint32_t w[3];
+    __builtin_memcpy(w, b.scales, 12);
+    const __m128i low = _mm_and_si128(_mm_set_epi32(static_cast<int>(w[1] >> 4), static_cast<int>(w[0] >> 4),
+                                                    static_cast<int>(w[1]), static_cast<int>(w[0])),
+                                      _mm_set1_epi8(15));
+    const __m128i high = _mm_and_si128(_mm_set_epi32(static_cast<int>(w[2] >> 2), static_cast<int>(w[2]),
+                                                     static_cast<int>(w[2] << 2), static_cast<int>(w[2] << 4)),
+                                       _mm_set1_epi8(0x30));
+    with_sums = _mm256_cvtepi8_epi16(_mm_sub_epi8(_mm_or_si128(low, high), _mm_set1_epi8(32)));
     return spread_scales16(with_sums);
   }
 }
 
-// A row's block with one token: sixteen lanes that add up to the integer sum. Sums of four products fit the 16 bits of
-// the packed words: at most 4 * 63 * 127.
+// A row's block with one token: sixteen lanes that add up to the integer sum. Sums of four products fit the
+// 16 bits of the packed words: at most 4 * 63 * 127.
 CRIA_INLINE __m512i block_lanes(const __m512i bytes[4], const ScaleWords& s, const int8_t* q) {
   const __m512i zero = _mm512_setzero_si512();
   const __m512i p0 = _mm512_dpbusd_epi32(zero, bytes[0], _mm512_loadu_si512(q));
@@ -252,7 +261,7 @@ static void wide_blocks256(const Tile& tile, float out[][kTileRows]) {
   for (int64_t b = 0; b < blocks; b++, ahead += kStepBytes) {
     __m512i parts[kTokens][2];
     I32x8 msum[kTokens][kTileRows];
-    alignas(16) uint16_t d[kTileRows], dmin[kTileRows];
+    __m128i d = {}, dmin = {};
 #pragma GCC unroll 2
     for (int half = 0; half < 2; half++) {
       __m512i v[kTokens][4];
@@ -267,7 +276,8 @@ static void wide_blocks256(const Tile& tile, float out[][kTileRows]) {
         for (int t = 0; t < kTokens; t++) {
           v[t][i] = block_lanes(bytes, s, q + t * x.cols + kSuperBlockSize * b);
           const __m256i m = _mm256_madd_epi16(
-              with_sums, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums + t * x.sums_stride + 16 * b)));
+              with_sums,
+              _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums + t * x.sums_stride + 16 * b)));
           if constexpr (F::kHasMin) {
             msum[t][r] = {m};
           } else {
@@ -275,21 +285,22 @@ static void wide_blocks256(const Tile& tile, float out[][kTileRows]) {
             v[t][i] = _mm512_sub_epi32(v[t][i], _mm512_zextsi256_si512(offset));
           }
         }
-        d[r] = block.d;
-        if constexpr (F::kHasMin) dmin[r] = min_scale(block);
+        d = insert_word(d, block.d, r);
+        if constexpr (F::kHasMin) dmin = insert_word(dmin, min_scale(block), r);
       }
       for (int t = 0; t < kTokens; t++) parts[t][half] = sum_within_lanes(v[t]);
     }
-    const __m256 dw = f16_f32x8(d).v;
+    const __m256 dw = _mm256_cvtph_ps(d);
     for (int t = 0; t < kTokens; t++) {
       const __m512i pairs = _mm512_add_epi32(_mm512_shuffle_i32x4(parts[t][0], parts[t][1], 0x88),
                                              _mm512_shuffle_i32x4(parts[t][0], parts[t][1], 0xdd));
       const __m512i ordered = _mm512_shuffle_i32x4(pairs, pairs, 0xd8);
-      const __m256i isum = _mm256_add_epi32(_mm512_castsi512_si256(ordered), _mm512_extracti64x4_epi64(ordered, 1));
+      const __m256i isum =
+          _mm256_add_epi32(_mm512_castsi512_si256(ordered), _mm512_extracti64x4_epi64(ordered, 1));
       const __m256 dx = _mm256_set1_ps(scale[t * x.scale_stride + b]), sum = _mm256_cvtepi32_ps(isum);
       if constexpr (F::kHasMin) {
         const __m256 step =
-            _mm256_fnmadd_ps(f16_f32x8(dmin).v, to_f32(transpose_sum(msum[t])).v, _mm256_mul_ps(dw, sum));
+            _mm256_fnmadd_ps(_mm256_cvtph_ps(dmin), to_f32(transpose_sum(msum[t])).v, _mm256_mul_ps(dw, sum));
         acc[t] = _mm256_fmadd_ps(dx, step, acc[t]);
       } else {
         acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(dw, dx), sum, acc[t]);

@@ -26,9 +26,7 @@ std::uint32_t max_magnitude_bits(const float* x, int n) {
   return most;
 }
 
-bool all_finite(const float* x, int n) {
-  return max_magnitude_bits(x, n) < kInfinityF32;
-}
+bool all_finite(const float* x, int n) { return max_magnitude_bits(x, n) < kInfinityF32; }
 
 /// The 32 quants and the scale before its rounding to binary16; false when the block is not finite.
 bool quantize_32(const float* x, std::int8_t* qs, float& d) {
@@ -95,9 +93,7 @@ void compress(const float* x, BlockQ8_K& b) {
 // ----------------------------------------------------------------------------------------
 
 /// The nearest half, saturated: a weight's scale never becomes infinite.
-std::uint16_t scale_near(float value) {
-  return f32_to_f16(std::clamp(value, -65504.0f, 65504.0f));
-}
+std::uint16_t scale_near(float value) { return f32_to_f16(std::clamp(value, -65504.0f, 65504.0f)); }
 
 /// The least half that is not below `value` >= 0, saturated: codes computed from it never exceed their range.
 std::uint16_t scale_above(float value) {
@@ -106,9 +102,7 @@ std::uint16_t scale_above(float value) {
   return half;
 }
 
-float inverse_of(float value) {
-  return value == 0.0f ? 0.0f : 1.0f / value;
-}
+float inverse_of(float value) { return value == 0.0f ? 0.0f : 1.0f / value; }
 
 /// round(value) + offset, kept in 0..max. `value` is not NaN.
 int level(float value, int offset, int max) {
@@ -372,30 +366,23 @@ void compress_weights(const float* src, void* dst, std::int64_t n) {
 
 DType activation_dtype(DType weight) {
   switch (weight) {
-    case DType::f32:
-      return DType::f32;
-    case DType::f16:
-      return DType::f16;
-    case DType::bf16:
-      return DType::bf16;
+    case DType::f32: return DType::f32;
+    case DType::f16: return DType::f16;
+    case DType::bf16: return DType::bf16;
     case DType::q4_0:
     case DType::q5_0:
     case DType::q8_0:
-    case DType::iq4_nl:
-      return DType::q8_0;
+    case DType::iq4_nl: return DType::q8_0;
     case DType::q4_1:
-    case DType::q5_1:
-      return DType::q8_1;
+    case DType::q5_1: return DType::q8_1;
     case DType::q2_k:
     case DType::q3_k:
     case DType::q4_k:
     case DType::q5_k:
     case DType::q6_k:
-    case DType::iq4_xs:
-      return DType::q8_k;
+    case DType::iq4_xs: return DType::q8_k;
     case DType::q8_1:
-    case DType::q8_k:
-      break;
+    case DType::q8_k: break;
   }
   throw Error(ErrorCode::invalid_argument,
               "activation_dtype: no weight is of type " + std::string(name_of(weight)));
@@ -418,34 +405,20 @@ void quantize_row(DType dtype, const float* src, void* dst, std::int64_t n) {
     case DType::bf16:
       for (std::int64_t i = 0; i < n; i++) static_cast<std::uint16_t*>(dst)[i] = f32_to_bf16(src[i]);
       return;
-    case DType::q8_0:
-      return compress_row<BlockQ8_0, 32>(src, dst, n);
-    case DType::q8_1:
-      return compress_row<BlockQ8_1, 32>(src, dst, n);
-    case DType::q8_k:
-      return compress_row<BlockQ8_K, 256>(src, dst, n);
-    case DType::q4_0:
-      return compress_weights<BlockQ4_0, 32>(src, dst, n);
-    case DType::q4_1:
-      return compress_weights<BlockQ4_1, 32>(src, dst, n);
-    case DType::q5_0:
-      return compress_weights<BlockQ5_0, 32>(src, dst, n);
-    case DType::q5_1:
-      return compress_weights<BlockQ5_1, 32>(src, dst, n);
-    case DType::iq4_nl:
-      return compress_weights<BlockIQ4_NL, 32>(src, dst, n);
-    case DType::q2_k:
-      return compress_weights<BlockQ2_K, 256>(src, dst, n);
-    case DType::q3_k:
-      return compress_weights<BlockQ3_K, 256>(src, dst, n);
-    case DType::q4_k:
-      return compress_weights<BlockQ4_K, 256>(src, dst, n);
-    case DType::q5_k:
-      return compress_weights<BlockQ5_K, 256>(src, dst, n);
-    case DType::q6_k:
-      return compress_weights<BlockQ6_K, 256>(src, dst, n);
-    case DType::iq4_xs:
-      return compress_weights<BlockIQ4_XS, 256>(src, dst, n);
+    case DType::q8_0: return compress_row<BlockQ8_0, 32>(src, dst, n);
+    case DType::q8_1: return compress_row<BlockQ8_1, 32>(src, dst, n);
+    case DType::q8_k: return compress_row<BlockQ8_K, 256>(src, dst, n);
+    case DType::q4_0: return compress_weights<BlockQ4_0, 32>(src, dst, n);
+    case DType::q4_1: return compress_weights<BlockQ4_1, 32>(src, dst, n);
+    case DType::q5_0: return compress_weights<BlockQ5_0, 32>(src, dst, n);
+    case DType::q5_1: return compress_weights<BlockQ5_1, 32>(src, dst, n);
+    case DType::iq4_nl: return compress_weights<BlockIQ4_NL, 32>(src, dst, n);
+    case DType::q2_k: return compress_weights<BlockQ2_K, 256>(src, dst, n);
+    case DType::q3_k: return compress_weights<BlockQ3_K, 256>(src, dst, n);
+    case DType::q4_k: return compress_weights<BlockQ4_K, 256>(src, dst, n);
+    case DType::q5_k: return compress_weights<BlockQ5_K, 256>(src, dst, n);
+    case DType::q6_k: return compress_weights<BlockQ6_K, 256>(src, dst, n);
+    case DType::iq4_xs: return compress_weights<BlockIQ4_XS, 256>(src, dst, n);
   }
   throw Error(ErrorCode::internal, "quantize_row: unknown element type");
 }

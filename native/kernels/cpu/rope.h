@@ -22,7 +22,8 @@ static void rope(float* x, const RopeRow* args) {
 }
 
 // K a token a lane, V a token a row, as attention.h reads them; V's padding stays zero.
-static void append_kv(const float* k, const float* v, int32_t head_dim, uint8_t* block, int32_t slot, bool kv_f32) {
+static void append_kv(const float* k, const float* v, int32_t head_dim, uint8_t* block, int32_t slot,
+                      bool kv_f32) {
   const int32_t padded = padded_head_dim(head_dim);
   const int64_t v_at = static_cast<int64_t>(kCpuPageTokens) * head_dim + static_cast<int64_t>(slot) * padded;
   if (kv_f32) {

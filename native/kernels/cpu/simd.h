@@ -1,7 +1,8 @@
 // The small vocabulary of vectors that the CPU kernels are written in, chosen by the level being compiled.
 //
-// Widths are fixed by the contract, not by the machine: sixteen float lanes are the sixteen chains of the order of
-// summation, so AVX2 holds them in two registers, AVX-512 in one, and plain C++ in an array, with the same bits.
+// Widths are fixed by the contract, not by the machine: sixteen float lanes are the sixteen chains of the
+// order of summation, so AVX2 holds them in two registers, AVX-512 in one, and plain C++ in an array, with
+// the same bits.
 //
 //   F32x16  sixteen float lanes         F32x8   eight float lanes, one per row of a tile
 //   I8x32   32 bytes, signed or not     I32x8   eight int32 lanes       I16x16  sixteen int16 lanes
@@ -32,7 +33,8 @@
 
 namespace cria::CRIA_ISA {
 
-/// e^x, 0 below -87.3 and infinite above 88.37: degree-6 polynomial after Cody-Waite reduction, about 1 ulp; NaN stays NaN.
+/// e^x, 0 below -87.3 and infinite above 88.37: degree-6 polynomial after Cody-Waite reduction, about 1 ulp;
+/// NaN stays NaN.
 CRIA_INLINE F32x16 exp(F32x16 x) {
   const F32x16 clamped = min(set1(89.0f), max(set1(-87.3f), x));  // in this order a NaN passes
   const F32x16 n = round(mul(clamped, set1(1.44269504f)));

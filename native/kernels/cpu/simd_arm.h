@@ -39,12 +39,8 @@ CRIA_INLINE void prefetch(const void* p) {
 #define CRIA_EACH2(f, x, y) {f(x.a, y.a), f(x.b, y.b), f(x.c, y.c), f(x.d, y.d)}
 #define CRIA_EACH3(f, x, y, z) {f(x.a, y.a, z.a), f(x.b, y.b, z.b), f(x.c, y.c, z.c), f(x.d, y.d, z.d)}
 
-CRIA_INLINE float32x4_t max4(float32x4_t x, float32x4_t y) {
-  return vbslq_f32(vcgtq_f32(x, y), x, y);
-}
-CRIA_INLINE float32x4_t min4(float32x4_t x, float32x4_t y) {
-  return vbslq_f32(vcltq_f32(x, y), x, y);
-}
+CRIA_INLINE float32x4_t max4(float32x4_t x, float32x4_t y) { return vbslq_f32(vcgtq_f32(x, y), x, y); }
+CRIA_INLINE float32x4_t min4(float32x4_t x, float32x4_t y) { return vbslq_f32(vcltq_f32(x, y), x, y); }
 
 CRIA_INLINE F32x16 set1(float x) {
   const float32x4_t v = vdupq_n_f32(x);
@@ -82,37 +78,17 @@ CRIA_INLINE void store(float* p, F32x16 x, int n) {
   store(buffer, x);
   __builtin_memcpy(p, buffer, sizeof(float) * static_cast<size_t>(n));
 }
-CRIA_INLINE F32x16 add(F32x16 x, F32x16 y) {
-  return CRIA_EACH2(vaddq_f32, x, y);
-}
-CRIA_INLINE F32x16 sub(F32x16 x, F32x16 y) {
-  return CRIA_EACH2(vsubq_f32, x, y);
-}
-CRIA_INLINE F32x16 mul(F32x16 x, F32x16 y) {
-  return CRIA_EACH2(vmulq_f32, x, y);
-}
-CRIA_INLINE F32x16 div(F32x16 x, F32x16 y) {
-  return CRIA_EACH2(vdivq_f32, x, y);
-}
-CRIA_INLINE F32x16 fma(F32x16 x, F32x16 y, F32x16 z) {
-  return CRIA_EACH3(vfmaq_f32, z, x, y);
-}
+CRIA_INLINE F32x16 add(F32x16 x, F32x16 y) { return CRIA_EACH2(vaddq_f32, x, y); }
+CRIA_INLINE F32x16 sub(F32x16 x, F32x16 y) { return CRIA_EACH2(vsubq_f32, x, y); }
+CRIA_INLINE F32x16 mul(F32x16 x, F32x16 y) { return CRIA_EACH2(vmulq_f32, x, y); }
+CRIA_INLINE F32x16 div(F32x16 x, F32x16 y) { return CRIA_EACH2(vdivq_f32, x, y); }
+CRIA_INLINE F32x16 fma(F32x16 x, F32x16 y, F32x16 z) { return CRIA_EACH3(vfmaq_f32, z, x, y); }
 // A comparison and a choice: fmax and fmin would give NaN where x86 gives the second operand.
-CRIA_INLINE F32x16 max(F32x16 x, F32x16 y) {
-  return CRIA_EACH2(max4, x, y);
-}
-CRIA_INLINE F32x16 min(F32x16 x, F32x16 y) {
-  return CRIA_EACH2(min4, x, y);
-}
-CRIA_INLINE F32x16 abs(F32x16 x) {
-  return CRIA_EACH1(vabsq_f32, x);
-}
-CRIA_INLINE F32x16 round(F32x16 x) {
-  return CRIA_EACH1(vrndnq_f32, x);
-}
-CRIA_INLINE F32x16 round_half_away(F32x16 x) {
-  return CRIA_EACH1(vrndaq_f32, x);
-}
+CRIA_INLINE F32x16 max(F32x16 x, F32x16 y) { return CRIA_EACH2(max4, x, y); }
+CRIA_INLINE F32x16 min(F32x16 x, F32x16 y) { return CRIA_EACH2(min4, x, y); }
+CRIA_INLINE F32x16 abs(F32x16 x) { return CRIA_EACH1(vabsq_f32, x); }
+CRIA_INLINE F32x16 round(F32x16 x) { return CRIA_EACH1(vrndnq_f32, x); }
+CRIA_INLINE F32x16 round_half_away(F32x16 x) { return CRIA_EACH1(vrndaq_f32, x); }
 CRIA_INLINE float32x4_t zero_where_less(float32x4_t x, float32x4_t limit, float32x4_t y) {
   return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(y), vcltq_f32(x, limit)));
 }
@@ -123,9 +99,7 @@ CRIA_INLINE float32x4_t times_power_of_two(float32x4_t x, float32x4_t n) {
   const int32x4_t e = vcvtq_s32_f32(n) + vdupq_n_s32(127);  // NaN becomes 0
   return vmulq_f32(x, vreinterpretq_f32_s32(vshlq_n_s32(e, 23)));
 }
-CRIA_INLINE F32x16 scale_by_power_of_two(F32x16 x, F32x16 n) {
-  return CRIA_EACH2(times_power_of_two, x, n);
-}
+CRIA_INLINE F32x16 scale_by_power_of_two(F32x16 x, F32x16 n) { return CRIA_EACH2(times_power_of_two, x, n); }
 CRIA_INLINE float reduce_add(F32x16 x) {
   const float32x4_t s4 = vaddq_f32(vaddq_f32(x.a, x.c), vaddq_f32(x.b, x.d));
   const float32x2_t s2 = vadd_f32(vget_low_f32(s4), vget_high_f32(s4));
@@ -187,28 +161,18 @@ CRIA_INLINE void store_i8(int8_t* p, F32x16 x, int n) {
 
 // ---- eight floats ----
 
-CRIA_INLINE F32x8 zero_f32x8() {
-  return {vdupq_n_f32(0.0f), vdupq_n_f32(0.0f)};
-}
-CRIA_INLINE F32x8 set1_f32x8(float x) {
-  return {vdupq_n_f32(x), vdupq_n_f32(x)};
-}
+CRIA_INLINE F32x8 zero_f32x8() { return {vdupq_n_f32(0.0f), vdupq_n_f32(0.0f)}; }
+CRIA_INLINE F32x8 set1_f32x8(float x) { return {vdupq_n_f32(x), vdupq_n_f32(x)}; }
 CRIA_INLINE F32x8 f16_f32x8(const uint16_t* p) {
   const float16x8_t x = vreinterpretq_f16_u16(vld1q_u16(p));
   return {vcvt_f32_f16(vget_low_f16(x)), vcvt_high_f32_f16(x)};
 }
-CRIA_INLINE F32x8 mul(F32x8 x, F32x8 y) {
-  return {vmulq_f32(x.a, y.a), vmulq_f32(x.b, y.b)};
-}
+CRIA_INLINE F32x8 mul(F32x8 x, F32x8 y) { return {vmulq_f32(x.a, y.a), vmulq_f32(x.b, y.b)}; }
 CRIA_INLINE F32x8 fma(F32x8 x, F32x8 y, F32x8 z) {
   return {vfmaq_f32(z.a, x.a, y.a), vfmaq_f32(z.b, x.b, y.b)};
 }
-CRIA_INLINE F32x8 negate(F32x8 x) {
-  return {vnegq_f32(x.a), vnegq_f32(x.b)};
-}
-CRIA_INLINE F32x8 to_f32(I32x8 x) {
-  return {vcvtq_f32_s32(x.a), vcvtq_f32_s32(x.b)};
-}
+CRIA_INLINE F32x8 negate(F32x8 x) { return {vnegq_f32(x.a), vnegq_f32(x.b)}; }
+CRIA_INLINE F32x8 to_f32(I32x8 x) { return {vcvtq_f32_s32(x.a), vcvtq_f32_s32(x.b)}; }
 CRIA_INLINE void store(float* p, F32x8 x) {
   vst1q_f32(p, x.a);
   vst1q_f32(p + 4, x.b);
@@ -231,15 +195,9 @@ CRIA_INLINE I8x32 spread_bits(uint32_t bits, uint8_t set) {
   const uint8x16_t low = vqtbl1q_u8(word, from), high = vqtbl1q_u8(word, vaddq_u8(from, vdupq_n_u8(2)));
   return {vandq_u8(vtstq_u8(low, one), vdupq_n_u8(set)), vandq_u8(vtstq_u8(high, one), vdupq_n_u8(set))};
 }
-CRIA_INLINE I8x32 set1_bytes(uint8_t x) {
-  return {vdupq_n_u8(x), vdupq_n_u8(x)};
-}
-CRIA_INLINE I8x32 and_bytes(I8x32 x, I8x32 y) {
-  return {vandq_u8(x.a, y.a), vandq_u8(x.b, y.b)};
-}
-CRIA_INLINE I8x32 or_bytes(I8x32 x, I8x32 y) {
-  return {vorrq_u8(x.a, y.a), vorrq_u8(x.b, y.b)};
-}
+CRIA_INLINE I8x32 set1_bytes(uint8_t x) { return {vdupq_n_u8(x), vdupq_n_u8(x)}; }
+CRIA_INLINE I8x32 and_bytes(I8x32 x, I8x32 y) { return {vandq_u8(x.a, y.a), vandq_u8(x.b, y.b)}; }
+CRIA_INLINE I8x32 or_bytes(I8x32 x, I8x32 y) { return {vorrq_u8(x.a, y.a), vorrq_u8(x.b, y.b)}; }
 // Shifts as operators: n is a constant wherever these are inlined, and becomes one instruction's immediate.
 // Bytes shift apart from each other, so a mask that only guards against neighbours is not needed.
 CRIA_INLINE I8x32 shift_right(I8x32 x, int n, uint8_t mask) {
@@ -262,12 +220,8 @@ CRIA_INLINE I8x32 lookup(const int8_t* table16, I8x32 index) {
 // eight belong to the first sixteen bytes, which is what a scale per group of sixteen needs, and of an I32x8
 // only the total counts until transpose_sum.
 
-CRIA_INLINE int8x16_t as_signed(uint8x16_t x) {
-  return vreinterpretq_s8_u8(x);
-}
-CRIA_INLINE I32x8 zero_i32x8() {
-  return {vdupq_n_s32(0), vdupq_n_s32(0)};
-}
+CRIA_INLINE int8x16_t as_signed(uint8x16_t x) { return vreinterpretq_s8_u8(x); }
+CRIA_INLINE I32x8 zero_i32x8() { return {vdupq_n_s32(0), vdupq_n_s32(0)}; }
 
 #if defined(CRIA_ARM_DOTPROD)
 
@@ -281,9 +235,7 @@ CRIA_INLINE I16x16 set2_i16(int16_t low, int16_t high) {
   const int32x4_t l = vdupq_n_s32(low), h = vdupq_n_s32(high);
   return {l, l, h, h};
 }
-CRIA_INLINE I16x16 set1_i16(int16_t x) {
-  return set2_i16(x, x);
-}
+CRIA_INLINE I16x16 set1_i16(int16_t x) { return set2_i16(x, x); }
 CRIA_INLINE I16x16 load_i16(const int16_t* p) {
   const int16x8_t x = vld1q_s16(p), y = vld1q_s16(p + 8);
   return {vmovl_s16(vget_low_s16(x)), vmovl_high_s16(x), vmovl_s16(vget_low_s16(y)), vmovl_high_s16(y)};
@@ -326,15 +278,9 @@ struct I16x16 {
   int16x8_t a, b;
 };
 
-CRIA_INLINE I16x16 set2_i16(int16_t low, int16_t high) {
-  return {vdupq_n_s16(low), vdupq_n_s16(high)};
-}
-CRIA_INLINE I16x16 set1_i16(int16_t x) {
-  return set2_i16(x, x);
-}
-CRIA_INLINE I16x16 load_i16(const int16_t* p) {
-  return {vld1q_s16(p), vld1q_s16(p + 8)};
-}
+CRIA_INLINE I16x16 set2_i16(int16_t low, int16_t high) { return {vdupq_n_s16(low), vdupq_n_s16(high)}; }
+CRIA_INLINE I16x16 set1_i16(int16_t x) { return set2_i16(x, x); }
+CRIA_INLINE I16x16 load_i16(const int16_t* p) { return {vld1q_s16(p), vld1q_s16(p + 8)}; }
 CRIA_INLINE I32x8 dot(I32x8 acc, I16x16 x, I16x16 y) {
   const int32x4_t a = vmlal_s16(acc.a, vget_low_s16(x.a), vget_low_s16(y.a));
   const int32x4_t b = vmlal_high_s16(acc.b, x.a, y.a);
@@ -350,12 +296,8 @@ CRIA_INLINE int16x8_t products(uint8x16_t w, uint8x16_t x) {
   const int16x8_t first = vmull_s8(vget_low_s8(as_signed(w)), vget_low_s8(as_signed(x)));
   return vmlal_high_s8(first, as_signed(w), as_signed(x));
 }
-CRIA_INLINE I16x16 pair_products_signed(I8x32 w, I8x32 x) {
-  return {products(w.a, x.a), products(w.b, x.b)};
-}
-CRIA_INLINE I16x16 pair_products(I8x32 u, I8x32 x) {
-  return pair_products_signed(u, x);
-}
+CRIA_INLINE I16x16 pair_products_signed(I8x32 w, I8x32 x) { return {products(w.a, x.a), products(w.b, x.b)}; }
+CRIA_INLINE I16x16 pair_products(I8x32 u, I8x32 x) { return pair_products_signed(u, x); }
 CRIA_INLINE I32x8 dot_unsigned(I32x8 acc, I8x32 u, I8x32 x) {
   return {vpadalq_s16(acc.a, add_products(products(u.a, x.a), u.b, x.b)), acc.b};
 }
@@ -368,16 +310,12 @@ CRIA_INLINE I32x8 dot_signed(I32x8 acc, I8x32 w, I8x32 x) {
 CRIA_INLINE I32x8 subtract_shifted(I32x8 acc, I32x8 x, int n) {
   return {acc.a - (x.a << n), acc.b - (x.b << n)};
 }
-CRIA_INLINE I32x8 subtract(I32x8 x, int32_t y) {
-  return {x.a - vdupq_n_s32(y), x.b - vdupq_n_s32(y)};
-}
+CRIA_INLINE I32x8 subtract(I32x8 x, int32_t y) { return {x.a - vdupq_n_s32(y), x.b - vdupq_n_s32(y)}; }
 CRIA_INLINE int32x4_t sums_of_4(const I32x8 rows[4]) {
   const int32x4_t r01 = vpaddq_s32(rows[0].a + rows[0].b, rows[1].a + rows[1].b);
   const int32x4_t r23 = vpaddq_s32(rows[2].a + rows[2].b, rows[3].a + rows[3].b);
   return vpaddq_s32(r01, r23);
 }
-CRIA_INLINE I32x8 transpose_sum(const I32x8 rows[8]) {
-  return {sums_of_4(rows), sums_of_4(rows + 4)};
-}
+CRIA_INLINE I32x8 transpose_sum(const I32x8 rows[8]) { return {sums_of_4(rows), sums_of_4(rows + 4)}; }
 
 }  // namespace cria::CRIA_ISA

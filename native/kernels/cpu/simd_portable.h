@@ -1,13 +1,24 @@
-// simd.h in plain C++: the level for processors that have no vectors of ours, and the one that the others must equal.
+// simd.h in plain C++: the level for processors that have no vectors of ours, and the one that the others
+// must equal.
 #pragma once
 
 namespace cria::portable {
 
-struct F32x16 { float v[16]; };
-struct F32x8 { float v[8]; };
-struct I8x32 { uint8_t v[32]; };
-struct I16x16 { int16_t v[16]; };
-struct I32x8 { int32_t v[8]; };
+struct F32x16 {
+  float v[16];
+};
+struct F32x8 {
+  float v[8];
+};
+struct I8x32 {
+  uint8_t v[32];
+};
+struct I16x16 {
+  int16_t v[16];
+};
+struct I32x8 {
+  int32_t v[8];
+};
 
 CRIA_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 
@@ -43,8 +54,9 @@ CRIA_INLINE F32x16 round(F32x16 a) { CRIA_LANES(__builtin_rintf(a.v[i])); }
 CRIA_INLINE F32x16 round_half_away(F32x16 a) { CRIA_LANES(__builtin_roundf(a.v[i])); }
 CRIA_INLINE F32x16 zero_below(F32x16 x, float limit, F32x16 a) { CRIA_LANES(x.v[i] < limit ? 0.0f : a.v[i]); }
 CRIA_INLINE F32x16 scale_by_power_of_two(F32x16 a, F32x16 n) {
-  CRIA_LANES(a.v[i] * float_from_bits(static_cast<uint32_t>((n.v[i] == n.v[i] ? static_cast<int>(n.v[i]) : 0) + 127)
-                                      << 23));
+  CRIA_LANES(
+      a.v[i] *
+      float_from_bits(static_cast<uint32_t>((n.v[i] == n.v[i] ? static_cast<int>(n.v[i]) : 0) + 127) << 23));
 }
 #undef CRIA_LANES
 
@@ -60,7 +72,9 @@ CRIA_INLINE float reduce_max(F32x16 a) {
   return a.v[0];
 }
 /// 32 elements of bfloat16; the lanes beyond n are zero.
-struct Bf16x32 { uint16_t v[32]; };
+struct Bf16x32 {
+  uint16_t v[32];
+};
 CRIA_INLINE Bf16x32 load_bf16(const uint16_t* p, int n) {
   Bf16x32 out;
   for (int i = 0; i < 32; i++) out.v[i] = i < n ? p[i] : 0;
@@ -197,8 +211,9 @@ CRIA_INLINE I16x16 pair_products(I8x32 u, I8x32 x) {
 CRIA_INLINE I16x16 pair_products_signed(I8x32 w, I8x32 x) {
   I16x16 out;
   for (int i = 0; i < 16; i++)
-    out.v[i] = static_cast<int16_t>(static_cast<int8_t>(w.v[2 * i]) * static_cast<int8_t>(x.v[2 * i]) +
-                                    static_cast<int8_t>(w.v[2 * i + 1]) * static_cast<int8_t>(x.v[2 * i + 1]));
+    out.v[i] =
+        static_cast<int16_t>(static_cast<int8_t>(w.v[2 * i]) * static_cast<int8_t>(x.v[2 * i]) +
+                             static_cast<int8_t>(w.v[2 * i + 1]) * static_cast<int8_t>(x.v[2 * i + 1]));
   return out;
 }
 /// acc + sums of two products of int16.
@@ -207,8 +222,12 @@ CRIA_INLINE I32x8 dot(I32x8 acc, I16x16 a, I16x16 b) {
   return acc;
 }
 /// acc + sums of four products, unsigned bytes by signed bytes.
-CRIA_INLINE I32x8 dot_unsigned(I32x8 acc, I8x32 u, I8x32 x) { return dot(acc, pair_products(u, x), set1_i16(1)); }
-CRIA_INLINE I32x8 dot_signed(I32x8 acc, I8x32 w, I8x32 x) { return dot(acc, pair_products_signed(w, x), set1_i16(1)); }
+CRIA_INLINE I32x8 dot_unsigned(I32x8 acc, I8x32 u, I8x32 x) {
+  return dot(acc, pair_products(u, x), set1_i16(1));
+}
+CRIA_INLINE I32x8 dot_signed(I32x8 acc, I8x32 w, I8x32 x) {
+  return dot(acc, pair_products_signed(w, x), set1_i16(1));
+}
 /// acc - b * 2^n.
 CRIA_INLINE I32x8 subtract_shifted(I32x8 acc, I32x8 b, int n) {
   for (int i = 0; i < 8; i++) acc.v[i] -= static_cast<int32_t>(static_cast<uint32_t>(b.v[i]) << n);

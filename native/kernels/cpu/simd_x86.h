@@ -1,4 +1,5 @@
-// simd.h on x86-64: AVX2 with FMA and F16C, then AVX-VNNI, AVX-512 VNNI and AVX-512 BF16 where the level has them.
+// simd.h on x86-64: AVX2 with FMA and F16C, then AVX-VNNI, AVX-512 VNNI and AVX-512 BF16 where the level has
+// them.
 #pragma once
 
 #include <immintrin.h>
@@ -9,19 +10,31 @@ namespace cria::CRIA_ISA {
 #define CRIA_WIDE 1  // 512-bit registers
 #endif
 
-struct F32x8 { __m256 v; };
-struct I8x32 { __m256i v; };
-struct I16x16 { __m256i v; };
-struct I32x8 { __m256i v; };
+struct F32x8 {
+  __m256 v;
+};
+struct I8x32 {
+  __m256i v;
+};
+struct I16x16 {
+  __m256i v;
+};
+struct I32x8 {
+  __m256i v;
+};
 
 // asm, because gcc gathers _mm_prefetch at the head of an unrolled body, where they queue up.
-CRIA_INLINE void prefetch(const void* p) { asm volatile("prefetcht0 %0" ::"m"(*static_cast<const char*>(p))); }
+CRIA_INLINE void prefetch(const void* p) {
+  asm volatile("prefetcht0 %0" ::"m"(*static_cast<const char*>(p)));
+}
 
 // ---- sixteen floats ----
 
 #if defined(CRIA_WIDE)
 
-struct F32x16 { __m512 v; };
+struct F32x16 {
+  __m512 v;
+};
 CRIA_INLINE __mmask16 first_lanes(int n) { return n >= 16 ? 0xffff : static_cast<__mmask16>((1u << n) - 1u); }
 CRIA_INLINE F32x16 set1(float x) { return {_mm512_set1_ps(x)}; }
 CRIA_INLINE F32x16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
@@ -69,7 +82,9 @@ CRIA_INLINE void store_i8(int8_t* p, F32x16 a, int n) {
 
 #else
 
-struct F32x16 { __m256 a, b; };
+struct F32x16 {
+  __m256 a, b;
+};
 CRIA_INLINE __m256i first_lanes(int n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
@@ -120,7 +135,8 @@ CRIA_INLINE __m256 half_away(__m256 x) {
 CRIA_INLINE F32x16 round_half_away(F32x16 x) { return {half_away(x.a), half_away(x.b)}; }
 CRIA_INLINE F32x16 zero_below(F32x16 x, float limit, F32x16 y) {
   const __m256 l = _mm256_set1_ps(limit);
-  return {_mm256_and_ps(_mm256_cmp_ps(x.a, l, _CMP_NLT_UQ), y.a), _mm256_and_ps(_mm256_cmp_ps(x.b, l, _CMP_NLT_UQ), y.b)};
+  return {_mm256_and_ps(_mm256_cmp_ps(x.a, l, _CMP_NLT_UQ), y.a),
+          _mm256_and_ps(_mm256_cmp_ps(x.b, l, _CMP_NLT_UQ), y.b)};
 }
 CRIA_INLINE __m256 times_power_of_two(__m256 x, __m256 n) {
   const __m256 number = _mm256_and_ps(n, _mm256_cmp_ps(n, n, _CMP_ORD_Q));
@@ -167,13 +183,17 @@ CRIA_INLINE __m512i load_words(const uint16_t* p, int n) {
 }
 #endif
 #if defined(CRIA_ISA_avx512_bf16)
-struct Bf16x32 { __m512i v; };
+struct Bf16x32 {
+  __m512i v;
+};
 CRIA_INLINE Bf16x32 load_bf16(const uint16_t* p, int n) { return {load_words(p, n)}; }
 CRIA_INLINE F32x16 dot_bf16(F32x16 acc, Bf16x32 a, Bf16x32 b) {
   return {_mm512_dpbf16_ps(acc.v, reinterpret_cast<__m512bh>(a.v), reinterpret_cast<__m512bh>(b.v))};
 }
 #else
-struct Bf16x32 { F32x16 odd, even; };
+struct Bf16x32 {
+  F32x16 odd, even;
+};
 #if defined(CRIA_WIDE)
 CRIA_INLINE Bf16x32 load_bf16(const uint16_t* p, int n) {
   const __m512i x = load_words(p, n);
@@ -245,20 +265,28 @@ CRIA_INLINE I16x16 set1_i16(int16_t x) { return {_mm256_set1_epi16(x)}; }
 CRIA_INLINE I16x16 set2_i16(int16_t low, int16_t high) {
   return {_mm256_inserti128_si256(_mm256_castsi128_si256(_mm_set1_epi16(low)), _mm_set1_epi16(high), 1)};
 }
-CRIA_INLINE I16x16 load_i16(const int16_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+CRIA_INLINE I16x16 load_i16(const int16_t* p) {
+  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))};
+}
 CRIA_INLINE I16x16 pair_products(I8x32 u, I8x32 x) { return {_mm256_maddubs_epi16(u.v, x.v)}; }
 CRIA_INLINE I16x16 pair_products_signed(I8x32 w, I8x32 x) {
   return {_mm256_maddubs_epi16(_mm256_sign_epi8(w.v, w.v), _mm256_sign_epi8(x.v, w.v))};
 }
 #if defined(CRIA_ISA_avx_vnni)
 CRIA_INLINE I32x8 dot(I32x8 acc, I16x16 a, I16x16 b) { return {_mm256_dpwssd_avx_epi32(acc.v, a.v, b.v)}; }
-CRIA_INLINE I32x8 dot_unsigned(I32x8 acc, I8x32 u, I8x32 x) { return {_mm256_dpbusd_avx_epi32(acc.v, u.v, x.v)}; }
+CRIA_INLINE I32x8 dot_unsigned(I32x8 acc, I8x32 u, I8x32 x) {
+  return {_mm256_dpbusd_avx_epi32(acc.v, u.v, x.v)};
+}
 #elif defined(CRIA_WIDE)
 CRIA_INLINE I32x8 dot(I32x8 acc, I16x16 a, I16x16 b) { return {_mm256_dpwssd_epi32(acc.v, a.v, b.v)}; }
 CRIA_INLINE I32x8 dot_unsigned(I32x8 acc, I8x32 u, I8x32 x) { return {_mm256_dpbusd_epi32(acc.v, u.v, x.v)}; }
 #else
-CRIA_INLINE I32x8 dot(I32x8 acc, I16x16 a, I16x16 b) { return {_mm256_add_epi32(acc.v, _mm256_madd_epi16(a.v, b.v))}; }
-CRIA_INLINE I32x8 dot_unsigned(I32x8 acc, I8x32 u, I8x32 x) { return dot(acc, pair_products(u, x), set1_i16(1)); }
+CRIA_INLINE I32x8 dot(I32x8 acc, I16x16 a, I16x16 b) {
+  return {_mm256_add_epi32(acc.v, _mm256_madd_epi16(a.v, b.v))};
+}
+CRIA_INLINE I32x8 dot_unsigned(I32x8 acc, I8x32 u, I8x32 x) {
+  return dot(acc, pair_products(u, x), set1_i16(1));
+}
 #endif
 CRIA_INLINE I32x8 dot_signed(I32x8 acc, I8x32 w, I8x32 x) {
   return dot_unsigned(acc, {_mm256_sign_epi8(w.v, w.v)}, {_mm256_sign_epi8(x.v, w.v)});
@@ -271,7 +299,8 @@ CRIA_INLINE I32x8 transpose_sum(const I32x8 rows[8]) {
   const __m256i r01 = _mm256_hadd_epi32(rows[0].v, rows[1].v), r23 = _mm256_hadd_epi32(rows[2].v, rows[3].v);
   const __m256i r45 = _mm256_hadd_epi32(rows[4].v, rows[5].v), r67 = _mm256_hadd_epi32(rows[6].v, rows[7].v);
   const __m256i low = _mm256_hadd_epi32(r01, r23), high = _mm256_hadd_epi32(r45, r67);
-  return {_mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31))};
+  return {_mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20),
+                           _mm256_permute2x128_si256(low, high, 0x31))};
 }
 
 }  // namespace cria::CRIA_ISA

@@ -47,7 +47,8 @@ class Collector : public EventSink {
 
   Result wait(RequestId id) {
     std::unique_lock lock(mutex_);
-    const bool in_time = changed_.wait_for(lock, std::chrono::seconds(60), [&] { return results_[id].finished; });
+    const bool in_time =
+        changed_.wait_for(lock, std::chrono::seconds(60), [&] { return results_[id].finished; });
     REQUIRE(in_time);
     return results_[id];
   }
@@ -75,8 +76,10 @@ struct Fixture {
   std::int32_t context_length = 0;
   std::unique_ptr<Engine> engine;
 
-  explicit Fixture(LoadedModel loaded = load_demo(2)) : tokenizer(loaded.tokenizer), context_length(loaded.context_length) {
-    engine = std::make_unique<Engine>(std::move(loaded.decoder), loaded.tokenizer, loaded.context_length, loaded.n_pages, sink);
+  explicit Fixture(LoadedModel loaded = load_demo(2))
+      : tokenizer(loaded.tokenizer), context_length(loaded.context_length) {
+    engine = std::make_unique<Engine>(std::move(loaded.decoder), loaded.tokenizer, loaded.context_length,
+                                      loaded.n_pages, sink);
   }
   ~Fixture() { CHECK(sink->violations == 0); }
 };
@@ -128,7 +131,8 @@ TEST_CASE("same seed, same tokens; another seed, others") {
 TEST_CASE("logits of a prompt in one chunk equal those in many") {
   EncodeOptions options;
   Fixture whole, pieces(load_demo(1, DType::f16, 5));
-  const std::vector<TokenId> ids = whole.tokenizer->encode("One day a small bear found a red kite in the park.", options);
+  const std::vector<TokenId> ids =
+      whole.tokenizer->encode("One day a small bear found a red kite in the park.", options);
   const auto a = whole.sink->wait(whole.engine->submit(LogitsRequest{ids}));
   const auto b = pieces.sink->wait(pieces.engine->submit(LogitsRequest{ids}));
   REQUIRE(a.logits.size() == whole.tokenizer->vocab_size());
@@ -151,7 +155,8 @@ TEST_CASE("bad requests end in typed errors and leave the engine working") {
   hot.sampling.temperature = NAN;
   CHECK(code(hot) == ErrorCode::invalid_argument);
   GenerateRequest forbidden = story(4);
-  for (std::uint32_t id = 0; id < f.tokenizer->vocab_size(); id++) forbidden.sampling.logit_bias.emplace_back(id, -INFINITY);
+  for (std::uint32_t id = 0; id < f.tokenizer->vocab_size(); id++)
+    forbidden.sampling.logit_bias.emplace_back(id, -INFINITY);
   CHECK(code(forbidden) == ErrorCode::invalid_argument);
   const auto length = static_cast<std::size_t>(f.context_length);
   GenerateRequest too_long = story(1);
@@ -221,7 +226,8 @@ TEST_CASE("many threads submit and cancel at random: every request ends once") {
   }
   for (std::thread& t : callers) t.join();
   const auto deadline = Clock::now() + std::chrono::seconds(120);
-  while (f.sink->finished() < submitted && Clock::now() < deadline) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  while (f.sink->finished() < submitted && Clock::now() < deadline)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
   CHECK(f.sink->finished() == submitted);
 }
 

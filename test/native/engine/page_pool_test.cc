@@ -34,7 +34,9 @@ TEST_CASE("100,000 random operations keep free + used = total and every referenc
   PagePool pool(37);
   std::map<PageId, int> model;
   for (int i = 0; i < 100'000; i++) {
-    const auto pick = [&] { return std::next(model.begin(), static_cast<std::ptrdiff_t>(rng() % model.size())); };
+    const auto pick = [&] {
+      return std::next(model.begin(), static_cast<std::ptrdiff_t>(rng() % model.size()));
+    };
     switch (rng() % 3) {
       case 0:
         if (const auto page = pool.take()) {

@@ -83,7 +83,8 @@ TEST_CASE("an end token ends it and is not part of the answer") {
   CHECK(feed(stop_token, "The end. And more").end->reason == FinishReason::stop);
 }
 
-TEST_CASE("a stop string is cut out wherever the tokens' borders are, and what only looked like one is kept") {
+TEST_CASE(
+    "a stop string is cut out wherever the tokens' borders are, and what only looked like one is kept") {
   const std::string text = "one two three four five";
   for (const std::string stop : {"two", " thr", "e f", "five", "o", "ne two three fou"}) {
     CAPTURE(stop);

@@ -14,9 +14,7 @@ namespace {
 
 constexpr LlamaShape kShape = {.hidden = 64, .heads = 1, .kv_heads = 1, .head_dim = 64};
 
-ModelConfig config_of(const GgufBuilder& b) {
-  return read_config(open_bytes(b.build()));
-}
+ModelConfig config_of(const GgufBuilder& b) { return read_config(open_bytes(b.build())); }
 
 float unscaled(double base, std::size_t i, double dim) {
   return static_cast<float>(1.0 / std::pow(base, 2.0 * static_cast<double>(i) / dim));

@@ -11,9 +11,7 @@ using namespace cria::test;
 
 namespace {
 
-ModelConfig config_of(const GgufBuilder& b) {
-  return read_config(open_bytes(b.build()));
-}
+ModelConfig config_of(const GgufBuilder& b) { return read_config(open_bytes(b.build())); }
 
 void expect_refused(ErrorCode code, const std::string& mentions, const GgufBuilder& b) {
   expect_error(code, mentions, [&] { (void)config_of(b); });
@@ -43,9 +41,7 @@ TEST_CASE("the shape of a grouped-query Llama") {
 }
 
 TEST_CASE("other shapes of Llama") {
-  SUBCASE("multi-query") {
-    CHECK(config_of(tiny_llama({.kv_heads = 1})).n_kv_heads == 1);
-  }
+  SUBCASE("multi-query") { CHECK(config_of(tiny_llama({.kv_heads = 1})).n_kv_heads == 1); }
   SUBCASE("multi-head by default") {
     GgufBuilder b = tiny_llama({.kv_heads = 4});
     b.remove("llama.attention.head_count_kv");
@@ -54,9 +50,7 @@ TEST_CASE("other shapes of Llama") {
   SUBCASE("a head size that is not hidden / heads") {
     CHECK(config_of(tiny_llama({.heads = 3, .kv_heads = 1, .head_dim = 16})).head_dim == 16);
   }
-  SUBCASE("tied output") {
-    CHECK(config_of(tiny_llama({.tied = true})).tied_output);
-  }
+  SUBCASE("tied output") { CHECK(config_of(tiny_llama({.tied = true})).tied_output); }
   SUBCASE("no vocab_size key") {
     GgufBuilder b = tiny_llama();
     b.remove("llama.vocab_size");

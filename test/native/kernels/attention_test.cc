@@ -1,4 +1,5 @@
-// Attention over pages against a dense float64 one: every grouping, head size and context length around the edges.
+// Attention over pages against a dense float64 one: every grouping, head size and context length around the
+// edges.
 #include <algorithm>
 #include <numeric>
 
@@ -27,9 +28,11 @@ Pages append_all(const CpuKernels& kernels, std::mt19937_64& rng, const std::vec
   std::iota(pages.block_table.begin(), pages.block_table.end(), 1);
   std::shuffle(pages.block_table.begin(), pages.block_table.end(), rng);
   for (std::int32_t t = 0; t < n; t++) {
-    std::uint8_t* block = pages.bytes.data() + pages.stride * static_cast<std::size_t>(
-                                                   pages.block_table[static_cast<std::size_t>(t / kCpuPageTokens)]);
-    kernels.append_kv(k.data() + t * head_dim, v.data() + t * head_dim, head_dim, block, t % kCpuPageTokens, f32);
+    std::uint8_t* block = pages.bytes.data() +
+                          pages.stride * static_cast<std::size_t>(
+                                             pages.block_table[static_cast<std::size_t>(t / kCpuPageTokens)]);
+    kernels.append_kv(k.data() + t * head_dim, v.data() + t * head_dim, head_dim, block, t % kCpuPageTokens,
+                      f32);
   }
   return pages;
 }
@@ -67,7 +70,8 @@ TEST_CASE("one span equals dense attention, and the portable level bit for bit")
             for (std::int32_t d = 0; d < head_dim; d++) {
               double o = 0;
               for (std::int32_t t = 0; t < n; t++)
-                o += p[static_cast<std::size_t>(t)] * static_cast<double>(stored(v[static_cast<std::size_t>(t * head_dim + d)]));
+                o += p[static_cast<std::size_t>(t)] *
+                     static_cast<double>(stored(v[static_cast<std::size_t>(t * head_dim + d)]));
               expected.push_back(o / sum);
             }
           }
@@ -77,9 +81,21 @@ TEST_CASE("one span equals dense attention, and the portable level bit for bit")
             std::mt19937_64 pages_rng(7);
             const Pages pages = append_all(*level, pages_rng, k, v, head_dim, n, f32);
             const std::int32_t padded = padded_head_dim(head_dim);
-            std::vector<float> max(static_cast<std::size_t>(group)), sum(max), out(static_cast<std::size_t>(group * padded), NAN);
-            const AttendSpan span{q.data(), group, head_dim, static_cast<float>(scale), pages.bytes.data(), pages.stride,
-                                  pages.block_table.data(), n, f32, max.data(), sum.data(), out.data(), padded};
+            std::vector<float> max(static_cast<std::size_t>(group)), sum(max),
+                out(static_cast<std::size_t>(group * padded), NAN);
+            const AttendSpan span{q.data(),
+                                  group,
+                                  head_dim,
+                                  static_cast<float>(scale),
+                                  pages.bytes.data(),
+                                  pages.stride,
+                                  pages.block_table.data(),
+                                  n,
+                                  f32,
+                                  max.data(),
+                                  sum.data(),
+                                  out.data(),
+                                  padded};
             level->attend(&span);
             std::vector<float> y;
             for (std::int32_t h = 0; h < group; h++)
@@ -106,7 +122,8 @@ TEST_CASE("merged spans equal one span in value, and every level in bits") {
   std::vector<float> first;
   for (const CpuKernels* level : runnable_levels()) {
     std::vector<float> max = max1, sum = sum1, out = out1;
-    level->merge_spans(max.data(), sum.data(), out.data(), max2.data(), sum2.data(), out2.data(), group, dim, padded);
+    level->merge_spans(max.data(), sum.data(), out.data(), max2.data(), sum2.data(), out2.data(), group, dim,
+                       padded);
     for (std::size_t h = 0; h < 3; h++) {
       const double top = std::max(max1[h], max2[h]), a = std::exp(max1[h] - top), b = std::exp(max2[h] - top);
       CHECK(static_cast<double>(max[h]) == top);

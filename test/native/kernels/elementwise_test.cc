@@ -20,7 +20,8 @@ TEST_CASE("rms_norm") {
     std::vector<double> expected;
     for (std::size_t i = 0; i < n; i++) expected.push_back(x[i] * scale * weight[i]);
     std::vector<float> portable(n);
-    runnable_levels().front()->rms_norm(x.data(), weight.data(), eps, portable.data(), static_cast<std::int64_t>(n));
+    runnable_levels().front()->rms_norm(x.data(), weight.data(), eps, portable.data(),
+                                        static_cast<std::int64_t>(n));
     CHECK(relative_error(portable, expected) < 1e-6);
     for (const CpuKernels* level : runnable_levels()) {
       std::vector<float> y(n);
@@ -100,7 +101,8 @@ TEST_CASE("activations are quantized bit for bit as quantize.h defines") {
       const std::int64_t cols = 512;
       std::vector<float> x = random_floats(rng, 512, std::pow(10.0f, static_cast<float>(round % 13 - 6)));
       if (round % 5 == 0)  // ties: halves of the scale
-        for (std::size_t i = 0; i < 512; i++) x[i] = static_cast<float>(static_cast<int>(rng() % 255) - 127) * 0.5f;
+        for (std::size_t i = 0; i < 512; i++)
+          x[i] = static_cast<float>(static_cast<int>(rng() % 255) - 127) * 0.5f;
       if (round % 7 == 0) std::fill(x.begin(), x.begin() + 256, 0.0f);
       if (round == 50) x[3] = NAN;
       if (round == 51) x[300] = INFINITY;

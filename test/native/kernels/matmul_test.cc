@@ -1,5 +1,5 @@
-// Products of every weight type, at every level: against float64, against the portable level bit for bit, and one token
-// alone against the same token in a batch.
+// Products of every weight type, at every level: against float64, against the portable level bit for bit, and
+// one token alone against the same token in a batch.
 #include "core/thread_pool.h"
 #include "kernels/cpu/activation_buffer.h"
 #include "kernels/support.h"
@@ -9,11 +9,13 @@ using namespace cria::test;
 
 namespace {
 
-std::vector<float> multiply(const CpuKernels& kernels, const TestMatrix& w, const float* x, std::int64_t n_tokens) {
+std::vector<float> multiply(const CpuKernels& kernels, const TestMatrix& w, const float* x,
+                            std::int64_t n_tokens) {
   ThreadPool pool(1);
   ActivationBuffer buffer;
-  MatmulRows args{w.bytes.data(), w.dtype, w.rows, w.cols, buffer.prepare(kernels, pool, w.dtype, x, n_tokens, w.cols),
-                  n_tokens, nullptr, w.rows, false};
+  MatmulRows args{
+      w.bytes.data(), w.dtype, w.rows, w.cols, buffer.prepare(kernels, pool, w.dtype, x, n_tokens, w.cols),
+      n_tokens,       nullptr, w.rows, false};
   std::vector<float> y(static_cast<std::size_t>(n_tokens * w.rows), NAN);
   args.y = y.data();
   REQUIRE(kernels.matmul(&args, 0, w.rows));
@@ -37,7 +39,8 @@ TEST_CASE("products equal float64 within rounding, and the portable level bit fo
         const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(n * cols));
         const std::vector<double> expected = matmul_reference(w, rounded_activations(dtype, x, cols), n);
         const std::vector<float> portable = multiply(*runnable_levels().front(), w, x.data(), n);
-        // BF16's products are exact and Q8_1's sum is rounded to half precision; else only float32 sums differ.
+        // BF16's products are exact and Q8_1's sum is rounded to half precision; else only float32 sums
+        // differ.
         const bool coarse_sum = dtype == DType::q4_1 || dtype == DType::q5_1;
         CHECK(relative_error(portable, expected) < (coarse_sum ? 1e-2 : 2e-6));
         for (const CpuKernels* level : runnable_levels()) {
@@ -107,8 +110,8 @@ TEST_CASE("random bytes as blocks: every bit pattern of quants and scales, again
     CAPTURE(std::string(name_of(dtype)));
     TestMatrix w(rng, dtype, 24, 512);
     for (auto& byte : w.bytes) byte = static_cast<std::uint8_t>(rng());
-    // The float scales must be finite: clear the exponent's top bits of every half in the block's float fields by
-    // drawing until the dequantized row is finite and moderate.
+    // The float scales must be finite: clear the exponent's top bits of every half in the block's float
+    // fields by drawing until the dequantized row is finite and moderate.
     for (std::int64_t r = 0; r < w.rows; r++) {
       std::uint8_t* row = w.bytes.data() + row_bytes(dtype, 512) * static_cast<std::size_t>(r);
       for (std::size_t b = 0; b < 512 / traits.block_size; b++) {

@@ -1,6 +1,7 @@
-// The ops as the decoder calls them: a whole layer against float64, and the same bits for any threads, chunks and pages.
-#include <memory>
+// The ops as the decoder calls them: a whole layer against float64, and the same bits for any threads, chunks
+// and pages.
 #include <algorithm>
+#include <memory>
 #include <numeric>
 
 #include "core/error.h"
@@ -36,8 +37,8 @@ struct Layer {
     return {v.data(), DType::f32, 1, static_cast<std::int64_t>(v.size())};
   }
   LayerWeights weights() const {
-    return {weight(attention_norm), weight(q), weight(k), weight(v), weight(o), weight(ffn_norm), weight(gate), weight(up),
-            weight(down)};
+    return {weight(attention_norm), weight(q),    weight(k),  weight(v),   weight(o),
+            weight(ffn_norm),       weight(gate), weight(up), weight(down)};
   }
 };
 
@@ -54,8 +55,9 @@ struct Rope {
 };
 
 // Runs tokens through one layer in chunks of the given sizes; returns x afterwards.
-std::vector<float> run_layer(const Shape& s, const Layer& layer, std::vector<float> x, const std::vector<std::int32_t>& chunks,
-                             int threads, DType kv_dtype, bool shuffled_pages) {
+std::vector<float> run_layer(const Shape& s, const Layer& layer, std::vector<float> x,
+                             const std::vector<std::int32_t>& chunks, int threads, DType kv_dtype,
+                             bool shuffled_pages) {
   const std::unique_ptr<Backend> backend = create_backend({"cpu", threads});
   const std::int32_t n = static_cast<std::int32_t>(x.size()) / s.hidden, page = backend->info().page_tokens;
   const AttentionShape shape{s.n_heads, s.n_kv_heads, s.head_dim, s.head_dim, false};
@@ -70,9 +72,17 @@ std::vector<float> run_layer(const Shape& s, const Layer& layer, std::vector<flo
     const Rope rope(first, count, s.head_dim);
     std::vector<std::int32_t> positions(static_cast<std::size_t>(count)), sequence(positions.size(), 0);
     std::iota(positions.begin(), positions.end(), first);
-    const Batch batch{count, 1, nullptr, positions.data(), sequence.data(), table.data(),
-                      static_cast<std::int32_t>(table.size()), rope.cos.data(), rope.sin.data()};
-    const std::size_t q_dim = static_cast<std::size_t>(s.n_heads * s.head_dim), c = static_cast<std::size_t>(count);
+    const Batch batch{count,
+                      1,
+                      nullptr,
+                      positions.data(),
+                      sequence.data(),
+                      table.data(),
+                      static_cast<std::int32_t>(table.size()),
+                      rope.cos.data(),
+                      rope.sin.data()};
+    const std::size_t q_dim = static_cast<std::size_t>(s.n_heads * s.head_dim),
+                      c = static_cast<std::size_t>(count);
     std::vector<float> q(c * q_dim), a(c * q_dim), h(c * static_cast<std::size_t>(s.ffn));
     float* at = x.data() + first * s.hidden;
     backend->attention_input({&batch, &weights, shape, 1e-5f, at, kv[0], q.data()});
@@ -113,7 +123,8 @@ Matrix times(const Matrix& x, const TestMatrix& w) {
 
 Matrix layer_reference(const Shape& s, const Layer& layer, const std::vector<float>& input) {
   Matrix x(input.begin(), input.end());
-  const std::size_t n = x.size() / static_cast<std::size_t>(s.hidden), dim = static_cast<std::size_t>(s.head_dim);
+  const std::size_t n = x.size() / static_cast<std::size_t>(s.hidden),
+                    dim = static_cast<std::size_t>(s.head_dim);
   const Matrix normed = normalized(x, layer.attention_norm);
   Matrix q = times(normed, layer.q), k = times(normed, layer.k);
   const Matrix v = times(normed, layer.v);
@@ -121,7 +132,8 @@ Matrix layer_reference(const Shape& s, const Layer& layer, const std::vector<flo
     for (std::size_t t = 0; t < n; t++)
       for (std::size_t h = 0; h < heads; h++)
         for (std::size_t i = 0; i < dim / 2; i++) {
-          const double angle = static_cast<double>(t) * std::pow(10000.0, -2.0 * static_cast<double>(i) / s.head_dim);
+          const double angle =
+              static_cast<double>(t) * std::pow(10000.0, -2.0 * static_cast<double>(i) / s.head_dim);
           double& a = m[(t * heads + h) * dim + 2 * i];
           double& b = m[(t * heads + h) * dim + 2 * i + 1];
           const double va = a, vb = b;
@@ -129,7 +141,8 @@ Matrix layer_reference(const Shape& s, const Layer& layer, const std::vector<flo
           b = va * std::sin(angle) + vb * std::cos(angle);
         }
   };
-  const std::size_t heads = static_cast<std::size_t>(s.n_heads), kv_heads = static_cast<std::size_t>(s.n_kv_heads);
+  const std::size_t heads = static_cast<std::size_t>(s.n_heads),
+                    kv_heads = static_cast<std::size_t>(s.n_kv_heads);
   rotate(q, heads);
   rotate(k, kv_heads);
   Matrix attention(n * heads * dim);
@@ -139,7 +152,8 @@ Matrix layer_reference(const Shape& s, const Layer& layer, const std::vector<flo
       std::vector<double> p(t + 1);
       double top = -INFINITY, sum = 0;
       for (std::size_t j = 0; j <= t; j++) {
-        for (std::size_t d = 0; d < dim; d++) p[j] += q[(t * heads + h) * dim + d] * k[(j * kv_heads + kv) * dim + d];
+        for (std::size_t d = 0; d < dim; d++)
+          p[j] += q[(t * heads + h) * dim + d] * k[(j * kv_heads + kv) * dim + d];
         p[j] /= std::sqrt(static_cast<double>(dim));
         top = std::max(top, p[j]);
       }
@@ -182,13 +196,15 @@ TEST_CASE("the same bits for any number of threads, any chunks, any placement of
   CRIA_SEEDED_RNG(rng);
   const Shape s{256, 8, 2, 32, 512};
   // Mixed types in one layer, as in Q4_K_M files; longer than one span of attention.
-  for (const auto& [type, value_type] : {std::pair{DType::q4_k, DType::q6_k}, std::pair{DType::bf16, DType::q8_0},
-                                         std::pair{DType::q4_0, DType::f16}}) {
+  for (const auto& [type, value_type] :
+       {std::pair{DType::q4_k, DType::q6_k}, std::pair{DType::bf16, DType::q8_0},
+        std::pair{DType::q4_0, DType::f16}}) {
     const Layer layer(rng, s, type, value_type);
     const std::int32_t n = 600;
     const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(n * s.hidden));
     const std::vector<float> first = run_layer(s, layer, x, chunks_of(n, 300), 1, DType::f16, false);
-    for (const int threads : {2, 3}) CHECK(same_bits(run_layer(s, layer, x, chunks_of(n, 300), threads, DType::f16, false), first));
+    for (const int threads : {2, 3})
+      CHECK(same_bits(run_layer(s, layer, x, chunks_of(n, 300), threads, DType::f16, false), first));
     for (const std::int32_t chunk : {512, 97, 32, 7})
       CHECK(same_bits(run_layer(s, layer, x, chunks_of(n, chunk), 2, DType::f16, true), first));
     CHECK(same_bits(run_layer(s, layer, x, chunks_of(n, 1), 3, DType::f16, false), first));
@@ -212,7 +228,8 @@ TEST_CASE("embed and logits") {
   const TestMatrix output(rng, DType::f32, 300, 64);
   const std::vector<std::int32_t> rows = {3, 0};
   std::vector<float> logits(2 * 300);
-  backend->logits({2, rows.data(), Layer::weight(norm), Layer::weight(output), 1e-5f, x.data(), logits.data()});
+  backend->logits(
+      {2, rows.data(), Layer::weight(norm), Layer::weight(output), 1e-5f, x.data(), logits.data()});
   Matrix picked;
   for (const std::int32_t r : rows) picked.insert(picked.end(), x.begin() + r * 64, x.begin() + (r + 1) * 64);
   CHECK(relative_error(logits, times(normalized(picked, norm), output)) < 2e-6);

@@ -67,7 +67,8 @@ struct TestMatrix {
     for (std::int64_t r = 0; r < n_rows; r++) {
       const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(n_cols), scale);
       quantize_row(type, x.data(), bytes.data() + row * static_cast<std::size_t>(r), n_cols);
-      dequantize_row(type, bytes.data() + row * static_cast<std::size_t>(r), values.data() + r * n_cols, n_cols);
+      dequantize_row(type, bytes.data() + row * static_cast<std::size_t>(r), values.data() + r * n_cols,
+                     n_cols);
     }
   }
 };
@@ -85,7 +86,8 @@ inline std::vector<float> rounded_activations(DType weight, const std::vector<fl
   return out;
 }
 
-inline std::vector<double> matmul_reference(const TestMatrix& w, const std::vector<float>& x, std::int64_t n_tokens) {
+inline std::vector<double> matmul_reference(const TestMatrix& w, const std::vector<float>& x,
+                                            std::int64_t n_tokens) {
   std::vector<double> y(static_cast<std::size_t>(n_tokens * w.rows));
   for (std::int64_t t = 0; t < n_tokens; t++)
     for (std::int64_t r = 0; r < w.rows; r++) {
@@ -98,8 +100,8 @@ inline std::vector<double> matmul_reference(const TestMatrix& w, const std::vect
   return y;
 }
 
-inline constexpr DType kWeightTypes[] = {DType::f32,  DType::f16,  DType::bf16,   DType::q8_0,  DType::q4_0,
-                                         DType::q4_1, DType::q5_0, DType::q5_1,   DType::q2_k,  DType::q3_k,
+inline constexpr DType kWeightTypes[] = {DType::f32,  DType::f16,  DType::bf16, DType::q8_0,   DType::q4_0,
+                                         DType::q4_1, DType::q5_0, DType::q5_1, DType::q2_k,   DType::q3_k,
                                          DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs};
 
 }  // namespace cria::test

@@ -43,9 +43,7 @@ void cut(std::vector<Candidate>& sorted, double share, double& margin) {
 bool by_logit(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
-bool by_id(const Candidate& a, const Candidate& b) {
-  return a.id < b.id;
-}
+bool by_id(const Candidate& a, const Candidate& b) { return a.id < b.id; }
 
 std::vector<float> adjust(const SamplingParams& params, std::vector<float> logits,
                           const std::vector<std::uint32_t>& history) {

@@ -41,11 +41,8 @@ std::vector<float> random_logits(std::mt19937& rng, std::size_t vocab) {
     case 3:  // extreme
       for (float& v : logits) v *= 5e36f;
       break;
-    case 4:
-      std::sort(logits.begin(), logits.end());
-      break;
-    default:
-      break;
+    case 4: std::sort(logits.begin(), logits.end()); break;
+    default: break;
   }
   return logits;
 }
@@ -136,12 +133,8 @@ void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
   allocations++;
   return std::malloc(size ? size : 1);
 }
-void operator delete(void* p) noexcept {
-  std::free(p);
-}
-void operator delete(void* p, std::size_t) noexcept {
-  std::free(p);
-}
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 TEST_CASE("every combination of stages agrees with the plain reference") {
   int compared = 0, close = 0;

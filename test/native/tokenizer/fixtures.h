@@ -33,9 +33,7 @@ inline std::string replace_all(std::string text, std::string_view from, std::str
 }
 
 /// "_" in pieces is U+2581.
-inline std::string piece(std::string_view text) {
-  return replace_all(std::string(text), "_", kSpaceSymbol);
-}
+inline std::string piece(std::string_view text) { return replace_all(std::string(text), "_", kSpaceSymbol); }
 
 inline void add_token(VocabularySource& source, std::string token, float score = 0,
                       TokenType type = TokenType::normal) {

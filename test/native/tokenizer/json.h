@@ -51,21 +51,11 @@ struct Json {
         continue;
       }
       switch (*++p) {
-        case 'n':
-          out += '\n';
-          break;
-        case 't':
-          out += '\t';
-          break;
-        case 'r':
-          out += '\r';
-          break;
-        case 'b':
-          out += '\b';
-          break;
-        case 'f':
-          out += '\f';
-          break;
+        case 'n': out += '\n'; break;
+        case 't': out += '\t'; break;
+        case 'r': out += '\r'; break;
+        case 'b': out += '\b'; break;
+        case 'f': out += '\f'; break;
         case 'u': {
           ++p;
           std::uint32_t c = hex4(p);
@@ -77,8 +67,7 @@ struct Json {
           --p;
           break;
         }
-        default:
-          out += *p;
+        default: out += *p;
       }
     }
     ++p;

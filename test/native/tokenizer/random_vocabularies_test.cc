@@ -93,21 +93,11 @@ std::vector<std::string> all_merges(const VocabularySource& source) {
 
 }  // namespace
 
-TEST_CASE("SentencePiece equals the definition") {
-  compare_spm(false, false, false);
-}
-TEST_CASE("SentencePiece equals the definition with pieces across words") {
-  compare_spm(false, false, true);
-}
-TEST_CASE("SentencePiece equals the definition with user-defined pieces") {
-  compare_spm(true, false, true);
-}
-TEST_CASE("SentencePiece equals the definition with unused pieces") {
-  compare_spm(false, true, true);
-}
-TEST_CASE("SentencePiece equals the definition with everything") {
-  compare_spm(true, true, true);
-}
+TEST_CASE("SentencePiece equals the definition") { compare_spm(false, false, false); }
+TEST_CASE("SentencePiece equals the definition with pieces across words") { compare_spm(false, false, true); }
+TEST_CASE("SentencePiece equals the definition with user-defined pieces") { compare_spm(true, false, true); }
+TEST_CASE("SentencePiece equals the definition with unused pieces") { compare_spm(false, true, true); }
+TEST_CASE("SentencePiece equals the definition with everything") { compare_spm(true, true, true); }
 
 TEST_CASE("byte-level BPE equals the definition, from merges and from ranks") {
   std::mt19937 random(8);

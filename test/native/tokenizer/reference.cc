@@ -6,9 +6,7 @@
 namespace cria::test {
 namespace {
 
-std::size_t character_length(std::string_view text, std::size_t i) {
-  return utf8_length(text[i]);
-}
+std::size_t character_length(std::string_view text, std::size_t i) { return utf8_length(text[i]); }
 
 struct Symbol {
   std::string text;

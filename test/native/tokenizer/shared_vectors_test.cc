@@ -73,10 +73,6 @@ void check_vectors(const std::string& file, const std::string& column) {
 
 }  // namespace
 
-TEST_CASE("every reference vector of Llama 2") {
-  check_vectors("llama2-vocab.gguf", "llama2");
-}
+TEST_CASE("every reference vector of Llama 2") { check_vectors("llama2-vocab.gguf", "llama2"); }
 
-TEST_CASE("every reference vector of Llama 3") {
-  check_vectors("llama3-vocab.gguf", "llama3");
-}
+TEST_CASE("every reference vector of Llama 3") { check_vectors("llama3-vocab.gguf", "llama3"); }

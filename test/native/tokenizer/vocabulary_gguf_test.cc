@@ -24,9 +24,7 @@ GgufBuilder builder_of(const VocabularySource& source) {
   return b;
 }
 
-VocabularySource read(const GgufBuilder& builder) {
-  return read_vocabulary(open_bytes(builder.build()));
-}
+VocabularySource read(const GgufBuilder& builder) { return read_vocabulary(open_bytes(builder.build())); }
 
 }  // namespace
 

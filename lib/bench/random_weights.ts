@@ -1,0 +1,159 @@
+/** Random weights, fast: a few megabytes of random blocks for each type and width, repeated to the length of a tensor. */
+
+import { TENSOR_TYPES, type TensorPlan, type TensorType } from './shapes'
+
+const TILE_BYTES = 16 * 2 ** 20
+
+/** Xorshift32: every 32-bit word but zero, once. Good enough for weights and ids, and as fast as a loop can be. */
+export class RandomWords {
+  #state: number
+
+  constructor(seed: number) {
+    this.#state = (Math.imul(seed, 0x9e3779b1) ^ 0x6d2b79f5) >>> 0 || 1
+    for (let i = 0; i < 8; i++) this.next()
+  }
+
+  /** A word, 0 to 2^32 - 1. */
+  next(): number {
+    let x = this.#state
+    x ^= x << 13
+    x ^= x >>> 17
+    x ^= x << 5
+    this.#state = x >>> 0
+    return this.#state
+  }
+
+  /** An integer from 0 to one less than `limit`. */
+  below(limit: number): number {
+    return Math.floor((this.next() / 2 ** 32) * limit)
+  }
+
+  fill(words: Uint32Array): void {
+    let x = this.#state
+    for (let i = 0; i < words.length; i++) {
+      x ^= x << 13
+      x ^= x >>> 17
+      x ^= x << 5
+      words[i] = x
+    }
+    this.#state = x >>> 0
+  }
+}
+
+/** IEEE half precision, truncated; for magnitudes below 65,504. */
+function halfBits(value: number): number {
+  const sign = value < 0 ? 0x8000 : 0
+  const magnitude = Math.abs(value)
+  if (magnitude < 2 ** -14) return sign | Math.floor(magnitude * 2 ** 24)
+  const exponent = Math.floor(Math.log2(magnitude))
+  return sign | ((exponent + 15) << 10) | (Math.floor(magnitude * 2 ** (10 - exponent)) & 0x3ff)
+}
+
+function floatBits(value: number): number {
+  return new Uint32Array(Float32Array.of(value).buffer)[0]!
+}
+
+/** Bits of a value in each float type. */
+const FLOAT_BITS: Partial<Record<TensorType, (value: number) => number>> = {
+  F32: floatBits,
+  F16: halfBits,
+  BF16: (value) => floatBits(value) >>> 16,
+}
+
+/**
+ * Where a block of each quantized type has its half-precision scales and minimums, and their values for weights of a
+ * magnitude of about 1, the rest of the block being random bits. The minimums centre the weights on zero.
+ */
+const BLOCK_SCALES: Partial<Record<TensorType, ReadonlyArray<readonly [offset: number, value: number]>>> = {
+  Q4_0: [[0, 1 / 8]],
+  Q4_1: [
+    [0, 2 / 15],
+    [2, -1],
+  ],
+  Q5_0: [[0, 1 / 16]],
+  Q5_1: [
+    [0, 2 / 31],
+    [2, -1],
+  ],
+  Q8_0: [[0, 1 / 127]],
+  Q2_K: [
+    [80, 1 / 23],
+    [82, 1.5 / 23],
+  ],
+  Q3_K: [[108, 1 / 128]],
+  Q4_K: [
+    [0, 1 / 472],
+    [2, 7.5 / 472],
+  ],
+  Q5_K: [
+    [0, 1 / 976],
+    [2, 15.5 / 976],
+  ],
+  Q6_K: [[208, 1 / 4064]],
+  IQ4_NL: [[0, 1 / 127]],
+  IQ4_XS: [[0, 1 / 4064]],
+}
+
+/** Whole blocks of weights of magnitude about `scale`. */
+function makeTile(type: TensorType, scale: number, bytes: number, random: RandomWords): Uint8Array {
+  const floatOf = FLOAT_BITS[type]
+  if (floatOf) {
+    // 65,536 different values, uniform in +-scale, are enough.
+    const values = Uint32Array.from({ length: 65536 }, (_, i) => floatOf(((i - 32767.5) / 32768) * scale))
+    const tile = type === 'F32' ? new Uint32Array(bytes / 4) : new Uint16Array(bytes / 2)
+    for (let i = 0; i < tile.length; i++) tile[i] = values[random.next() & 0xffff]!
+    return new Uint8Array(tile.buffer)
+  }
+  const { bytes: blockBytes } = TENSOR_TYPES[type]
+  const tile = new Uint8Array(Math.ceil(bytes / 4) * 4)
+  random.fill(new Uint32Array(tile.buffer))
+  for (const [offset, value] of BLOCK_SCALES[type]!) {
+    const half = halfBits(value * scale)
+    for (let at = offset; at < bytes; at += blockBytes) {
+      tile[at] = half & 0xff
+      tile[at + 1] = half >>> 8
+    }
+  }
+  return tile.subarray(0, bytes)
+}
+
+/** The same bytes for the same seed and the same order of calls. */
+export class RandomWeights {
+  readonly #random: RandomWords
+  readonly #tiles = new Map<string, Uint8Array>()
+
+  constructor(seed: number) {
+    this.#random = new RandomWords(seed)
+  }
+
+  /** The data of a tensor in pieces: ones for a norm, else weights that keep the variance of what they multiply. */
+  *dataOf(tensor: TensorPlan, bytes: number): Generator<Uint8Array> {
+    const [cols, rows] = tensor.dims
+    if (rows === undefined) {
+      yield new Uint8Array(new Float32Array(cols!).fill(1).buffer)
+      return
+    }
+    const tile = this.#tile(tensor.type, cols!)
+    // Another beginning for every tensor, so that layers differ.
+    const { bytes: blockBytes } = TENSOR_TYPES[tensor.type]
+    let at = this.#random.below(tile.length / blockBytes) * blockBytes
+    for (let left = bytes; left > 0; ) {
+      const piece = tile.subarray(at, at + Math.min(left, tile.length - at))
+      yield piece
+      left -= piece.length
+      at = 0
+    }
+  }
+
+  #tile(type: TensorType, cols: number): Uint8Array {
+    const key = `${type} ${cols}`
+    let tile = this.#tiles.get(key)
+    if (!tile) {
+      const { bytes } = TENSOR_TYPES[type]
+      // Uniform in +-sqrt(3 / cols) has the variance 1 / cols.
+      tile = makeTile(type, Math.sqrt(3 / cols), Math.floor(TILE_BYTES / bytes) * bytes, this.#random)
+      this.#tiles.set(key, tile)
+    }
+    return tile
+  }
+}
