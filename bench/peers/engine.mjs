@@ -26,6 +26,9 @@ const calls = {
   },
 }
 
+// Nobody is left to answer to.
+process.on('disconnect', () => process.exit())
+
 process.on('message', async ({ call, options }) => {
   let answer
   try {

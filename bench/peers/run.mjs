@@ -38,7 +38,9 @@ class Engine {
     this.process = fork(fileURLToPath(new URL('./engine.mjs', import.meta.url)), [name], {
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     })
-    this.gone = once(this.process, 'exit')
+    this.gone = new Promise((resolve) => this.process.once('exit', (...how) => resolve(how)))
+    // A call to an engine that has ended: `gone` tells.
+    this.process.on('error', () => {})
   }
 
   async call(call, options = {}) {
@@ -86,22 +88,27 @@ class Pair {
 
   async #open(name) {
     const engine = new Engine(name)
-    const { ms, versions } = await engine.call('load', this.#load)
-    this.loads[name].push(ms)
-    Object.assign(this.versions, versions)
-    return engine
+    try {
+      const { ms, versions } = await engine.call('load', this.#load)
+      this.loads[name].push(ms)
+      Object.assign(this.versions, versions)
+      return engine
+    } catch (error) {
+      engine.process.kill()
+      throw error
+    }
   }
 
   async end() {
-    for (const engine of this.#engines.values()) await engine.end()
+    for (const engine of this.#engines.values()) if (engine.process.connected) await engine.end()
   }
 }
 
 async function measure(file, type, settings, cria) {
   const { figure, limits, measureMachine, RandomWords, workloadOf } = cria
-  const { prompt, decode, rounds, threads, vocabSize } = { ...settings, vocabSize: file.vocabSize }
+  const { prompt, decode, rounds, threads } = settings
   const fresh = settings.fresh || freemem() < 3 * file.bytes
-  const pair = new Pair({ path: file.path, threads, contextLength: Math.max(prompt, decode) + 2 }, fresh)
+  const pair = new Pair({ path: file.path, threads, contextLength: Math.max(prompt + 1, decode + 2) }, fresh)
   const random = new RandomWords(1)
   const samples = { prompt: new Map(), decode: new Map() }
   for (const name of ENGINES) for (const by of Object.values(samples)) by.set(name, [])
@@ -109,7 +116,7 @@ async function measure(file, type, settings, cria) {
     await pair.start()
     for (let round = 0; round <= rounds; round++) {
       // The same tokens for both, others in every round.
-      const ids = Array.from({ length: prompt }, () => random.below(vocabSize))
+      const ids = Array.from({ length: prompt }, () => random.below(file.vocabSize))
       const [id] = ids
       progress(`${type}: ${round === 0 ? 'warming up' : `round ${round} of ${rounds}`}`)
       for (const name of ENGINES) {

@@ -14,6 +14,9 @@
 #if defined(__linux__)
 #include <sched.h>
 #endif
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 #include "core/error.h"
 
@@ -89,6 +92,12 @@ std::size_t available_memory() noexcept {
   } catch (...) {
     return SIZE_MAX;
   }
+}
+
+void trim_freed_memory() noexcept {
+#if defined(__GLIBC__)
+  ::malloc_trim(0);
+#endif
 }
 
 int usable_cores() noexcept {

@@ -41,6 +41,9 @@ class HugeMemory {
 /// rest.
 std::size_t available_memory() noexcept;
 
+/// Gives memory that was freed back to the system where the allocator would keep it.
+void trim_freed_memory() noexcept;
+
 /// Physical cores this process may run on: affinity, hyper-thread siblings and the cgroup's CPU quota counted
 /// in.
 int usable_cores() noexcept;

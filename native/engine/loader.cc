@@ -61,7 +61,7 @@ void check_options(const LoadOptions& options) {
 LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress, const CancelFlag& cancel) {
   const auto begin = std::chrono::steady_clock::now();
   check_options(options);
-  const GgufFile file = GgufFile::open(options.path);
+  GgufFile file = GgufFile::open(options.path);
   cancel.check();
   ModelConfig config = read_config(file);
   cancel.check();
@@ -76,6 +76,9 @@ LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress,
                  {"found", static_cast<double>(loaded.tokenizer->vocab_size())}});
   }
   cancel.check();
+
+  file.drop_metadata();
+  trim_freed_memory();
 
   std::unique_ptr<Backend> backend = create_backend(options.backend);
   ModelWeights weights = load_weights(

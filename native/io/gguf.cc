@@ -158,6 +158,12 @@ GgufFile GgufFile::open(std::shared_ptr<const File> file, const FileOpener& open
   return gguf;
 }
 
+void GgufFile::drop_metadata() noexcept {
+  metadata_ = {};
+  metadata_types_ = {};
+  metadata_order_ = {};
+}
+
 void GgufFile::build_indices() {
   metadata_order_ = sorted_by_name(metadata_, key_of);
   tensor_order_ = sorted_by_name(tensors_, tensor_name);

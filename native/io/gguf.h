@@ -118,6 +118,9 @@ class GgufFile {
   std::optional<bool> find_bool(std::string_view key) const;
   const GgufArray* find_array(std::string_view key) const;  // nullptr when absent
 
+  /// Frees the metadata (a vocabulary is tens of megabytes), once all that is wanted of it has been read.
+  void drop_metadata() noexcept;
+
   const std::vector<GgufTensor>& tensors() const noexcept { return tensors_; }  // names are unique
   const GgufTensor* find_tensor(std::string_view name) const noexcept;
 

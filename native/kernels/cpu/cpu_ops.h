@@ -48,6 +48,13 @@ class CpuOps : public Backend {
     return scratch_.data() + static_cast<std::size_t>(thread) * scratch_stride_;
   }
 
+  /// Consecutive tokens of one sequence whose attention is computed together.
+  struct QueryTile {
+    std::int32_t first, count;
+  };
+  void find_query_tiles(const Batch& batch, std::int32_t group);
+  std::vector<QueryTile> query_tiles_;
+
   std::vector<std::uint8_t> scratch_memory_;
   std::span<std::uint8_t> scratch_;
   std::size_t scratch_stride_ = 0;

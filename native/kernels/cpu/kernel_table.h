@@ -45,19 +45,22 @@ struct RopeRow {
   bool half_layout;
 };
 
-/// One query token's heads of one KV head over one span of pages: part of an online softmax.
+/// Query heads that share one KV head, of one or more consecutive tokens, over one span of pages: part of an
+/// online softmax. Row i * group + h is head h of the i-th token, which sees i tokens more than the first.
 struct AttendSpan {
-  const float* q;  // [group, head_dim] of the query heads that share the KV head
-  int32_t group, head_dim;
+  const float* q;  // row's head_dim values at q + i * q_token_stride + h * head_dim
+  int64_t q_token_stride;
+  int32_t n_queries, group, head_dim;
   float scale;           // 1 / sqrt(head_dim)
   const uint8_t* pages;  // page p's block of this KV head: pages + block_table[p] * page_stride
   size_t page_stride;
   const int32_t* block_table;  // of the span's first page on
-  int32_t n_tokens;            // tokens of the span, the last page's may be fewer
-  bool kv_f32;                 // else f16
-  float* max;                  // out [group]: running maximum of the scores
-  float* sum;                  // out [group]: sum of e^(score - max)
-  float* out;                  // out [group, out_stride]: sum of e^(score - max) * v, not yet divided
+  int32_t n_tokens;    // tokens of the span that the first query sees; 0 or less when it ends before the span
+  int32_t max_tokens;  // the span's length: no query sees more
+  bool kv_f32;         // else f16
+  float* max;          // out [rows]: maximum of the scores, -inf where nothing was seen
+  float* sum;          // out [rows]: sum of e^(score - max)
+  float* out;          // out [rows, out_stride]: sum of e^(score - max) * v, not yet divided
   int32_t out_stride;
 };
 

@@ -82,8 +82,8 @@ CRIA_INLINE __m512 two_floats(float low, float high) {
   return _mm512_insertf32x8(_mm512_set1_ps(low), _mm256_set1_ps(high), 1);
 }
 
-// One step of wide_blocks32: blocks b and b + 1 of eight rows, or (kTwo false) the odd block at the end, which is then
-// multiplied twice and counted once.
+// One step of wide_blocks32: blocks b and b + 1 of eight rows, or (kTwo false) the odd block at the end,
+// which is then multiplied twice and counted once.
 template <class F, int kTokens, bool kTwo>
 CRIA_INLINE void wide_step32(const Tile& tile, int64_t b, const uint8_t* ahead, __m256* acc) {
   using Block = typename F::Block;
@@ -97,7 +97,8 @@ CRIA_INLINE void wide_step32(const Tile& tile, int64_t b, const uint8_t* ahead, 
     const int8_t* q = x.q + (tile.token + t) * x.cols + kBlockSize * b;
     qx[t] = two_halves(q, q + kBlockSize * kSecond);
   }
-  // Scales are inserted one by one: stored one by one and loaded together they would wait for the stores to retire.
+  // Scales are inserted one by one: stored one by one and loaded together they would wait for the stores to
+  // retire.
   __m128i d[2] = {}, m[2] = {};
 #pragma GCC unroll 2
   for (int half = 0; half < 2; half++) {
@@ -211,8 +212,7 @@ CRIA_INLINE __m512i quarter(const BlockQ3_K& b, int p) {
 /// Scales, and what goes with the activations' sums of 16 (see block256_sums).
 template <class F>
 CRIA_INLINE ScaleWords scale_words(const typename F::Block& b, __m256i& with_sums) {
-  if constexpr (requires { b.scales[15]; } && sizeof(b.scales) == 16 &&
-                       !F::kHasMin) {  // Q6_K: signed bytes
+  if constexpr (requires { b.scales[15]; } && sizeof(b.scales) == 16 && !F::kHasMin) {  // Q6_K: signed bytes
     with_sums = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b.scales)));
     return spread_scales16(with_sums);
   } else if constexpr (F::kHasMin) {  // Q2_K: nibbles
@@ -226,9 +226,10 @@ CRIA_INLINE ScaleWords scale_words(const typename F::Block& b, __m256i& with_sum
     const __m128i low = _mm_and_si128(_mm_set_epi32(static_cast<int>(w[1] >> 4), static_cast<int>(w[0] >> 4),
                                                     static_cast<int>(w[1]), static_cast<int>(w[0])),
                                       _mm_set1_epi8(15));
-    const __m128i high = _mm_and_si128(_mm_set_epi32(static_cast<int>(w[2] >> 2), static_cast<int>(w[2]),
-                                                     static_cast<int>(w[2] << 2), static_cast<int>(w[2] << 4)),
-                                       _mm_set1_epi8(0x30));
+    const __m128i high =
+        _mm_and_si128(_mm_set_epi32(static_cast<int>(w[2] >> 2), static_cast<int>(w[2]),
+                                    static_cast<int>(w[2] << 2), static_cast<int>(w[2] << 4)),
+                      _mm_set1_epi8(0x30));
     with_sums = _mm256_cvtepi8_epi16(_mm_sub_epi8(_mm_or_si128(low, high), _mm_set1_epi8(32)));
     return spread_scales16(with_sums);
   }

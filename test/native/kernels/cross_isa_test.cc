@@ -154,8 +154,9 @@ void quantize_q8_0(const CpuKernels& kernels, Hash& hash) {
     std::vector<float> x = Numbers(8).floats(512, power);
     std::fill(x.begin() + 64, x.begin() + 96, 0.0f);
     std::fill(x.begin() + 96, x.begin() + 128, float_from_bits(700));  // so small that 1 / d is infinite
-    for (int i = 0; i < 32; i++)
-      x[static_cast<std::size_t>(128 + i)] = 0.5f * static_cast<float>(i * 8 - 127);
+    // A scale of one, and halves, which round away from zero.
+    for (std::size_t i = 0; i < 32; i++) x[128 + i] = static_cast<float>(i) - 15.5f;
+    x[128] = 127.0f;
     if (power == 30) {
       x[200] = NAN;
       x[300] = INFINITY;
@@ -176,6 +177,9 @@ void quantize_q8_k(const CpuKernels& kernels, Hash& hash) {
     std::vector<float> x = Numbers(9).floats(1280, power);
     std::fill(x.begin(), x.begin() + 256, float_from_bits(700));
     std::fill(x.begin() + 256, x.begin() + 512, 0.0f);
+    // A scale of one, and halves, which round to even.
+    for (std::size_t i = 0; i < 256; i++) x[1024 + i] = 0.5f * static_cast<float>(i) - 64.0f;
+    x[1024] = 127.0f;
     if (power == 30) {
       x[600] = NAN;
       x[800] = INFINITY;
@@ -248,8 +252,9 @@ void attention(const CpuKernels& kernels, Hash& hash) {
       const auto attend = [&](std::int32_t count) {
         const std::vector<float> heads(group);
         Partial p{heads, heads, std::vector<float>(static_cast<std::size_t>(group * padded))};
-        const AttendSpan span{q.data(), group, dim,          0.125f,       pages.data(), stride, table,
-                              count,    f32,   p.max.data(), p.sum.data(), p.out.data(), padded};
+        const AttendSpan span{q.data(),     0,     1,     group, dim, 0.125f,       pages.data(),
+                              stride,       table, count, count, f32, p.max.data(), p.sum.data(),
+                              p.out.data(), padded};
         kernels.attend(&span);
         p.add_to(hash);
         return p;
@@ -272,8 +277,8 @@ constexpr ExpectedKernel kExpectedKernels[] = {
     {"rms_norm", rms_norm, 0x678b4ecd215235df},
     {"rope", rope, 0xdfcf9cc584dd2c5b},
     {"silu_mul", silu_mul, 0xbbd48fda5f86ce17},
-    {"quantize_q8_0", quantize_q8_0, 0xa1991ba726821336},
-    {"quantize_q8_k", quantize_q8_k, 0x73ee52c0d9f58a14},
+    {"quantize_q8_0", quantize_q8_0, 0x9d65fb88ea350286},
+    {"quantize_q8_k", quantize_q8_k, 0x855c2873c0700f82},
     {"round_to_16_bits", round_to_16_bits, 0xe192b6cb70a4a5f9},
     {"gate_up", gate_up, 0x73ecafc480a55acc},
     {"sample", sample, 0x9fb0a0ef0fa52c6d},

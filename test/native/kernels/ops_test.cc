@@ -211,6 +211,19 @@ TEST_CASE("the same bits for any number of threads, any chunks, any placement of
   }
 }
 
+TEST_CASE(
+    "the same bits for query tiles of any size: multi-head, pairs and groups, across the ends of spans") {
+  CRIA_SEEDED_RNG(rng);
+  for (const Shape& s : {Shape{64, 4, 4, 16, 32}, Shape{64, 4, 2, 16, 32}, Shape{96, 6, 2, 16, 32}}) {
+    const Layer layer(rng, s, DType::f32, DType::f32);
+    const std::int32_t n = 530;
+    const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(n * s.hidden));
+    const std::vector<float> one_by_one = run_layer(s, layer, x, chunks_of(n, 1), 2, DType::f16, false);
+    for (const std::int32_t chunk : {530, 510, 31, 6, 3})
+      CHECK(same_bits(run_layer(s, layer, x, chunks_of(n, chunk), 2, DType::f16, false), one_by_one));
+  }
+}
+
 TEST_CASE("embed and logits") {
   CRIA_SEEDED_RNG(rng);
   const std::unique_ptr<Backend> backend = create_backend({"cpu", 2});
