@@ -55,7 +55,8 @@ VocabularySource read_vocabulary(const GgufFile& file) {
   source.tokens = read_strings(file.get_array("tokenizer.ggml.tokens"));
   // The first Llama 3 files were written before the key existed; no other vocabulary has this size.
   constexpr std::size_t kLlama3Tokens = 128256;
-  if (source.kind == TokenizerKind::bpe && source.pre_tokenizer.empty() && source.tokens.size() == kLlama3Tokens)
+  if (source.kind == TokenizerKind::bpe && source.pre_tokenizer.empty() &&
+      source.tokens.size() == kLlama3Tokens)
     source.pre_tokenizer = "llama-bpe";
   if (source.kind == TokenizerKind::sentencepiece) {
     const GgufArray& scores = file.get_array("tokenizer.ggml.scores");
