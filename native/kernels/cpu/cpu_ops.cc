@@ -11,10 +11,11 @@
 namespace cria {
 namespace {
 
-constexpr std::int64_t kRowChunk = 32;       // rows of a product that one thread takes at a time
-constexpr std::int64_t kPanelMinTokens = 4;  // fewer tokens do not pay for the unpacking
-constexpr std::int32_t kQueryRows = 4;       // rows of a query tile that share a read of K and V
-constexpr std::int32_t kSpanTokens = 512;    // attention's partial results: part of the order of summation
+constexpr std::int64_t kRowChunk = 32;  // rows of a product that one thread takes at a time, for many tokens
+constexpr std::size_t kStreamChunk = std::size_t{256} << 10;  // bytes of weights that it takes for a few
+constexpr std::int64_t kPanelMinTokens = 4;                   // fewer tokens do not pay for the unpacking
+constexpr std::int32_t kQueryRows = 4;     // rows of a query tile that share a read of K and V
+constexpr std::int32_t kSpanTokens = 512;  // attention's partial results: part of the order of summation
 
 float* at_least(std::vector<float>& v, std::int64_t n) {
   if (v.size() < static_cast<std::size_t>(n)) v.resize(static_cast<std::size_t>(n));
@@ -60,10 +61,20 @@ const float* CpuOps::normalize(const float* x, const Weight& norm, float eps, st
   return out;
 }
 
+// A thread that streams weights fetches some kilobytes ahead of itself: large chunks, so that little of that
+// lands in another thread's. With many tokens a chunk is what is unpacked, or kept in L2, for all of them.
+std::int64_t CpuOps::chunk_rows(const Weight& weight, std::int64_t n_tokens) {
+  if (n_tokens >= kPanelMinTokens) return kRowChunk;
+  const std::size_t row = row_bytes(weight.dtype, static_cast<std::size_t>(weight.cols));
+  return std::max<std::int64_t>(1, static_cast<std::int64_t>(kStreamChunk / row) / kRowChunk) * kRowChunk;
+}
+
 void CpuOps::multiply(const Product* products, int n, const float* x, std::int64_t n_tokens) {
   MatmulRows rows[kMaxProducts];
-  std::int64_t first_chunk[kMaxProducts + 1] = {0};
+  std::int64_t chunk[kMaxProducts], first_chunk[kMaxProducts + 1] = {0};
   ActivationRows acts[kMaxProducts];
+  bool panels[kMaxProducts] = {};
+  std::size_t scratch_bytes = 0;
   int n_prepared = 0;
   for (int i = 0; i < n; i++) {
     const Weight& w = products[i].weight;
@@ -74,12 +85,9 @@ void CpuOps::multiply(const Product* products, int n, const float* x, std::int64
       n_prepared++;
     }
     rows[i] = matmul_rows(w, acts[p], n_tokens, products[i].y, products[i].y_stride, products[i].accumulate);
-    first_chunk[i + 1] = first_chunk[i] + (w.rows + kRowChunk - 1) / kRowChunk;
-  }
-  bool panels[kMaxProducts] = {};
-  std::size_t scratch_bytes = 0;
-  for (int i = 0; i < n && kernels_.matmul_panel; i++) {
-    const std::size_t bytes = kernels_.panel_scratch_bytes(rows[i].dtype, rows[i].cols);
+    chunk[i] = chunk_rows(w, n_tokens);
+    first_chunk[i + 1] = first_chunk[i] + (w.rows + chunk[i] - 1) / chunk[i];
+    const std::size_t bytes = kernels_.matmul_panel ? kernels_.panel_scratch_bytes(w.dtype, w.cols) : 0;
     panels[i] = bytes > 0;
     scratch_bytes = std::max(scratch_bytes, bytes);
   }
@@ -87,8 +95,8 @@ void CpuOps::multiply(const Product* products, int n, const float* x, std::int64
   pool_.parallel_for(first_chunk[n], 1, [&](std::int64_t begin, std::int64_t, int thread) {
     int i = 0;
     while (begin >= first_chunk[i + 1]) i++;
-    const std::int64_t row = (begin - first_chunk[i]) * kRowChunk,
-                       end = std::min(row + kRowChunk, rows[i].rows);
+    const std::int64_t row = (begin - first_chunk[i]) * chunk[i],
+                       end = std::min(row + chunk[i], rows[i].rows);
     if (wide && panels[i])
       kernels_.matmul_panel(&rows[i], row, end, scratch(thread));
     else
@@ -290,12 +298,13 @@ void CpuOps::swiglu(const SwigluArgs& args) {
     up_bytes = kernels_.panel_scratch_bytes(up.dtype, up.cols);
   }
   const bool wide = gate_bytes > 0 && up_bytes > 0 && wants_panels(args.n_tokens, gate_bytes + up_bytes);
-  pool_.parallel_for(gate.rows, kRowChunk, [&](std::int64_t begin, std::int64_t end, int thread) {
-    if (wide)
-      kernels_.gate_up_panel(&gate_rows, &up_rows, begin, end, scratch(thread));
-    else
-      kernels_.gate_up(&gate_rows, &up_rows, begin, end);
-  });
+  pool_.parallel_for(gate.rows, chunk_rows(gate, args.n_tokens),
+                     [&](std::int64_t begin, std::int64_t end, int thread) {
+                       if (wide)
+                         kernels_.gate_up_panel(&gate_rows, &up_rows, begin, end, scratch(thread));
+                       else
+                         kernels_.gate_up(&gate_rows, &up_rows, begin, end);
+                     });
 }
 
 void CpuOps::logits(const LogitsArgs& args) {

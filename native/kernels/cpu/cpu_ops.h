@@ -38,6 +38,7 @@ class CpuOps : public Backend {
   };
   /// y = x · Wᵀ for several weights that share x, as one parallel loop over all their rows.
   void multiply(const Product* products, int n, const float* x, std::int64_t n_tokens);
+  static std::int64_t chunk_rows(const Weight& weight, std::int64_t n_tokens);
   const float* normalize(const float* x, const Weight& norm, float eps, std::int64_t n_tokens);
   MatmulRows matmul_rows(const Weight& weight, const ActivationRows& x, std::int64_t n_tokens, float* y,
                          std::int64_t y_stride, bool accumulate) const;

@@ -135,13 +135,15 @@ CRIA_INLINE void wide_step32(const Tile& tile, int64_t b, const uint8_t* ahead, 
     const float* dx = x.scale + token * x.scale_stride + b;
     const __m512 step = _mm512_mul_ps(dw, two_floats(dx[0], dx[kSecond])), sum = _mm512_cvtepi32_ps(isum);
     acc[t] = _mm256_fmadd_ps(_mm512_castps512_ps256(step), _mm512_castps512_ps256(sum), acc[t]);
-    [[maybe_unused]] const float* weighted = x.weighted_sum + token * x.scale_stride + b;
+    // weighted_sum is null without minima, so nothing is added to it there.
+    [[maybe_unused]] const int64_t at = token * x.scale_stride + b;
     if constexpr (F::kHasMin)
-      acc[t] = _mm256_fmadd_ps(_mm512_castps512_ps256(min), _mm256_set1_ps(weighted[0]), acc[t]);
+      acc[t] = _mm256_fmadd_ps(_mm512_castps512_ps256(min), _mm256_set1_ps(x.weighted_sum[at]), acc[t]);
     if constexpr (kTwo) {
       acc[t] = _mm256_fmadd_ps(_mm512_extractf32x8_ps(step, 1), _mm512_extractf32x8_ps(sum, 1), acc[t]);
       if constexpr (F::kHasMin)
-        acc[t] = _mm256_fmadd_ps(_mm512_extractf32x8_ps(min, 1), _mm256_set1_ps(weighted[1]), acc[t]);
+        acc[t] =
+            _mm256_fmadd_ps(_mm512_extractf32x8_ps(min, 1), _mm256_set1_ps(x.weighted_sum[at + 1]), acc[t]);
     }
   }
 }
