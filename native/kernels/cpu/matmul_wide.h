@@ -32,37 +32,85 @@ CRIA_INLINE __m512i two_halves(const void* low32, const void* high32) {
   return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(static_cast<const __m256i*>(low32))),
                             _mm256_loadu_si256(static_cast<const __m256i*>(high32)), 1);
 }
-// The low nibbles of 16 bytes, the high ones, and the same of another 16 bytes.
-CRIA_INLINE __m512i two_nibbles(const uint8_t* low16, const uint8_t* high16) {
-  const __m256i a = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(low16)));
-  const __m256i b = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(high16)));
-  const __m512i shift = _mm512_set_epi64(0x0004000400040004, 0x0004000400040004, 0, 0, 0x0004000400040004,
-                                         0x0004000400040004, 0, 0);
-  const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
-  return _mm512_and_si512(_mm512_srlv_epi16(both, shift), _mm512_set1_epi8(15));
+CRIA_INLINE __m256i two_quarters(const void* low16, const void* high16) {
+  return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(low16))),
+                                 _mm_loadu_si128(static_cast<const __m128i*>(high16)), 1);
 }
-CRIA_INLINE __m512i with_fifth_bits(__m512i nibbles, const uint8_t* low_qh, const uint8_t* high_qh) {
-  const uint64_t bits = q5_high_bits(low_qh) | static_cast<uint64_t>(q5_high_bits(high_qh)) << 32;
-  return _mm512_mask_add_epi8(nibbles, bits, nibbles, _mm512_set1_epi8(16));
+
+/// Two blocks of nibbles: elements 0 to 15 of both, and elements 16 to 31. (Halves of both blocks, rather
+/// than a block after the other, spare the shuffles that would bring a block's nibbles together, and a level
+/// of the tree.)
+struct NibbleHalves {
+  __m256i first, last;
+};
+template <class Block>
+CRIA_INLINE NibbleHalves two_nibbles(const Block& a, const Block& b) {
+  const __m256i both = two_quarters(a.qs, b.qs), low = _mm256_set1_epi8(15);
+  return {_mm256_and_si256(both, low), _mm256_and_si256(_mm256_srli_epi16(both, 4), low)};
+}
+template <class Block>
+CRIA_INLINE NibbleHalves with_fifth_bits(const Block& a, const Block& b) {
+  const NibbleHalves low = two_nibbles(a, b);
+  const uint32_t bits_a = q5_high_bits(a.qh), bits_b = q5_high_bits(b.qh);
+  const __m256i sixteen = _mm256_set1_epi8(16);
+  return {_mm256_mask_add_epi8(low.first, (bits_a & 0xffff) | bits_b << 16, low.first, sixteen),
+          _mm256_mask_add_epi8(low.last, bits_a >> 16 | (bits_b & 0xffff0000), low.last, sixteen)};
 }
 
 // What matmul_formats.h says, for two blocks at once and always unsigned.
 CRIA_INLINE __m512i two_blocks(const BlockQ8_0& a, const BlockQ8_0& b) {
   return _mm512_xor_si512(two_halves(a.qs, b.qs), _mm512_set1_epi8(static_cast<char>(0x80)));
 }
-CRIA_INLINE __m512i two_blocks(const BlockQ4_0& a, const BlockQ4_0& b) { return two_nibbles(a.qs, b.qs); }
-CRIA_INLINE __m512i two_blocks(const BlockQ4_1& a, const BlockQ4_1& b) { return two_nibbles(a.qs, b.qs); }
-CRIA_INLINE __m512i two_blocks(const BlockQ5_0& a, const BlockQ5_0& b) {
-  return with_fifth_bits(two_nibbles(a.qs, b.qs), a.qh, b.qh);
+CRIA_INLINE NibbleHalves two_blocks(const BlockQ4_0& a, const BlockQ4_0& b) { return two_nibbles(a, b); }
+CRIA_INLINE NibbleHalves two_blocks(const BlockQ4_1& a, const BlockQ4_1& b) { return two_nibbles(a, b); }
+CRIA_INLINE NibbleHalves two_blocks(const BlockQ5_0& a, const BlockQ5_0& b) { return with_fifth_bits(a, b); }
+CRIA_INLINE NibbleHalves two_blocks(const BlockQ5_1& a, const BlockQ5_1& b) { return with_fifth_bits(a, b); }
+CRIA_INLINE NibbleHalves two_blocks(const BlockIQ4_NL& a, const BlockIQ4_NL& b) {
+  const __m128i values = _mm_load_si128(reinterpret_cast<const __m128i*>(kIq4Values));
+  const __m256i table =
+      _mm256_broadcastsi128_si256(_mm_xor_si128(values, _mm_set1_epi8(static_cast<char>(0x80))));
+  const NibbleHalves index = two_nibbles(a, b);
+  return {_mm256_shuffle_epi8(table, index.first), _mm256_shuffle_epi8(table, index.last)};
 }
-CRIA_INLINE __m512i two_blocks(const BlockQ5_1& a, const BlockQ5_1& b) {
-  return with_fifth_bits(two_nibbles(a.qs, b.qs), a.qh, b.qh);
-}
-CRIA_INLINE __m512i two_blocks(const BlockIQ4_NL& a, const BlockIQ4_NL& b) {
-  const __m512i values = _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(kIq4Values)));
-  const __m512i bytes = _mm512_shuffle_epi8(values, two_nibbles(a.qs, b.qs));
-  return _mm512_xor_si512(bytes, _mm512_set1_epi8(static_cast<char>(0x80)));
-}
+
+/// Two blocks' activations in the order of the bytes above, and eight rows' products with them on the way to
+/// their sums.
+struct ByteLanes {  // Q8_0: sixteen lanes a row, eight of each block
+  using Activations = __m512i;
+  using Sums = __m512i;
+  CRIA_INLINE Activations load(const int8_t* q, const int8_t* second) { return two_halves(q, second); }
+  CRIA_INLINE __m512i multiply(__m512i bytes, Activations q) {
+    return _mm512_dpbusd_epi32(_mm512_setzero_si512(), bytes, q);
+  }
+  CRIA_INLINE Sums four_rows(const __m512i* v) { return sum_within_lanes(v); }
+  CRIA_INLINE __m512i eight_rows(Sums low, Sums high) {
+    const __m512i pairs =
+        _mm512_add_epi32(_mm512_shuffle_i32x4(low, high, 0x88), _mm512_shuffle_i32x4(low, high, 0xdd));
+    return _mm512_shuffle_i32x4(pairs, pairs, 0xd8);
+  }
+};
+struct NibbleLanes {  // eight lanes a row, four of each block
+  struct Activations {
+    __m256i first, last;
+  };
+  using Sums = __m256i;
+  CRIA_INLINE Activations load(const int8_t* q, const int8_t* second) {
+    return {two_quarters(q, second), two_quarters(q + 16, second + 16)};
+  }
+  CRIA_INLINE __m256i multiply(const NibbleHalves& bytes, const Activations& q) {
+    return _mm256_dpbusd_epi32(_mm256_dpbusd_epi32(_mm256_setzero_si256(), bytes.first, q.first), bytes.last,
+                               q.last);
+  }
+  CRIA_INLINE Sums four_rows(const __m256i* v) {
+    const __m256i a = _mm256_add_epi32(_mm256_unpacklo_epi32(v[0], v[1]), _mm256_unpackhi_epi32(v[0], v[1]));
+    const __m256i b = _mm256_add_epi32(_mm256_unpacklo_epi32(v[2], v[3]), _mm256_unpackhi_epi32(v[2], v[3]));
+    return _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+  }
+  CRIA_INLINE __m512i eight_rows(Sums low, Sums high) {
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_permute2x128_si256(low, high, 0x20)),
+                              _mm256_permute2x128_si256(low, high, 0x31), 1);
+  }
+};
 
 /// The r-th word of eight; r is a constant once the loop around is unrolled.
 CRIA_INLINE __m128i insert_word(__m128i v, uint16_t word, int r) {
@@ -82,6 +130,15 @@ CRIA_INLINE __m512 two_floats(float low, float high) {
   return _mm512_insertf32x8(_mm512_set1_ps(low), _mm256_set1_ps(high), 1);
 }
 
+template <class Block>
+struct LanesOf {
+  using Type = NibbleLanes;
+};
+template <>
+struct LanesOf<BlockQ8_0> {
+  using Type = ByteLanes;
+};
+
 // One step of wide_blocks32: blocks b and b + 1 of eight rows, or (kTwo false) the odd block at the end,
 // which is then multiplied twice and counted once.
 template <class F, int kTokens, bool kTwo>
@@ -92,24 +149,26 @@ CRIA_INLINE void wide_step32(const Tile& tile, int64_t b, const uint8_t* ahead, 
   constexpr int kSecond = kTwo ? 1 : 0;
   const ActivationRows& x = *tile.x;
   const int64_t at = b * static_cast<int64_t>(sizeof(Block));
-  __m512i qx[kTokens], parts[kTokens][2];
+  using Lanes = typename LanesOf<Block>::Type;
+  typename Lanes::Activations qx[kTokens];
+  typename Lanes::Sums parts[kTokens][2];
   for (int t = 0; t < kTokens; t++) {
     const int8_t* q = x.q + (tile.token + t) * x.cols + kBlockSize * b;
-    qx[t] = two_halves(q, q + kBlockSize * kSecond);
+    qx[t] = Lanes::load(q, q + kBlockSize * kSecond);
   }
   // Scales are inserted one by one: stored one by one and loaded together they would wait for the stores to
   // retire.
   __m128i d[2] = {}, m[2] = {};
 #pragma GCC unroll 2
   for (int half = 0; half < 2; half++) {
-    __m512i v[kTokens][4];
+    typename Lanes::Sums v[kTokens][4];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
       const int r = 4 * half + i;
       const Block* block = reinterpret_cast<const Block*>(tile.rows[r] + at);
       fetch_lines(ahead, r * kStepBytes / 512, (r + 1) * kStepBytes / 512);
-      const __m512i bytes = two_blocks(block[0], block[kSecond]);
-      for (int t = 0; t < kTokens; t++) v[t][i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), bytes, qx[t]);
+      const auto bytes = two_blocks(block[0], block[kSecond]);
+      for (int t = 0; t < kTokens; t++) v[t][i] = Lanes::multiply(bytes, qx[t]);
       d[0] = insert_word(d[0], block[0].d, r);
       d[1] = insert_word(d[1], block[kSecond].d, r);
       if constexpr (F::kHasMin) {
@@ -117,16 +176,15 @@ CRIA_INLINE void wide_step32(const Tile& tile, int64_t b, const uint8_t* ahead, 
         m[1] = insert_word(m[1], block[kSecond].m, r);
       }
     }
-    for (int t = 0; t < kTokens; t++) parts[t][half] = sum_within_lanes(v[t]);
+    for (int t = 0; t < kTokens; t++) parts[t][half] = Lanes::four_rows(v[t]);
   }
   const __m512 dw = _mm512_cvtph_ps(_mm256_set_m128i(d[1], d[0]));
   [[maybe_unused]] __m512 min;
   if constexpr (F::kHasMin) min = _mm512_cvtph_ps(_mm256_set_m128i(m[1], m[0]));
   for (int t = 0; t < kTokens; t++) {
     const int64_t token = tile.token + t;
-    __m512i isum = _mm512_add_epi32(_mm512_shuffle_i32x4(parts[t][0], parts[t][1], 0x88),
-                                    _mm512_shuffle_i32x4(parts[t][0], parts[t][1], 0xdd));
-    isum = _mm512_shuffle_i32x4(isum, isum, 0xd8);  // eight rows of the first block, eight of the second
+    // Eight rows of the first block, eight of the second.
+    __m512i isum = Lanes::eight_rows(parts[t][0], parts[t][1]);
     if constexpr (kOffset != 0) {
       const int16_t* s = x.sums16 + token * x.sums_stride + 2 * b;
       const int32_t s0 = kOffset * (s[0] + s[1]), s1 = kOffset * (s[2 * kSecond] + s[2 * kSecond + 1]);
@@ -136,14 +194,14 @@ CRIA_INLINE void wide_step32(const Tile& tile, int64_t b, const uint8_t* ahead, 
     const __m512 step = _mm512_mul_ps(dw, two_floats(dx[0], dx[kSecond])), sum = _mm512_cvtepi32_ps(isum);
     acc[t] = _mm256_fmadd_ps(_mm512_castps512_ps256(step), _mm512_castps512_ps256(sum), acc[t]);
     // weighted_sum is null without minima, so nothing is added to it there.
-    [[maybe_unused]] const int64_t at = token * x.scale_stride + b;
+    [[maybe_unused]] const int64_t sum_at = token * x.scale_stride + b;
     if constexpr (F::kHasMin)
-      acc[t] = _mm256_fmadd_ps(_mm512_castps512_ps256(min), _mm256_set1_ps(x.weighted_sum[at]), acc[t]);
+      acc[t] = _mm256_fmadd_ps(_mm512_castps512_ps256(min), _mm256_set1_ps(x.weighted_sum[sum_at]), acc[t]);
     if constexpr (kTwo) {
       acc[t] = _mm256_fmadd_ps(_mm512_extractf32x8_ps(step, 1), _mm512_extractf32x8_ps(sum, 1), acc[t]);
       if constexpr (F::kHasMin)
-        acc[t] =
-            _mm256_fmadd_ps(_mm512_extractf32x8_ps(min, 1), _mm256_set1_ps(x.weighted_sum[at + 1]), acc[t]);
+        acc[t] = _mm256_fmadd_ps(_mm512_extractf32x8_ps(min, 1), _mm256_set1_ps(x.weighted_sum[sum_at + 1]),
+                                 acc[t]);
     }
   }
 }
