@@ -36,7 +36,7 @@ if (blocks.length > 256) throw new Error('block numbers no longer fit a byte')
 
 function rows(numbers) {
   const lines = []
-  for (let i = 0; i < numbers.length; i += 32) lines.push('    ' + numbers.slice(i, i + 32).join(',') + ',')
+  for (let i = 0; i < numbers.length; i += 32) lines.push(`    ${numbers.slice(i, i + 32).join(',')},`)
   return lines.join('\n')
 }
 

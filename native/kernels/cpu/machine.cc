@@ -106,7 +106,6 @@ CRIA_PEAK_LOOP(dot_avx2, "ymm", CRIA_DOT_AVX2)
 CRIA_PEAK_LOOP(fma_512, "zmm", CRIA_FMA_512)
 CRIA_PEAK_LOOP(fma_256, "ymm", CRIA_FMA_256)
 CRIA_PEAK_LOOP(bf16_512, "zmm", CRIA_BF16_512)
-#endif
 
 // `macs`: of one of the twelve.
 double peak_gmacs(PeakLoop loop, int macs, ThreadPool& pool, const CancelFlag& cancel) {
@@ -116,6 +115,7 @@ double peak_gmacs(PeakLoop loop, int macs, ThreadPool& pool, const CancelFlag& c
       cancel, [&] { pool.parallel_for(chunks, 1, [&](std::int64_t, std::int64_t) { loop(kRounds); }); });
   return 1e-9 * static_cast<double>(chunks * 12 * kRounds * macs) / seconds;
 }
+#endif
 
 }  // namespace
 

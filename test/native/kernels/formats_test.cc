@@ -210,7 +210,7 @@ TEST_CASE("Q8_0 and Q8_1 are what their definition says") {
   for (unsigned seed = 0; seed < 400; seed++) {
     auto x = gaussian(32, seed, seed % 7 == 0 ? 1.0f : std::ldexp(1.0f, static_cast<int>(seed % 80) - 40));
     if (seed % 7 == 0) {  // d is 1: values at halves
-      for (float& v : x) v = static_cast<float>(static_cast<int>(v * 60) % 254) / 2;
+      for (float& v : x) v = std::fmod(std::trunc(v * 60), 254.0f) / 2;
       x[seed % 32] = -127.0f;
     }
     if (seed % 50 == 0) std::fill(x.begin(), x.end(), 0.0f);
@@ -240,7 +240,7 @@ TEST_CASE("Q8_K is what its definition says") {
   for (unsigned seed = 0; seed < 200; seed++) {
     auto x = gaussian(256, seed, std::ldexp(1.0f, static_cast<int>(seed % 100) - 50));
     if (seed % 3 == 0) {
-      for (float& v : x) v = static_cast<float>(static_cast<int>(v * 60) % 254) / 2;
+      for (float& v : x) v = std::fmod(std::trunc(v * 60), 254.0f) / 2;
       x[seed % 256] = seed % 2 ? 127.0f : -127.0f;  // values at halves, the extreme with both signs
       x[(seed + 9) % 256] = -x[seed % 256];
     }
