@@ -342,7 +342,6 @@ export async function loadModel(path: string | URL, options?: LoadModelOptions):
             kvDtype: values.kvDtype ?? 'f16',
             prefillChunk: values.prefillChunk ?? 0,
             mmap: values.mmap ?? false,
-            vocabularyOnly: false,
           },
           report,
         ),

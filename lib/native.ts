@@ -25,7 +25,6 @@ export interface NativeLoadOptions {
   /** Prompt tokens run per step. 0: the engine's default. */
   prefillChunk: number
   mmap: boolean
-  vocabularyOnly: boolean
 }
 
 export interface NativeModelInfo {

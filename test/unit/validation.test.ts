@@ -224,7 +224,6 @@ describe('loadModel', () => {
       kvDtype: 'f16',
       prefillChunk: 0,
       mmap: false,
-      vocabularyOnly: false,
     })
   })
 })

@@ -23,8 +23,8 @@ struct I32x8 {
   __m256i v;
 };
 
-// Into L2: a thread streams 25 GB/s so, and 17 into L1, whose few miss buffers the far fetches would hold
-// (Zen 4). asm, because gcc gathers _mm_prefetch at the head of an unrolled body, where they queue up.
+// Into L2, not L1, whose few miss buffers the far fetches would hold (docs/performance.md).
+// asm, because gcc gathers _mm_prefetch at the head of an unrolled body, where they queue up.
 CRIA_INLINE void prefetch(const void* p) {
   asm volatile("prefetcht1 %0" ::"m"(*static_cast<const char*>(p)));
 }
