@@ -45,7 +45,7 @@ Napi::Object info_to_js(Napi::Env env, const LoadedModel& loaded, const LoadOpti
   number("kvHeads", config.n_kv_heads);
   number("headDim", config.head_dim);
   number("ffnHidden", config.ffn_hidden);
-  number("contextLength", loaded.context_length);
+  number("contextLength", loaded.engine.context_length);
   number("trainedContextLength", config.context_length);
   number("ropeBase", config.rope_base);
   text("device", backend.device);
@@ -53,7 +53,7 @@ Napi::Object info_to_js(Napi::Env env, const LoadedModel& loaded, const LoadOpti
   text("isa", backend.isa);
   number("threads", backend.threads);
   text("kvDtype", options.kv_dtype == DType::f32 ? "f32" : "f16");
-  number("kvPages", loaded.n_pages);
+  number("kvPages", loaded.engine.n_pages);
   number("kvPageTokens", backend.page_tokens);
   number("kvBytes", loaded.kv_bytes);
   number("weightBytes", weights.bytes);
@@ -140,8 +140,8 @@ Napi::Object JsModel::create(Napi::Env env, LoadedModel&& loaded, const LoadOpti
   parts.info = info_to_js(env, loaded, options);
   parts.tokenizer = JsTokenizer::create(env, loaded.tokenizer);
   parts.callbacks = std::make_shared<RequestCallbacks>(environment->js);
-  parts.engine = std::make_shared<Engine>(std::move(loaded.decoder), loaded.tokenizer, loaded.context_length,
-                                          loaded.n_pages, parts.callbacks);
+  parts.engine = std::make_shared<Engine>(std::move(loaded.decoder), loaded.tokenizer, loaded.engine,
+                                          parts.callbacks);
   environment->engines.emplace(parts.engine, parts.callbacks);
   return environment->model_class.New({Napi::External<Parts>::New(env, &parts)});
 }

@@ -13,7 +13,9 @@ std::string_view error_code_name(ErrorCode code) noexcept {
     case ErrorCode::invalid_model: return "ERR_INVALID_MODEL";
     case ErrorCode::out_of_memory: return "ERR_OUT_OF_MEMORY";
     case ErrorCode::prompt_too_long: return "ERR_PROMPT_TOO_LONG";
+    case ErrorCode::context_full: return "ERR_CONTEXT_FULL";
     case ErrorCode::queue_full: return "ERR_QUEUE_FULL";
+    case ErrorCode::timeout: return "ERR_TIMEOUT";
     case ErrorCode::aborted: return "ERR_ABORTED";
     case ErrorCode::disposed: return "ERR_DISPOSED";
     case ErrorCode::unsupported_device: return "ERR_UNSUPPORTED_DEVICE";

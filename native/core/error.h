@@ -21,7 +21,9 @@ enum class ErrorCode {
   invalid_model,       // ERR_INVALID_MODEL: metadata and tensors contradict each other
   out_of_memory,       // ERR_OUT_OF_MEMORY
   prompt_too_long,     // ERR_PROMPT_TOO_LONG
+  context_full,        // ERR_CONTEXT_FULL: a generation came to the end of the context and was to fail then
   queue_full,          // ERR_QUEUE_FULL
+  timeout,             // ERR_TIMEOUT
   aborted,             // ERR_ABORTED: cancelled by the caller
   disposed,            // ERR_DISPOSED: the model was disposed
   unsupported_device,  // ERR_UNSUPPORTED_DEVICE

@@ -1,5 +1,6 @@
 #include "engine/engine.h"
 
+#include <algorithm>
 #include <new>
 #include <string>
 #include <utility>
@@ -10,7 +11,19 @@ namespace {
 Error disposed_error() { return {ErrorCode::disposed, "the model was disposed"}; }
 Error aborted_error() { return {ErrorCode::aborted, "the request was aborted"}; }
 
-/// The exception being handled, as the one type that callers see.
+Error timeout_error(double timeout_ms) {
+  return {ErrorCode::timeout,
+          "the request took longer than its timeout of " +
+              std::to_string(static_cast<std::int64_t>(timeout_ms)) + " ms",
+          {{"timeoutMs", timeout_ms}}};
+}
+
+SchedulerLimits limits_of(const Decoder& decoder, std::int32_t n_pages) {
+  return {n_pages, decoder.backend().info().page_tokens, decoder.max_batch_tokens(), decoder.max_sequences()};
+}
+
+}  // namespace
+
 Error current_error() noexcept {
   try {
     throw;
@@ -25,29 +38,37 @@ Error current_error() noexcept {
   }
 }
 
-}  // namespace
-
 Engine::Engine(std::unique_ptr<Decoder> decoder, std::shared_ptr<const Tokenizer> tokenizer,
-               std::int32_t context_length, std::int32_t n_pages, std::shared_ptr<EventSink> sink)
+               const EngineOptions& options, std::shared_ptr<EventSink> sink)
     : decoder_(std::move(decoder)),
       tokenizer_(std::move(tokenizer)),
-      context_length_(context_length),
+      options_(options),
       vocab_size_(decoder_->config().vocab_size),
-      scheduler_(n_pages, decoder_->backend().info().page_tokens, decoder_->max_batch_tokens()),
-      sink_(std::move(sink)),
-      thread_([this] { thread_main(); }) {}
+      scheduler_(limits_of(*decoder_, options.n_pages)),
+      sink_(std::move(sink)) {
+  update_stats();
+  thread_ = std::thread([this] { thread_main(); });
+}
 
 Engine::~Engine() { stop(); }
 
 // ---- from any thread ----
 
-RequestId Engine::submit(GenerateRequest request) { return enqueue(std::move(request)); }
-RequestId Engine::submit(LogitsRequest request) { return enqueue(std::move(request)); }
-
-RequestId Engine::enqueue(AnyRequest request) {
+RequestId Engine::submit(AnyRequest request) {
   auto cancel = std::make_shared<CancelFlag>();
   const std::lock_guard lock(mutex_);
   if (stopping_) throw disposed_error();
+  const auto waiting = static_cast<std::int64_t>(inbox_.size()) + stats_.waiting;
+  const std::int64_t places = std::max(0, scheduler_.limits().max_sequences - stats_.running);
+  if (waiting >= places + options_.max_queue) {
+    throw Error(ErrorCode::queue_full,
+                "the queue is full: " + std::to_string(stats_.running) + " requests run and " +
+                    std::to_string(waiting) + " wait, at most " + std::to_string(options_.max_queue) +
+                    " may (maxQueue)",
+                {{"running", static_cast<double>(stats_.running)},
+                 {"waiting", static_cast<double>(waiting)},
+                 {"maxQueue", static_cast<double>(options_.max_queue)}});
+  }
   const RequestId id = next_id_++;
   inbox_.push_back({id, std::move(request), cancel, Clock::now()});
   cancels_.emplace(id, std::move(cancel));
@@ -62,6 +83,27 @@ void Engine::cancel(RequestId id) noexcept {
   at->second->cancel();
   cancel_pending_ = true;
   wake_.notify_one();
+}
+
+void Engine::set_paused(RequestId id, bool paused) noexcept {
+  try {
+    const std::lock_guard lock(mutex_);
+    if (!cancels_.contains(id)) return;
+    pauses_.emplace_back(id, paused);
+    wake_.notify_one();
+  } catch (...) {
+    // Out of memory: the request goes on unpaused, and what it produces waits in the caller's memory.
+  }
+}
+
+EngineStats Engine::stats() {
+  const std::lock_guard lock(mutex_);
+  EngineStats stats = stats_;
+  stats.waiting += static_cast<std::int32_t>(inbox_.size());
+  const Clock::time_point now = Clock::now();
+  stats.prompt_tokens_per_second = prompt_rate_.per_second(now);
+  stats.generated_tokens_per_second = generated_rate_.per_second(now);
+  return stats;
 }
 
 void Engine::stop() noexcept {
@@ -80,15 +122,12 @@ void Engine::stop() noexcept {
 
 void Engine::thread_main() noexcept {
   try {
-    std::vector<Submitted> arrived;
-    while (wait_for_work(arrived)) {
-      for (Submitted& s : arrived) admit(std::move(s));
-      arrived.clear();
-      drop_cancelled();
+    while (wait_for_work()) {
+      end_due();
       step();
+      update_stats();
       deliver();
     }
-    for (Submitted& s : arrived) send(s.id, disposed_error());
   } catch (...) {
     // Only the bookkeeping between requests can throw here (out of memory): end everything rather than hang.
   }
@@ -98,6 +137,7 @@ void Engine::thread_main() noexcept {
       stopping_ = true;
       for (Submitted& s : inbox_) send(s.id, disposed_error());
       inbox_.clear();
+      stats_.running = stats_.waiting = stats_.paused = 0;
     }
     for (const auto& [id, active] : active_) send(id, disposed_error());
     active_.clear();
@@ -107,15 +147,41 @@ void Engine::thread_main() noexcept {
   decoder_.reset();
 }
 
-/// Sleeps until there is something to do; false when the engine is to stop.
-bool Engine::wait_for_work(std::vector<Submitted>& arrived) {
-  std::unique_lock lock(mutex_);
-  wake_.wait(lock, [&] { return stopping_ || cancel_pending_ || !inbox_.empty() || scheduler_.size() > 0; });
-  arrived = std::exchange(inbox_, {});
-  return !stopping_;
+/// Sleeps until there is something to do, and takes in what came; false when the engine is to stop.
+bool Engine::wait_for_work() {
+  std::vector<Submitted> arrived;
+  std::vector<std::pair<RequestId, bool>> pauses;
+  {
+    std::unique_lock lock(mutex_);
+    const auto has_work = [&] {
+      return stopping_ || cancel_pending_ || !inbox_.empty() || !pauses_.empty() || scheduler_.has_work();
+    };
+    if (next_deadline_)
+      wake_.wait_until(lock, *next_deadline_, has_work);
+    else
+      wake_.wait(lock, has_work);
+    if (stopping_) return false;
+    arrived.swap(inbox_);
+    pauses.swap(pauses_);
+    // Until update_stats(), for the queue's bound.
+    stats_.waiting += static_cast<std::int32_t>(arrived.size());
+  }
+  for (Submitted& s : arrived) admit(std::move(s));
+  for (const auto& [id, paused] : pauses) scheduler_.set_paused(id, paused);
+  return true;
 }
 
-void Engine::check_ids(std::span<const TokenId> ids) const {
+std::vector<TokenId> Engine::prompt_ids(const Prompt& prompt, const CancelFlag& cancel) const {
+  if (const auto* ids = std::get_if<std::vector<TokenId>>(&prompt)) return *ids;
+  const PromptText& text = std::get<PromptText>(prompt);
+  std::vector<TextPiece> pieces;
+  for (const auto& [piece, special] : text.pieces) pieces.push_back({piece, special});
+  EncodeOptions encode;
+  encode.bos = text.bos;
+  return tokenizer_->encode(pieces, encode, &cancel);
+}
+
+void Engine::check_ids(std::span<const TokenId> ids, bool generates) const {
   if (ids.empty()) throw Error(ErrorCode::invalid_argument, "the prompt has no tokens");
   for (std::size_t i = 0; i < ids.size(); i++) {
     if (ids[i] < vocab_size_) continue;
@@ -126,54 +192,65 @@ void Engine::check_ids(std::span<const TokenId> ids) const {
                  {"found", static_cast<double>(ids[i])},
                  {"vocabSize", static_cast<double>(vocab_size_)}});
   }
+  // A generation needs room for one token more.
+  const std::size_t most = static_cast<std::size_t>(options_.context_length) - (generates ? 1 : 0);
+  if (ids.size() > most) {
+    throw Error(ErrorCode::prompt_too_long,
+                "the prompt has " + std::to_string(ids.size()) + " tokens; a context of " +
+                    std::to_string(options_.context_length) + " has room for " + std::to_string(most),
+                {{"promptTokens", static_cast<double>(ids.size())},
+                 {"contextLength", static_cast<double>(options_.context_length)}});
+  }
 }
 
-std::vector<TokenId> Engine::prompt_ids(const GenerateRequest& request, const CancelFlag& cancel) const {
-  if (const auto* ids = std::get_if<std::vector<TokenId>>(&request.prompt)) return *ids;
-  const PromptText& text = std::get<PromptText>(request.prompt);
-  std::vector<TextPiece> pieces;
-  for (const auto& [piece, special] : text.pieces) pieces.push_back({piece, special});
-  EncodeOptions options;
-  options.bos = text.bos;
-  return tokenizer_->encode(pieces, options, &cancel);
+Engine::Active Engine::make_active(Submitted& submitted) {
+  Active active;
+  active.cancel = submitted.cancel;
+  if (auto* logits = std::get_if<LogitsRequest>(&submitted.request)) {
+    active.ids = std::move(logits->ids);
+  } else if (auto* save = std::get_if<SaveStateRequest>(&submitted.request)) {
+    active.ids = prompt_ids(save->prompt, *submitted.cancel);
+    active.saves_state = true;
+  } else {
+    auto& request = std::get<GenerateRequest>(submitted.request);
+    if (request.timeout_ms > 0) {
+      active.timeout_ms = request.timeout_ms;
+      active.deadline = submitted.queued + std::chrono::duration_cast<Clock::duration>(
+                                               std::chrono::duration<double, std::milli>(request.timeout_ms));
+    }
+    std::vector<TokenId> prompt = prompt_ids(request.prompt, *submitted.cancel);
+    check_ids(prompt, true);
+    active.sequence = std::make_unique<Sequence>(submitted.id, std::move(request), std::move(prompt),
+                                                 tokenizer_, options_.context_length, submitted.queued);
+    return active;
+  }
+  check_ids(active.ids, false);
+  return active;
 }
 
 void Engine::admit(Submitted&& submitted) {
   const RequestId id = submitted.id;
   try {
     submitted.cancel->check();
-    Active active;
-    active.cancel = submitted.cancel;
-    if (auto* logits = std::get_if<LogitsRequest>(&submitted.request)) {
-      active.ids = std::move(logits->ids);
-    } else {
-      auto& request = std::get<GenerateRequest>(submitted.request);
-      std::vector<TokenId> prompt = prompt_ids(request, *submitted.cancel);
-      active.sequence = std::make_unique<Sequence>(id, std::move(request), std::move(prompt), tokenizer_,
-                                                   context_length_, submitted.queued);
-    }
-    const std::span<const TokenId> tokens = active.tokens();
-    check_ids(tokens);
-    // A generation needs room for one token more.
-    const std::size_t most = static_cast<std::size_t>(context_length_) - (active.sequence ? 1 : 0);
-    if (tokens.size() > most) {
-      throw Error(ErrorCode::prompt_too_long,
-                  "the prompt has " + std::to_string(tokens.size()) + " tokens; a context of " +
-                      std::to_string(context_length_) + " has room for " + std::to_string(most),
-                  {{"promptTokens", static_cast<double>(tokens.size())},
-                   {"contextLength", static_cast<double>(context_length_)}});
-    }
-    if (active.sequence && active.sequence->max_tokens() == 0) {
-      std::vector<Event> out;
-      send(id, active.sequence->finish(FinishReason::length, out));
-      retire(id);
+    if (const auto* request = std::get_if<RestoreStateRequest>(&submitted.request)) {
+      restore(id, *request->state);
       return;
     }
-    scheduler_.add(id, static_cast<std::int32_t>(tokens.size()));
+    const auto* generate = std::get_if<GenerateRequest>(&submitted.request);
+    const std::int32_t priority = generate ? generate->priority : 0;
+    Active active = make_active(submitted);
+    const std::vector<TokenId> tokens(active.tokens().begin(), active.tokens().end());
+    const bool empty = active.sequence && active.sequence->max_tokens() == 0;
+    if (active.deadline) next_deadline_ = std::min(next_deadline_.value_or(*active.deadline), *active.deadline);
     active_.emplace(id, std::move(active));
+    if (empty)
+      finish(id, FinishReason::length);
+    else
+      scheduler_.add(id, tokens, priority);
   } catch (...) {
     const Error error = current_error();
     if (error.code() == ErrorCode::aborted && std::holds_alternative<GenerateRequest>(submitted.request)) {
+      counts_.cancelled++;
       send(id, EndEvent{FinishReason::abort, {}, {}});
       retire(id);
     } else {
@@ -182,88 +259,72 @@ void Engine::admit(Submitted&& submitted) {
   }
 }
 
-void Engine::drop_cancelled() {
+void Engine::restore(RequestId id, const KvState& state) {
+  check_ids(state.tokens, false);
+  const auto n_tokens = static_cast<std::int32_t>(state.tokens.size());
+  const auto wanted = static_cast<std::size_t>(scheduler_.pages_for(n_tokens));
+  if (state.pages.size() != wanted * decoder_->page_bytes())
+    throw Error(ErrorCode::internal, "the saved state has another number of bytes than its pages need");
+  const std::vector<PageId> pages = scheduler_.adopt(state.tokens);
+  if (pages.empty()) {
+    throw Error(ErrorCode::out_of_memory,
+                "the saved state needs " + std::to_string(wanted) + " pages of the KV cache, " +
+                    std::to_string(scheduler_.pool().available_pages()) +
+                    " are not in use; wait for requests to end or raise kvMemory",
+                {{"neededPages", static_cast<double>(wanted)},
+                 {"availablePages", static_cast<double>(scheduler_.pool().available_pages())}});
+  }
+  decoder_->write_pages(pages, state.pages);
+  counts_.finished++;
+  send(id, StateRestoredEvent{n_tokens});
+  retire(id);
+}
+
+/// Ends what was cancelled and what ran out of time.
+void Engine::end_due() {
   {
     const std::lock_guard lock(mutex_);
-    if (!std::exchange(cancel_pending_, false)) return;
+    const bool any_cancelled = std::exchange(cancel_pending_, false);
+    if (!any_cancelled && !(next_deadline_ && Clock::now() >= *next_deadline_)) return;
   }
-  std::vector<RequestId> cancelled;
-  for (const auto& [id, active] : active_)
-    if (active.cancel->cancelled()) cancelled.push_back(id);
-  for (const RequestId id : cancelled) {
-    Active& active = active_.at(id);
-    if (!active.sequence) {
-      fail(id, aborted_error());
-      continue;
-    }
-    std::vector<Event> out;
-    EndEvent end = active.sequence->finish(FinishReason::abort, out);
-    for (Event& e : out) send(id, std::move(e));
-    send(id, std::move(end));
-    retire(id);
+  std::vector<RequestId> due;
+  next_deadline_.reset();
+  for (const auto& [id, active] : active_) {
+    if (active.must_end())
+      due.push_back(id);
+    else if (active.deadline)
+      next_deadline_ = std::min(next_deadline_.value_or(*active.deadline), *active.deadline);
   }
-}
-
-void Engine::step() {
-  Scheduler::Plan plan = scheduler_.plan();
-  if (plan.out_of_pages) {
-    const RequestId id = *plan.out_of_pages;
+  for (const RequestId id : due) {
     Active& active = active_.at(id);
-    if (active.sequence) {
-      std::vector<Event> out;
-      EndEvent end = active.sequence->finish(FinishReason::context, out);
-      for (Event& e : out) send(id, std::move(e));
-      send(id, std::move(end));
-      retire(id);
+    if (active.cancel->cancelled()) {
+      finish(id, FinishReason::abort);
     } else {
-      fail(id, Error(ErrorCode::out_of_memory, "the KV cache has no free page",
-                     {{"pages", static_cast<double>(scheduler_.pool().size())}}));
-    }
-  }
-  for (const ScheduledChunk& chunk : plan.chunks) {
-    try {
-      run_chunk(chunk, active_.at(chunk.id));
-    } catch (...) {
-      fail(chunk.id, current_error());
+      std::vector<Event> out;
+      if (active.sequence) active.sequence->finish(FinishReason::abort, out);
+      send_all(id, out);
+      fail(id, timeout_error(active.timeout_ms));
     }
   }
 }
 
-void Engine::run_chunk(const ScheduledChunk& chunk, Active& active) {
-  Sequence* sequence = active.sequence.get();
-  if (!std::exchange(active.started, true) && sequence) sequence->started();
-  const DecoderInput input{
-      active.tokens().subspan(static_cast<std::size_t>(chunk.first), static_cast<std::size_t>(chunk.count)),
-      chunk.first, scheduler_.find(chunk.id)->pages, chunk.reaches_end};
-  const bool done =
-      decoder_->forward({&input, 1}, [&] { return active.cancel->cancelled() || stop_flag_.cancelled(); });
-  if (!done) return;  // the next step drops the request, or the engine stops
-  scheduler_.commit(chunk);
-  if (!chunk.reaches_end) return;
-  if (!sequence) {
-    const std::span<const float> logits = decoder_->logits(0);
-    send(chunk.id, LogitsEvent{{logits.begin(), logits.end()}});
-    retire(chunk.id);
+/// Ends a request from outside, with what it has.
+void Engine::finish(RequestId id, FinishReason reason) {
+  Active& active = active_.at(id);
+  if (!active.sequence) {
+    fail(id, aborted_error());
     return;
   }
-  if (chunk.first + chunk.count == sequence->usage().prompt_tokens) sequence->prefilled();
-  SampledToken token;
-  if (sequence->is_plain_greedy())
-    token.id = decoder_->greedy_token(0);
-  else
-    token = sequence->sample(decoder_->logits(0));
   std::vector<Event> out;
-  std::optional<EndEvent> end = sequence->accept(std::move(token), out);
-  for (Event& e : out) send(chunk.id, std::move(e));
-  if (end) {
-    send(chunk.id, std::move(*end));
-    retire(chunk.id);
-  } else {
-    scheduler_.append_token(chunk.id);
-  }
+  EndEvent end = active.sequence->finish(reason, out);
+  send_all(id, out);
+  (reason == FinishReason::abort ? counts_.cancelled : counts_.finished)++;
+  send(id, std::move(end));
+  retire(id);
 }
 
 void Engine::fail(RequestId id, Error error) {
+  (error.code() == ErrorCode::aborted ? counts_.cancelled : counts_.failed)++;
   send(id, std::move(error));
   retire(id);
 }
@@ -275,9 +336,34 @@ void Engine::retire(RequestId id) {
   cancels_.erase(id);
 }
 
+void Engine::send_all(RequestId id, std::vector<Event>& events) {
+  for (Event& e : events) send(id, std::move(e));
+  events.clear();
+}
+
 void Engine::deliver() {
   if (deliveries_.empty()) return;
   sink_->deliver(std::exchange(deliveries_, {}));
+}
+
+void Engine::update_stats() {
+  const PagePool& pool = scheduler_.pool();
+  counts_.waiting = static_cast<std::int32_t>(scheduler_.waiting());
+  counts_.paused = static_cast<std::int32_t>(scheduler_.paused());
+  counts_.running = static_cast<std::int32_t>(scheduler_.active() - scheduler_.active_paused());
+  counts_.pages = pool.size();
+  counts_.pages_used = pool.used_pages();
+  counts_.pages_shared = pool.shared_pages();
+  counts_.pages_cached = pool.cached_pages();
+  counts_.pages_free = pool.free_pages();
+  counts_.page_tokens = pool.page_tokens();
+  const std::lock_guard lock(mutex_);
+  const Clock::time_point now = Clock::now();
+  if (counts_.generated_tokens > stats_.generated_tokens)
+    generated_rate_.add(now, counts_.generated_tokens - stats_.generated_tokens);
+  if (counts_.prompt_tokens > stats_.prompt_tokens)
+    prompt_rate_.add(now, counts_.prompt_tokens - stats_.prompt_tokens);
+  stats_ = counts_;
 }
 
 }  // namespace cria

@@ -1,6 +1,8 @@
 // One engine thread per model: requests in, tokens out.
 //
 //   step(): admit -> schedule -> forward -> sample -> commit -> deliver
+//
+// Any number of requests share each step. Policy is the scheduler's; here its plan is carried out.
 #pragma once
 
 #include <condition_variable>
@@ -9,10 +11,12 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <thread>
 #include <variant>
 #include <vector>
 
+#include "engine/engine_stats.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
 #include "engine/sequence.h"
@@ -20,27 +24,40 @@
 
 namespace cria {
 
+struct EngineOptions {
+  std::int32_t context_length = 0;  // the most tokens of one sequence, prompt included
+  std::int32_t n_pages = 0;
+  std::int32_t prefill_chunk = 256;  // the most tokens of prompts in a step
+  std::int32_t max_queue = 1024;  // requests that may wait when all places are taken; more get ERR_QUEUE_FULL
+};
+
 class Engine {
  public:
-  /// Starts the thread. `context_length` is the most tokens of one sequence, prompt included.
+  /// Starts the thread.
   Engine(std::unique_ptr<Decoder> decoder, std::shared_ptr<const Tokenizer> tokenizer,
-         std::int32_t context_length, std::int32_t n_pages, std::shared_ptr<EventSink> sink);
+         const EngineOptions& options, std::shared_ptr<EventSink> sink);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // From any thread. After stop() they throw ERR_DISPOSED.
-  RequestId submit(GenerateRequest request);
-  RequestId submit(LogitsRequest request);
-  /// The request ends with FinishReason::abort (a logits request with ERR_ABORTED) within one layer's time.
-  /// Unknown or ended requests are ignored.
-  void cancel(RequestId id) noexcept;
+  using AnyRequest = std::variant<GenerateRequest, LogitsRequest, SaveStateRequest, RestoreStateRequest>;
 
+  // From any thread.
+
+  /// Throws ERR_DISPOSED after stop(), ERR_QUEUE_FULL.
+  RequestId submit(AnyRequest request);
+  /// The request ends with FinishReason::abort (one without text with ERR_ABORTED) within one step; within one
+  /// layer's time when no other request shares the step. Unknown or ended requests are ignored, here and below.
+  void cancel(RequestId id) noexcept;
+  /// A paused request produces nothing more until it is resumed; the others go on. Its pages may be given to
+  /// them. Takes effect within one step.
+  void set_paused(RequestId id, bool paused) noexcept;
+  /// As of the last step.
+  EngineStats stats();
   /// Ends every request with ERR_DISPOSED, joins the thread and frees the model. Idempotent.
   void stop() noexcept;
 
  private:
-  using AnyRequest = std::variant<GenerateRequest, LogitsRequest>;
   struct Submitted {
     RequestId id;
     AnyRequest request;
@@ -50,50 +67,76 @@ class Engine {
   /// A request that was admitted.
   struct Active {
     std::shared_ptr<CancelFlag> cancel;
-    std::unique_ptr<Sequence> sequence;  // null for a logits request
-    std::vector<TokenId> ids;            // of a logits request
+    std::optional<Clock::time_point> deadline;
+    double timeout_ms = 0;
+    std::unique_ptr<Sequence> sequence;  // of a generation, else null
+    std::vector<TokenId> ids;            // of another request
+    bool saves_state = false;
     bool started = false;
     std::span<const TokenId> tokens() const {
       return sequence ? sequence->tokens() : std::span<const TokenId>(ids);
     }
+    bool must_end() const { return cancel->cancelled() || (deadline && Clock::now() >= *deadline); }
   };
 
-  RequestId enqueue(AnyRequest request);
+  // engine.cc: the thread, and what comes and goes.
   void thread_main() noexcept;
-  bool wait_for_work(std::vector<Submitted>& arrived);
+  bool wait_for_work();
   void admit(Submitted&& submitted);
-  std::vector<TokenId> prompt_ids(const GenerateRequest& request, const CancelFlag& cancel) const;
-  void check_ids(std::span<const TokenId> ids) const;
-  void drop_cancelled();
-  void step();
-  void run_chunk(const ScheduledChunk& chunk, Active& active);
-  void send(RequestId id, Event event) { deliveries_.push_back({id, std::move(event)}); }
+  Active make_active(Submitted& submitted);
+  std::vector<TokenId> prompt_ids(const Prompt& prompt, const CancelFlag& cancel) const;
+  void check_ids(std::span<const TokenId> ids, bool generates) const;
+  void restore(RequestId id, const KvState& state);
+  void end_due();
+  void finish(RequestId id, FinishReason reason);
   void fail(RequestId id, Error error);
   void retire(RequestId id);
+  void send(RequestId id, Event event) { deliveries_.push_back({id, std::move(event)}); }
+  void send_all(RequestId id, std::vector<Event>& events);
   void deliver();
+  void update_stats();
+
+  // engine_step.cc: one step.
+  void step();
+  void run(std::span<const ScheduledChunk> chunks);
+  bool forward(std::span<const ScheduledChunk> chunks);
+  void take_results(const ScheduledChunk& chunk, std::size_t logits_row);
+  void take_token(const ScheduledChunk& chunk, Sequence& sequence, std::size_t logits_row);
+  void save_state(RequestId id);
+  PrefillBudget prefill_budget() const;
 
   // The engine thread's own.
   std::unique_ptr<Decoder> decoder_;
   std::shared_ptr<const Tokenizer> tokenizer_;
-  const std::int32_t context_length_;
+  const EngineOptions options_;
   const std::uint32_t vocab_size_;
   Scheduler scheduler_;
   std::map<RequestId, Active> active_;
   std::vector<Delivery> deliveries_;
+  std::vector<DecoderInput> inputs_;
   std::shared_ptr<EventSink> sink_;
+  std::optional<Clock::time_point> next_deadline_;
+  double prefill_ms_per_token_ = 0;  // recent; 0: not known yet
+  EngineStats counts_;               // the totals
+  RateMeter prompt_rate_, generated_rate_;
 
   // Shared with the callers.
   std::mutex mutex_;
   std::condition_variable wake_;
   std::vector<Submitted> inbox_;
+  std::vector<std::pair<RequestId, bool>> pauses_;
   std::map<RequestId, std::shared_ptr<CancelFlag>> cancels_;  // of every request that has not ended
   RequestId next_id_ = 1;
   bool cancel_pending_ = false;
   bool stopping_ = false;
   CancelFlag stop_flag_;  // stopping_, for the middle of a step
+  EngineStats stats_;
 
   std::mutex stop_mutex_;  // one stop() at a time
   std::thread thread_;
 };
+
+/// The exception being handled, as the one type that callers see.
+Error current_error() noexcept;
 
 }  // namespace cria

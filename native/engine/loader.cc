@@ -45,7 +45,11 @@ KvPlan plan_kv(const LoadOptions& options, const ModelConfig& config, std::uint6
          {"budgetBytes", static_cast<double>(budget)},
          {"contextLength", static_cast<double>(wanted)}});
   }
-  const std::int64_t pages = options.kv_memory > 0 ? pages_that_fit : std::min(pages_that_fit, pages_wanted);
+  std::int64_t pages = pages_that_fit;
+  if (options.kv_memory == 0) {
+    const auto pages_in_quarter = static_cast<std::int64_t>(available / 4 / page_bytes);
+    pages = std::min({pages_that_fit, std::max(pages_wanted, pages_in_quarter), kDefaultContexts * pages_wanted});
+  }
   const std::int64_t context = std::min(wanted, pages * page_tokens);
   return {static_cast<std::int32_t>(context), static_cast<std::int32_t>(pages),
           static_cast<std::uint64_t>(pages) * page_bytes};
@@ -90,11 +94,14 @@ LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress,
   const std::int32_t chunk = options.prefill_chunk > 0 ? options.prefill_chunk : kDefaultPrefillChunk;
   for (const GgufTensor& t : file.tensors()) loaded.bytes_by_type[std::string(name_of(t.dtype))] += t.bytes;
   loaded.file_bytes = file.total_file_bytes();
-  loaded.context_length = kv.context_length;
-  loaded.n_pages = kv.n_pages;
+  loaded.engine.context_length = kv.context_length;
+  loaded.engine.n_pages = kv.n_pages;
+  loaded.engine.prefill_chunk = chunk;
+  loaded.engine.max_queue = options.max_queue;
   loaded.kv_bytes = kv.bytes;
   loaded.decoder = std::make_unique<Decoder>(std::move(config), std::move(backend), std::move(weights),
-                                             KvOptions{options.kv_dtype, kv.n_pages}, chunk, 1);
+                                             KvOptions{options.kv_dtype, kv.n_pages}, std::max(chunk, kMaxSequences),
+                                             kMaxSequences);
   loaded.load_ms =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
   return loaded;

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/cancel.h"
+#include "engine/engine.h"
 #include "io/gguf.h"
 #include "model/decoder.h"
 #include "model/weights.h"
@@ -18,19 +19,25 @@ struct LoadOptions {
   std::string path;
   BackendOptions backend;
   std::int64_t context_length = 0;  // 0: the file's, lowered to what the KV memory holds
-  std::uint64_t kv_memory = 0;  // bytes; 0: enough for the context, at most half of the memory that is free
+  // Bytes for the KV cache. 0: enough for kDefaultContexts contexts within a quarter of the free memory, or for
+  // one within half of it.
+  std::uint64_t kv_memory = 0;
   DType kv_dtype = DType::f16;  // f16 or f32
   std::int32_t prefill_chunk = 0;  // prompt tokens per step; 0: kDefaultPrefillChunk
+  std::int32_t max_queue = EngineOptions{}.max_queue;
   bool mmap = false;               // use the weights where the file is mapped instead of reading them
 };
 
 constexpr std::int32_t kDefaultPrefillChunk = 256;
+/// Contexts of full length that the KV cache holds by default, if there is memory.
+constexpr std::int64_t kDefaultContexts = 8;
+/// Requests that share a step. The logits of each have a row of their own.
+constexpr std::int32_t kMaxSequences = 64;
 
 struct LoadedModel {
   std::unique_ptr<Decoder> decoder;
   std::shared_ptr<const Tokenizer> tokenizer;
-  std::int32_t context_length = 0;
-  std::int32_t n_pages = 0;
+  EngineOptions engine;
   std::uint64_t kv_bytes = 0;
   std::uint64_t file_bytes = 0;
   std::map<std::string, std::uint64_t> bytes_by_type;  // weight type -> bytes in the file

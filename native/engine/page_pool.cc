@@ -1,35 +1,118 @@
 #include "engine/page_pool.h"
 
+#include <algorithm>
 #include <string>
 
 #include "core/error.h"
 
 namespace cria {
 
-PagePool::PagePool(std::int32_t n_pages) : references_(static_cast<std::size_t>(n_pages), 0) {
-  free_.reserve(references_.size());
+PagePool::PagePool(std::int32_t n_pages, std::int32_t page_tokens)
+    : page_tokens_(page_tokens), pages_(static_cast<std::size_t>(n_pages)), tree_(n_pages, page_tokens) {
+  free_.reserve(pages_.size());
   for (PageId page = n_pages; page-- > 0;) free_.push_back(page);
 }
 
 std::optional<PageId> PagePool::take() {
-  if (free_.empty()) return std::nullopt;
+  if (free_.empty()) {
+    if (oldest_ == kNone) return std::nullopt;
+    // The page released first is a leaf of the tree, unless pages below it are still held; those lose their
+    // place in the tree with it and nothing else.
+    std::vector<PageId> forgotten;
+    tree_.erase(oldest_, forgotten);
+    for (const PageId page : forgotten) {
+      if (!at(page).is_cached) continue;
+      remove_cached(page);
+      free_.push_back(page);
+    }
+  }
   const PageId page = free_.back();
   free_.pop_back();
-  references_[static_cast<std::size_t>(page)] = 1;
+  at(page).references = 1;
   return page;
 }
 
 void PagePool::retain(PageId page) {
-  std::int32_t& count = references_.at(static_cast<std::size_t>(page));
-  if (count == 0)
+  Page& p = at(page);
+  if (p.references == 0 && !p.is_cached)
     throw Error(ErrorCode::internal, "KV page " + std::to_string(page) + " is retained while free");
-  count++;
+  if (p.is_cached) remove_cached(page);
+  if (++p.references == 2) n_shared_++;
 }
 
 void PagePool::release(PageId page) {
-  std::int32_t& count = references_.at(static_cast<std::size_t>(page));
-  if (count == 0) throw Error(ErrorCode::internal, "KV page " + std::to_string(page) + " is released twice");
-  if (--count == 0) free_.push_back(page);
+  Page& p = at(page);
+  if (p.references == 0)
+    throw Error(ErrorCode::internal, "KV page " + std::to_string(page) + " is released by nobody");
+  p.references--;
+  if (p.references == 1) n_shared_--;
+  if (p.references > 0) return;
+  if (tree_.contains(page))
+    append_cached(page);
+  else
+    free_.push_back(page);
+}
+
+PageId PagePool::publish(PageId page, PageId parent, std::span<const std::uint32_t> tokens) {
+  if (parent != PrefixTree::kRoot && !tree_.contains(parent)) return page;
+  if (static_cast<std::int32_t>(tokens.size()) == page_tokens_) {
+    const std::optional<PageId> known = tree_.find(parent, tokens);
+    if (known == page) return page;
+    if (known) {
+      retain(*known);
+      // What was known of the page while it filled is known of the other one too.
+      std::vector<PageId> forgotten;
+      if (at(page).references == 1 && tree_.contains(page)) tree_.erase(page, forgotten);
+      release(page);
+      return *known;
+    }
+  }
+  if (!tree_.contains(page))
+    tree_.insert(page, parent, tokens);
+  else if (tree_.parent(page) == parent && tree_.n_tokens(page) < static_cast<std::int32_t>(tokens.size()))
+    tree_.extend(page, tokens.subspan(static_cast<std::size_t>(tree_.n_tokens(page))));
+  return page;
+}
+
+std::vector<PageId> PagePool::match(std::span<const std::uint32_t> tokens, std::size_t most) {
+  std::vector<PageId> pages;
+  const auto n = static_cast<std::size_t>(page_tokens_);
+  PageId parent = PrefixTree::kRoot;
+  for (std::size_t first = 0; first + n <= std::min(tokens.size(), most); first += n) {
+    const std::optional<PageId> page = tree_.find(parent, tokens.subspan(first, n));
+    if (!page) break;
+    retain(*page);
+    pages.push_back(*page);
+    parent = *page;
+  }
+  return pages;
+}
+
+void PagePool::append_cached(PageId page) {
+  Page& p = at(page);
+  p.is_cached = true;
+  p.older = newest_;
+  p.newer = kNone;
+  if (newest_ != kNone)
+    at(newest_).newer = page;
+  else
+    oldest_ = page;
+  newest_ = page;
+  n_cached_++;
+}
+
+void PagePool::remove_cached(PageId page) {
+  Page& p = at(page);
+  p.is_cached = false;
+  if (p.older != kNone)
+    at(p.older).newer = p.newer;
+  else
+    oldest_ = p.newer;
+  if (p.newer != kNone)
+    at(p.newer).older = p.older;
+  else
+    newest_ = p.older;
+  n_cached_--;
 }
 
 }  // namespace cria

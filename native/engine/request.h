@@ -1,8 +1,10 @@
 // What a caller asks of the engine, and what it answers.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -25,6 +27,13 @@ struct PromptText {
 };
 using Prompt = std::variant<PromptText, std::vector<TokenId>>;
 
+/// What happens when a generation has filled the context.
+enum class OnContextFull {
+  stop,   // it ends, with FinishReason::context
+  error,  // it fails, with ERR_CONTEXT_FULL
+  shift,  // older tokens are dropped and the rest is computed anew
+};
+
 struct GenerateRequest {
   Prompt prompt;
   SamplingParams sampling;
@@ -34,6 +43,10 @@ struct GenerateRequest {
   bool ignore_eos = false;
   bool show_special = false;  // control tokens are spelled out in the text
   bool starts_text = false;   // a dummy-prefix space at the start of the answer is dropped
+  std::int32_t priority = 0;  // greater goes first (Scheduler says how)
+  double timeout_ms = 0;      // from submission to the last token; 0: none
+  OnContextFull on_context_full = OnContextFull::stop;
+  std::int32_t keep_tokens = -1;  // first tokens that a shift keeps; -1: the prompt, at most half of the context
 };
 
 /// Logits after the last id.
@@ -41,12 +54,29 @@ struct LogitsRequest {
   std::vector<TokenId> ids;
 };
 
+/// K and V of a sequence of tokens, as bytes of whole pages: [page][layer][page bytes].
+struct KvState {
+  std::vector<TokenId> tokens;
+  std::vector<std::byte> pages;
+};
+
+/// The K and V of a prompt, computed when they are not in the cache.
+struct SaveStateRequest {
+  Prompt prompt;
+};
+/// Puts K and V, saved by a model with the same fingerprint and layout, into the cache.
+struct RestoreStateRequest {
+  std::shared_ptr<const KvState> state;
+};
+
 enum class FinishReason { stop, stop_string, length, context, abort };
 
 struct Usage {
   std::int32_t prompt_tokens = 0;
-  std::int32_t cached_tokens = 0;
+  std::int32_t cached_tokens = 0;  // of the prompt, those whose K and V were in the cache
   std::int32_t generated_tokens = 0;
+  std::int32_t dropped_tokens = 0;  // by context shifts
+  std::int32_t preemptions = 0;
   double queue_ms = 0, prefill_ms = 0, decode_ms = 0;
 };
 
@@ -54,6 +84,10 @@ struct ChunkEvent {
   std::string text;  // whole UTF-8 characters
   std::vector<TokenId> tokens;
   std::vector<SampledToken> logprobs;  // one per token when asked for, else empty
+};
+/// The request goes from one state to another; for whoever watches.
+struct StatusEvent {
+  enum class Status { started, preempted } status;
 };
 struct EndEvent {
   FinishReason reason;
@@ -63,9 +97,21 @@ struct EndEvent {
 struct LogitsEvent {
   std::vector<float> logits;
 };
-using Event = std::variant<ChunkEvent, EndEvent, LogitsEvent, Error>;
+struct StateSavedEvent {
+  std::shared_ptr<const KvState> state;
+};
+struct StateRestoredEvent {
+  std::int32_t n_tokens = 0;
+};
+using Event = std::variant<ChunkEvent, StatusEvent, EndEvent, LogitsEvent, StateSavedEvent,
+                           StateRestoredEvent, Error>;
 
-/// Every request ends with exactly one EndEvent, LogitsEvent or Error.
+/// Whether nothing comes after it: a request has any number of ChunkEvents and StatusEvents, then exactly one
+/// event of another type.
+inline bool is_last(const Event& event) {
+  return !std::holds_alternative<ChunkEvent>(event) && !std::holds_alternative<StatusEvent>(event);
+}
+
 struct Delivery {
   RequestId request;
   Event event;

@@ -51,8 +51,9 @@ void Sequence::started() {
   usage_.queue_ms = ms_between(queued_, started_);
 }
 
-void Sequence::prefilled() {
+void Sequence::prefilled(std::int32_t n_cached_tokens) {
   prefilled_ = Clock::now();
+  usage_.cached_tokens = n_cached_tokens;
   usage_.prefill_ms = ms_between(started_, prefilled_);
 }
 
@@ -62,8 +63,22 @@ bool Sequence::is_plain_greedy() const {
          p.presence_penalty == 0 && p.logit_bias.empty() && p.logprobs < 0;
 }
 
+// The position counts dropped tokens too: no random bits are used twice.
 SampledToken Sequence::sample(std::span<const float> logits) {
-  return sampler_.sample(logits, tokens_, static_cast<std::uint64_t>(tokens_.size()));
+  const auto position = static_cast<std::uint64_t>(usage_.prompt_tokens + usage_.generated_tokens);
+  return sampler_.sample(logits, tokens_, position);
+}
+
+bool Sequence::needs_shift() const { return static_cast<std::int32_t>(tokens_.size()) >= context_length_; }
+
+void Sequence::shift() {
+  const auto size = static_cast<std::int32_t>(tokens_.size());
+  std::int32_t keep = request_.keep_tokens;
+  if (keep < 0) keep = std::min(usage_.prompt_tokens, context_length_ / 2);
+  keep = std::min(keep, size - 2);  // something is dropped, and something is left after what is kept
+  const std::int32_t dropped = std::max(1, (size - keep) / 2);
+  tokens_.erase(tokens_.begin() + keep, tokens_.begin() + keep + dropped);
+  usage_.dropped_tokens += dropped;
 }
 
 bool Sequence::ends_generation(TokenId id) const {
@@ -97,7 +112,7 @@ std::optional<EndEvent> Sequence::accept(SampledToken token, std::vector<Event>&
   send_ready(false, out);
   if (request_.max_tokens >= 0 && usage_.generated_tokens >= request_.max_tokens)
     return end(FinishReason::length, {}, out);
-  if (static_cast<std::int32_t>(tokens_.size()) >= context_length_)
+  if (needs_shift() && request_.on_context_full != OnContextFull::shift)
     return end(FinishReason::context, {}, out);
   return std::nullopt;
 }

@@ -25,6 +25,7 @@ class Sequence {
   RequestId id() const { return id_; }
   std::span<const TokenId> tokens() const { return tokens_; }  // prompt and generated
   std::int32_t max_tokens() const { return request_.max_tokens; }
+  OnContextFull on_context_full() const { return request_.on_context_full; }
   const Usage& usage() const { return usage_; }
 
   /// Greedy with nothing else asked for: the backend may choose the token itself.
@@ -36,11 +37,17 @@ class Sequence {
   /// ended. Not called again after an end.
   std::optional<EndEvent> accept(SampledToken token, std::vector<Event>& out);
 
+  /// Whether the context is full after accept(): the sequence goes on only after shift().
+  bool needs_shift() const;
+  /// Drops the older half of what follows the kept tokens.
+  void shift();
+
   /// Ends it from outside (cancel, no room), sending what was held back.
   EndEvent finish(FinishReason reason, std::vector<Event>& out);
 
-  void started();    // its first step begins
-  void prefilled();  // its prompt is in the cache
+  void started();                               // its first step begins
+  void prefilled(std::int32_t n_cached_tokens);  // its prompt is in the cache
+  void preempted() { usage_.preemptions++; }
 
  private:
   bool ends_generation(TokenId id) const;

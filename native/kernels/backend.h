@@ -26,6 +26,7 @@ struct BackendInfo {
   std::string isa;            // "avx512_bf16", ...
   int threads;
   std::int32_t page_tokens;       // tokens of a KV page
+  std::string kv_layout;          // names the order inside a page; changes when that does
   std::int32_t max_batch_tokens;  // the largest Batch::n_tokens that it takes
 };
 
@@ -64,6 +65,13 @@ class Backend : public Ops {
   /// A pool of pages for all layers, zero-filled; one KvLayer for each layer. Throws ERR_OUT_OF_MEMORY.
   virtual std::vector<KvLayer> allocate_kv(const AttentionShape& shape, DType kv_dtype, std::int32_t n_layers,
                                            std::int32_t n_pages) = 0;
+
+  /// Copies page `from` to page `to`, in every layer.
+  virtual void copy_kv_page(std::span<const KvLayer> layers, std::int32_t from, std::int32_t to) = 0;
+  /// One page of one layer as bytes, in the backend's own layout (BackendInfo::kv_layout), to and from the
+  /// host.
+  virtual void read_kv_page(const KvLayer& layer, std::int32_t page, std::byte* to) = 0;
+  virtual void write_kv_page(const KvLayer& layer, std::int32_t page, const std::byte* from) = 0;
 
   /// Float32 activations, zero-filled; they live as long as the backend.
   virtual float* allocate_activations(std::size_t n) = 0;

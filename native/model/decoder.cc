@@ -24,7 +24,8 @@ Decoder::Decoder(ModelConfig config, std::unique_ptr<Backend> backend, ModelWeig
       backend_(std::move(backend)),
       weights_(std::move(weights)),
       shape_(attention_shape(config_)),
-      max_batch_tokens_(std::min(max_batch_tokens, backend_->info().max_batch_tokens)) {
+      max_batch_tokens_(std::min(max_batch_tokens, backend_->info().max_batch_tokens)),
+      max_sequences_(max_sequences) {
   kv_ = backend_->allocate_kv(shape_, kv.dtype, static_cast<std::int32_t>(config_.n_layers), kv.n_pages);
   const auto n = static_cast<std::size_t>(max_batch_tokens_);
   const std::size_t q_dim = static_cast<std::size_t>(config_.n_heads) * config_.head_dim;
@@ -96,6 +97,30 @@ bool Decoder::forward(std::span<const DecoderInput> inputs, const std::function<
     ops.logits({rows, logit_rows_.data(), weights_.output_norm, weights_.output, eps, x_, logits_});
   }
   return true;
+}
+
+void Decoder::copy_page(std::int32_t from, std::int32_t to) { backend_->copy_kv_page(kv_, from, to); }
+
+std::size_t Decoder::page_bytes() const { return kv_.front().page_stride * kv_.size(); }
+
+void Decoder::read_pages(std::span<const std::int32_t> pages, std::span<std::byte> bytes) {
+  std::byte* at = bytes.data();
+  for (const std::int32_t page : pages) {
+    for (const KvLayer& layer : kv_) {
+      backend_->read_kv_page(layer, page, at);
+      at += layer.page_stride;
+    }
+  }
+}
+
+void Decoder::write_pages(std::span<const std::int32_t> pages, std::span<const std::byte> bytes) {
+  const std::byte* at = bytes.data();
+  for (const std::int32_t page : pages) {
+    for (const KvLayer& layer : kv_) {
+      backend_->write_kv_page(layer, page, at);
+      at += layer.page_stride;
+    }
+  }
 }
 
 std::span<const float> Decoder::logits(std::size_t i) {

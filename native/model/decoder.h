@@ -1,6 +1,7 @@
 // The forward pass of a Llama: five ops a layer, on any backend.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -42,10 +43,20 @@ class Decoder {
   /// the backend. Throws ERR_INVALID_MODEL when a logit is NaN or +infinity.
   std::uint32_t greedy_token(std::size_t i);
 
+  /// Copies a page of the cache to another one.
+  void copy_page(std::int32_t from, std::int32_t to);
+  /// Bytes of a page in all layers together.
+  std::size_t page_bytes() const;
+  /// These pages as bytes, [page][layer][kv_page_bytes], and back. `bytes` holds page_bytes() for each.
+  void read_pages(std::span<const std::int32_t> pages, std::span<std::byte> bytes);
+  void write_pages(std::span<const std::int32_t> pages, std::span<const std::byte> bytes);
+
   const ModelConfig& config() const { return config_; }
   const ModelWeights& weights() const { return weights_; }
   const Backend& backend() const { return *backend_; }
   std::int32_t max_batch_tokens() const { return max_batch_tokens_; }
+  /// Of a batch, those that want logits.
+  std::int32_t max_sequences() const { return max_sequences_; }
 
  private:
   void build_batch(std::span<const DecoderInput> inputs);
@@ -56,6 +67,7 @@ class Decoder {
   AttentionShape shape_;
   std::vector<KvLayer> kv_;
   std::int32_t max_batch_tokens_;
+  std::int32_t max_sequences_;
 
   // The batch, rebuilt in place at each pass.
   Batch batch_;

@@ -48,7 +48,7 @@ class CpuWeightUpload : public WeightUpload {
 class CpuBackend final : public CpuOps {
  public:
   CpuBackend(const CpuKernels& kernels, int threads, std::string reason) : CpuOps(kernels, threads) {
-    info_ = {"cpu", std::move(reason), kernels.isa, pool_.size(), kCpuPageTokens, 512};
+    info_ = {"cpu", std::move(reason), kernels.isa, pool_.size(), kCpuPageTokens, "cpu-1", 512};
   }
 
   const BackendInfo& info() const override { return info_; }
@@ -93,6 +93,17 @@ class CpuBackend final : public CpuOps {
     return layers;
   }
 
+  void copy_kv_page(std::span<const KvLayer> layers, std::int32_t from, std::int32_t to) override {
+    for (const KvLayer& layer : layers)
+      std::memcpy(page_of(layer, to), page_of(layer, from), layer.page_stride);
+  }
+  void read_kv_page(const KvLayer& layer, std::int32_t page, std::byte* to) override {
+    std::memcpy(to, page_of(layer, page), layer.page_stride);
+  }
+  void write_kv_page(const KvLayer& layer, std::int32_t page, const std::byte* from) override {
+    std::memcpy(page_of(layer, page), from, layer.page_stride);
+  }
+
   float* allocate_activations(std::size_t n) override {
     memory_.emplace_back(n * sizeof(float), "activations");
     return reinterpret_cast<float*>(memory_.back().data());
@@ -101,6 +112,10 @@ class CpuBackend final : public CpuOps {
   const float* fetch(const float* values, std::size_t) override { return values; }
 
  private:
+  static std::byte* page_of(const KvLayer& layer, std::int32_t page) {
+    return layer.pages + static_cast<std::size_t>(page) * layer.page_stride;
+  }
+
   BackendInfo info_;
   std::deque<HugeMemory> memory_;
   std::vector<std::shared_ptr<const void>> owners_;  // of adopted weights

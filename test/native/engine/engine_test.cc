@@ -4,97 +4,13 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
-#include <condition_variable>
-#include <map>
 #include <random>
+#include <thread>
 
-#include "engine/demo_model.h"
+#include "engine/engine_fixture.h"
 
 using namespace cria;
 using namespace cria::test;
-
-namespace {
-
-/// Collects every request's events and checks that each ends exactly once.
-class Collector : public EventSink {
- public:
-  struct Result {
-    std::vector<TokenId> tokens;
-    std::string text;
-    std::optional<EndEvent> end;
-    std::optional<Error> error;
-    std::vector<float> logits;
-    bool finished = false;
-  };
-
-  void deliver(std::vector<Delivery>&& deliveries) override {
-    const std::lock_guard lock(mutex_);
-    for (Delivery& d : deliveries) {
-      Result& r = results_[d.request];
-      if (r.finished) violations++;
-      if (auto* chunk = std::get_if<ChunkEvent>(&d.event)) {
-        r.tokens.insert(r.tokens.end(), chunk->tokens.begin(), chunk->tokens.end());
-        r.text += chunk->text;
-        continue;
-      }
-      if (auto* end = std::get_if<EndEvent>(&d.event)) r.end = *end;
-      if (auto* error = std::get_if<Error>(&d.event)) r.error = *error;
-      if (auto* logits = std::get_if<LogitsEvent>(&d.event)) r.logits = logits->logits;
-      r.finished = true;
-    }
-    changed_.notify_all();
-  }
-
-  Result wait(RequestId id) {
-    std::unique_lock lock(mutex_);
-    const bool in_time =
-        changed_.wait_for(lock, std::chrono::seconds(60), [&] { return results_[id].finished; });
-    REQUIRE(in_time);
-    return results_[id];
-  }
-  void wait_for_token(RequestId id) {
-    std::unique_lock lock(mutex_);
-    REQUIRE(changed_.wait_for(lock, std::chrono::seconds(60), [&] { return !results_[id].tokens.empty(); }));
-  }
-  std::size_t finished() {
-    const std::lock_guard lock(mutex_);
-    std::size_t n = 0;
-    for (const auto& [id, r] : results_) n += r.finished;
-    return n;
-  }
-  std::atomic<int> violations{0};
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::map<RequestId, Result> results_;
-};
-
-struct Fixture {
-  std::shared_ptr<Collector> sink = std::make_shared<Collector>();
-  std::shared_ptr<const Tokenizer> tokenizer;
-  std::int32_t context_length = 0;
-  std::unique_ptr<Engine> engine;
-
-  explicit Fixture(LoadedModel loaded = load_demo(2))
-      : tokenizer(loaded.tokenizer), context_length(loaded.context_length) {
-    engine = std::make_unique<Engine>(std::move(loaded.decoder), loaded.tokenizer, loaded.context_length,
-                                      loaded.n_pages, sink);
-  }
-  ~Fixture() { CHECK(sink->violations == 0); }
-};
-
-GenerateRequest story(std::int32_t max_tokens, double temperature = 0, std::uint64_t seed = 1) {
-  GenerateRequest r;
-  r.prompt = PromptText{{{"Once upon a time", false}}, std::nullopt};
-  r.max_tokens = max_tokens;
-  r.ignore_eos = true;
-  r.sampling.temperature = temperature;
-  r.sampling.seed = seed;
-  return r;
-}
-
-}  // namespace
 
 TEST_CASE("greedy text is the same for any threads and any prefill chunk") {
   std::vector<TokenId> first;
@@ -185,7 +101,8 @@ TEST_CASE("cancel: waiting, running, ended and unknown requests") {
   f.engine->cancel(waiting);
   f.engine->cancel(logits);
   CHECK(f.sink->wait(waiting).end->reason == FinishReason::abort);
-  CHECK(f.sink->wait(logits).error->code() == ErrorCode::aborted);
+  const auto ended = f.sink->wait(logits);  // or it was faster
+  CHECK((ended.error ? ended.error->code() == ErrorCode::aborted : !ended.logits.empty()));
   f.engine->cancel(running);
   const auto result = f.sink->wait(running);
   CHECK(result.tokens.size() > 0);

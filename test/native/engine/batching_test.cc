@@ -1,0 +1,247 @@
+// Many requests at once: the same tokens whatever else runs, and none harms another.
+#include <algorithm>
+#include <numeric>
+#include <random>
+#include <thread>
+
+#include "engine/engine_fixture.h"
+
+using namespace cria;
+using namespace cria::test;
+
+namespace {
+
+constexpr const char* kBeginnings[] = {
+    "Once upon a time", "One day a small bear found a red kite in the park.", "Lily and Tom went to the sea",
+    "Once upon a time there was a cat", "\"Look!\" said the old man."};
+
+/// The i-th of a set of requests that differ in prompt, length, temperature and seed.
+GenerateRequest varied(std::uint32_t i) {
+  GenerateRequest r = story(20 + static_cast<std::int32_t>(i % 7) * 9, i % 3 == 0 ? 0.0 : 0.9, i);
+  std::string text = kBeginnings[i % std::size(kBeginnings)];
+  for (std::uint32_t n = 0; n < i % 4; n++) text += " The sun was warm and the birds sang in the trees.";
+  r.prompt = PromptText{{{text, false}}, std::nullopt};
+  if (i % 5 == 0) r.sampling.repetition_penalty = 1.1;
+  return r;
+}
+
+std::vector<std::vector<TokenId>> run_alone(std::uint32_t n) {
+  std::vector<std::vector<TokenId>> tokens;
+  for (std::uint32_t i = 0; i < n; i++) {
+    Fixture f;  // a new engine each: nothing is cached
+    tokens.push_back(f.sink->wait(f.engine->submit(varied(i))).tokens);
+  }
+  return tokens;
+}
+
+const std::vector<std::vector<TokenId>>& alone() {
+  static const auto tokens = run_alone(33);
+  return tokens;
+}
+
+/// Runs requests of varied() together, in this order, and compares each with itself alone.
+std::uint64_t compare_with_alone(Fixture& f, const std::vector<std::uint32_t>& order) {
+  std::vector<RequestId> ids;
+  for (const std::uint32_t i : order) ids.push_back(f.engine->submit(varied(i)));
+  std::uint64_t cached = 0;
+  for (std::size_t n = 0; n < order.size(); n++) {
+    const auto result = f.sink->wait(ids[n]);
+    INFO("request " << order[n] << " of " << order.size());
+    REQUIRE(result.end.has_value());
+    CHECK(result.tokens == alone()[order[n]]);
+    cached += static_cast<std::uint64_t>(result.end->usage.cached_tokens);
+  }
+  return cached;
+}
+
+LoadedModel load_small_pool(std::int32_t n_pages, std::int32_t prefill_chunk = 0) {
+  LoadedModel loaded = load_demo(2, DType::f16, prefill_chunk);
+  REQUIRE(loaded.engine.n_pages > n_pages);
+  loaded.engine.n_pages = n_pages;
+  loaded.engine.context_length = std::min(loaded.engine.context_length, n_pages * 32);
+  return loaded;
+}
+
+}  // namespace
+
+TEST_CASE("same seed, same tokens: alone, among 2, 8 and 32 others, shuffled, with prefix hits") {
+  for (const std::uint32_t n : {1u, 3u, 9u, 33u}) {
+    std::vector<std::uint32_t> order(n);
+    std::iota(order.begin(), order.end(), 0u);
+    Fixture f;
+    compare_with_alone(f, order);
+    std::shuffle(order.begin(), order.end(), std::mt19937(n));
+    const std::uint64_t cached = compare_with_alone(f, order);  // everything is cached now
+    CHECK(cached > 0);
+    CHECK(f.engine->stats().cached_tokens >= cached);
+    CHECK(f.engine->stats().pages_used == 0);
+  }
+}
+
+TEST_CASE("same seed, same tokens: whatever the chunks of prompts") {
+  for (const std::int32_t chunk : {1, 7, 33}) {
+    Fixture f(load_demo(2, DType::f16, chunk));
+    std::vector<std::uint32_t> order(16);
+    std::iota(order.begin(), order.end(), 0u);
+    compare_with_alone(f, order);
+  }
+}
+
+TEST_CASE("same seed, same tokens: after preemption") {
+  Fixture f(load_small_pool(6));
+  std::vector<std::uint32_t> order(24);
+  std::iota(order.begin(), order.end(), 0u);
+  compare_with_alone(f, order);
+  const EngineStats stats = f.engine->stats();
+  CHECK(stats.preemptions > 0);
+  CHECK(stats.finished == 24);
+  CHECK(stats.pages == 6);
+  CHECK(stats.pages_used == 0);
+}
+
+TEST_CASE("requests for the same prompt compute it once") {
+  Fixture f;
+  std::string text = "Once upon a time";
+  for (int i = 0; i < 12; i++) text += " there was a little dog who liked to run and jump and play with his friends";
+  GenerateRequest request = story(8, 1.0);
+  request.prompt = PromptText{{{text, false}}, std::nullopt};
+  std::vector<RequestId> ids;
+  for (std::uint64_t seed = 0; seed < 16; seed++) {
+    request.sampling.seed = seed;
+    ids.push_back(f.engine->submit(request));
+  }
+  std::int32_t computed = 0, n_prompt = 0;
+  for (const RequestId id : ids) {
+    const auto result = f.sink->wait(id);
+    n_prompt = result.end->usage.prompt_tokens;
+    computed += n_prompt - result.end->usage.cached_tokens;
+  }
+  REQUIRE(n_prompt > 64);
+  CHECK(computed == n_prompt + 15);  // the others run the last token alone
+}
+
+TEST_CASE("a paused request rests, the others go on, and it ends as if nothing had been") {
+  Fixture f;
+  const auto whole = f.sink->wait(f.engine->submit(story(120, 0.8, 5))).tokens;
+  const RequestId id = f.engine->submit(story(120, 0.8, 5));
+  f.engine->set_paused(id, true);
+  CHECK(f.sink->wait(f.engine->submit(story(60))).tokens.size() == 60);
+  const auto before = f.sink->so_far(id);
+  CHECK(before.size() < 120);
+  CHECK(f.sink->wait(f.engine->submit(story(30))).tokens.size() == 30);
+  CHECK(f.sink->so_far(id) == before);
+  CHECK(f.engine->stats().paused == 1);
+  f.engine->set_paused(id, false);
+  CHECK(f.sink->wait(id).tokens == whole);
+  f.engine->set_paused(id, true);  // ended: ignored
+  f.engine->set_paused(999, true);
+
+  const RequestId cancelled = f.engine->submit(story(120));
+  f.engine->set_paused(cancelled, true);
+  f.engine->cancel(cancelled);
+  CHECK(f.sink->wait(cancelled).end->reason == FinishReason::abort);
+  CHECK(f.engine->stats().pages_used == 0);
+}
+
+TEST_CASE("a full queue refuses, with numbers") {
+  LoadedModel loaded = load_demo(2);
+  loaded.engine.max_queue = 3;
+  Fixture f(std::move(loaded));
+  std::vector<RequestId> ids;
+  std::optional<Error> refused;
+  for (int i = 0; i < 200 && !refused; i++) {
+    try {
+      ids.push_back(f.engine->submit(story(100'000)));
+    } catch (const Error& e) {
+      refused = e;
+    }
+  }
+  REQUIRE(refused.has_value());
+  CHECK(refused->code() == ErrorCode::queue_full);
+  CHECK(ids.size() >= static_cast<std::size_t>(kMaxSequences));
+  CHECK(ids.size() <= static_cast<std::size_t>(kMaxSequences) + 3 + 1);
+  for (const RequestId id : ids) f.engine->cancel(id);
+  for (const RequestId id : ids) f.sink->wait(id);
+  CHECK(f.sink->wait(f.engine->submit(story(3))).tokens.size() == 3);
+}
+
+TEST_CASE("a timeout ends its own request and keeps what there was") {
+  Fixture f;
+  GenerateRequest slow = story(100'000);
+  slow.timeout_ms = 100;
+  slow.on_context_full = OnContextFull::shift;  // it would go on for long
+  const RequestId timed = f.engine->submit(slow), other = f.engine->submit(story(50));
+  const RequestId paused = f.engine->submit(slow);
+  f.engine->set_paused(paused, true);
+  const auto result = f.sink->wait(timed);
+  REQUIRE(result.error.has_value());
+  CHECK(result.error->code() == ErrorCode::timeout);
+  CHECK(result.tokens.size() > 0);
+  CHECK(f.sink->wait(other).tokens.size() == 50);
+  CHECK(f.sink->wait(paused).error->code() == ErrorCode::timeout);  // with nothing else to wake the engine
+}
+
+TEST_CASE("a full context: an error, or a shift that goes on") {
+  Fixture f(load_demo(2, DType::f16, 0, 48));
+  GenerateRequest request = story(-1);
+  request.on_context_full = OnContextFull::error;
+  const auto failed = f.sink->wait(f.engine->submit(request));
+  REQUIRE(failed.error.has_value());
+  CHECK(failed.error->code() == ErrorCode::context_full);
+  CHECK(failed.tokens.size() > 10);
+
+  request = story(200, 0.7, 3);
+  request.on_context_full = OnContextFull::shift;
+  const auto shifted = f.sink->wait(f.engine->submit(request));
+  REQUIRE(shifted.end.has_value());
+  CHECK(shifted.end->reason == FinishReason::length);
+  CHECK(shifted.tokens.size() == 200);
+  CHECK(shifted.end->usage.dropped_tokens > 100);
+  CHECK(f.engine->stats().pages_used == 0);
+  // The same again, among others.
+  std::vector<RequestId> others;
+  for (std::uint32_t i = 0; i < 6; i++) others.push_back(f.engine->submit(story(20, 0.9, i)));
+  CHECK(f.sink->wait(f.engine->submit(request)).tokens == shifted.tokens);
+  for (const RequestId id : others) f.sink->wait(id);
+
+  for (const std::int32_t keep : {0, 1, 40, 1000}) {
+    request.keep_tokens = keep;
+    CHECK(f.sink->wait(f.engine->submit(request)).tokens.size() == 200);
+  }
+}
+
+TEST_CASE("a saved state spares another engine the prompt") {
+  Fixture a, b;
+  GenerateRequest request = varied(3);
+  const auto expected = a.sink->wait(a.engine->submit(request)).tokens;
+  const auto saved = a.sink->wait(a.engine->submit(SaveStateRequest{request.prompt}));
+  REQUIRE(saved.state);
+  CHECK(saved.state->tokens.size() > 32);
+  const auto restored = b.sink->wait(b.engine->submit(RestoreStateRequest{saved.state}));
+  CHECK(restored.restored == static_cast<std::int32_t>(saved.state->tokens.size()));
+  const auto result = b.sink->wait(b.engine->submit(request));
+  CHECK(result.tokens == expected);
+  CHECK(result.end->usage.cached_tokens == result.end->usage.prompt_tokens - 1);
+
+  auto bad = std::make_shared<KvState>(*saved.state);
+  bad->pages.pop_back();
+  CHECK(b.sink->wait(b.engine->submit(RestoreStateRequest{bad})).error->code() == ErrorCode::internal);
+  Fixture small(load_small_pool(1));
+  CHECK(small.sink->wait(small.engine->submit(RestoreStateRequest{saved.state})).error.has_value());
+  CHECK(b.engine->stats().pages_used == 0);
+}
+
+TEST_CASE("cancel takes effect within a step while others run") {
+  Fixture f;
+  const RequestId other = f.engine->submit(story(100'000));
+  f.sink->wait_for_token(other);
+  for (int i = 0; i < 20; i++) {
+    const RequestId id = f.engine->submit(story(100'000, 0.9, static_cast<std::uint64_t>(i)));
+    if (i % 2) f.sink->wait_for_token(id);
+    const std::uint64_t before = f.engine->stats().steps;
+    f.engine->cancel(id);
+    CHECK(f.sink->wait(id).end->reason == FinishReason::abort);
+    CHECK(f.engine->stats().steps - before <= 3);  // the one that ran, and what ran while this thread woke
+  }
+  f.engine->cancel(other);
+}
