@@ -15,7 +15,9 @@ import type { GenerationResult } from './generation'
  * | `ERR_UNSUPPORTED_DEVICE` | the device asked for is not there or not supported by this build |
  * | `ERR_OUT_OF_MEMORY` | weights or KV cache do not fit |
  * | `ERR_PROMPT_TOO_LONG` | the prompt does not fit the context |
+ * | `ERR_CONTEXT_FULL` | the context is full, and `onContextFull: 'error'` was asked for |
  * | `ERR_QUEUE_FULL` | too many requests are waiting |
+ * | `ERR_TIMEOUT` | the request took longer than its `timeout` |
  * | `ERR_ABORTED` | stopped by an `AbortSignal`, by `cancel()` or by leaving a `for await` loop; `name` is `'AbortError'` |
  * | `ERR_DISPOSED` | the model was disposed |
  * | `ERR_ALREADY_ITERATED` | a generation's chunks can be iterated once |
@@ -34,7 +36,9 @@ export type CriaErrorCode =
   | 'ERR_UNSUPPORTED_DEVICE'
   | 'ERR_OUT_OF_MEMORY'
   | 'ERR_PROMPT_TOO_LONG'
+  | 'ERR_CONTEXT_FULL'
   | 'ERR_QUEUE_FULL'
+  | 'ERR_TIMEOUT'
   | 'ERR_ABORTED'
   | 'ERR_DISPOSED'
   | 'ERR_ALREADY_ITERATED'
@@ -88,7 +92,9 @@ const CODES: ReadonlySet<string> = new Set<CriaErrorCode>([
   'ERR_UNSUPPORTED_DEVICE',
   'ERR_OUT_OF_MEMORY',
   'ERR_PROMPT_TOO_LONG',
+  'ERR_CONTEXT_FULL',
   'ERR_QUEUE_FULL',
+  'ERR_TIMEOUT',
   'ERR_ABORTED',
   'ERR_DISPOSED',
   'ERR_ALREADY_ITERATED',

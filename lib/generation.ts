@@ -2,7 +2,16 @@ import { onAbort } from './abort'
 import { abortError, CriaError, disposedError, fromNative, type PartialResult } from './errors'
 import type { NativeChunk, NativeEnd, NativeEvent, NativeGeneration } from './native'
 import { type SamplingOptions, samplingRules } from './sampling'
-import { abortSignal, array, boolean, integerOrInfinity, nonEmptyStrings, type Rules } from './validate'
+import {
+  abortSignal,
+  array,
+  boolean,
+  integer,
+  integerOrInfinity,
+  nonEmptyStrings,
+  oneOf,
+  type Rules,
+} from './validate'
 
 /** What `generate` and `chat` have in common. */
 export interface CommonGenerationOptions extends SamplingOptions {
@@ -19,6 +28,21 @@ export interface CommonGenerationOptions extends SamplingOptions {
   ignoreEos?: boolean | undefined
   /** Spell special tokens out in the text rather than leave them out. Default false. */
   showSpecial?: boolean | undefined
+  /**
+   * Greater goes first. Each level is worth a head start of 64 requests: a request is overtaken by at most so many later
+   * ones, and none waits for ever. -1000 to 1000, default 0.
+   */
+  priority?: number | undefined
+  /** Milliseconds from the call to the last token; then it fails with `ERR_TIMEOUT`, whose `partial` keeps what there was. Default: none. */
+  timeout?: number | undefined
+  /**
+   * When prompt and answer have filled the context: `'stop'` ends with `finishReason: 'context'`; `'error'` fails with
+   * `ERR_CONTEXT_FULL`; `'shift'` forgets the older half of what follows the first `keepTokens` tokens and goes on
+   * (`usage.droppedTokens` counts them). Default `'stop'`.
+   */
+  onContextFull?: 'stop' | 'error' | 'shift' | undefined
+  /** With `onContextFull: 'shift'`, the first tokens that are never dropped. Default: the prompt, at most half of the context. */
+  keepTokens?: number | undefined
   /** Stops the request within one step; the error's `partial` keeps what there was. */
   signal?: AbortSignal | undefined
 }
@@ -40,6 +64,10 @@ export const commonRules = {
   },
   ignoreEos: boolean(),
   showSpecial: boolean(),
+  priority: integer(-1000, 1000),
+  timeout: integer(1, 2 ** 31 - 1, ' milliseconds'),
+  onContextFull: oneOf('stop', 'error', 'shift'),
+  keepTokens: integer(0, 2 ** 31 - 1),
   signal: abortSignal(),
 } satisfies Rules
 
@@ -64,9 +92,13 @@ export interface GenerationChunk {
 export interface Usage {
   /** Tokens of the prompt, BOS included. */
   promptTokens: number
-  /** Of these, found in the KV cache. */
+  /** Of these, found in the KV cache: computed before, for another request or this one. */
   cachedTokens: number
   generatedTokens: number
+  /** Forgotten by context shifts. */
+  droppedTokens: number
+  /** How often the request gave its memory to others and was computed again. */
+  preemptions: number
   /** Waiting for its turn. */
   queueMs: number
   /** Running the prompt, up to the first token. */
@@ -98,6 +130,8 @@ const NO_USAGE: Usage = {
   promptTokens: 0,
   cachedTokens: 0,
   generatedTokens: 0,
+  droppedTokens: 0,
+  preemptions: 0,
   queueMs: 0,
   prefillMs: 0,
   decodeMs: 0,
@@ -113,7 +147,19 @@ export interface GenerationSetup<R> {
   logprobs: boolean
   signal?: AbortSignal | undefined
   finish: (result: GenerationResult) => R
+  /** Told of every change of state. Must not throw. */
+  watch?: (change: GenerationChange) => void
 }
+
+/** @internal What happens to a request, for whoever watches the model. */
+export type GenerationChange =
+  | { type: 'queued' | 'started' | 'firstToken' | 'preempted' | 'paused' | 'resumed' }
+  | { type: 'finished'; finishReason: FinishReason; usage: Usage }
+  | { type: 'failed'; error: CriaError }
+
+/** A reader that leaves so many tokens unread pauses its request, until no more than the second number are. */
+const UNREAD_HIGH = 256
+const UNREAD_LOW = 64
 
 interface Waiter {
   resolve: (result: IteratorResult<GenerationChunk, undefined>) => void
@@ -124,6 +170,8 @@ interface Waiter {
  * A request under way: an async iterable of chunks and, at the same time, a promise of the whole result.
  *
  * - It starts at once; chunks wait in memory until they are read, so nothing is lost by iterating late or never.
+ * - A loop that reads slowly pauses the request after some hundred unread tokens, and it alone, unless the result is
+ *   awaited too.
  * - Its chunks can be iterated once; a second iteration throws `ERR_ALREADY_ITERATED`.
  * - Leaving a `for await` loop early (break, return, throw) stops the request. So does `cancel()`, or the `signal`.
  *   Awaiting it afterwards rejects with `ERR_ABORTED`, whose `partial` keeps what there was.
@@ -143,6 +191,10 @@ export class Generation<R extends GenerationResult = GenerationResult>
   #failure: CriaError | undefined
   #cancelled: { reason: unknown } | undefined
   #iterated = false
+  #awaited = false
+  #paused = false
+  #unreadTokens = 0
+  #hasTokens = false
   /** Chunks that came and were not read yet. */
   #unread: GenerationChunk[] = []
   /** Reads that wait for a chunk. */
@@ -170,6 +222,7 @@ export class Generation<R extends GenerationResult = GenerationResult>
 
   #begin(): void {
     const { signal, start, call } = this.#setup
+    this.#tell({ type: 'queued' })
     if (signal?.aborted) {
       this.#fail(abortError(call, signal.reason, this.#partial('abort', NO_USAGE)))
       return
@@ -194,14 +247,17 @@ export class Generation<R extends GenerationResult = GenerationResult>
     onfulfilled?: ((value: R) => A | PromiseLike<A>) | null,
     onrejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
   ): Promise<A | B> {
+    this.#expectResult()
     return this.#promise.then(onfulfilled, onrejected)
   }
 
   catch<B = never>(onrejected?: ((reason: unknown) => B | PromiseLike<B>) | null): Promise<R | B> {
+    this.#expectResult()
     return this.#promise.catch(onrejected)
   }
 
   finally(onfinally?: (() => void) | null): Promise<R> {
+    this.#expectResult()
     return this.#promise.finally(onfinally)
   }
 
@@ -229,7 +285,11 @@ export class Generation<R extends GenerationResult = GenerationResult>
 
   #next(): Promise<IteratorResult<GenerationChunk, undefined>> {
     const chunk = this.#unread.shift()
-    if (chunk) return Promise.resolve({ done: false, value: chunk })
+    if (chunk) {
+      this.#unreadTokens -= chunk.tokens.length
+      if (this.#unreadTokens <= UNREAD_LOW) this.#resume()
+      return Promise.resolve({ done: false, value: chunk })
+    }
     if (this.#state === 'finished') return Promise.resolve({ done: true, value: undefined })
     if (this.#state === 'failed') {
       // Told once; an iterator that has thrown is over.
@@ -240,9 +300,34 @@ export class Generation<R extends GenerationResult = GenerationResult>
     return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }))
   }
 
+  #tell(change: GenerationChange): void {
+    this.#setup.watch?.(change)
+  }
+
+  /** Somebody waits for the whole: it must come to its end, read or not. */
+  #expectResult(): void {
+    this.#awaited = true
+    this.#resume()
+  }
+
+  #pause(): void {
+    if (this.#paused || this.#state !== 'running') return
+    this.#paused = true
+    this.#native?.pause()
+    this.#tell({ type: 'paused' })
+  }
+
+  #resume(): void {
+    if (!this.#paused || this.#state !== 'running') return
+    this.#paused = false
+    this.#native?.resume()
+    this.#tell({ type: 'resumed' })
+  }
+
   /** The reader went away: stop, and keep nothing for it. */
   #leave(): void {
     this.#unread = []
+    this.#unreadTokens = 0
     this.#failure = undefined
     this.cancel()
     for (const waiter of this.#waiters.splice(0)) waiter.resolve({ done: true, value: undefined })
@@ -255,6 +340,9 @@ export class Generation<R extends GenerationResult = GenerationResult>
       switch (event.type) {
         case 'chunk':
           this.#add(event)
+          break
+        case 'status':
+          this.#tell({ type: event.status })
           break
         case 'end':
           this.#end(event)
@@ -274,9 +362,16 @@ export class Generation<R extends GenerationResult = GenerationResult>
     }
     this.#texts.push(event.text)
     this.#tokens.push(event.tokens)
+    if (!this.#hasTokens) this.#tell({ type: 'firstToken' })
+    this.#hasTokens = true
     const waiter = this.#waiters.shift()
-    if (waiter) waiter.resolve({ done: false, value: chunk })
-    else this.#unread.push(chunk)
+    if (waiter) {
+      waiter.resolve({ done: false, value: chunk })
+      return
+    }
+    this.#unread.push(chunk)
+    this.#unreadTokens += chunk.tokens.length
+    if (this.#iterated && !this.#awaited && this.#unreadTokens > UNREAD_HIGH) this.#pause()
   }
 
   #end(event: NativeEnd): void {
@@ -298,6 +393,7 @@ export class Generation<R extends GenerationResult = GenerationResult>
       return
     }
     this.#settle('finished')
+    this.#tell({ type: 'finished', finishReason: event.finishReason, usage: { ...event.usage } })
     for (const waiter of this.#waiters.splice(0)) waiter.resolve({ done: true, value: undefined })
     this.#resolve(result)
   }
@@ -311,6 +407,7 @@ export class Generation<R extends GenerationResult = GenerationResult>
 
   #fail(error: CriaError): void {
     this.#settle('failed')
+    this.#tell({ type: 'failed', error })
     const waiters = this.#waiters.splice(0)
     // The first pending read learns of it, the rest end, as with a generator function.
     if (waiters.length === 0) this.#failure = error

@@ -41,6 +41,9 @@ export {
   loadModel,
   type Model,
   type ModelInfo,
+  type SaveStateOptions,
+  type StateFile,
 } from './model'
 export type { LogitBias, SamplingOptions } from './sampling'
 export { type DecodeOptions, type EncodeOptions, loadTokenizer, type Tokenizer } from './tokenizer'
+export type { ModelStats, RequestEvent, RequestListener } from './watch'

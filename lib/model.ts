@@ -18,7 +18,7 @@ import {
 } from './generation'
 import type { NativeModel, NativeRequest } from './native'
 import { filePath } from './path'
-import { samplingParams } from './sampling'
+import { randomSeed, samplingParams } from './sampling'
 import { runTask } from './tasks'
 import { promptOf, Tokenizer } from './tokenizer'
 import {
@@ -26,6 +26,7 @@ import {
   boolean,
   bytes,
   callback,
+  checkArgument,
   checkOptions,
   checkTokenIds,
   integer,
@@ -33,6 +34,7 @@ import {
   oneOf,
   type Rules,
 } from './validate'
+import { type ModelStats, modelStats, type RequestListener, RequestWatch } from './watch'
 
 export interface LoadProgress {
   loadedBytes: number
@@ -50,12 +52,20 @@ export interface LoadModelOptions {
   threads?: number | undefined
   /** Tokens of a conversation, prompt and answer. Default: what the file says, lowered to what `kvMemory` or free memory holds. */
   contextLength?: number | undefined
-  /** Memory for the KV cache: bytes, or text such as `'512MB'` (10^6) or `'2GiB'` (2^30). Default: sized from the context and free memory. */
+  /**
+   * Memory for the KV cache, which all requests share: bytes, or text such as `'512MB'` (10^6) or `'2GiB'` (2^30).
+   * Default: up to eight contexts within a quarter of the free memory, at least one within half of it;
+   * `info.kvBytes` tells. It is taken as it is needed, and then kept for prompts that begin like earlier ones.
+   */
   kvMemory?: number | string | undefined
   /** Type of the KV cache. Default `'f16'`; `'f32'` is for checking. */
   kvDtype?: 'f16' | 'f32' | undefined
   /** Prompt tokens run per engine step. Default: the engine's. */
   prefillChunk?: number | undefined
+  /**
+   * Requests that may wait when as many run as share a step (64); more are refused with `ERR_QUEUE_FULL`. Default 1024.
+   */
+  maxQueue?: number | undefined
   /** Map the file rather than read it: starts sooner, runs somewhat slower, and the file must not change. Default false. */
   mmap?: boolean | undefined
   /** Called at most every 50 ms. What it throws stops the load and becomes its rejection. */
@@ -71,6 +81,7 @@ const loadRules = {
   kvMemory: bytes(),
   kvDtype: oneOf('f16', 'f32'),
   prefillChunk: integer(1, 65536),
+  maxQueue: integer(1, 2 ** 20),
   mmap: boolean(),
   onProgress: callback<(progress: LoadProgress) => void>(),
   signal: abortSignal(),
@@ -130,11 +141,36 @@ export interface ChatResult extends GenerationResult {
   message: { role: 'assistant'; content: string }
 }
 
+export interface SaveStateOptions {
+  /** Begin a text prompt with the BOS token. Default: as the vocabulary says. */
+  bos?: boolean | undefined
+  /** Turn spellings of special tokens in a text prompt into those tokens. Default false. */
+  special?: boolean | undefined
+  signal?: AbortSignal | undefined
+}
+
+const saveStateRules = { bos: boolean(), special: boolean(), signal: abortSignal() } satisfies Rules
+
+function checkListener(call: string, event: unknown, listener: unknown): RequestListener {
+  checkArgument(call, 'event', event, oneOf('request'))
+  return checkArgument(call, 'listener', listener, callback<RequestListener>())
+}
+
 const chatRules = { ...commonRules, ...chatTemplateRules } satisfies Rules
 
-/** A loaded model. Any number of requests may be under way at once. */
+/** A saved state: how many tokens it holds, and the size of its file. */
+export interface StateFile {
+  readonly tokens: number
+  readonly bytes: number
+}
+
+/**
+ * A loaded model. Any number of requests may be under way at once: they share every step of the engine, and the memory
+ * of whatever their prompts have in common. The same request gives the same tokens whatever else runs.
+ */
 export class Model {
   readonly #native: NativeModel
+  readonly #watch = new RequestWatch()
   #disposal: Promise<void> | undefined
   /** What the model is and how it runs. Frozen; stays readable after `dispose`. */
   readonly info: ModelInfo
@@ -162,10 +198,36 @@ export class Model {
    * Continues a text, or a sequence of token ids. Starts at once; iterate the chunks, await the result, or both.
    *
    * Wrong arguments throw here and now (`ERR_INVALID_ARGUMENT`); everything else arrives through the returned object:
-   * `ERR_ABORTED`, `ERR_DISPOSED`, `ERR_PROMPT_TOO_LONG`, `ERR_QUEUE_FULL`, `ERR_OUT_OF_MEMORY`.
+   * `ERR_ABORTED`, `ERR_DISPOSED`, `ERR_PROMPT_TOO_LONG`, `ERR_CONTEXT_FULL`, `ERR_QUEUE_FULL`, `ERR_TIMEOUT`,
+   * `ERR_OUT_OF_MEMORY`.
    */
   generate(prompt: string | Uint32Array | readonly number[], options?: GenerateOptions): Generation {
-    const call = 'model.generate'
+    return this.#generate('model.generate', prompt, options)
+  }
+
+  /**
+   * `count` different continuations of one prompt, which is computed once. Each is a generation of its own, to be
+   * iterated, awaited or cancelled by itself. The i-th (from 0) is what `generate` gives with seed `seed + i`.
+   */
+  generateSamples(
+    prompt: string | Uint32Array | readonly number[],
+    count: number,
+    options?: GenerateOptions,
+  ): Generation[] {
+    const call = 'model.generateSamples'
+    const n = checkArgument(call, 'count', count, integer(1, 1024))
+    const first = checkOptions(call, options, generateRules).seed ?? randomSeed()
+    return Array.from({ length: n }, (_, i) => {
+      const seed = typeof first === 'bigint' ? BigInt.asUintN(64, first + BigInt(i)) : first + i
+      return this.#generate(call, prompt, { ...options, seed })
+    })
+  }
+
+  #generate(
+    call: string,
+    prompt: string | Uint32Array | readonly number[],
+    options: GenerateOptions | undefined,
+  ): Generation {
     const values = checkOptions(call, options, generateRules)
     const checkedPrompt = promptOf(call, prompt, values.special ?? false, this.info.vocabSize)
     for (const name of ['bos', 'special'] as const) {
@@ -190,6 +252,7 @@ export class Model {
         return this.#native.generate({ ...request, prompt: checkedPrompt, bos: values.bos ?? null }, onEvents)
       },
       finish: (result) => result,
+      watch: this.#watch.of(call),
     })
   }
 
@@ -228,6 +291,7 @@ export class Model {
         return this.#native.generate({ ...request, prompt: rendered.pieces, bos }, onEvents)
       },
       finish: (result) => ({ ...result, message: { role: 'assistant', content: opening + result.text } }),
+      watch: this.#watch.of(call),
     })
   }
 
@@ -254,6 +318,54 @@ export class Model {
     )
     const { signal } = checkOptions(call, options, { signal: abortSignal() })
     return runTask(call, () => this.#native.logits(checked as Uint32Array), signal)
+  }
+
+  /**
+   * Saves what the model has computed for a prompt, so that a later process (`restoreState`) need not compute it again.
+   * What is not in the cache is computed first. The file appears whole or not at all.
+   * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_PROMPT_TOO_LONG, ERR_IO, ERR_ABORTED, ERR_DISPOSED
+   */
+  async saveState(
+    path: string | URL,
+    prompt: string | Uint32Array | readonly number[],
+    options?: SaveStateOptions,
+  ): Promise<StateFile> {
+    const call = 'model.saveState'
+    this.#check(call)
+    const file = filePath(call, path)
+    const { signal, bos, special } = checkOptions(call, options, saveStateRules)
+    const checked = promptOf(call, prompt, special ?? false, this.info.vocabSize)
+    return runTask(call, () => this.#native.saveState(file, checked, bos ?? null), signal)
+  }
+
+  /**
+   * Puts a saved state into the cache: prompts that begin like the saved one find its tokens there, until the memory is
+   * needed for others. A file of another model, KV type or version, or a damaged one, is refused.
+   * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_FILE_NOT_FOUND, ERR_IO, ERR_INVALID_FILE, ERR_UNSUPPORTED_FILE,
+   * ERR_STATE_MISMATCH, ERR_OUT_OF_MEMORY (not enough pages are unused), ERR_ABORTED, ERR_DISPOSED
+   */
+  async restoreState(path: string | URL, options?: { signal?: AbortSignal | undefined }): Promise<StateFile> {
+    const call = 'model.restoreState'
+    this.#check(call)
+    const file = filePath(call, path)
+    const { signal } = checkOptions(call, options, { signal: abortSignal() })
+    return runTask(call, () => this.#native.restoreState(file), signal)
+  }
+
+  /** What the engine does now, in numbers. Cheap: nothing waits for a step. */
+  stats(): ModelStats {
+    return modelStats(this.#native.stats())
+  }
+
+  /** Calls `listener` whenever a generation changes its state. */
+  on(event: 'request', listener: RequestListener): this {
+    this.#watch.add(checkListener('model.on', event, listener))
+    return this
+  }
+
+  off(event: 'request', listener: RequestListener): this {
+    this.#watch.remove(checkListener('model.off', event, listener))
+    return this
   }
 
   /**
@@ -295,6 +407,10 @@ export class Model {
       ignoreEos: values.ignoreEos ?? false,
       showSpecial: values.showSpecial ?? false,
       startsText: defaults.startsText,
+      priority: values.priority ?? 0,
+      timeoutMs: values.timeout ?? 0,
+      onContextFull: values.onContextFull ?? 'stop',
+      keepTokens: values.keepTokens ?? -1,
       sampling: params,
     }
     return { request, seed }
@@ -341,6 +457,7 @@ export async function loadModel(path: string | URL, options?: LoadModelOptions):
             kvMemory: values.kvMemory ?? 0,
             kvDtype: values.kvDtype ?? 'f16',
             prefillChunk: values.prefillChunk ?? 0,
+            maxQueue: values.maxQueue ?? 1024,
             mmap: values.mmap ?? false,
           },
           report,

@@ -24,6 +24,8 @@ export interface NativeLoadOptions {
   kvDtype: KvDtype
   /** Prompt tokens run per step. 0: the engine's default. */
   prefillChunk: number
+  /** Requests that may wait. */
+  maxQueue: number
   mmap: boolean
 }
 
@@ -113,6 +115,10 @@ export interface NativeRequest {
   showSpecial: boolean
   /** The text does not continue the prompt's line: a leading dummy-prefix space is dropped. */
   startsText: boolean
+  priority: number // greater goes first
+  timeoutMs: number // 0: none
+  onContextFull: 'stop' | 'error' | 'shift'
+  keepTokens: number // first tokens that a shift keeps; -1: the prompt, at most half of the context
   sampling: NativeSamplingParams
 }
 
@@ -133,9 +139,17 @@ export interface NativeUsage {
   promptTokens: number
   cachedTokens: number
   generatedTokens: number
+  droppedTokens: number
+  preemptions: number
   queueMs: number
   prefillMs: number
   decodeMs: number
+}
+
+/** The request began to run, or gave way to others (it begins again by itself). */
+export interface NativeStatus {
+  type: 'status'
+  status: 'started' | 'preempted'
 }
 
 export interface NativeEnd {
@@ -155,11 +169,44 @@ export interface NativeFailure {
 }
 
 /** Every request ends with exactly one 'end' or 'error'; an aborted one with 'end' and finishReason 'abort'. */
-export type NativeEvent = NativeChunk | NativeEnd | NativeFailure
+export type NativeEvent = NativeChunk | NativeStatus | NativeEnd | NativeFailure
 
 export interface NativeGeneration {
-  /** Takes effect within one engine step; harmless afterwards. */
+  /** These take effect within one engine step; harmless afterwards. */
   cancel(): void
+  /** Nothing more is produced until `resume`. While paused, the request does not keep the process alive. */
+  pause(): void
+  resume(): void
+}
+
+/** Counts are as of the last step. */
+export interface NativeStats {
+  running: number
+  waiting: number
+  paused: number
+  pages: number
+  pagesUsed: number
+  pagesShared: number // of the used ones, those of more than one request
+  pagesCached: number // held by no request, kept for those to come
+  pagesFree: number
+  pageTokens: number
+  promptTokensPerSecond: number
+  generatedTokensPerSecond: number
+  finished: number
+  failed: number
+  cancelled: number
+  promptTokens: number
+  cachedTokens: number
+  generatedTokens: number
+  preemptions: number
+  steps: number
+  lastStepMs: number
+  longestStepMs: number
+}
+
+export interface NativeStateFile {
+  tokens: number
+  bytes: number
 }
 
 export interface NativeModel {
@@ -169,6 +216,11 @@ export interface NativeModel {
   generate(request: NativeRequest, onEvents: (events: NativeEvent[]) => void): NativeGeneration
   /** Logits after the last id, [vocab_size] float32. */
   logits(ids: Uint32Array): NativeTask<Float32Array>
+  stats(): NativeStats
+  /** Computes the K and V of a prompt where they are not cached, and writes them to a file. */
+  saveState(path: string, prompt: NativeText | Uint32Array, bos: boolean | null): NativeTask<NativeStateFile>
+  /** Reads such a file into the cache. */
+  restoreState(path: string): NativeTask<NativeStateFile>
   /** Cancels what runs, joins the threads, frees the memory. Idempotent: every call resolves once all is freed. */
   dispose(): Promise<void>
 }

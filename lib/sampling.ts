@@ -102,7 +102,7 @@ function checkBias(
 }
 
 /** A seed that a plain number holds exactly, so that a result's seed can be written down and given back. */
-function randomSeed(): number {
+export function randomSeed(): number {
   return randomBytes(6).readUIntBE(0, 6)
 }
 

@@ -9,6 +9,7 @@
 #include "addon/environment.h"
 #include "addon/inspect.h"
 #include "addon/model.h"
+#include "addon/requests.h"
 #include "addon/tasks.h"
 #include "addon/tokenizer.h"
 #include "core/huge_memory.h"

@@ -9,8 +9,6 @@
 namespace cria {
 namespace {
 
-bool is_last(const Event& event) { return !std::holds_alternative<ChunkEvent>(event); }
-
 const char* name_of(FinishReason reason) {
   switch (reason) {
     case FinishReason::stop: return "stop";
@@ -57,6 +55,8 @@ Napi::Object end_to_js(Napi::Env env, const EndEvent& end) {
   usage.Set("promptTokens", end.usage.prompt_tokens);
   usage.Set("cachedTokens", end.usage.cached_tokens);
   usage.Set("generatedTokens", end.usage.generated_tokens);
+  usage.Set("droppedTokens", end.usage.dropped_tokens);
+  usage.Set("preemptions", end.usage.preemptions);
   usage.Set("queueMs", end.usage.queue_ms);
   usage.Set("prefillMs", end.usage.prefill_ms);
   usage.Set("decodeMs", end.usage.decode_ms);
@@ -79,8 +79,18 @@ void RequestCallbacks::deliver(std::vector<Delivery>&& deliveries) {
 }
 
 void RequestCallbacks::add(Napi::Env env, RequestId id, Handler handler) {
-  handlers_.emplace(id, std::move(handler));
+  requests_.emplace(id, Request{std::move(handler)});
   js_->hold(env);
+}
+
+void RequestCallbacks::holds(Napi::Env env, RequestId id, bool held) {
+  const auto at = requests_.find(id);
+  if (at == requests_.end() || at->second.held == held) return;
+  at->second.held = held;
+  if (held)
+    js_->hold(env);
+  else
+    js_->release(env);
 }
 
 void RequestCallbacks::dispatch(Napi::Env env) {
@@ -93,12 +103,13 @@ void RequestCallbacks::dispatch(Napi::Env env) {
   std::map<RequestId, std::vector<Event>> by_request;
   for (Delivery& d : batch) by_request[d.request].push_back(std::move(d.event));
   for (auto& [id, events] : by_request) {
-    const auto at = handlers_.find(id);
-    if (at == handlers_.end()) continue;
-    Handler handler = at->second;
+    const auto at = requests_.find(id);
+    if (at == requests_.end()) continue;
+    Handler handler = at->second.handler;
     if (is_last(events.back())) {
-      handlers_.erase(at);
-      js_->release(env);
+      const bool held = at->second.held;
+      requests_.erase(at);
+      if (held) js_->release(env);
     }
     const Napi::HandleScope scope(env);
     try {
@@ -113,6 +124,11 @@ Napi::Object event_to_js(Napi::Env env, const Event& event) {
   if (const auto* chunk = std::get_if<ChunkEvent>(&event)) return chunk_to_js(env, *chunk);
   if (const auto* end = std::get_if<EndEvent>(&event)) return end_to_js(env, *end);
   Napi::Object o = Napi::Object::New(env);
+  if (const auto* status = std::get_if<StatusEvent>(&event)) {
+    o.Set("type", "status");
+    o.Set("status", status->status == StatusEvent::Status::started ? "started" : "preempted");
+    return o;
+  }
   o.Set("type", "error");
   if (const auto* error = std::get_if<Error>(&event)) {
     o.Set("code", std::string(error_code_name(error->code())));

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "addon/convert.h"
+#include "addon/requests.h"
 #include "addon/tasks.h"
 #include "addon/tokenizer.h"
 
@@ -17,6 +18,35 @@ struct Parts {
   std::shared_ptr<RequestCallbacks> callbacks;
   Napi::Object info, tokenizer;
 };
+
+Napi::Object stats_to_js(Napi::Env env, const EngineStats& stats) {
+  Napi::Object o = Napi::Object::New(env);
+  const auto number = [&](const char* name, auto value) {
+    o.Set(name, Napi::Number::New(env, static_cast<double>(value)));
+  };
+  number("running", stats.running);
+  number("waiting", stats.waiting);
+  number("paused", stats.paused);
+  number("pages", stats.pages);
+  number("pagesUsed", stats.pages_used);
+  number("pagesShared", stats.pages_shared);
+  number("pagesCached", stats.pages_cached);
+  number("pagesFree", stats.pages_free);
+  number("pageTokens", stats.page_tokens);
+  number("promptTokensPerSecond", stats.prompt_tokens_per_second);
+  number("generatedTokensPerSecond", stats.generated_tokens_per_second);
+  number("finished", stats.finished);
+  number("failed", stats.failed);
+  number("cancelled", stats.cancelled);
+  number("promptTokens", stats.prompt_tokens);
+  number("cachedTokens", stats.cached_tokens);
+  number("generatedTokens", stats.generated_tokens);
+  number("preemptions", stats.preemptions);
+  number("steps", stats.steps);
+  number("lastStepMs", stats.last_step_ms);
+  number("longestStepMs", stats.longest_step_ms);
+  return o;
+}
 
 Napi::Object info_to_js(Napi::Env env, const LoadedModel& loaded, const LoadOptions& options) {
   const ModelConfig& config = loaded.decoder->config();
@@ -61,77 +91,14 @@ Napi::Object info_to_js(Napi::Env env, const LoadedModel& loaded, const LoadOpti
   return o;
 }
 
-SamplingParams as_sampling(const Napi::Object& o) {
-  SamplingParams p;
-  p.temperature = as_number(o.Get("temperature"), "temperature");
-  p.top_k = static_cast<std::int32_t>(as_integer(o.Get("topK"), "topK", 0, INT32_MAX));
-  p.top_p = as_number(o.Get("topP"), "topP");
-  p.min_p = as_number(o.Get("minP"), "minP");
-  p.typical_p = as_number(o.Get("typicalP"), "typicalP");
-  p.repetition_penalty = as_number(o.Get("repetitionPenalty"), "repetitionPenalty");
-  p.frequency_penalty = as_number(o.Get("frequencyPenalty"), "frequencyPenalty");
-  p.presence_penalty = as_number(o.Get("presencePenalty"), "presencePenalty");
-  p.penalty_window =
-      static_cast<std::int32_t>(as_integer(o.Get("penaltyWindow"), "penaltyWindow", -1, INT32_MAX));
-  p.seed = as_uint64(o.Get("seed"), "seed");
-  p.logprobs = static_cast<std::int32_t>(as_integer(o.Get("logprobs"), "logprobs", -1, INT32_MAX));
-  const Napi::Value bias = o.Get("logitBias");
-  if (!bias.IsArray()) throw_argument("logitBias", "an array of [id, bias] pairs");
-  const auto pairs = bias.As<Napi::Array>();
-  for (std::uint32_t i = 0; i < pairs.Length(); i++) {
-    const std::string at = "logitBias[" + std::to_string(i) + "]";
-    const Napi::Value item = pairs.Get(i);
-    if (!item.IsArray()) throw_argument(at, "an [id, bias] pair");
-    const auto pair = item.As<Napi::Array>();
-    p.logit_bias.emplace_back(static_cast<std::uint32_t>(as_integer(pair.Get(0u), at + "[0]", 0, UINT32_MAX)),
-                              static_cast<float>(as_number(pair.Get(1u), at + "[1]")));
-  }
-  return p;
-}
-
-GenerateRequest as_request(const Napi::Value& value) {
-  const Napi::Object o = as_object(value, "request");
-  GenerateRequest r;
-  if (o.Get("prompt").IsTypedArray())
-    r.prompt = as_ids(o.Get("prompt"), "prompt");
-  else
-    r.prompt = PromptText{as_text_pieces(o.Get("prompt"), "prompt"), as_optional_bool(o.Get("bos"), "bos")};
-  r.max_tokens = static_cast<std::int32_t>(as_integer(o.Get("maxTokens"), "maxTokens", -1, INT32_MAX));
-  r.stop = as_strings(o.Get("stop"), "stop");
-  r.stop_tokens = as_ids(o.Get("stopTokens"), "stopTokens");
-  r.ignore_eos = as_bool(o.Get("ignoreEos"), "ignoreEos");
-  r.show_special = as_bool(o.Get("showSpecial"), "showSpecial");
-  r.starts_text = as_bool(o.Get("startsText"), "startsText");
-  r.sampling = as_sampling(as_object(o.Get("sampling"), "sampling"));
-  return r;
-}
-
 }  // namespace
-
-LoadOptions as_load_options(const Napi::Value& value) {
-  const Napi::Object o = as_object(value, "options");
-  LoadOptions options;
-  options.path = as_string(o.Get("path"), "path");
-  options.backend.device = as_string(o.Get("device"), "device");
-  options.backend.threads = static_cast<int>(as_integer(o.Get("threads"), "threads", 0, 1024));
-  options.context_length = as_integer(o.Get("contextLength"), "contextLength", 0, INT32_MAX);
-  options.kv_memory =
-      static_cast<std::uint64_t>(as_integer(o.Get("kvMemory"), "kvMemory", 0, std::int64_t{1} << 50));
-  const std::string kv = as_string(o.Get("kvDtype"), "kvDtype");
-  if (kv != "f16" && kv != "f32") throw_argument("kvDtype", "'f16' or 'f32'");
-  options.kv_dtype = kv == "f32" ? DType::f32 : DType::f16;
-  options.prefill_chunk =
-      static_cast<std::int32_t>(as_integer(o.Get("prefillChunk"), "prefillChunk", 0, 1 << 20));
-  options.mmap = as_bool(o.Get("mmap"), "mmap");
-  return options;
-}
 
 Napi::Function JsModel::define(Napi::Env env) {
   return DefineClass(
       env, "NativeModel",
       {InstanceAccessor<&JsModel::info>("info"), InstanceAccessor<&JsModel::tokenizer>("tokenizer"),
        InstanceMethod<&JsModel::generate>("generate"), InstanceMethod<&JsModel::logits>("logits"),
-       InstanceMethod<&JsModel::dispose>("dispose")});
+       InstanceMethod<&JsModel::stats>("stats"), InstanceMethod<&JsModel::dispose>("dispose")});
 }
 
 Napi::Object JsModel::create(Napi::Env env, LoadedModel&& loaded, const LoadOptions& options) {
@@ -140,8 +107,8 @@ Napi::Object JsModel::create(Napi::Env env, LoadedModel&& loaded, const LoadOpti
   parts.info = info_to_js(env, loaded, options);
   parts.tokenizer = JsTokenizer::create(env, loaded.tokenizer);
   parts.callbacks = std::make_shared<RequestCallbacks>(environment->js);
-  parts.engine = std::make_shared<Engine>(std::move(loaded.decoder), loaded.tokenizer, loaded.engine,
-                                          parts.callbacks);
+  parts.engine =
+      std::make_shared<Engine>(std::move(loaded.decoder), loaded.tokenizer, loaded.engine, parts.callbacks);
   environment->engines.emplace(parts.engine, parts.callbacks);
   return environment->model_class.New({Napi::External<Parts>::New(env, &parts)});
 }
@@ -186,9 +153,19 @@ Napi::Value JsModel::generate(const Napi::CallbackInfo& info) {
       on_events->Call({array});
     });
     Napi::Object generation = Napi::Object::New(env);
-    generation.Set("cancel", Napi::Function::New(env, [engine = engine_, id](const Napi::CallbackInfo&) {
-                     engine->cancel(id);
-                   }));
+    const auto method = [&](const char* name, std::function<void(Napi::Env)> call) {
+      generation.Set(name, Napi::Function::New(env, [call = std::move(call)](const Napi::CallbackInfo& i) {
+                       call(i.Env());
+                     }));
+    };
+    // Nobody reads a paused request: it must not keep the process alive.
+    const auto pause = [engine = engine_, callbacks = callbacks_, id](Napi::Env e, bool paused) {
+      engine->set_paused(id, paused);
+      callbacks->holds(e, id, !paused);
+    };
+    method("cancel", [engine = engine_, id](Napi::Env) { engine->cancel(id); });
+    method("pause", [pause](Napi::Env e) { pause(e, true); });
+    method("resume", [pause](Napi::Env e) { pause(e, false); });
     return generation;
   });
 }
@@ -206,6 +183,11 @@ Napi::Value JsModel::logits(const Napi::CallbackInfo& info) {
     });
     return task_object(env, deferred.Promise(), [engine = engine_, id] { engine->cancel(id); });
   });
+}
+
+Napi::Value JsModel::stats(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value { return stats_to_js(env, engine_->stats()); });
 }
 
 Napi::Value JsModel::dispose(const Napi::CallbackInfo& info) {

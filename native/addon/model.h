@@ -24,6 +24,7 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
   Napi::Value tokenizer(const Napi::CallbackInfo& info);
   Napi::Value generate(const Napi::CallbackInfo& info);
   Napi::Value logits(const Napi::CallbackInfo& info);
+  Napi::Value stats(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
 
   std::shared_ptr<Environment> environment_;
@@ -31,8 +32,5 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
   std::shared_ptr<RequestCallbacks> callbacks_;
   Napi::ObjectReference info_, tokenizer_, disposal_;
 };
-
-/// NativeLoadOptions.
-LoadOptions as_load_options(const Napi::Value& value);
 
 }  // namespace cria

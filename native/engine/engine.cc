@@ -241,7 +241,8 @@ void Engine::admit(Submitted&& submitted) {
     Active active = make_active(submitted);
     const std::vector<TokenId> tokens(active.tokens().begin(), active.tokens().end());
     const bool empty = active.sequence && active.sequence->max_tokens() == 0;
-    if (active.deadline) next_deadline_ = std::min(next_deadline_.value_or(*active.deadline), *active.deadline);
+    if (active.deadline)
+      next_deadline_ = std::min(next_deadline_.value_or(*active.deadline), *active.deadline);
     active_.emplace(id, std::move(active));
     if (empty)
       finish(id, FinishReason::length);

@@ -46,8 +46,9 @@ class Engine {
 
   /// Throws ERR_DISPOSED after stop(), ERR_QUEUE_FULL.
   RequestId submit(AnyRequest request);
-  /// The request ends with FinishReason::abort (one without text with ERR_ABORTED) within one step; within one
-  /// layer's time when no other request shares the step. Unknown or ended requests are ignored, here and below.
+  /// The request ends with FinishReason::abort (one without text with ERR_ABORTED) within one step; within
+  /// one layer's time when no other request shares the step. Unknown or ended requests are ignored, here and
+  /// below.
   void cancel(RequestId id) noexcept;
   /// A paused request produces nothing more until it is resumed; the others go on. Its pages may be given to
   /// them. Takes effect within one step.

@@ -16,7 +16,7 @@ struct EngineStats {
   std::int32_t pages = 0, pages_used = 0, pages_shared = 0, pages_cached = 0, pages_free = 0;
   std::int32_t page_tokens = 0;
   // Of the last second.
-  double prompt_tokens_per_second = 0;     // computed; what was found in the cache is not counted
+  double prompt_tokens_per_second = 0;  // computed; what was found in the cache is not counted
   double generated_tokens_per_second = 0;
   // Since the model was loaded.
   std::uint64_t finished = 0, failed = 0, cancelled = 0;  // requests

@@ -98,9 +98,10 @@ bool Engine::forward(std::span<const ScheduledChunk> chunks) {
   inputs_.clear();
   for (const ScheduledChunk& chunk : chunks) {
     const Active& active = active_.at(chunk.id);
-    inputs_.push_back(
-        {active.tokens().subspan(static_cast<std::size_t>(chunk.first), static_cast<std::size_t>(chunk.count)),
-         chunk.first, scheduler_.find(chunk.id)->pages, chunk.reaches_end && !active.saves_state});
+    inputs_.push_back({active.tokens().subspan(static_cast<std::size_t>(chunk.first),
+                                               static_cast<std::size_t>(chunk.count)),
+                       chunk.first, scheduler_.find(chunk.id)->pages,
+                       chunk.reaches_end && !active.saves_state});
   }
   return decoder_->forward(inputs_, [&] {
     return stop_flag_.cancelled() || std::ranges::all_of(chunks, [&](const ScheduledChunk& chunk) {
@@ -114,8 +115,7 @@ void Engine::take_results(const ScheduledChunk& chunk, std::size_t logits_row) {
   scheduler_.commit(chunk);
   const auto n_prompt =
       active.sequence ? active.sequence->usage().prompt_tokens : static_cast<std::int32_t>(active.ids.size());
-  counts_.prompt_tokens += static_cast<std::uint64_t>(
-      std::clamp(n_prompt - chunk.first, 0, chunk.count));
+  counts_.prompt_tokens += static_cast<std::uint64_t>(std::clamp(n_prompt - chunk.first, 0, chunk.count));
   if (!chunk.reaches_end) return;
   if (active.sequence) {
     take_token(chunk, *active.sequence, logits_row);

@@ -48,7 +48,8 @@ KvPlan plan_kv(const LoadOptions& options, const ModelConfig& config, std::uint6
   std::int64_t pages = pages_that_fit;
   if (options.kv_memory == 0) {
     const auto pages_in_quarter = static_cast<std::int64_t>(available / 4 / page_bytes);
-    pages = std::min({pages_that_fit, std::max(pages_wanted, pages_in_quarter), kDefaultContexts * pages_wanted});
+    pages =
+        std::min({pages_that_fit, std::max(pages_wanted, pages_in_quarter), kDefaultContexts * pages_wanted});
   }
   const std::int64_t context = std::min(wanted, pages * page_tokens);
   return {static_cast<std::int32_t>(context), static_cast<std::int32_t>(pages),
@@ -100,8 +101,8 @@ LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress,
   loaded.engine.max_queue = options.max_queue;
   loaded.kv_bytes = kv.bytes;
   loaded.decoder = std::make_unique<Decoder>(std::move(config), std::move(backend), std::move(weights),
-                                             KvOptions{options.kv_dtype, kv.n_pages}, std::max(chunk, kMaxSequences),
-                                             kMaxSequences);
+                                             KvOptions{options.kv_dtype, kv.n_pages},
+                                             std::max(chunk, kMaxSequences), kMaxSequences);
   loaded.load_ms =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
   return loaded;

@@ -19,13 +19,13 @@ struct LoadOptions {
   std::string path;
   BackendOptions backend;
   std::int64_t context_length = 0;  // 0: the file's, lowered to what the KV memory holds
-  // Bytes for the KV cache. 0: enough for kDefaultContexts contexts within a quarter of the free memory, or for
-  // one within half of it.
+  // Bytes for the KV cache. 0: enough for kDefaultContexts contexts within a quarter of the free memory, or
+  // for one within half of it.
   std::uint64_t kv_memory = 0;
-  DType kv_dtype = DType::f16;  // f16 or f32
+  DType kv_dtype = DType::f16;     // f16 or f32
   std::int32_t prefill_chunk = 0;  // prompt tokens per step; 0: kDefaultPrefillChunk
   std::int32_t max_queue = EngineOptions{}.max_queue;
-  bool mmap = false;               // use the weights where the file is mapped instead of reading them
+  bool mmap = false;  // use the weights where the file is mapped instead of reading them
 };
 
 constexpr std::int32_t kDefaultPrefillChunk = 256;

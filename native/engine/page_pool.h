@@ -1,4 +1,5 @@
-// Pages of the KV cache as integers: who holds which, and what is kept for requests to come. Touches no tensors.
+// Pages of the KV cache as integers: who holds which, and what is kept for requests to come. Touches no
+// tensors.
 //
 // A page is in one of three states:
 //   free    nobody holds it, and nothing is known of its content

@@ -8,8 +8,8 @@
 namespace cria {
 namespace {
 
-// The finalizer of splitmix64 (Steele, Lea, Flood 2014), chained over parent and tokens. Speed alone depends on
-// its quality: whoever is found by it has their tokens compared.
+// The finalizer of splitmix64 (Steele, Lea, Flood 2014), chained over parent and tokens. Speed alone depends
+// on its quality: whoever is found by it has their tokens compared.
 std::uint64_t mix(std::uint64_t x) {
   x += 0x9e3779b97f4a7c15;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;

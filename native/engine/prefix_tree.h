@@ -30,8 +30,8 @@ class PrefixTree {
   };
   Overlap longest_overlap(PageId parent, std::span<const std::uint32_t> tokens) const;
 
-  /// Says what `page`, which is not in the tree, holds: 1 to page_tokens tokens that follow `parent` (kRoot or
-  /// a full page of the tree). A full page whose content is in the tree already may not be inserted.
+  /// Says what `page`, which is not in the tree, holds: 1 to page_tokens tokens that follow `parent` (kRoot
+  /// or a full page of the tree). A full page whose content is in the tree already may not be inserted.
   void insert(PageId page, PageId parent, std::span<const std::uint32_t> tokens);
   /// `page`, which is in the tree, holds these tokens more. The same holds when that fills it.
   void extend(PageId page, std::span<const std::uint32_t> tokens);
@@ -55,9 +55,7 @@ class PrefixTree {
 
   const Node& node(PageId page) const { return nodes_.at(static_cast<std::size_t>(page)); }
   Node& node(PageId page) { return nodes_.at(static_cast<std::size_t>(page)); }
-  PageId& first_child(PageId parent) {
-    return parent == kRoot ? first_of_root_ : node(parent).first_child;
-  }
+  PageId& first_child(PageId parent) { return parent == kRoot ? first_of_root_ : node(parent).first_child; }
   std::uint32_t* token_slots(PageId page) {
     return tokens_.data() + static_cast<std::size_t>(page) * page_tokens_;
   }

@@ -46,7 +46,8 @@ struct GenerateRequest {
   std::int32_t priority = 0;  // greater goes first (Scheduler says how)
   double timeout_ms = 0;      // from submission to the last token; 0: none
   OnContextFull on_context_full = OnContextFull::stop;
-  std::int32_t keep_tokens = -1;  // first tokens that a shift keeps; -1: the prompt, at most half of the context
+  std::int32_t keep_tokens =
+      -1;  // first tokens that a shift keeps; -1: the prompt, at most half of the context
 };
 
 /// Logits after the last id.
@@ -103,8 +104,8 @@ struct StateSavedEvent {
 struct StateRestoredEvent {
   std::int32_t n_tokens = 0;
 };
-using Event = std::variant<ChunkEvent, StatusEvent, EndEvent, LogitsEvent, StateSavedEvent,
-                           StateRestoredEvent, Error>;
+using Event =
+    std::variant<ChunkEvent, StatusEvent, EndEvent, LogitsEvent, StateSavedEvent, StateRestoredEvent, Error>;
 
 /// Whether nothing comes after it: a request has any number of ChunkEvents and StatusEvents, then exactly one
 /// event of another type.

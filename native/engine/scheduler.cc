@@ -54,9 +54,9 @@ void Scheduler::commit(const ScheduledChunk& chunk) {
     const auto at = static_cast<std::size_t>(page);
     const PageId parent = page == 0 ? PrefixTree::kRoot : s->pages[at - 1];
     const std::int32_t count = std::min(n, s->n_cached - page * n);
-    s->pages[at] = pool_.publish(s->pages[at], parent,
-                                 std::span(s->tokens).subspan(at * static_cast<std::size_t>(n),
-                                                              static_cast<std::size_t>(count)));
+    s->pages[at] = pool_.publish(
+        s->pages[at], parent,
+        std::span(s->tokens).subspan(at * static_cast<std::size_t>(n), static_cast<std::size_t>(count)));
   }
 }
 
@@ -108,8 +108,8 @@ SchedulerPlan Scheduler::plan(const PrefillBudget& budgets) {
 
   plan_decodes(plan);
   const auto n_decodes = static_cast<std::int32_t>(plan.chunks.size());
-  std::int32_t budget = std::min(n_decodes > 0 ? budgets.beside_decodes : budgets.alone,
-                                 limits_.max_batch_tokens - n_decodes);
+  std::int32_t budget =
+      std::min(n_decodes > 0 ? budgets.beside_decodes : budgets.alone, limits_.max_batch_tokens - n_decodes);
 
   // By rank, those that run and those that wait; the first that cannot start holds back all that wait.
   const std::vector<std::pair<std::int64_t, SequenceId>> active(active_.begin(), active_.end());
@@ -170,8 +170,8 @@ void Scheduler::plan_prefill(ScheduledSequence& s, std::int32_t& budget, Schedul
   budget -= count;
 }
 
-// The head of the queue starts when there are pages for all of its tokens, and one more for each sequence that
-// runs; for them, whoever is paused or of higher rank is preempted.
+// The head of the queue starts when there are pages for all of its tokens, and one more for each sequence
+// that runs; for them, whoever is paused or of higher rank is preempted.
 bool Scheduler::admit(ScheduledSequence& s, SchedulerPlan& plan) {
   std::vector<PageId> found = pool_.match(s.tokens, s.tokens.size() - 1);
   const std::int32_t wanted = pages_for(s.n_tokens()) - static_cast<std::int32_t>(found.size());
@@ -247,7 +247,8 @@ bool Scheduler::is_being_computed(const ScheduledSequence& s, const SchedulerPla
     if (chunk.first / n != page) continue;
     if (page > 0 && (other.pages[before - 1] != s.pages[before - 1])) continue;
     const auto start = static_cast<std::size_t>(page * n);
-    const auto computed = std::span(other.tokens).subspan(0, static_cast<std::size_t>(chunk.first + chunk.count));
+    const auto computed =
+        std::span(other.tokens).subspan(0, static_cast<std::size_t>(chunk.first + chunk.count));
     const auto needed = std::span(s.tokens).subspan(0, s.tokens.size() - 1);
     const auto alike = std::ranges::mismatch(computed.subspan(start), needed.subspan(start)).in1;
     const auto n_alike = static_cast<std::int32_t>(alike - computed.begin());

@@ -2,9 +2,9 @@
 //
 // Continuous batching: a step takes one token of every sequence that decodes, then chunks of prompts within a
 // budget of tokens, so that running streams never wait long for somebody's prompt (Yu et al., Orca, 2022;
-// Agrawal et al., Sarathi, 2023). Pages are shared by all sequences that begin alike. When no page is left, the
-// sequence that came last is preempted: its pages are released and it is computed again later (Kwon et al.,
-// PagedAttention, 2023).
+// Agrawal et al., Sarathi, 2023). Pages are shared by all sequences that begin alike. When no page is left,
+// the sequence that came last is preempted: its pages are released and it is computed again later (Kwon et
+// al., PagedAttention, 2023).
 //
 // Order: a sequence's rank is the count of arrivals when it came, minus kHeadStart for every level of
 // priority. The lowest rank goes first, always; so a sequence is overtaken by at most kHeadStart later ones
@@ -42,7 +42,7 @@ struct ScheduledSequence {
 
  private:
   friend class Scheduler;
-  std::int32_t n_peak_ = 0;       // the greatest n_cached so far
+  std::int32_t n_peak_ = 0;      // the greatest n_cached so far
   std::uint64_t last_step_ = 0;  // when it last ran
 };
 

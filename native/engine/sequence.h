@@ -45,7 +45,7 @@ class Sequence {
   /// Ends it from outside (cancel, no room), sending what was held back.
   EndEvent finish(FinishReason reason, std::vector<Event>& out);
 
-  void started();                               // its first step begins
+  void started();                                // its first step begins
   void prefilled(std::int32_t n_cached_tokens);  // its prompt is in the cache
   void preempted() { usage_.preemptions++; }
 

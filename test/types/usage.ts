@@ -15,7 +15,10 @@ import {
   loadModel,
   loadTokenizer,
   type Model,
+  type ModelStats,
   type PartialResult,
+  type RequestEvent,
+  type StateFile,
   type Tokenizer,
   version,
 } from 'cria'
@@ -57,6 +60,21 @@ export async function main(signal: AbortSignal): Promise<void> {
   ])
   same<typeof one, typeof two>(true)
   generation.cancel()
+  const samples = model.generateSamples('Once', 3, { priority: 1, timeout: 1000, onContextFull: 'shift' })
+  same<typeof samples, Generation<GenerationResult>[]>(true)
+  const stats = model.stats()
+  same<typeof stats, ModelStats>(true)
+  same<typeof stats.pages.shared, number>(true)
+  model.on('request', (event) => {
+    same<typeof event, RequestEvent>(true)
+    if (event.type === 'finished') same<typeof event.finishReason, GenerationResult['finishReason']>(true)
+    if (event.type === 'failed') same<typeof event.error, CriaError>(true)
+  })
+  // @ts-expect-error: no such event
+  model.on('token', () => {})
+  const saved = await model.saveState('a.kv', 'Once', { signal })
+  same<typeof saved, StateFile>(true)
+  same<Awaited<ReturnType<Model['restoreState']>>, StateFile>(true)
 
   const messages: ChatMessage[] = [
     { role: 'system', content: 'Be brief.' },

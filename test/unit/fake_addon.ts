@@ -8,6 +8,7 @@ import type {
   NativeModel,
   NativeModelInfo,
   NativeRequest,
+  NativeStats,
   NativeTask,
   NativeText,
   NativeTokenizer,
@@ -21,9 +22,35 @@ export const usage: NativeUsage = {
   promptTokens: 3,
   cachedTokens: 1,
   generatedTokens: 2,
+  droppedTokens: 0,
+  preemptions: 0,
   queueMs: 0,
   prefillMs: 1,
   decodeMs: 2,
+}
+
+const stats: NativeStats = {
+  running: 1,
+  waiting: 0,
+  paused: 0,
+  pages: 10,
+  pagesUsed: 4,
+  pagesShared: 2,
+  pagesCached: 3,
+  pagesFree: 3,
+  pageTokens: 32,
+  promptTokensPerSecond: 100,
+  generatedTokensPerSecond: 10,
+  finished: 5,
+  failed: 0,
+  cancelled: 0,
+  promptTokens: 50,
+  cachedTokens: 20,
+  generatedTokens: 30,
+  preemptions: 0,
+  steps: 40,
+  lastStepMs: 1,
+  longestStepMs: 2,
 }
 
 export function nativeError(code: string, message: string, details: Record<string, unknown> = {}): Error {
@@ -53,6 +80,7 @@ export class FakeTask<T> implements NativeTask<T> {
 
 export class FakeRequest {
   cancelled = false
+  paused = false
 
   constructor(
     readonly request: NativeRequest,
@@ -73,6 +101,14 @@ export class FakeRequest {
     stopString?: string,
   ): void {
     this.emit({ type: 'end', finishReason, usage, ...(stopString === undefined ? {} : { stopString }) })
+  }
+
+  pause(): void {
+    this.paused = true
+  }
+
+  resume(): void {
+    this.paused = false
   }
 
   cancel(): void {
@@ -179,6 +215,9 @@ export class FakeAddon implements NativeAddon {
         return made
       },
       logits: (ids) => new FakeTask(new Float32Array(ids.length)),
+      stats: () => ({ ...stats, waiting: this.requests.length }),
+      saveState: (_path, prompt) => new FakeTask({ tokens: prompt.length, bytes: 100 }),
+      restoreState: () => new FakeTask({ tokens: 5, bytes: 100 }),
       dispose: async () => {
         this.disposals++
         for (const request of this.requests) request.end('abort')

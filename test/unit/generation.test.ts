@@ -328,6 +328,10 @@ describe('requests', () => {
       ignoreEos: false,
       showSpecial: false,
       startsText: false,
+      priority: 0,
+      timeoutMs: 0,
+      onContextFull: 'stop',
+      keepTokens: -1,
       sampling: {
         temperature: 0.8,
         topK: 40,
@@ -365,6 +369,10 @@ describe('requests', () => {
       stopTokens: [7],
       ignoreEos: true,
       showSpecial: true,
+      priority: -3,
+      timeout: 5000,
+      onContextFull: 'shift',
+      keepTokens: 12,
       bos: false,
       special: true,
     })
@@ -376,6 +384,10 @@ describe('requests', () => {
       stopTokens: Uint32Array.of(7),
       ignoreEos: true,
       showSpecial: true,
+      priority: -3,
+      timeoutMs: 5000,
+      onContextFull: 'shift',
+      keepTokens: 12,
       sampling: {
         temperature: 0,
         topK: 1,

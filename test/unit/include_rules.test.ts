@@ -85,7 +85,10 @@ const ISA_MAY_INCLUDE = ['stddef.h', 'stdint.h', 'immintrin.h', 'arm_neon.h']
 const ISA_TAKES_AS_IT_IS = ['core/dtype.h']
 
 /** Policy: integers and pages, no tensors. */
-const POLICY = ['engine/scheduler.h', 'engine/scheduler.cc', 'engine/page_pool.h', 'engine/page_pool.cc']
+const POLICY = ['scheduler', 'page_pool', 'prefix_tree'].flatMap((stem) => [
+  `engine/${stem}.h`,
+  `engine/${stem}.cc`,
+])
 
 /** Everything that breaks a rule in a tree of sources, given as path below native/ -> text. */
 function violations(tree: ReadonlyMap<string, string>): string[] {
@@ -130,7 +133,7 @@ function wrongOwn(tree: ReadonlyMap<string, string>, from: string, target: strin
   if (!tree.has(target)) return `"${target}" does not exist`
   if (other === 'addon' && own !== 'addon') return `nothing includes addon ("${target}")`
   if (POLICY.includes(from) && other !== 'core' && !POLICY.includes(target))
-    return `"${target}": scheduler and page_pool may include core and each other alone`
+    return `"${target}": scheduler, page_pool and prefix_tree may include core and each other alone`
   if (other !== own && !ROOMS[own]!(target)) return `${own} may not include "${target}"`
 
   const sibling = (path: string) => /^kernels\/(cpu|cuda)\//.exec(path)?.[1]

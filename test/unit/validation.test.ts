@@ -59,6 +59,10 @@ const wrong = {
   showSpecial: [0, 'yes'],
   special: [0, 'yes'],
   bos: [0, 'yes', null],
+  priority: [1001, -1001, 0.5, 'high'],
+  timeout: [0, -1, 1.5, Infinity, '1s'],
+  onContextFull: ['throw', true, ''],
+  keepTokens: [-1, 0.5, '1'],
   signal: [{}, null, new EventTarget(), 'x'],
 }
 
@@ -160,6 +164,7 @@ const wrongLoads = {
   kvMemory: [0, -1, 1.5, '2', '2XB', 'GB', '-1GB', '0B', {}, Infinity],
   kvDtype: ['f8', 'F16', 16],
   prefillChunk: [0, -1, 65537, '512'],
+  maxQueue: [0, -1, 1.5, 2 ** 20 + 1],
   mmap: [0, 'true'],
   onProgress: [true, {}],
   signal: [{}, true],
@@ -221,6 +226,7 @@ describe('loadModel', () => {
       threads: 0,
       contextLength: 0,
       kvMemory: 0,
+      maxQueue: 1024,
       kvDtype: 'f16',
       prefillChunk: 0,
       mmap: false,

@@ -102,7 +102,8 @@ TEST_CASE("same seed, same tokens: after preemption") {
 TEST_CASE("requests for the same prompt compute it once") {
   Fixture f;
   std::string text = "Once upon a time";
-  for (int i = 0; i < 12; i++) text += " there was a little dog who liked to run and jump and play with his friends";
+  for (int i = 0; i < 12; i++)
+    text += " there was a little dog who liked to run and jump and play with his friends";
   GenerateRequest request = story(8, 1.0);
   request.prompt = PromptText{{{text, false}}, std::nullopt};
   std::vector<RequestId> ids;

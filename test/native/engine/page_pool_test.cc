@@ -18,7 +18,8 @@ std::vector<PageId> hold(PagePool& pool, const Tokens& tokens) {
   PageId parent = PrefixTree::kRoot;
   for (std::size_t i = 0; i < tokens.size(); i += 4) {
     const PageId page = *pool.take();
-    parent = pool.publish(page, parent, std::span(tokens).subspan(i, std::min<std::size_t>(4, tokens.size() - i)));
+    parent =
+        pool.publish(page, parent, std::span(tokens).subspan(i, std::min<std::size_t>(4, tokens.size() - i)));
     pages.push_back(parent);
   }
   return pages;

@@ -1,5 +1,6 @@
-// Random operations on scheduler and pool against a model of the cache: every slot of every page remembers the
-// whole prefix whose K and V would be in it, so that a page shared, copied, evicted or reused wrongly is seen.
+// Random operations on scheduler and pool against a model of the cache: every slot of every page remembers
+// the whole prefix whose K and V would be in it, so that a page shared, copied, evicted or reused wrongly is
+// seen.
 #include <doctest/doctest.h>
 
 #include <cstdlib>
@@ -81,8 +82,7 @@ class Model {
   std::vector<std::uint32_t> prompt() {
     std::vector<std::uint32_t> tokens;
     const std::uint32_t family = below(3), n = 1 + below(static_cast<std::uint32_t>(most_tokens() * 2 / 3));
-    for (std::uint32_t i = 0; i < n; i++)
-      tokens.push_back(below(24) == 0 ? below(2) : (i * 7 + family) % 5);
+    for (std::uint32_t i = 0; i < n; i++) tokens.push_back(below(24) == 0 ? below(2) : (i * 7 + family) % 5);
     return tokens;
   }
 
@@ -126,7 +126,8 @@ class Model {
 
   void step(bool committed) {
     const bool had_work = scheduler_.has_work();
-    const std::int32_t alone = 1 + static_cast<std::int32_t>(below(static_cast<std::uint32_t>(limits_.max_batch_tokens)));
+    const std::int32_t alone =
+        1 + static_cast<std::int32_t>(below(static_cast<std::uint32_t>(limits_.max_batch_tokens)));
     const SchedulerPlan plan = scheduler_.plan({alone, 1 + static_cast<std::int32_t>(below(4))});
     preempted += plan.preempted.size();
     copies += plan.copies.size();
@@ -256,7 +257,8 @@ std::uint64_t operations() {
 
 TEST_CASE("random operations: no page leaks, none is shared wrongly, nobody starves") {
   const std::uint64_t total = operations();
-  const SchedulerLimits shapes[] = {{24, 4, 16, 6}, {8, 4, 8, 3}, {40, 2, 32, 12}, {3, 8, 5, 2}, {64, 1, 7, 4}};
+  const SchedulerLimits shapes[] = {
+      {24, 4, 16, 6}, {8, 4, 8, 3}, {40, 2, 32, 12}, {3, 8, 5, 2}, {64, 1, 7, 4}};
   std::uint64_t reused = 0, preempted = 0, copies = 0, ended = 0;
   const std::uint32_t rounds = 50;
   for (std::uint32_t round = 0; round < rounds; round++) {
