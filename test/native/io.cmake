@@ -1,6 +1,6 @@
 cria_native_test(io ROOM io
   SOURCES io/byte_cursor_test.cc io/file_test.cc io/gguf_test.cc io/gguf_malformed_test.cc io/gguf_split_test.cc
-          io/gguf_shared_data_test.cc)
+          io/gguf_shared_data_test.cc core/hash_test.cc)
 cria_native_test(config ROOM model
   SOURCES io/config_test.cc io/config_rope_test.cc io/config_shared_data_test.cc)
 
