@@ -7,9 +7,10 @@ import type { GenerationResult } from './generation'
  * | --- | --- |
  * | `ERR_INVALID_ARGUMENT` | a value passed by the caller is of the wrong type, out of range, or an unknown option |
  * | `ERR_FILE_NOT_FOUND` | no file at the path |
- * | `ERR_IO` | the operating system refused to open, read or map a file |
+ * | `ERR_IO` | the operating system refused to open, read, write or map a file |
  * | `ERR_INVALID_FILE` | the bytes contradict the format |
  * | `ERR_UNSUPPORTED_FILE` | a well-formed file of a version, byte order or tensor type that is not supported |
+ * | `ERR_STATE_MISMATCH` | a well-formed KV state file, but of another model, KV type or layout, or larger than the context |
  * | `ERR_UNSUPPORTED_MODEL` | an architecture, or a variant of one, that cria does not run |
  * | `ERR_INVALID_MODEL` | metadata and tensors contradict each other |
  * | `ERR_UNSUPPORTED_DEVICE` | the device asked for is not there or not supported by this build |
@@ -31,6 +32,7 @@ export type CriaErrorCode =
   | 'ERR_IO'
   | 'ERR_INVALID_FILE'
   | 'ERR_UNSUPPORTED_FILE'
+  | 'ERR_STATE_MISMATCH'
   | 'ERR_UNSUPPORTED_MODEL'
   | 'ERR_INVALID_MODEL'
   | 'ERR_UNSUPPORTED_DEVICE'
@@ -87,6 +89,7 @@ const CODES: ReadonlySet<string> = new Set<CriaErrorCode>([
   'ERR_IO',
   'ERR_INVALID_FILE',
   'ERR_UNSUPPORTED_FILE',
+  'ERR_STATE_MISMATCH',
   'ERR_UNSUPPORTED_MODEL',
   'ERR_INVALID_MODEL',
   'ERR_UNSUPPORTED_DEVICE',

@@ -9,6 +9,7 @@ std::string_view error_code_name(ErrorCode code) noexcept {
     case ErrorCode::io: return "ERR_IO";
     case ErrorCode::invalid_file: return "ERR_INVALID_FILE";
     case ErrorCode::unsupported_file: return "ERR_UNSUPPORTED_FILE";
+    case ErrorCode::state_mismatch: return "ERR_STATE_MISMATCH";
     case ErrorCode::unsupported_model: return "ERR_UNSUPPORTED_MODEL";
     case ErrorCode::invalid_model: return "ERR_INVALID_MODEL";
     case ErrorCode::out_of_memory: return "ERR_OUT_OF_MEMORY";

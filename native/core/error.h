@@ -14,9 +14,10 @@ namespace cria {
 enum class ErrorCode {
   invalid_argument,    // ERR_INVALID_ARGUMENT: a value the caller passed is of the wrong type or out of range
   file_not_found,      // ERR_FILE_NOT_FOUND
-  io,                  // ERR_IO: the operating system refused to open, read or map a file
+  io,                  // ERR_IO: the operating system refused to open, read, write or map a file
   invalid_file,        // ERR_INVALID_FILE: the bytes contradict the format
   unsupported_file,    // ERR_UNSUPPORTED_FILE: a well-formed file of an unknown version, byte order or type
+  state_mismatch,      // ERR_STATE_MISMATCH: a well-formed KV state, but of another model, KV type or layout
   unsupported_model,   // ERR_UNSUPPORTED_MODEL: an architecture or a variant that cria does not run
   invalid_model,       // ERR_INVALID_MODEL: metadata and tensors contradict each other
   out_of_memory,       // ERR_OUT_OF_MEMORY

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <system_error>
 #include <utility>
 
 #include "core/error.h"
@@ -21,24 +20,10 @@ static_assert(sizeof(off_t) == 8, "files beyond 2 GiB need a 64-bit off_t");
 // Linux moves at most 0x7ffff000 bytes per read; macOS refuses more than INT_MAX.
 constexpr std::size_t kMaxReadBytes = std::size_t{1} << 30;
 
-[[noreturn]] void throw_os_error(ErrorCode code, const std::string& path, const std::string& what,
-                                 int error) {
-  throw Error(code, path + ": " + what + ": " + std::generic_category().message(error),
-              {{"path", path}, {"errno", static_cast<double>(error)}});
-}
-
-const char* kind_of(mode_t mode) {
-  if (S_ISDIR(mode)) return "a directory";
-  if (S_ISFIFO(mode)) return "a pipe";
-  if (S_ISSOCK(mode)) return "a socket";
-  return "a device";
-}
-
 class PosixFile final : public File {
  public:
   explicit PosixFile(const std::string& path) : path_(path) {
-    if (path.find('\0') != std::string::npos)
-      throw Error(ErrorCode::invalid_argument, "a path holds a NUL byte: " + quote(path));
+    check_path(path);
     // O_NONBLOCK: opening a pipe that nobody writes to would wait forever. It changes nothing for regular
     // files.
     do fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -57,8 +42,7 @@ class PosixFile final : public File {
     }
     if (!S_ISREG(status.st_mode)) {
       ::close(fd_);
-      throw Error(ErrorCode::io, path + ": expected a regular file, found " + kind_of(status.st_mode),
-                  {{"path", path}, {"expected", "a regular file"}, {"found", kind_of(status.st_mode)}});
+      throw_not_regular(path, status.st_mode);
     }
     size_ = static_cast<std::uint64_t>(status.st_size);
   }

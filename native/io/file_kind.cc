@@ -27,6 +27,7 @@ constexpr Signature kSignatures[] = {
     {"\x1f\x8b", "a gzip archive"},
     {"\x28\xb5\x2f\xfd", "a Zstandard archive"},
     {"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"},
+    {"cria-kv\n", "a KV state that cria saved"},
     {"{", "a JSON file"},
 };
 

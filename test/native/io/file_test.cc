@@ -11,23 +11,12 @@
 #include "expect_error.h"
 #include "io/file_error.h"
 #include "io/file_kind.h"
+#include "temp_dir.h"
 
 using namespace cria;
 using cria::test::expect_error;
+using cria::test::TempDir;
 namespace fs = std::filesystem;
-
-namespace {
-
-struct TempDir {
-  TempDir() {
-    std::string pattern = (fs::temp_directory_path() / "cria-file-XXXXXX").string();
-    path = ::mkdtemp(pattern.data());
-  }
-  ~TempDir() { fs::remove_all(path); }
-  fs::path path;
-};
-
-}  // namespace
 
 TEST_CASE("files that cannot be opened") {
   const TempDir dir;
@@ -133,6 +122,7 @@ TEST_CASE("other formats are recognised") {
   CHECK(kind("tjgg\x03").find("GGJT") != std::string::npos);
   CHECK(kind("version https://git-lfs.github.com/spec/v1").find("Git LFS") != std::string::npos);
   CHECK(kind("<!DOCTYPE html>").find("HTML") != std::string::npos);
+  CHECK(kind("cria-kv\n\x0d\x0c").find("KV state") != std::string::npos);
   CHECK(kind(std::string(64, '\0')).find("zeros") != std::string::npos);
   CHECK(kind("hello world").find("\"hello wo\"") != std::string::npos);
 }

@@ -1,0 +1,297 @@
+#include "io/kv_state_file.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#include "core/error.h"
+#include "core/hash.h"
+#include "io/atomic_file.h"
+#include "io/byte_cursor.h"
+#include "io/file_error.h"
+#include "io/file_kind.h"
+
+namespace cria {
+namespace {
+
+constexpr std::string_view kMagic = "cria-kv\n";
+constexpr std::uint32_t kByteOrder = 0x0a0b0c0d;
+constexpr std::uint32_t kByteOrderSwapped = 0x0d0c0b0a;
+
+// Between two chunks a cancellation is looked for; the hash finds a chunk still in the core's cache.
+constexpr std::size_t kChunkBytes = std::size_t{1} << 20;
+
+// The header as it lies in the file. No padding: every field is at a multiple of its size.
+struct RawHeader {
+  char magic[8];
+  std::uint32_t byte_order;
+  std::uint32_t version;
+  std::uint64_t model_fingerprint;
+  char layout[kMaxKvLayoutBytes];  // filled up with zeros
+  std::uint32_t dtype;
+  std::uint32_t n_layers;
+  std::uint32_t page_tokens;
+  std::uint32_t reserved;  // 0
+  std::uint64_t page_bytes;
+  std::uint64_t n_tokens;
+  std::uint64_t payload_hash;  // of everything behind the header
+  std::uint64_t header_hash;   // of everything before this field
+};
+constexpr std::size_t kHeaderBytes = 104;
+constexpr std::size_t kHashedHeaderBytes = 96;
+static_assert(sizeof(RawHeader) == kHeaderBytes && offsetof(RawHeader, header_hash) == kHashedHeaderBytes);
+constexpr std::size_t kVersionEnd = 16;  // up to here every version is alike
+
+bool is_layout(std::string_view text) {
+  return !text.empty() && text.size() <= kMaxKvLayoutBytes &&
+         std::all_of(text.begin(), text.end(), [](char c) { return c > 0x20 && c < 0x7f; });
+}
+
+/// Bytes of all pages of all layers, or false when they do not fit 64 bits.
+bool pages_bytes_of(const KvStateHeader& header, std::uint64_t n_tokens, std::uint64_t* bytes) {
+  const std::uint64_t pages =
+      n_tokens / header.page_tokens + static_cast<std::uint64_t>(n_tokens % header.page_tokens != 0);
+  return checked_mul(pages, header.n_layers, bytes) && checked_mul(*bytes, header.page_bytes, bytes);
+}
+
+std::string hex(std::uint64_t value) {
+  std::string text;
+  for (int shift = 60; shift >= 0; shift -= 4) text += "0123456789abcdef"[value >> shift & 15];
+  return text;
+}
+
+// A value as a message shows it and as a detail holds it.
+struct Shown {
+  std::string text;
+  std::variant<double, std::string> detail;
+
+  static Shown number(std::uint64_t value) { return {std::to_string(value), number_detail(value)}; }
+  static Shown words(const std::string& text) { return {text, text}; }
+};
+
+[[noreturn]] void fail(ErrorCode code, const File& file, const std::string& what, const Shown& expected,
+                       const Shown& found) {
+  throw Error(code, file.path() + ": " + what + ": expected " + expected.text + ", found " + found.text,
+              {{"path", file.path()}, {"expected", expected.detail}, {"found", found.detail}});
+}
+
+[[noreturn]] void fail_invalid(const File& file, const std::string& what, const Shown& expected,
+                               const Shown& found) {
+  fail(ErrorCode::invalid_file, file, what, expected, found);
+}
+
+// The file's size against what it should be, before anything is taken for granted or allocated.
+void check_size(const File& file, std::uint64_t bytes) {
+  if (file.size() < bytes)
+    fail_invalid(file, "the KV state is truncated, its size in bytes", Shown::number(bytes),
+                 Shown::number(file.size()));
+  if (file.size() > bytes)
+    fail_invalid(file, "the KV state is followed by something else, its size in bytes", Shown::number(bytes),
+                 Shown::number(file.size()));
+}
+
+RawHeader read_raw_header(const File& file) {
+  RawHeader raw{};
+  const auto present = static_cast<std::size_t>(std::min<std::uint64_t>(file.size(), kHeaderBytes));
+  file.read_at(0, &raw, present);
+
+  const std::string_view magic(raw.magic, std::min(present, kMagic.size()));
+  if (magic.empty() || !kMagic.starts_with(magic)) {
+    const std::span<const std::uint8_t> head(reinterpret_cast<const std::uint8_t*>(&raw),
+                                             std::min(present, kFileKindBytes));
+    fail_invalid(file, "not a KV state", Shown::words("a file that cria saved a KV state to"),
+                 Shown::words(describe_file_kind(head, file.size())));
+  }
+  if (present >= kVersionEnd) {
+    if (raw.byte_order == kByteOrderSwapped)
+      fail(ErrorCode::unsupported_file, file, "the KV state's byte order", Shown::words("little endian"),
+           Shown::words("big endian"));
+    if (raw.byte_order != kByteOrder)
+      fail_invalid(file, "the KV state is damaged, its byte order mark", Shown::words(hex(kByteOrder)),
+                   Shown::words(hex(raw.byte_order)));
+    if (raw.version != kKvStateVersion)
+      fail(ErrorCode::unsupported_file, file, "the KV state's format version", Shown::number(kKvStateVersion),
+           Shown::number(raw.version));
+  }
+  if (present < kHeaderBytes)
+    fail_invalid(file, "the KV state is truncated within its header, its size in bytes",
+                 Shown::words("at least " + std::to_string(kHeaderBytes)), Shown::number(present));
+  if (const std::uint64_t hash = xxh64(&raw, kHashedHeaderBytes); raw.header_hash != hash)
+    fail_invalid(file, "the KV state's header is damaged, its hash", Shown::words(hex(raw.header_hash)),
+                 Shown::words(hex(hash)));
+  return raw;
+}
+
+/// What the raw header says, checked in itself and against the file's size.
+KvStateInfo check_raw_header(const File& file, const RawHeader& raw) {
+  const std::string_view field(raw.layout, sizeof(raw.layout));
+  const std::string_view layout = field.substr(0, field.find('\0'));
+  if (!is_layout(layout) || field.find_first_not_of('\0', layout.size()) != std::string_view::npos)
+    fail_invalid(file, "the KV state's layout", Shown::words("1 to 32 printable characters, then zeros"),
+                 Shown::words(quote(field)));
+  const auto at_least_one = [&](std::uint64_t value, const std::string& what) {
+    if (value == 0) fail_invalid(file, what, Shown::words("at least 1"), Shown::number(0));
+  };
+  at_least_one(raw.n_layers, "the KV state's number of layers");
+  at_least_one(raw.page_tokens, "the KV state's tokens per page");
+  at_least_one(raw.page_bytes, "the KV state's bytes per page");
+  at_least_one(raw.n_tokens, "the KV state's number of tokens");
+  if (raw.reserved != 0)
+    fail_invalid(file, "the KV state's reserved field", Shown::number(0), Shown::number(raw.reserved));
+  const DTypeTraits* dtype = find_dtype(raw.dtype);
+  if (dtype == nullptr)
+    fail(ErrorCode::unsupported_file, file, "the KV state's type", Shown::words("a type that cria knows"),
+         Shown::number(raw.dtype));
+
+  KvStateInfo info;
+  info.header = {raw.model_fingerprint, std::string(layout), dtype->dtype,
+                 raw.n_layers,          raw.page_tokens,     raw.page_bytes};
+  info.n_tokens = raw.n_tokens;
+  std::uint64_t tokens_bytes = 0, bytes = 0;
+  if (!pages_bytes_of(info.header, raw.n_tokens, &info.pages_bytes) ||
+      !checked_mul(raw.n_tokens, sizeof(std::uint32_t), &tokens_bytes) ||
+      !checked_add(info.pages_bytes, tokens_bytes, &bytes) || !checked_add(bytes, kHeaderBytes, &bytes))
+    fail_invalid(file, "the KV state's size", Shown::words("less than 2^64 bytes"),
+                 Shown::words("more, from " + std::to_string(raw.n_tokens) + " tokens in pages of " +
+                              std::to_string(raw.page_bytes) + " bytes"));
+  check_size(file, bytes);
+  return info;
+}
+
+void check_fits(const File& file, const KvStateInfo& info, const KvStateHeader& expected,
+                std::uint64_t max_tokens) {
+  const KvStateHeader& found = info.header;
+  const auto mismatch = [&](const std::string& what, const Shown& wanted, const Shown& got) {
+    fail(ErrorCode::state_mismatch, file, what, wanted, got);
+  };
+  const auto same = [&](std::uint64_t wanted, std::uint64_t got, const std::string& what) {
+    if (wanted != got) mismatch(what, Shown::number(wanted), Shown::number(got));
+  };
+  if (found.model_fingerprint != expected.model_fingerprint)
+    mismatch("the KV state is of another model, its fingerprint",
+             Shown::words(hex(expected.model_fingerprint)), Shown::words(hex(found.model_fingerprint)));
+  if (found.layout != expected.layout)
+    mismatch("the KV state has another page layout", Shown::words(expected.layout),
+             Shown::words(found.layout));
+  if (found.dtype != expected.dtype)
+    mismatch("the KV state is of another KV type", Shown::words(std::string(name_of(expected.dtype))),
+             Shown::words(std::string(name_of(found.dtype))));
+  same(expected.n_layers, found.n_layers, "the KV state's number of layers");
+  same(expected.page_tokens, found.page_tokens, "the KV state's tokens per page");
+  same(expected.page_bytes, found.page_bytes, "the KV state's bytes per page");
+  if (info.n_tokens > max_tokens)
+    mismatch("the KV state has more tokens than fit",
+             {"at most " + std::to_string(max_tokens), number_detail(max_tokens)},
+             Shown::number(info.n_tokens));
+}
+
+/// Calls `take(offset, bytes)` for each chunk of [0, bytes).
+template <typename Take>
+void in_chunks(std::uint64_t bytes, const CancelFlag* cancel, Take take) {
+  for (std::uint64_t at = 0; at < bytes;) {
+    if (cancel != nullptr) cancel->check();
+    const auto step = static_cast<std::size_t>(std::min<std::uint64_t>(kChunkBytes, bytes - at));
+    take(at, step);
+    at += step;
+  }
+}
+
+void check_arguments(const KvStateHeader& header, std::span<const std::uint32_t> tokens,
+                     std::span<const std::byte> pages) {
+  std::uint64_t pages_bytes = 0;
+  const bool good = is_layout(header.layout) && header.n_layers > 0 && header.page_tokens > 0 &&
+                    header.page_bytes > 0 && !tokens.empty() &&
+                    pages_bytes_of(header, tokens.size(), &pages_bytes);
+  if (!good || pages_bytes != pages.size())
+    throw Error(ErrorCode::internal,
+                "write_kv_state: " + std::to_string(tokens.size()) + " tokens, " +
+                    std::to_string(pages.size()) + " bytes of pages where " + std::to_string(pages_bytes) +
+                    " were expected, layout " + quote(header.layout),
+                {{"expected", number_detail(pages_bytes)}, {"found", number_detail(pages.size())}});
+}
+
+}  // namespace
+
+void write_kv_state(const std::string& path, const KvStateHeader& header,
+                    std::span<const std::uint32_t> tokens, std::span<const std::byte> pages,
+                    const CancelFlag* cancel) {
+  check_arguments(header, tokens, pages);
+  if (cancel != nullptr) cancel->check();
+  AtomicFile file(path);
+  std::uint64_t end = kHeaderBytes;
+  Xxh64 hash;
+  const auto append = [&](std::span<const std::byte> bytes) {
+    in_chunks(bytes.size(), cancel, [&](std::uint64_t at, std::size_t step) {
+      hash.update(bytes.data() + at, step);
+      file.write_at(end, bytes.data() + at, step);
+      end += step;
+    });
+  };
+  append(std::as_bytes(tokens));
+  append(pages);
+
+  // Last, since it holds the hash of the rest: a file that was cut short has no header at all.
+  RawHeader raw{};
+  std::memcpy(raw.magic, kMagic.data(), kMagic.size());
+  raw.byte_order = kByteOrder;
+  raw.version = kKvStateVersion;
+  raw.model_fingerprint = header.model_fingerprint;
+  std::memcpy(raw.layout, header.layout.data(), header.layout.size());
+  raw.dtype = static_cast<std::uint32_t>(header.dtype);
+  raw.n_layers = header.n_layers;
+  raw.page_tokens = header.page_tokens;
+  raw.page_bytes = header.page_bytes;
+  raw.n_tokens = tokens.size();
+  raw.payload_hash = hash.digest();
+  raw.header_hash = xxh64(&raw, kHashedHeaderBytes);
+  file.write_at(0, &raw, kHeaderBytes);
+  if (cancel != nullptr) cancel->check();
+  file.commit();
+}
+
+KvState read_kv_state(const std::string& path, const KvStateHeader& expected, std::uint64_t vocab_size,
+                      std::uint64_t max_tokens, const CancelFlag* cancel) {
+  return read_kv_state(*File::open(path), expected, vocab_size, max_tokens, cancel);
+}
+
+KvState read_kv_state(const File& file, const KvStateHeader& expected, std::uint64_t vocab_size,
+                      std::uint64_t max_tokens, const CancelFlag* cancel) {
+  if (cancel != nullptr) cancel->check();
+  const RawHeader raw = read_raw_header(file);
+  const KvStateInfo info = check_raw_header(file, raw);
+  check_fits(file, info, expected, max_tokens);
+
+  KvState state;
+  state.tokens.resize(static_cast<std::size_t>(info.n_tokens));
+  state.pages = HugeMemory(static_cast<std::size_t>(info.pages_bytes), "a saved KV state");
+  std::uint64_t end = kHeaderBytes;
+  Xxh64 hash;
+  const auto read = [&](std::byte* dst, std::uint64_t bytes) {
+    in_chunks(bytes, cancel, [&](std::uint64_t at, std::size_t step) {
+      file.read_at(end, dst + at, step);
+      hash.update(dst + at, step);
+      end += step;
+    });
+  };
+  read(reinterpret_cast<std::byte*>(state.tokens.data()), info.n_tokens * sizeof(std::uint32_t));
+  read(state.pages.data(), info.pages_bytes);
+  if (hash.digest() != raw.payload_hash)
+    fail_invalid(file, "the KV state is damaged, the hash of its tokens and pages",
+                 Shown::words(hex(raw.payload_hash)), Shown::words(hex(hash.digest())));
+
+  // Only now: before the hash is known to be right, a wrong id is damage and not another vocabulary.
+  for (std::size_t i = 0; i < state.tokens.size(); ++i) {
+    if (state.tokens[i] >= vocab_size)
+      fail(ErrorCode::state_mismatch, file, "token " + std::to_string(i) + " of the KV state",
+           {"an id below " + std::to_string(vocab_size), number_detail(vocab_size)},
+           Shown::number(state.tokens[i]));
+  }
+  return state;
+}
+
+KvStateInfo read_kv_state_header(const std::string& path) { return read_kv_state_header(*File::open(path)); }
+
+KvStateInfo read_kv_state_header(const File& file) { return check_raw_header(file, read_raw_header(file)); }
+
+}  // namespace cria

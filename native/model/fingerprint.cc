@@ -1,0 +1,77 @@
+#include "model/fingerprint.h"
+
+#include <array>
+#include <string_view>
+#include <type_traits>
+
+#include "core/hash.h"
+
+namespace cria {
+namespace {
+
+constexpr std::size_t kSampleBytes = 4096;
+
+class Fingerprint {
+ public:
+  template <typename T>
+    requires std::is_arithmetic_v<T>
+  void add(T value) {
+    hash_.update(&value, sizeof(value));
+  }
+  // With its length: what follows must not be able to continue it.
+  void add(std::string_view text) {
+    add(static_cast<std::uint64_t>(text.size()));
+    hash_.update(text.data(), text.size());
+  }
+  void add(const File& file, std::uint64_t offset, std::size_t bytes) {
+    file.read_at(offset, sample_.data(), bytes);
+    hash_.update(sample_.data(), bytes);
+  }
+  std::uint64_t value() const { return hash_.digest(); }
+
+ private:
+  Xxh64 hash_;
+  std::array<std::uint8_t, 3 * kSampleBytes> sample_;
+};
+
+void add_config(const ModelConfig& config, Fingerprint* print) {
+  print->add(config.architecture);
+  for (const std::uint32_t size :
+       {config.vocab_size, config.hidden, config.n_layers, config.n_heads, config.n_kv_heads, config.head_dim,
+        config.ffn_hidden, config.rope_dim, static_cast<std::uint32_t>(config.rope_layout),
+        static_cast<std::uint32_t>(config.tied_output)})
+    print->add(size);
+  print->add(config.rms_norm_eps);
+  print->add(config.rope_base);
+  // Every scaling is in these already; its name is for people.
+  print->add(static_cast<std::uint64_t>(config.rope_inv_freq.size()));
+  for (const float frequency : config.rope_inv_freq) print->add(frequency);
+}
+
+void add_tensor(const GgufFile& file, const GgufTensor& tensor, Fingerprint* print) {
+  print->add(tensor.name);
+  print->add(static_cast<std::uint32_t>(tensor.dtype));
+  print->add(tensor.n_dims);
+  for (const std::uint64_t dim : tensor.dims) print->add(dim);
+  const File& from = *file.files().at(tensor.file_index);
+  if (tensor.bytes <= 3 * kSampleBytes) {
+    print->add(from, tensor.offset, static_cast<std::size_t>(tensor.bytes));
+    return;
+  }
+  const std::uint64_t last = tensor.bytes - kSampleBytes;
+  for (const std::uint64_t at : {std::uint64_t{0}, last / 2, last})
+    print->add(from, tensor.offset + at, kSampleBytes);
+}
+
+}  // namespace
+
+std::uint64_t model_fingerprint(const GgufFile& file, const ModelConfig& config) {
+  Fingerprint print;
+  print.add(std::string_view("cria model fingerprint 1"));  // another number when the recipe changes
+  add_config(config, &print);
+  print.add(static_cast<std::uint64_t>(file.tensors().size()));
+  for (const GgufTensor& tensor : file.tensors()) add_tensor(file, tensor, &print);
+  return print.value();
+}
+
+}  // namespace cria
