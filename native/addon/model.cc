@@ -16,6 +16,7 @@ namespace {
 struct Parts {
   std::shared_ptr<Engine> engine;
   std::shared_ptr<RequestCallbacks> callbacks;
+  StateTarget state_target;
   Napi::Object info, tokenizer;
 };
 
@@ -98,7 +99,9 @@ Napi::Function JsModel::define(Napi::Env env) {
       env, "NativeModel",
       {InstanceAccessor<&JsModel::info>("info"), InstanceAccessor<&JsModel::tokenizer>("tokenizer"),
        InstanceMethod<&JsModel::generate>("generate"), InstanceMethod<&JsModel::logits>("logits"),
-       InstanceMethod<&JsModel::stats>("stats"), InstanceMethod<&JsModel::dispose>("dispose")});
+       InstanceMethod<&JsModel::stats>("stats"), InstanceMethod<&JsModel::save_state>("saveState"),
+       InstanceMethod<&JsModel::restore_state>("restoreState"),
+       InstanceMethod<&JsModel::dispose>("dispose")});
 }
 
 Napi::Object JsModel::create(Napi::Env env, LoadedModel&& loaded, const LoadOptions& options) {
@@ -107,8 +110,11 @@ Napi::Object JsModel::create(Napi::Env env, LoadedModel&& loaded, const LoadOpti
   parts.info = info_to_js(env, loaded, options);
   parts.tokenizer = JsTokenizer::create(env, loaded.tokenizer);
   parts.callbacks = std::make_shared<RequestCallbacks>(environment->js);
+  const std::uint32_t vocab_size = loaded.decoder->config().vocab_size;
   parts.engine =
       std::make_shared<Engine>(std::move(loaded.decoder), loaded.tokenizer, loaded.engine, parts.callbacks);
+  parts.state_target = {parts.engine, parts.callbacks, loaded.state_header, vocab_size,
+                        loaded.engine.context_length};
   environment->engines.emplace(parts.engine, parts.callbacks);
   return environment->model_class.New({Napi::External<Parts>::New(env, &parts)});
 }
@@ -120,6 +126,7 @@ JsModel::JsModel(const Napi::CallbackInfo& info) : Napi::ObjectWrap<JsModel>(inf
     environment_ = Environment::of(info.Env());
     engine_ = parts.engine;
     callbacks_ = parts.callbacks;
+    state_target_ = parts.state_target;
     info_ = Napi::Persistent(parts.info);
     tokenizer_ = Napi::Persistent(parts.tokenizer);
   });
@@ -188,6 +195,20 @@ Napi::Value JsModel::logits(const Napi::CallbackInfo& info) {
 Napi::Value JsModel::stats(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value { return stats_to_js(env, engine_->stats()); });
+}
+
+Napi::Value JsModel::save_state(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    return cria::save_state(env, state_target_, as_string(info[0], "path"), as_prompt(info[1], info[2]));
+  });
+}
+
+Napi::Value JsModel::restore_state(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    return cria::restore_state(env, state_target_, as_string(info[0], "path"));
+  });
 }
 
 Napi::Value JsModel::dispose(const Napi::CallbackInfo& info) {

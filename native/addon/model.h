@@ -7,6 +7,7 @@
 
 #include "addon/environment.h"
 #include "addon/events.h"
+#include "addon/kv_state.h"
 #include "engine/loader.h"
 
 namespace cria {
@@ -25,11 +26,14 @@ class JsModel : public Napi::ObjectWrap<JsModel> {
   Napi::Value generate(const Napi::CallbackInfo& info);
   Napi::Value logits(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);
+  Napi::Value save_state(const Napi::CallbackInfo& info);
+  Napi::Value restore_state(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
 
   std::shared_ptr<Environment> environment_;
   std::shared_ptr<Engine> engine_;
   std::shared_ptr<RequestCallbacks> callbacks_;
+  StateTarget state_target_;
   Napi::ObjectReference info_, tokenizer_, disposal_;
 };
 

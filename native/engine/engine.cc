@@ -275,7 +275,7 @@ void Engine::restore(RequestId id, const KvState& state) {
                 {{"neededPages", static_cast<double>(wanted)},
                  {"availablePages", static_cast<double>(scheduler_.pool().available_pages())}});
   }
-  decoder_->write_pages(pages, state.pages);
+  decoder_->write_pages(pages, {state.pages.data(), state.pages.size()});
   counts_.finished++;
   send(id, StateRestoredEvent{n_tokens});
   retire(id);

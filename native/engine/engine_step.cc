@@ -176,8 +176,9 @@ void Engine::save_state(RequestId id) {
   auto state = std::make_shared<KvState>();
   state->tokens = s.tokens;
   const auto used = static_cast<std::size_t>(scheduler_.pages_for(s.n_tokens()));
-  state->pages.resize(used * decoder_->page_bytes());
-  decoder_->read_pages(std::span(s.pages).subspan(0, used), state->pages);
+  state->pages = HugeMemory(used * decoder_->page_bytes(), "the saved state");
+  decoder_->read_pages(std::span(s.pages).subspan(0, used), s.n_tokens(),
+                       {state->pages.data(), state->pages.size()});
   send(id, StateSavedEvent{std::move(state)});
 }
 

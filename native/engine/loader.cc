@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/huge_memory.h"
 #include "engine/vocabulary_gguf.h"
+#include "model/fingerprint.h"
 
 namespace cria {
 namespace {
@@ -91,6 +92,12 @@ LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress,
 
   const std::uint64_t page_bytes = backend->kv_page_bytes(attention_shape(config), options.kv_dtype) *
                                    static_cast<std::uint64_t>(config.n_layers);
+  loaded.state_header = {model_fingerprint(file, config),
+                         backend->info().kv_layout,
+                         options.kv_dtype,
+                         config.n_layers,
+                         static_cast<std::uint32_t>(backend->info().page_tokens),
+                         page_bytes / config.n_layers};
   const KvPlan kv = plan_kv(options, config, page_bytes, backend->info().page_tokens);
   const std::int32_t chunk = options.prefill_chunk > 0 ? options.prefill_chunk : kDefaultPrefillChunk;
   for (const GgufTensor& t : file.tensors()) loaded.bytes_by_type[std::string(name_of(t.dtype))] += t.bytes;

@@ -9,6 +9,7 @@
 #include "core/cancel.h"
 #include "engine/engine.h"
 #include "io/gguf.h"
+#include "io/kv_state_file.h"
 #include "model/decoder.h"
 #include "model/weights.h"
 #include "tokenizer/tokenizer.h"
@@ -38,6 +39,7 @@ struct LoadedModel {
   std::unique_ptr<Decoder> decoder;
   std::shared_ptr<const Tokenizer> tokenizer;
   EngineOptions engine;
+  KvStateHeader state_header;  // what its saved states fit to
   std::uint64_t kv_bytes = 0;
   std::uint64_t file_bytes = 0;
   std::map<std::string, std::uint64_t> bytes_by_type;  // weight type -> bytes in the file

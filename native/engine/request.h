@@ -1,7 +1,6 @@
 // What a caller asks of the engine, and what it answers.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -12,6 +11,7 @@
 
 #include "core/cancel.h"
 #include "core/error.h"
+#include "io/kv_state_file.h"
 #include "sampler/params.h"
 #include "sampler/sampler.h"
 #include "tokenizer/tokenizer.h"
@@ -53,12 +53,6 @@ struct GenerateRequest {
 /// Logits after the last id.
 struct LogitsRequest {
   std::vector<TokenId> ids;
-};
-
-/// K and V of a sequence of tokens, as bytes of whole pages: [page][layer][page bytes].
-struct KvState {
-  std::vector<TokenId> tokens;
-  std::vector<std::byte> pages;
 };
 
 /// The K and V of a prompt, computed when they are not in the cache.

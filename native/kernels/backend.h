@@ -69,8 +69,9 @@ class Backend : public Ops {
   /// Copies page `from` to page `to`, in every layer.
   virtual void copy_kv_page(std::span<const KvLayer> layers, std::int32_t from, std::int32_t to) = 0;
   /// One page of one layer as bytes, in the backend's own layout (BackendInfo::kv_layout), to and from the
-  /// host.
-  virtual void read_kv_page(const KvLayer& layer, std::int32_t page, std::byte* to) = 0;
+  /// host. What the page holds beyond its first `n_tokens` positions, of other sequences, reads as zeros.
+  virtual void read_kv_page(const AttentionShape& shape, const KvLayer& layer, std::int32_t page,
+                            std::int32_t n_tokens, std::byte* to) = 0;
   virtual void write_kv_page(const KvLayer& layer, std::int32_t page, const std::byte* from) = 0;
 
   /// Float32 activations, zero-filled; they live as long as the backend.

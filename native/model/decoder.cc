@@ -103,13 +103,15 @@ void Decoder::copy_page(std::int32_t from, std::int32_t to) { backend_->copy_kv_
 
 std::size_t Decoder::page_bytes() const { return kv_.front().page_stride * kv_.size(); }
 
-void Decoder::read_pages(std::span<const std::int32_t> pages, std::span<std::byte> bytes) {
+void Decoder::read_pages(std::span<const std::int32_t> pages, std::int32_t n_tokens,
+                         std::span<std::byte> bytes) {
   std::byte* at = bytes.data();
   for (const std::int32_t page : pages) {
     for (const KvLayer& layer : kv_) {
-      backend_->read_kv_page(layer, page, at);
+      backend_->read_kv_page(shape_, layer, page, n_tokens, at);
       at += layer.page_stride;
     }
+    n_tokens -= backend_->info().page_tokens;
   }
 }
 

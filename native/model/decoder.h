@@ -47,8 +47,9 @@ class Decoder {
   void copy_page(std::int32_t from, std::int32_t to);
   /// Bytes of a page in all layers together.
   std::size_t page_bytes() const;
-  /// These pages as bytes, [page][layer][kv_page_bytes], and back. `bytes` holds page_bytes() for each.
-  void read_pages(std::span<const std::int32_t> pages, std::span<std::byte> bytes);
+  /// The pages of a sequence of `n_tokens` as bytes, [page][layer][kv_page_bytes], and back. `bytes` holds
+  /// page_bytes() for each page.
+  void read_pages(std::span<const std::int32_t> pages, std::int32_t n_tokens, std::span<std::byte> bytes);
   void write_pages(std::span<const std::int32_t> pages, std::span<const std::byte> bytes);
 
   const ModelConfig& config() const { return config_; }

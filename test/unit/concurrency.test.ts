@@ -1,9 +1,11 @@
 /** Back-pressure, samples, states of requests and counts: against a fake addon, and against the real one. */
 
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { replaceAddon } from '../../lib/binding'
 import { CriaError, type GenerationResult, loadModel, type Model, type RequestEvent } from '../../lib/index'
 import { FakeAddon } from './fake_addon'
-import { demo, soon } from './real_models'
+import { demo, scratchFolder, soon, tinyModel } from './real_models'
 
 /** How a request ended: its finish reason or its error's code. */
 async function outcome(generation: PromiseLike<GenerationResult>): Promise<string> {
@@ -12,6 +14,12 @@ async function outcome(generation: PromiseLike<GenerationResult>): Promise<strin
   } catch (error) {
     return (error as CriaError).code
   }
+}
+
+function writeTiny(folder: string): string {
+  const path = join(folder, 'tiny.gguf')
+  writeFileSync(path, tinyModel())
+  return path
 }
 
 const idle = () => new Promise((resolve) => setTimeout(resolve, 5))
@@ -228,5 +236,67 @@ describe('the real engine', () => {
     } finally {
       await small.dispose()
     }
+  })
+
+  describe('a saved state', () => {
+    const { folder } = scratchFolder()
+    const prompt = `Once upon a time${' there was a little dog who ran'.repeat(6)}`
+
+    test('spares another process the prompt', async () => {
+      const path = join(folder, 'prefix.kv')
+      const saved = await soon(model.saveState(path, prompt))
+      expect(saved.tokens).toBe((await model.tokenizer.encode(prompt)).length)
+      expect(statSync(path).size).toBeGreaterThan(saved.bytes)
+      const expected = await model.generate(prompt, options(3))
+      const other = await loadModel(demo)
+      try {
+        expect(await soon(other.restoreState(path))).toEqual(saved)
+        const result = await other.generate(prompt, options(3))
+        expect(result.text).toBe(expected.text)
+        expect(result.usage.cachedTokens).toBe(result.usage.promptTokens - 1)
+      } finally {
+        await other.dispose()
+      }
+    })
+
+    test('of another model, another KV type, cut or altered is refused, and nothing is lost', async () => {
+      const path = join(folder, 'good.kv')
+      await model.saveState(path, prompt)
+      const f32 = await loadModel(demo, { kvDtype: 'f32' })
+      const tiny = await loadModel(writeTiny(folder))
+      try {
+        for (const other of [f32, tiny])
+          await expect(other.restoreState(path)).rejects.toMatchObject({ code: 'ERR_STATE_MISMATCH' })
+      } finally {
+        await f32.dispose()
+        await tiny.dispose()
+      }
+      const bytes = readFileSync(path)
+      const bad = join(folder, 'bad.kv')
+      writeFileSync(bad, bytes.subarray(0, bytes.length - 1))
+      await expect(model.restoreState(bad)).rejects.toMatchObject({ code: 'ERR_INVALID_FILE' })
+      bytes[bytes.length >> 1]! ^= 1
+      writeFileSync(bad, bytes)
+      await expect(model.restoreState(bad)).rejects.toMatchObject({ code: 'ERR_INVALID_FILE' })
+      await expect(model.restoreState(join(folder, 'none.kv'))).rejects.toMatchObject({
+        code: 'ERR_FILE_NOT_FOUND',
+      })
+      await expect(model.saveState(join(folder, 'no', 'where.kv'), prompt)).rejects.toMatchObject({
+        code: 'ERR_IO',
+      })
+      expect((await model.generate(prompt, options(3))).tokens).toHaveLength(60)
+    })
+
+    test('an abort leaves no file', async () => {
+      const path = join(folder, 'aborted.kv')
+      const controller = new AbortController()
+      const saving = model.saveState(path, prompt, { signal: controller.signal })
+      controller.abort()
+      await expect(saving).rejects.toMatchObject({ code: 'ERR_ABORTED' })
+      expect(readdirSync(folder)).not.toContain('aborted.kv')
+      expect(() => model.saveState(path, prompt, { sginal: null } as never)).rejects.toThrow(
+        /did you mean 'signal'/,
+      )
+    })
   })
 })

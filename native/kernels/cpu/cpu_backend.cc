@@ -97,8 +97,21 @@ class CpuBackend final : public CpuOps {
     for (const KvLayer& layer : layers)
       std::memcpy(page_of(layer, to), page_of(layer, from), layer.page_stride);
   }
-  void read_kv_page(const KvLayer& layer, std::int32_t page, std::byte* to) override {
+  void read_kv_page(const AttentionShape& shape, const KvLayer& layer, std::int32_t page,
+                    std::int32_t n_tokens, std::byte* to) override {
     std::memcpy(to, page_of(layer, page), layer.page_stride);
+    if (n_tokens >= kCpuPageTokens) return;
+    const std::size_t element = layer.dtype == DType::f32 ? 4 : 2;
+    const std::size_t head_bytes = kv_block_elements(shape.head_dim) * element;
+    const auto head_dim = static_cast<std::size_t>(shape.head_dim), n = static_cast<std::size_t>(n_tokens);
+    for (std::byte* head = to; head < to + layer.page_stride; head += head_bytes) {
+      // K: [head_dim, page_tokens], V behind it: [page_tokens, head_dim and padding].
+      for (std::size_t d = 0; d < head_dim; d++)
+        std::memset(head + (d * kCpuPageTokens + n) * element, 0, (kCpuPageTokens - n) * element);
+      const std::size_t v_bytes = head_bytes - head_dim * kCpuPageTokens * element;
+      std::memset(head + head_bytes - v_bytes + v_bytes / kCpuPageTokens * n, 0,
+                  v_bytes / kCpuPageTokens * (kCpuPageTokens - n));
+    }
   }
   void write_kv_page(const KvLayer& layer, std::int32_t page, const std::byte* from) override {
     std::memcpy(page_of(layer, page), from, layer.page_stride);

@@ -224,8 +224,9 @@ TEST_CASE("a saved state spares another engine the prompt") {
   CHECK(result.tokens == expected);
   CHECK(result.end->usage.cached_tokens == result.end->usage.prompt_tokens - 1);
 
-  auto bad = std::make_shared<KvState>(*saved.state);
-  bad->pages.pop_back();
+  auto bad = std::make_shared<KvState>();
+  bad->tokens = saved.state->tokens;
+  bad->pages = HugeMemory(saved.state->pages.size() - 1, "a test");
   CHECK(b.sink->wait(b.engine->submit(RestoreStateRequest{bad})).error->code() == ErrorCode::internal);
   Fixture small(load_small_pool(1));
   CHECK(small.sink->wait(small.engine->submit(RestoreStateRequest{saved.state})).error.has_value());
@@ -245,4 +246,15 @@ TEST_CASE("cancel takes effect within a step while others run") {
     CHECK(f.engine->stats().steps - before <= 3);  // the one that ran, and what ran while this thread woke
   }
   f.engine->cancel(other);
+}
+
+TEST_CASE("a saved state holds nothing of other requests") {
+  // The same state from a fresh cache and from pages that others have used.
+  Fixture fresh, used(load_small_pool(4));
+  for (std::uint32_t i = 0; i < 8; i++) used.sink->wait(used.engine->submit(varied(i)));
+  const Prompt prompt = PromptText{{{"The old man saw", false}}, std::nullopt};
+  const auto a = fresh.sink->wait(fresh.engine->submit(SaveStateRequest{prompt})).state;
+  const auto b = used.sink->wait(used.engine->submit(SaveStateRequest{prompt})).state;
+  REQUIRE(a->pages.size() == b->pages.size());
+  CHECK(std::equal(a->pages.data(), a->pages.data() + a->pages.size(), b->pages.data()));
 }
