@@ -169,7 +169,7 @@ TEST_CASE("a full queue refuses, with numbers") {
 TEST_CASE("a timeout ends its own request and keeps what there was") {
   Fixture f;
   GenerateRequest slow = story(100'000);
-  slow.timeout_ms = 100;
+  slow.timeout_ms = 400;
   slow.on_context_full = OnContextFull::shift;  // it would go on for long
   const RequestId timed = f.engine->submit(slow), other = f.engine->submit(story(50));
   const RequestId paused = f.engine->submit(slow);
