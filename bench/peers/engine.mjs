@@ -21,6 +21,8 @@ const calls = {
   prompt: ({ ids }) => engine.prompt(ids),
   /** Milliseconds of `count` tokens after the first. */
   decode: ({ id, count }) => engine.decode(id, count),
+  /** `count` tokens for each of the prompts, all at once: milliseconds until all are there, and to each first token. */
+  streams: ({ prompts, count }) => engine.streams(prompts, count),
   async end() {
     await engine?.dispose()
   },

@@ -15,12 +15,27 @@ export async function load({ path, threads, contextLength }) {
     maxThreads: threads,
   })
   const model = await llama.loadModel({ modelPath: path })
-  // Batch size (512) and flash attention ('auto') are the package's defaults.
-  const context = await model.createContext({ contextSize: contextLength, threads })
-  const sequence = context.getSequence()
+  // One context for the figures of a single stream, made when it is first asked for, and one for the last number of
+  // streams. Batch size (512) and flash attention ('auto') are the package's defaults.
+  let context
+  let sequence
+  let shared
+  async function single() {
+    context ??= await model.createContext({ contextSize: contextLength, threads })
+    sequence ??= context.getSequence()
+  }
+  async function sequences(count) {
+    if (shared?.sequences.length !== count) {
+      await shared?.context.dispose()
+      const made = await model.createContext({ contextSize: contextLength, threads, sequences: count })
+      shared = { context: made, sequences: Array.from({ length: count }, () => made.getSequence()) }
+    }
+    return shared.sequences
+  }
 
   /** Calls `measure(next)` with a fresh sequence; `next` gives the next token. */
   async function withTokens(ids, generated, measure) {
+    await single()
     await sequence.clearHistory()
     const before = sequence.tokenMeter.getState()
     const tokens = sequence.evaluate(ids, { temperature: 0, yieldEogToken: true })
@@ -58,6 +73,24 @@ export async function load({ path, threads, contextLength }) {
           for (let i = 0; i < count; i++) await next()
         })
       }),
+    async streams(prompts, count) {
+      const all = await sequences(prompts.length)
+      for (const one of all) await one.clearHistory()
+      const begin = performance.now()
+      const firstMs = await Promise.all(
+        prompts.map(async (ids, i) => {
+          const tokens = all[i].evaluate(ids, { temperature: 0, yieldEogToken: true })
+          let first
+          for (let n = 0; n < count; n++) {
+            if ((await tokens.next()).done) throw new Error('node-llama-cpp: no more tokens')
+            first ??= performance.now() - begin
+          }
+          await tokens.return()
+          return first
+        }),
+      )
+      return { ms: performance.now() - begin, firstMs }
+    },
     async dispose() {
       await llama.dispose()
     },

@@ -6,21 +6,15 @@
  *   node bench/peers/run.mjs --synthetic llama-3.2-1b --types Q4_K_M,Q8_0,Q4_0,F16 --json bench/results/peers.json
  */
 
-import { fork } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { freemem, loadavg } from 'node:os'
-import { basename, dirname } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { dirname } from 'node:path'
 import { parseArgs } from 'node:util'
+import { ENGINES, Engine, filesOf, PAUSE_MS, progress } from './engines.mjs'
 import { report } from './report.mjs'
 
 const require = createRequire(import.meta.url)
-const ENGINES = ['cria', 'node-llama-cpp']
-/** Between two turns: threads that spin while they wait for more work have gone to sleep. */
-const PAUSE_MS = 150
-
 const usage = `usage: node bench/peers/run.mjs --synthetic <shape>[:<type>] | --model <file> [options]
   --types <a,b,...>   types of the synthetic model, one after the other
   --prompt <n>        tokens of the prompt (512)
@@ -30,32 +24,6 @@ const usage = `usage: node bench/peers/run.mjs --synthetic <shape>[:<type>] | --
   --fresh             a new process for every turn, for models of which memory holds only one
   --json <file>       write the result there
 `
-
-class Engine {
-  constructor(name) {
-    this.name = name
-    // Nothing that an engine prints belongs to the result.
-    this.process = fork(fileURLToPath(new URL('./engine.mjs', import.meta.url)), [name], {
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-    })
-    this.gone = new Promise((resolve) => this.process.once('exit', (...how) => resolve(how)))
-    // A call to an engine that has ended: `gone` tells.
-    this.process.on('error', () => {})
-  }
-
-  async call(call, options = {}) {
-    this.process.send({ call, options })
-    const [message, signal] = await Promise.race([once(this.process, 'message'), this.gone])
-    if (typeof message !== 'object') throw new Error(`${this.name} ended in '${call}' (${message ?? signal})`)
-    if (message.error) throw new Error(`${this.name}: ${message.error}`)
-    return message.result
-  }
-
-  async end() {
-    await this.call('end')
-    await this.gone
-  }
-}
 
 /** Both engines on one file. */
 class Pair {
@@ -158,30 +126,6 @@ async function measure(file, type, settings, cria) {
       load: Object.fromEntries(ENGINES.map((name) => [name, figure('ms', pair.loads[name])])),
     },
   }
-}
-
-/** The files to measure, made where they are synthetic. */
-async function* filesOf(options, { inspect, parseSynthetic, syntheticFile }) {
-  const describe = async (path, name) => {
-    const { fileBytes, tensors } = await inspect(path)
-    const { shape } = tensors.find((tensor) => tensor.name === 'token_embd.weight')
-    return { path, name, bytes: fileBytes, vocabSize: shape[1] }
-  }
-  if (options.model) {
-    yield { type: basename(options.model), file: await describe(options.model, basename(options.model)) }
-    return
-  }
-  const [shape, ownType] = options.synthetic.split(':')
-  const types = options.types?.split(',') ?? [ownType ?? 'Q4_K_M']
-  const models = types.map((type) => parseSynthetic(`${shape}:${type}`))
-  for (const model of models) {
-    progress(`${model.type}: preparing the file`)
-    yield { type: model.type, file: await describe(await syntheticFile(model), model.spec) }
-  }
-}
-
-function progress(text) {
-  if (process.stderr.isTTY) process.stderr.write(`\r${text}\x1b[K`)
 }
 
 function readOptions() {
