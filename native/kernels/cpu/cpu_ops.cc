@@ -13,9 +13,10 @@ namespace {
 
 constexpr std::int64_t kRowChunk = 32;  // rows of a product that one thread takes at a time, for many tokens
 constexpr std::size_t kStreamChunk = std::size_t{256} << 10;  // bytes of weights that it takes for a few
-constexpr std::int64_t kPanelMinTokens = 4;                   // fewer tokens do not pay for the unpacking
-constexpr std::int32_t kQueryRows = 4;     // rows of a query tile that share a read of K and V
-constexpr std::int32_t kSpanTokens = 512;  // attention's partial results: part of the order of summation
+constexpr std::int64_t kStreamTokens = 32;
+constexpr std::int64_t kPanelMinTokens = 4;  // fewer tokens do not pay for the unpacking
+constexpr std::int32_t kQueryRows = 4;       // rows of a query tile that share a read of K and V
+constexpr std::int32_t kSpanTokens = 512;    // attention's partial results: part of the order of summation
 
 float* at_least(std::vector<float>& v, std::int64_t n) {
   if (v.size() < static_cast<std::size_t>(n)) v.resize(static_cast<std::size_t>(n));
@@ -64,7 +65,7 @@ const float* CpuOps::normalize(const float* x, const Weight& norm, float eps, st
 // A thread that streams weights fetches some kilobytes ahead of itself: large chunks, so that little of that
 // lands in another thread's. With many tokens a chunk is what is unpacked, or kept in L2, for all of them.
 std::int64_t CpuOps::chunk_rows(const Weight& weight, std::int64_t n_tokens) {
-  if (n_tokens >= kPanelMinTokens) return kRowChunk;
+  if (n_tokens > kStreamTokens) return kRowChunk;
   const std::size_t row = row_bytes(weight.dtype, static_cast<std::size_t>(weight.cols));
   return std::max<std::int64_t>(1, static_cast<std::int64_t>(kStreamChunk / row) / kRowChunk) * kRowChunk;
 }
@@ -87,7 +88,7 @@ void CpuOps::multiply(const Product* products, int n, const float* x, std::int64
     rows[i] = matmul_rows(w, acts[p], n_tokens, products[i].y, products[i].y_stride, products[i].accumulate);
     chunk[i] = chunk_rows(w, n_tokens);
     first_chunk[i + 1] = first_chunk[i] + (w.rows + chunk[i] - 1) / chunk[i];
-    const std::size_t bytes = kernels_.matmul_panel ? kernels_.panel_scratch_bytes(w.dtype, w.cols) : 0;
+    const std::size_t bytes = kernels_.matmul_panel ? kernels_.panel_scratch_bytes(w.dtype, n_tokens) : 0;
     panels[i] = bytes > 0;
     scratch_bytes = std::max(scratch_bytes, bytes);
   }
@@ -294,8 +295,8 @@ void CpuOps::swiglu(const SwigluArgs& args) {
   const MatmulRows up_rows = matmul_rows(up, up_x, args.n_tokens, nullptr, up.rows, false);
   std::size_t gate_bytes = 0, up_bytes = 0;
   if (kernels_.gate_up_panel) {
-    gate_bytes = kernels_.panel_scratch_bytes(gate.dtype, gate.cols);
-    up_bytes = kernels_.panel_scratch_bytes(up.dtype, up.cols);
+    gate_bytes = kernels_.panel_scratch_bytes(gate.dtype, args.n_tokens);
+    up_bytes = kernels_.panel_scratch_bytes(up.dtype, args.n_tokens);
   }
   const bool wide = gate_bytes > 0 && up_bytes > 0 && wants_panels(args.n_tokens, gate_bytes + up_bytes);
   pool_.parallel_for(gate.rows, chunk_rows(gate, args.n_tokens),

@@ -95,10 +95,10 @@ struct CpuKernels {
   bool (*matmul)(const MatmulRows* args, int64_t row_begin, int64_t row_end);
   /// The same rows of two products, h = silu(gate) * up, written to gate's y.
   bool (*gate_up)(const MatmulRows* gate, const MatmulRows* up, int64_t row_begin, int64_t row_end);
-  /// Matrix-matrix: bytes of scratch (aligned to 64) for 32 rows of a weight type; 0 where the level has no
-  /// such product of that type, and matmul serves. The three below are null where a level has none at all.
-  size_t (*panel_scratch_bytes)(DType dtype, int64_t cols);
-  /// matmul for at most 32 rows and many tokens: the same bits, the weights unpacked once.
+  /// Several tokens: bytes of scratch (aligned to 64) that the product of a weight type wants; 0 where the
+  /// level has no such product of that type, and matmul serves. The three are null where a level has none.
+  size_t (*panel_scratch_bytes)(DType dtype, int64_t n_tokens);
+  /// matmul for many tokens: the same bits, the weights unpacked once. 32 rows at a time.
   void (*matmul_panel)(const MatmulRows* args, int64_t row_begin, int64_t row_end, uint8_t* scratch);
   /// gate_up likewise; scratch for both.
   void (*gate_up_panel)(const MatmulRows* gate, const MatmulRows* up, int64_t row_begin, int64_t row_end,

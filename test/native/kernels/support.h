@@ -53,6 +53,18 @@ double relative_error(const A& a, const B& b) {
   return norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
 }
 
+/// Scratch for a matrix-matrix product, aligned to 64.
+class Scratch {
+ public:
+  explicit Scratch(std::size_t bytes) : memory_(bytes + 64) {}
+  std::uint8_t* data() {
+    return memory_.data() + (64 - reinterpret_cast<std::uintptr_t>(memory_.data()) % 64) % 64;
+  }
+
+ private:
+  std::vector<std::uint8_t> memory_;
+};
+
 /// A matrix of `dtype` from random values, and the values it really holds.
 struct TestMatrix {
   DType dtype;
