@@ -114,7 +114,7 @@ const BENCH: Record<string, Option> = {
   prompt: { kind: 'integer', to: ['bench', 'prompt'], help: 'tokens of the prompt (default: 512; 0: none)' },
   decode: { kind: 'integer', to: ['bench', 'decode'], help: 'tokens to decode (default: 64; 0: none)' },
   context: { kind: 'integer', to: ['bench', 'context'], help: 'tokens in the cache before decoding' },
-  batch: { kind: 'integer', to: ['bench', 'batch'], help: 'requests at once: 1 for now' },
+  batch: { kind: 'integer', to: ['bench', 'batch'], help: 'requests that decode at once (default: 1)' },
   repeat: { kind: 'integer', to: ['bench', 'repeat'], help: 'rounds that count (default: 5)' },
   threads: { ...MODEL.threads!, to: ['bench', 'threads'] },
   'kv-dtype': { ...MODEL['kv-dtype']!, to: ['bench', 'kvDtype'] },
