@@ -40,6 +40,15 @@ CRIA_INLINE void store(float* p, F32x16 a) {
 CRIA_INLINE void store(float* p, F32x16 a, int n) {
   for (int i = 0; i < n && i < 16; i++) p[i] = a.v[i];
 }
+/// A store that need not bring the line into the cache; `p` is aligned to 64 bytes. end_streaming() before
+/// others read it.
+CRIA_INLINE void stream(float* p, F32x16 a) { store(p, a); }
+CRIA_INLINE void end_streaming() {}
+/// p[0], p[0], p[1], p[1], ... p[7], p[7].
+CRIA_INLINE F32x16 load_twice(const float* p) { CRIA_LANES(p[i / 2]); }
+/// Lanes 2i and 2i + 1 change places.
+CRIA_INLINE F32x16 swap_pairs(F32x16 a) { CRIA_LANES(a.v[i ^ 1]); }
+CRIA_INLINE F32x16 negate_even(F32x16 a) { CRIA_LANES(i % 2 == 0 ? -a.v[i] : a.v[i]); }
 CRIA_INLINE F32x16 add(F32x16 a, F32x16 b) { CRIA_LANES(a.v[i] + b.v[i]); }
 CRIA_INLINE F32x16 sub(F32x16 a, F32x16 b) { CRIA_LANES(a.v[i] - b.v[i]); }
 CRIA_INLINE F32x16 mul(F32x16 a, F32x16 b) { CRIA_LANES(a.v[i] * b.v[i]); }

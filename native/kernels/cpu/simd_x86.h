@@ -48,6 +48,15 @@ CRIA_INLINE F32x16 load_f16(const uint16_t* p, int n) {
 }
 CRIA_INLINE void store(float* p, F32x16 a) { _mm512_storeu_ps(p, a.v); }
 CRIA_INLINE void store(float* p, F32x16 a, int n) { _mm512_mask_storeu_ps(p, first_lanes(n), a.v); }
+CRIA_INLINE void stream(float* p, F32x16 a) { _mm512_stream_ps(p, a.v); }
+CRIA_INLINE F32x16 load_twice(const float* p) {
+  const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+  return {_mm512_permutexvar_ps(twice, _mm512_castps256_ps512(_mm256_loadu_ps(p)))};
+}
+CRIA_INLINE F32x16 swap_pairs(F32x16 a) { return {_mm512_permute_ps(a.v, 0xb1)}; }
+CRIA_INLINE F32x16 negate_even(F32x16 a) {
+  return {_mm512_xor_ps(a.v, _mm512_castsi512_ps(_mm512_set1_epi64(0x80000000ll)))};
+}
 CRIA_INLINE F32x16 add(F32x16 a, F32x16 b) { return {_mm512_add_ps(a.v, b.v)}; }
 CRIA_INLINE F32x16 sub(F32x16 a, F32x16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
 CRIA_INLINE F32x16 mul(F32x16 a, F32x16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
@@ -111,6 +120,22 @@ CRIA_INLINE void store(float* p, F32x16 x, int n) {
   _mm256_maskstore_ps(p, first_lanes(n), x.a);
   _mm256_maskstore_ps(p + 8, first_lanes(n - 8), x.b);
 }
+CRIA_INLINE void stream(float* p, F32x16 x) {
+  _mm256_stream_ps(p, x.a);
+  _mm256_stream_ps(p + 8, x.b);
+}
+CRIA_INLINE F32x16 load_twice(const float* p) {
+  const __m256 v = _mm256_loadu_ps(p);
+  return {_mm256_permutevar8x32_ps(v, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)),
+          _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7))};
+}
+CRIA_INLINE F32x16 swap_pairs(F32x16 x) {
+  return {_mm256_permute_ps(x.a, 0xb1), _mm256_permute_ps(x.b, 0xb1)};
+}
+CRIA_INLINE F32x16 negate_even(F32x16 x) {
+  const __m256 sign = _mm256_castsi256_ps(_mm256_set1_epi64x(0x80000000ll));
+  return {_mm256_xor_ps(x.a, sign), _mm256_xor_ps(x.b, sign)};
+}
 CRIA_INLINE F32x16 add(F32x16 x, F32x16 y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
 CRIA_INLINE F32x16 sub(F32x16 x, F32x16 y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
 CRIA_INLINE F32x16 mul(F32x16 x, F32x16 y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
@@ -163,6 +188,9 @@ CRIA_INLINE void store_i8(int8_t* p, F32x16 x, int n) {
 }
 
 #endif
+
+// Orders streamed stores before what other threads do after they hear of them.
+CRIA_INLINE void end_streaming() { _mm_sfence(); }
 
 CRIA_INLINE float reduce_add(F32x16 x) {
   const __m256 s8 = _mm256_add_ps(low_half(x), high_half(x));
