@@ -45,6 +45,7 @@ std::vector<float> rope_inverse_frequencies(double base, std::int32_t rope_dim, 
         break;
       }
     }
+    if (!s.factors.empty()) frequency /= s.factors[static_cast<std::size_t>(i)];
     frequencies.push_back(static_cast<float>(frequency));
   }
   return frequencies;

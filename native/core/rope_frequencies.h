@@ -17,6 +17,8 @@ struct RopeScaling {
   double original_context = 0;  // llama3, yarn: tokens that the model was first trained on
   double beta_fast = 32;        // yarn: rotations within original_context above which a dimension stays
   double beta_slow = 1;         // yarn: rotations below which it is slowed down by `factor`
+  std::vector<float>
+      factors;  // [rope_dim / 2] or none: each frequency is divided by its own, whatever the kind
 };
 
 /// Llama 3.1's blend for one frequency: long waves are slowed down by `factor`, short ones stay, and those
