@@ -14,6 +14,7 @@
  */
 
 import { attentionInput, kvCache, pagedAttention, writeKv } from './kernels/attention'
+import { bench } from './kernels/bench'
 import { addRmsNorm, rmsNorm, rope, siluMul, softmax } from './kernels/elementwise'
 import { allocate, loadTensors, upload } from './kernels/memory'
 import { dequantize, embed, matmul, quantize, swiglu } from './kernels/products'
@@ -41,6 +42,7 @@ export const kernels = Object.freeze({
   writeKv,
 })
 
+export { bench }
 export { CriaError } from './errors'
 export type {
   AttentionInputOptions,
@@ -50,6 +52,8 @@ export type {
   KvCacheOptions,
   PagedAttentionOptions,
 } from './kernels/attention'
+export type { KernelBenchOptions, KernelBenchResult } from './kernels/bench'
+export type { BenchSpec } from './kernels/bench_specs'
 export type { KernelDevice, KernelOptions, OutputOptions } from './kernels/call'
 export type { DataOf, DType, TensorData, WeightType } from './kernels/dtypes'
 export type { AddRmsNormResult, NormOptions, RopeKernelOptions } from './kernels/elementwise'

@@ -19,13 +19,16 @@ constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kHugeFrom = std::size_t{1} << 20;      // smaller tensors share pages
 constexpr std::size_t kCheckedFrom = std::size_t{64} << 20;  // larger ones must fit what is free
 
-constexpr std::int64_t kChunkFloats = std::int64_t{1} << 14;   // floats that a thread takes at a time
+constexpr std::int64_t kChunkFloats = std::int64_t{1} << 14;  // floats that a thread takes at a time
+constexpr std::int64_t kStreamChunkFloats = std::int64_t{1} << 18;
 constexpr std::int64_t kStreamFloats = std::int64_t{1} << 20;  // outputs from here on go past the cache
 constexpr std::int64_t kScratchFloats = std::int64_t{1}
                                         << 16;  // a row of softmax that stays in L2 beside its input
 
-/// Rows that make a chunk.
-std::int64_t rows_at_once(std::int64_t cols) { return std::max<std::int64_t>(1, kChunkFloats / cols); }
+/// Rows that make a chunk. Larger where the next row is fetched ahead, so that it is the thread's own.
+std::int64_t rows_at_once(std::int64_t cols, bool streams = false) {
+  return std::max<std::int64_t>(1, (streams ? kStreamChunkFloats : kChunkFloats) / cols);
+}
 
 /// Whether `n` floats at `out` are worth, and allow, stores past the cache; `unit` is what one kernel call
 /// writes.
@@ -71,19 +74,18 @@ double CpuElementary::time_us(const std::function<void()>& op) {
 }
 
 void CpuElementary::rms_norm(const RmsNormArgs& a) {
-  const auto kernel = a.out != a.x && may_stream(a.out, a.n_rows * a.cols, a.cols) ? kernels_.rms_norm_stream
-                                                                                   : kernels_.rms_norm;
-  pool_.parallel_for(a.n_rows, rows_at_once(a.cols), [&](std::int64_t begin, std::int64_t end) {
+  const bool streams = a.out != a.x && may_stream(a.out, a.n_rows * a.cols, a.cols);
+  const auto kernel = streams ? kernels_.rms_norm_stream : kernels_.rms_norm;
+  pool_.parallel_for(a.n_rows, rows_at_once(a.cols, streams), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; r++)
       kernel(a.x + r * a.cols, a.weight, a.eps, a.out + r * a.cols, a.cols);
   });
 }
 
 void CpuElementary::add_rms_norm(const AddRmsNormArgs& a) {
-  const bool apart = a.out != a.x && a.out != a.y;
-  const auto kernel = apart && may_stream(a.out, a.n_rows * a.cols, a.cols) ? kernels_.add_rms_norm_stream
-                                                                            : kernels_.add_rms_norm;
-  pool_.parallel_for(a.n_rows, rows_at_once(a.cols), [&](std::int64_t begin, std::int64_t end) {
+  const bool streams = a.out != a.x && a.out != a.y && may_stream(a.out, a.n_rows * a.cols, a.cols);
+  const auto kernel = streams ? kernels_.add_rms_norm_stream : kernels_.add_rms_norm;
+  pool_.parallel_for(a.n_rows, rows_at_once(a.cols, streams), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; r++)
       kernel(a.x + r * a.cols, a.y + r * a.cols, a.weight, a.eps, a.out + r * a.cols, a.cols);
   });
@@ -117,16 +119,17 @@ void CpuElementary::softmax(const SoftmaxArgs& a) {
   const bool streams =
       a.out != a.x && a.cols <= kScratchFloats && may_stream(a.out, a.n_rows * a.cols, a.cols);
   if (streams) scratch_.resize(static_cast<std::size_t>(pool_.size()) * kScratchFloats);
-  pool_.parallel_for(a.n_rows, rows_at_once(a.cols), [&](std::int64_t begin, std::int64_t end, int thread) {
-    for (std::int64_t r = begin; r < end; r++) {
-      const float* x = a.x + r * a.cols;
-      float* out = a.out + r * a.cols;
-      if (streams)
-        kernels_.softmax_stream(x, scratch_.data() + thread * kScratchFloats, out, a.cols);
-      else
-        kernels_.softmax(x, out, a.cols);
-    }
-  });
+  pool_.parallel_for(a.n_rows, rows_at_once(a.cols, streams),
+                     [&](std::int64_t begin, std::int64_t end, int thread) {
+                       for (std::int64_t r = begin; r < end; r++) {
+                         const float* x = a.x + r * a.cols;
+                         float* out = a.out + r * a.cols;
+                         if (streams)
+                           kernels_.softmax_stream(x, scratch_.data() + thread * kScratchFloats, out, a.cols);
+                         else
+                           kernels_.softmax(x, out, a.cols);
+                       }
+                     });
 }
 
 void CpuElementary::quantize(const QuantizeArgs& a) {

@@ -23,10 +23,8 @@ static void rms_norm_row(float* x, const float* y, const float* weight, float ep
   F32x16 squares = set1(0.0f);
   for (int64_t i = 0; i < n; i += 16) {
     const int left = static_cast<int>(n - i < 16 ? n - i : 16);
-    if (kStream || kAdd) prefetch(x + i + kReadAhead);
     F32x16 v = load(x + i, left);
     if (kAdd) {
-      prefetch(y + i + kReadAhead);
       v = add(v, load(y + i, left));
       store(x + i, v, left);
     }
@@ -36,6 +34,10 @@ static void rms_norm_row(float* x, const float* y, const float* weight, float ep
   const F32x16 scale = set1(1.0f / __builtin_sqrtf(mean + eps));
   for (int64_t i = 0; i < n; i += 16) {
     const int left = static_cast<int>(n - i < 16 ? n - i : 16);
+    if (kStream) {  // the next row comes while this one goes
+      prefetch(x + n + i);
+      if (kAdd) prefetch(y + n + i);
+    }
     put<kStream>(out + i, mul(mul(load(x + i, left), scale), load(weight + i, left)), left);
   }
   if (kStream) end_streaming();

@@ -15,7 +15,6 @@ template <bool kStream>
 static void softmax_row(const float* x, float* powers, float* out, int64_t n) {
   F32x16 highest = set1(-__builtin_inff());
   for (int64_t i = 0; i + 16 <= n; i += 16) {
-    if (kStream) prefetch(x + i + kReadAhead);
     highest = max(highest, load(x + i));
   }
   float top = reduce_max(highest);
@@ -27,6 +26,7 @@ static void softmax_row(const float* x, float* powers, float* out, int64_t n) {
     F32x16 part = set1(0.0f);
     for (int64_t i = block; i + 16 <= end; i += 16) {
       const F32x16 e = exp(sub(load(x + i), set1(top)));
+      if (kStream) prefetch(x + n + i);  // the next row comes while this one is computed
       store(powers + i, e);
       part = add(part, e);
     }
