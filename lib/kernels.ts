@@ -42,7 +42,6 @@ export const kernels = Object.freeze({
   writeKv,
 })
 
-export { bench }
 export { CriaError } from './errors'
 export type {
   AttentionInputOptions,
@@ -62,3 +61,4 @@ export type { MatmulOptions, Quantized, SwigluWeights } from './kernels/products
 export type { RopeOptions, RopeScaling } from './kernels/rope'
 export type { SampleOptions, SampleResult } from './kernels/sample'
 export { type HostTensor, KvCache, type Result, Tensor, type TensorInput } from './kernels/tensor'
+export { bench }

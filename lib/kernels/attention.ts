@@ -78,7 +78,11 @@ const kvRules = {
   headDim: integer(1, 65536),
   dtype: oneOf('F16', 'F32'),
 } satisfies Rules
-const inputRules = { ...outputRules, eps: number(0, 1e30), rope: plainObject(' of RoPE options') } satisfies Rules
+const inputRules = {
+  ...outputRules,
+  eps: number(0, 1e30),
+  rope: plainObject(' of RoPE options'),
+} satisfies Rules
 
 interface Pages {
   pages: number
@@ -117,7 +121,12 @@ function batchArgs(call: string, sequences: unknown, cache: Pages): { args: Batc
     const needed = Math.ceil((sequence.position + sequence.tokens) / cache.pageTokens)
     if (table.length < needed) {
       const end = sequence.position + sequence.tokens
-      throw wrong(call, `${name}.pages`, `at least ${needed} pages of ${cache.pageTokens} tokens for ${end}`, `${table.length}`)
+      throw wrong(
+        call,
+        `${name}.pages`,
+        `at least ${needed} pages of ${cache.pageTokens} tokens for ${end}`,
+        `${table.length}`,
+      )
     }
     return table.subarray(0, needed)
   })
@@ -136,24 +145,45 @@ function batchArgs(call: string, sequences: unknown, cache: Pages): { args: Batc
   }
 }
 
-function cacheOf(call: string, name: string, value: unknown): { cache: KvCache; shape: Pages; device: string } {
+function cacheOf(
+  call: string,
+  name: string,
+  value: unknown,
+): { cache: KvCache; shape: Pages; device: string } {
   if (!(value instanceof KvCache)) throw wrong(call, name, 'a KvCache', show(value))
   if (value.disposed) throw wrong(call, name, 'a cache that was not disposed', 'one that was')
   const { pages, kvHeads, pageTokens, headDim, device } = value
-  return { cache: value, shape: { pages, kvHeads, pageTokens, headDim, elementBytes: value.dtype === 'F32' ? 4 : 2 }, device }
+  return {
+    cache: value,
+    shape: { pages, kvHeads, pageTokens, headDim, elementBytes: value.dtype === 'F32' ? 4 : 2 },
+    device,
+  }
 }
 
 /** Pages of the host: how the addon takes them. */
 function hostPages(call: string, { k, v }: HostPages): { native: object; shape: Pages } {
   const [keys, values] = [source(call, 'kv.k', k), source(call, 'kv.v', v)]
-  for (const [name, x] of [['kv.k', keys], ['kv.v', values]] as const) {
+  for (const [name, x] of [
+    ['kv.k', keys],
+    ['kv.v', values],
+  ] as const) {
     if (x.dtype !== 'F32' && x.dtype !== 'F16') throw wrong(call, `${name}.dtype`, 'F32 or F16', x.dtype)
     if (x.shape.length !== 4 || x.elements === 0) {
-      throw wrong(call, name, 'of shape [pages, kvHeads, pageTokens, headDim]', `shape [${x.shape.join(', ')}]`)
+      throw wrong(
+        call,
+        name,
+        'of shape [pages, kvHeads, pageTokens, headDim]',
+        `shape [${x.shape.join(', ')}]`,
+      )
     }
   }
   if (String(values.shape) !== String(keys.shape) || values.dtype !== keys.dtype) {
-    throw wrong(call, 'kv.v', `as kv.k, ${keys.dtype} [${keys.shape.join(', ')}]`, `${values.dtype} [${values.shape.join(', ')}]`)
+    throw wrong(
+      call,
+      'kv.v',
+      `as kv.k, ${keys.dtype} [${keys.shape.join(', ')}]`,
+      `${values.dtype} [${values.shape.join(', ')}]`,
+    )
   }
   const [pages, kvHeads, pageTokens, headDim] = keys.shape as [number, number, number, number]
   return {
@@ -182,7 +212,12 @@ export function planPagedAttention<X extends TensorInput>(
   const resident = pages ? undefined : cacheOf(call, 'kv', kv)
   const shape = (pages ?? resident)!.shape
   const { args, tokens } = batchArgs(call, sequences, shape)
-  const heads = checkHeads(call, 'q', tokens > 0 ? query.elements / (tokens * shape.headDim) : shape.kvHeads, shape)
+  const heads = checkHeads(
+    call,
+    'q',
+    tokens > 0 ? query.elements / (tokens * shape.headDim) : shape.kvHeads,
+    shape,
+  )
   const out = outputOf(call, values.out, query, query.shape)
   expectApart(call, values.out, { q: query })
   let seen = 0
@@ -195,7 +230,13 @@ export function planPagedAttention<X extends TensorInput>(
   return {
     call,
     op: 'pagedAttention',
-    args: { ...args, heads, q: query.native, kv: pages?.native ?? nativeOf(resident!.cache), out: out.native },
+    args: {
+      ...args,
+      heads,
+      q: query.native,
+      kv: pages?.native ?? nativeOf(resident!.cache),
+      out: out.native,
+    },
     where: placeOf(call, values, { q: query, kv: resident, out: out.target }),
     work: {
       bytes: 8 * query.elements + 2 * read * shape.kvHeads * shape.headDim * shape.elementBytes,
@@ -224,7 +265,11 @@ export function planAttentionInput<X extends TensorInput>(
   }
   const { cache, shape, device } = cacheOf(call, 'kv', kv)
   const hidden = norm.elements
-  const wanted = { query: matrices.query.rows, key: shape.kvHeads * shape.headDim, value: shape.kvHeads * shape.headDim }
+  const wanted = {
+    query: matrices.query.rows,
+    key: shape.kvHeads * shape.headDim,
+    value: shape.kvHeads * shape.headDim,
+  }
   for (const [name, { rows, cols }] of Object.entries(matrices)) {
     const expected = wanted[name as keyof typeof wanted]
     if (rows !== expected || cols !== hidden) {
@@ -234,7 +279,12 @@ export function planAttentionInput<X extends TensorInput>(
   const heads = checkHeads(call, 'weights.query', wanted.query / shape.headDim, shape)
   const { args, tokens } = batchArgs(call, sequences, shape)
   if (tokensOf(call, input, hidden, 'weights.norm') !== tokens) {
-    throw wrong(call, 'x', `${tokens} rows, as the sequences have tokens`, `shape [${input.shape.join(', ')}]`)
+    throw wrong(
+      call,
+      'x',
+      `${tokens} rows, as the sequences have tokens`,
+      `shape [${input.shape.join(', ')}]`,
+    )
   }
   const table = ropeArgs(call, checkOptions(`${call}, option 'rope'`, values.rope, ropeRules), shape.headDim)
   const qDim = heads * shape.headDim
@@ -249,14 +299,22 @@ export function planAttentionInput<X extends TensorInput>(
       ...args,
       ...table,
       ...{ hidden, heads, eps: values.eps ?? 1e-5, x: input.native, norm: norm.native, kv: nativeOf(cache) },
-      ...{ query: matrices.query.native, key: matrices.key.native, value: matrices.value.native, out: out.native },
+      ...{
+        query: matrices.query.native,
+        key: matrices.key.native,
+        value: matrices.value.native,
+        out: out.native,
+      },
     },
     where: placeOf(call, values, {
       ...{ x: input, 'weights.norm': norm, 'weights.query': matrices.query, 'weights.key': matrices.key },
       ...{ 'weights.value': matrices.value, kv: { device }, out: out.target },
     }),
     work: {
-      bytes: weightBytes + 4 * tokens * (hidden + qDim) + 2 * tokens * shape.kvHeads * shape.headDim * shape.elementBytes,
+      bytes:
+        weightBytes +
+        4 * tokens * (hidden + qDim) +
+        2 * tokens * shape.kvHeads * shape.headDim * shape.elementBytes,
       flops: 2 * tokens * all.reduce((sum, { elements }) => sum + elements, 0),
       arithmetic: arithmeticOf(matrices.query.dtype),
     },
@@ -314,7 +372,9 @@ export async function kvCache(options: KvCacheOptions): Promise<KvCache> {
     }
   }
   const sizes = { pages: pages!, kvHeads: kvHeads!, headDim: headDim!, dtype }
-  return KvCache.create(await runTask(call, () => addon().kernels.allocateKv(sizes, placeOf(call, where, {}))))
+  return KvCache.create(
+    await runTask(call, () => addon().kernels.allocateKv(sizes, placeOf(call, where, {}))),
+  )
 }
 
 /**
@@ -328,7 +388,10 @@ export async function writeKv(kv: KvCache, pages: HostPages): Promise<void> {
   const { cache, device } = cacheOf(call, 'kv', kv)
   const [k, v] = floats(call, { 'pages.k': pages?.k, 'pages.v': pages?.v }) as [Source, Source]
   const wanted = cache.shape.slice(1)
-  for (const [name, x] of [['pages.k', k], ['pages.v', v]] as const) {
+  for (const [name, x] of [
+    ['pages.k', k],
+    ['pages.v', v],
+  ] as const) {
     if (x.elements !== wanted.reduce((product, size) => product * size, 1)) {
       throw wrong(call, name, `of shape [${wanted.join(', ')}]`, `shape [${x.shape.join(', ')}]`)
     }

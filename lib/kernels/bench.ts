@@ -1,12 +1,19 @@
 /** How long kernels take, and how near that is to what the machine can do. */
 
-import { addon } from '../binding'
 import { type MachineCeilings, measureCeilings } from '../bench/machine'
+import { addon } from '../binding'
 import { CriaError, invalidArgument } from '../errors'
 import { callNative, runTask } from '../tasks'
 import { abortSignal, checkOptions, integer, type Rules } from '../validate'
 import { type BenchSpec, benchInputs, checkSpec } from './bench_specs'
-import { type KernelOptions, type KernelRecord, kernelRules, type Plan, recordKernels, type Work } from './call'
+import {
+  type KernelOptions,
+  type KernelRecord,
+  kernelRules,
+  type Plan,
+  recordKernels,
+  type Work,
+} from './call'
 import type { NativeWhere } from './native'
 
 export interface KernelBenchOptions extends KernelOptions {
@@ -131,7 +138,13 @@ async function timeFunction(
 ): Promise<Timed> {
   for (const [name, value] of Object.entries(where)) {
     if (value !== undefined) {
-      throw invalidArgument('bench', `option '${name}'`, 'given to the kernels that the function calls', value, { option: name })
+      throw invalidArgument(
+        'bench',
+        `option '${name}'`,
+        'given to the kernels that the function calls',
+        value,
+        { option: name },
+      )
     }
   }
   let last: KernelRecord[] = []
@@ -168,7 +181,10 @@ export function quantile(sorted: ArrayLike<number>, share: number): number {
 const measured = new Map<string, Promise<MachineCeilings>>()
 
 /** What the machine can do at most at a level, with so many threads: measured once in a process. */
-export function ceilingsOf({ isa, threads }: Pick<NativeWhere, 'isa' | 'threads'>, signal?: AbortSignal): Promise<MachineCeilings> {
+export function ceilingsOf(
+  { isa, threads }: Pick<NativeWhere, 'isa' | 'threads'>,
+  signal?: AbortSignal,
+): Promise<MachineCeilings> {
   const info = callNative(() => addon().cpuInfo())
   const level = isa === '' ? info.isa : isa
   const count = threads === 0 ? info.threads : threads
@@ -188,12 +204,17 @@ export function peakGMacs(arithmetic: Work['arithmetic'], ceilings: MachineCeili
 }
 
 /** Microseconds below which the machine cannot get. */
-async function roofline(work: Work[], places: NativeWhere[], signal: AbortSignal | undefined): Promise<number> {
+async function roofline(
+  work: Work[],
+  places: NativeWhere[],
+  signal: AbortSignal | undefined,
+): Promise<number> {
   if (work.length === 0) return Number.NaN
   let us = 0
   for (const [i, { bytes, flops, arithmetic }] of work.entries()) {
     const place = places[i]!
-    if (place.device !== 'cpu') throw new CriaError('ERR_UNSUPPORTED_DEVICE', `bench: no ceilings of ${place.device}`)
+    if (place.device !== 'cpu')
+      throw new CriaError('ERR_UNSUPPORTED_DEVICE', `bench: no ceilings of ${place.device}`)
     const ceilings = await ceilingsOf(place, signal)
     const peak = peakGMacs(arithmetic, ceilings)
     us += Math.max(bytes / (1e3 * ceilings.readGBs), peak > 0 ? flops / (2e3 * peak) : 0)

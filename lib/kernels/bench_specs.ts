@@ -190,7 +190,11 @@ async function plan(spec: BenchSpec, where: KernelOptions, inputs: Inputs): Prom
     case 'rmsNorm':
     case 'addRmsNorm': {
       const { rows, cols } = spec
-      const [x, weight, out] = [await inputs.floats(rows, cols), await inputs.floats(cols), await inputs.zeros(rows, cols)]
+      const [x, weight, out] = [
+        await inputs.floats(rows, cols),
+        await inputs.floats(cols),
+        await inputs.zeros(rows, cols),
+      ]
       if (op === 'rmsNorm') return planRmsNorm(x, weight, { ...where, out })
       return planAddRmsNorm(x, await inputs.floats(rows, cols), weight, { ...where, out })
     }
@@ -203,13 +207,25 @@ async function plan(spec: BenchSpec, where: KernelOptions, inputs: Inputs): Prom
     }
     case 'rope': {
       const { tokens, heads, headDim, layout } = spec
-      const [x, out] = [await inputs.floats(tokens, heads * headDim), await inputs.zeros(tokens, heads * headDim)]
-      return planRope(x, { ...where, out, headDim, layout, positions: Int32Array.from({ length: tokens }, (_, i) => i) })
+      const [x, out] = [
+        await inputs.floats(tokens, heads * headDim),
+        await inputs.zeros(tokens, heads * headDim),
+      ]
+      return planRope(x, {
+        ...where,
+        out,
+        headDim,
+        layout,
+        positions: Int32Array.from({ length: tokens }, (_, i) => i),
+      })
     }
     case 'matmul': {
       const { dtype, rows, cols, tokens } = spec
       const out = await inputs.zeros(tokens, rows)
-      return planMatmul(await inputs.floats(tokens, cols), await inputs.matrix(dtype, rows, cols), { ...where, out })
+      return planMatmul(await inputs.floats(tokens, cols), await inputs.matrix(dtype, rows, cols), {
+        ...where,
+        out,
+      })
     }
     case 'swiglu': {
       const { dtype, hidden, ffnHidden, tokens } = spec
@@ -233,11 +249,16 @@ async function plan(spec: BenchSpec, where: KernelOptions, inputs: Inputs): Prom
       const kv = await inputs.cache(pages, kvHeads, headDim, kvDtype)
       const out = await inputs.zeros(tokens, heads * headDim)
       const sequences = [{ position: 0, tokens, pages: Array.from({ length: pages }, (_, i) => i) }]
-      return planAttentionInput(await inputs.floats(tokens, hidden), weights, kv, { ...where, out, sequences })
+      return planAttentionInput(await inputs.floats(tokens, hidden), weights, kv, {
+        ...where,
+        out,
+        sequences,
+      })
     }
     case 'pagedAttention': {
       const { heads, kvHeads, headDim, tokens, context, sequences: count = 1, kvDtype } = spec
-      if (tokens > context) throw invalidArgument('bench', 'context', `at least ${tokens}, the new tokens`, context)
+      if (tokens > context)
+        throw invalidArgument('bench', 'context', `at least ${tokens}, the new tokens`, context)
       const each = Math.ceil(context / (await pageTokens(where)))
       const kv = await inputs.cache(count * each, kvHeads, headDim, kvDtype)
       const sequences = Array.from({ length: count }, (_, s) => ({
@@ -255,13 +276,19 @@ async function plan(spec: BenchSpec, where: KernelOptions, inputs: Inputs): Prom
       return planQuantize(await inputs.floats(spec.rows, spec.cols), spec.dtype, where)
     case 'dequantize': {
       const { dtype, rows, cols } = spec
-      return planDequantize(await inputs.matrix(dtype, rows, cols), { ...where, out: await inputs.zeros(rows, cols) })
+      return planDequantize(await inputs.matrix(dtype, rows, cols), {
+        ...where,
+        out: await inputs.zeros(rows, cols),
+      })
     }
     case 'embed': {
       const { dtype, vocab, cols, tokens } = spec
       const random = new RandomWords(2)
       const ids = Uint32Array.from({ length: tokens }, () => random.below(vocab))
-      return planEmbed(await inputs.matrix(dtype, vocab, cols), ids, { ...where, out: await inputs.zeros(tokens, cols) })
+      return planEmbed(await inputs.matrix(dtype, vocab, cols), ids, {
+        ...where,
+        out: await inputs.zeros(tokens, cols),
+      })
     }
     case 'sample':
       return planSample(await inputs.floats(spec.rows, spec.vocab), where)

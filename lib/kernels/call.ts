@@ -2,8 +2,7 @@
 
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { addon } from '../binding'
-import { runTask } from '../tasks'
-import { callNative } from '../tasks'
+import { callNative, runTask } from '../tasks'
 import { custom, integer, matching, type Rules } from '../validate'
 import type { TensorData } from './dtypes'
 import type {
@@ -104,7 +103,8 @@ export function placeOf(
   for (const [name, input] of Object.entries(inputs)) {
     if (input?.device === undefined) continue
     chosen ??= input.device
-    if (input.device !== chosen) throw wrong(call, name, `on device '${chosen}'`, `a tensor on '${input.device}'`)
+    if (input.device !== chosen)
+      throw wrong(call, name, `on device '${chosen}'`, `a tensor on '${input.device}'`)
   }
   return { device: chosen ?? 'cpu', isa: isa ?? '', threads: threads ?? 0 }
 }
@@ -129,10 +129,15 @@ export function outputOf(
 }
 
 /** @throws ERR_INVALID_ARGUMENT when `out` is one of the inputs that it must not be */
-export function expectApart(call: string, out: Tensor | undefined, inputs: Record<string, Source | undefined>): void {
+export function expectApart(
+  call: string,
+  out: Tensor | undefined,
+  inputs: Record<string, Source | undefined>,
+): void {
   if (!out) return
   for (const [name, input] of Object.entries(inputs)) {
-    if (input?.tensor === out) throw wrong(call, "option 'out'", 'a tensor that is no input of this kernel', `'${name}'`)
+    if (input?.tensor === out)
+      throw wrong(call, "option 'out'", 'a tensor that is no input of this kernel', `'${name}'`)
   }
 }
 

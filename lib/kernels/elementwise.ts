@@ -4,8 +4,6 @@ import { checkOptions, integer, number, type Rules } from '../validate'
 import {
   execute,
   expectApart,
-
-
   type OutputOptions,
   outputOf,
   outputRules,
@@ -122,7 +120,8 @@ export function planRope<X extends TensorInput>(x: X, options: RopeKernelOptions
   const { positions, ...rest } = options ?? {}
   const values = checkOptions(call, rest, ropeKernelRules)
   const [input] = floats(call, { x }) as [Source]
-  if (values.headDim === undefined) throw wrong(call, "option 'headDim'", ropeKernelRules.headDim.expected, 'undefined')
+  if (values.headDim === undefined)
+    throw wrong(call, "option 'headDim'", ropeKernelRules.headDim.expected, 'undefined')
   const { headDim } = values
   const at = checkPositions(call, "option 'positions'", positions)
   const heads = headsOf(call, 'x', input, at.length, headDim)
@@ -142,7 +141,11 @@ export function planRope<X extends TensorInput>(x: X, options: RopeKernelOptions
   }
 }
 
-export function planSiluMul<X extends TensorInput>(gate: X, up: TensorInput, options?: OutputOptions): Plan<Result<X>> {
+export function planSiluMul<X extends TensorInput>(
+  gate: X,
+  up: TensorInput,
+  options?: OutputOptions,
+): Plan<Result<X>> {
   const call = 'kernels.siluMul'
   const values = checkOptions(call, options, outputRules)
   const [first, second] = floats(call, { gate, up }) as [Source, Source]
@@ -186,7 +189,11 @@ export function planSoftmax<X extends TensorInput>(x: X, options?: OutputOptions
  * @returns `[..., cols]` F32
  * @throws (rejects) ERR_INVALID_ARGUMENT for wrong shapes, types or devices; ERR_DISPOSED; ERR_OUT_OF_MEMORY
  */
-export async function rmsNorm<X extends TensorInput>(x: X, weight: TensorInput, options?: NormOptions): Promise<Result<X>> {
+export async function rmsNorm<X extends TensorInput>(
+  x: X,
+  weight: TensorInput,
+  options?: NormOptions,
+): Promise<Result<X>> {
   return execute(planRmsNorm(x, weight, options))
 }
 
@@ -230,7 +237,11 @@ export async function rope<X extends TensorInput>(x: X, options: RopeKernelOptio
  * @param options `out` may be either
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY
  */
-export async function siluMul<X extends TensorInput>(gate: X, up: TensorInput, options?: OutputOptions): Promise<Result<X>> {
+export async function siluMul<X extends TensorInput>(
+  gate: X,
+  up: TensorInput,
+  options?: OutputOptions,
+): Promise<Result<X>> {
   return execute(planSiluMul(gate, up, options))
 }
 
@@ -244,4 +255,3 @@ export async function siluMul<X extends TensorInput>(gate: X, up: TensorInput, o
 export async function softmax<X extends TensorInput>(x: X, options?: OutputOptions): Promise<Result<X>> {
   return execute(planSoftmax(x, options))
 }
-

@@ -119,4 +119,3 @@ export async function devices(): Promise<DeviceInfo[]> {
   }
   return found
 }
-

@@ -94,6 +94,8 @@ export interface NativeKernels {
   ): NativeTask<NativeTensor>
   /** Every tensor of a GGUF file, in its own type; shapes with the contiguous dimension last. */
   loadTensors(path: string, where: NativeWhere): NativeTask<Array<[name: string, tensor: NativeTensor]>>
-  describe(where: NativeWhere): NativeTask<{ device: string; isa: string; threads: number; pageTokens: number }>
+  describe(
+    where: NativeWhere,
+  ): NativeTask<{ device: string; isa: string; threads: number; pageTokens: number }>
   ropeFrequencies(options: NativeRopeScaling): { frequencies: Float32Array; magnitude: number }
 }

@@ -14,7 +14,7 @@ import {
   placeOf,
   resultOf,
 } from './call'
-import { ALL_TYPES, arithmeticOf, bytesOf, type DataOf, type DType, DTYPES, WEIGHT_TYPES } from './dtypes'
+import { ALL_TYPES, arithmeticOf, bytesOf, type DataOf, DTYPES, type DType, WEIGHT_TYPES } from './dtypes'
 import { floats, type NormOptions } from './elementwise'
 import {
   expectShape,
@@ -22,7 +22,7 @@ import {
   type Result,
   type Source,
   source,
-  Tensor,
+  type Tensor,
   type TensorInput,
   wrong,
 } from './tensor'
@@ -41,7 +41,9 @@ export interface SwigluWeights {
 
 const matmulRules = {
   ...outputRules,
-  addTo: custom<TensorInput>('a tensor', (value) => (typeof value === 'object' && value ? (value as TensorInput) : undefined)),
+  addTo: custom<TensorInput>('a tensor', (value) =>
+    typeof value === 'object' && value ? (value as TensorInput) : undefined,
+  ),
 } satisfies Rules
 const swigluRules = { ...outputRules, eps: number(0, 1e30) } satisfies Rules
 
@@ -130,7 +132,13 @@ export function planSwiglu<X extends TensorInput>(
       ...{ tokens, hidden, ffnHidden, eps: values.eps ?? 1e-5, x: input.native, norm: norm.native },
       ...{ gate: gate.native, up: up.native, out: out.native },
     },
-    where: placeOf(call, values, { x: input, 'weights.norm': norm, 'weights.gate': gate, 'weights.up': up, out: out.target }),
+    where: placeOf(call, values, {
+      x: input,
+      'weights.norm': norm,
+      'weights.gate': gate,
+      'weights.up': up,
+      out: out.target,
+    }),
     work: {
       bytes: matrices + 4 * (tokens * (hidden + ffnHidden) + hidden),
       flops: 4 * tokens * hidden * ffnHidden,
@@ -180,7 +188,12 @@ export function planQuantize<X extends TensorInput, D extends DType>(
   const { block } = DTYPES[type]
   const cols = input.shape.at(-1)!
   if (cols % block !== 0 || cols === 0) {
-    throw wrong(call, 'x', `rows of a multiple of ${block} columns for ${type}`, `shape [${input.shape.join(', ')}]`)
+    throw wrong(
+      call,
+      'x',
+      `rows of a multiple of ${block} columns for ${type}`,
+      `shape [${input.shape.join(', ')}]`,
+    )
   }
   return {
     call,
@@ -190,7 +203,11 @@ export function planQuantize<X extends TensorInput, D extends DType>(
       out: { resident: input.tensor !== undefined, shape: [...input.shape] },
     },
     where: placeOf(call, values, { x: input }),
-    work: { bytes: 4 * input.elements + bytesOf(type, input.elements), flops: 3 * input.elements, arithmetic: 'f32' },
+    work: {
+      bytes: 4 * input.elements + bytesOf(type, input.elements),
+      flops: 3 * input.elements,
+      arithmetic: 'f32',
+    },
     result: ({ outputs }) => resultOf(outputs[0]!, undefined),
   }
 }

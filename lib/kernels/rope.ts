@@ -66,10 +66,18 @@ export const ropeRules = {
   base: number(1, 1e12),
   ropeDim: integer(2, 65536),
   layout: oneOf('interleaved', 'half'),
-  scaling: custom<RopeScaling>('{ type: ' + Object.keys(SCALINGS).map((t) => `'${t}'`).join(' | ') + ', ... }', (value) =>
-    typeof value === 'object' && value !== null && Object.hasOwn(SCALINGS, String((value as RopeScaling).type))
-      ? (value as RopeScaling)
-      : undefined,
+  scaling: custom<RopeScaling>(
+    '{ type: ' +
+      Object.keys(SCALINGS)
+        .map((t) => `'${t}'`)
+        .join(' | ') +
+      ', ... }',
+    (value) =>
+      typeof value === 'object' &&
+      value !== null &&
+      Object.hasOwn(SCALINGS, String((value as RopeScaling).type))
+        ? (value as RopeScaling)
+        : undefined,
   ),
   frequencyFactors: custom<Float32Array>('a Float32Array', (value) =>
     Object.prototype.toString.call(value) === '[object Float32Array]' ? (value as Float32Array) : undefined,
@@ -89,12 +97,24 @@ export interface RopeArgs {
 export function ropeArgs(call: string, options: RopeOptions, headDim: number): RopeArgs {
   const { base = 10000, ropeDim = headDim, layout = 'interleaved', scaling, frequencyFactors } = options
   if (ropeDim % 2 !== 0 || ropeDim > headDim) {
-    throw wrong(call, "option 'ropeDim'", `an even number of at most the head size ${headDim}`, String(ropeDim))
+    throw wrong(
+      call,
+      "option 'ropeDim'",
+      `an even number of at most the head size ${headDim}`,
+      String(ropeDim),
+    )
   }
   if (frequencyFactors && frequencyFactors.length !== ropeDim / 2) {
-    throw wrong(call, "option 'frequencyFactors'", `of ${ropeDim / 2} elements`, String(frequencyFactors.length))
+    throw wrong(
+      call,
+      "option 'frequencyFactors'",
+      `of ${ropeDim / 2} elements`,
+      String(frequencyFactors.length),
+    )
   }
-  const { type = 'none', ...values } = (scaling ?? {}) as Record<string, unknown> & { type?: RopeScaling['type'] }
+  const { type = 'none', ...values } = (scaling ?? {}) as Record<string, unknown> & {
+    type?: RopeScaling['type']
+  }
   const rules = SCALINGS[type]!
   const checked = checkOptions(`${call}, option 'scaling'`, values, rules) as Record<string, number>
   for (const name of Object.keys(rules)) {
@@ -130,7 +150,8 @@ export function ropeArgs(call: string, options: RopeOptions, headDim: number): R
 /** Positions as the addon takes them. */
 export function checkPositions(call: string, name: string, positions: unknown): Int32Array {
   const list = positions as ArrayLike<number>
-  const isList = Array.isArray(positions) || (ArrayBuffer.isView(positions) && !(positions instanceof DataView))
+  const isList =
+    Array.isArray(positions) || (ArrayBuffer.isView(positions) && !(positions instanceof DataView))
   if (!isList) throw wrong(call, name, 'an array of positions', show(positions))
   const checked = new Int32Array(list.length)
   for (let i = 0; i < checked.length; i++) {
@@ -154,4 +175,3 @@ export function headsOf(call: string, name: string, x: Source, tokens: number, h
     `shape [${x.shape.join(', ')}]`,
   )
 }
-

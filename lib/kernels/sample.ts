@@ -32,8 +32,10 @@ export function planSample(logits: TensorInput, options?: SampleOptions): Plan<S
   const cols = input.shape.at(-1)!
   if (cols < 1) throw wrong(call, 'logits', 'rows of at least one logit', `shape [${input.shape.join(', ')}]`)
   const rows = input.elements / cols
-  const at = positions === undefined ? new Int32Array(rows) : checkPositions(call, "option 'positions'", positions)
-  if (at.length !== rows) throw wrong(call, "option 'positions'", `one for each of ${rows} rows`, `${at.length}`)
+  const at =
+    positions === undefined ? new Int32Array(rows) : checkPositions(call, "option 'positions'", positions)
+  if (at.length !== rows)
+    throw wrong(call, "option 'positions'", `one for each of ${rows} rows`, `${at.length}`)
   return {
     call,
     op: 'sample',

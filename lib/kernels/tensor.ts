@@ -2,7 +2,7 @@ import { addon } from '../binding'
 import { CriaError, show } from '../errors'
 import { callNative, runTask } from '../tasks'
 import { oneOf } from '../validate'
-import { ALL_TYPES, bytesOf, type DataOf, type DType, DTYPES, elementsOf, type TensorData } from './dtypes'
+import { ALL_TYPES, bytesOf, type DataOf, DTYPES, type DType, elementsOf, type TensorData } from './dtypes'
 import type { NativeHostTensor, NativeOperand, NativeTensor } from './native'
 
 /**
@@ -197,7 +197,12 @@ export function source(call: string, name: string, value: unknown): Source {
   }
   const kind = arrayKind(value)
   if (kind && kind !== 'Float32Array') {
-    throw wrong(call, name, `{ data, dtype${kind === 'Uint8Array' ? ', shape' : ''} } for a ${kind}`, show(value))
+    throw wrong(
+      call,
+      name,
+      `{ data, dtype${kind === 'Uint8Array' ? ', shape' : ''} } for a ${kind}`,
+      show(value),
+    )
   }
   const host = kind ? { data: value as TensorData } : (value as HostTensor)
   if (typeof host !== 'object' || host === null || !('data' in host)) {
@@ -207,7 +212,11 @@ export function source(call: string, name: string, value: unknown): Source {
   return { ...native, native, elements: elementsOf(native.shape), tensor: undefined, device: undefined }
 }
 
-function hostTensor(call: string, name: string, { data, dtype, shape, ...rest }: HostTensor): NativeHostTensor {
+function hostTensor(
+  call: string,
+  name: string,
+  { data, dtype, shape, ...rest }: HostTensor,
+): NativeHostTensor {
   const [unknown] = Object.keys(rest)
   if (unknown !== undefined) throw wrong(call, name, '{ data, dtype, shape }', `an object with '${unknown}'`)
   const kind = arrayKind(data)
@@ -238,17 +247,32 @@ function isShared(buffer: ArrayBufferLike): boolean {
 export function checkShape(call: string, name: string, shape: unknown, dtype: DType): number[] {
   const sizes = Array.isArray(shape) ? (shape as unknown[]) : undefined
   if (!sizes?.every((size) => Number.isSafeInteger(size) && (size as number) >= 0) || sizes.length === 0) {
-    throw wrong(call, name, 'an array of integers of at least 0', Array.isArray(shape) ? `[${shape}]` : show(shape))
+    throw wrong(
+      call,
+      name,
+      'an array of integers of at least 0',
+      Array.isArray(shape) ? `[${shape}]` : show(shape),
+    )
   }
   const { block } = DTYPES[dtype]
   if ((sizes.at(-1) as number) % block !== 0) {
-    throw wrong(call, name, `a shape whose last size is a multiple of ${block}, ${dtype}'s block`, `[${sizes}]`)
+    throw wrong(
+      call,
+      name,
+      `a shape whose last size is a multiple of ${block}, ${dtype}'s block`,
+      `[${sizes}]`,
+    )
   }
   return sizes as number[]
 }
 
 /** Wants so many elements, or that shape. */
-export function expectShape(call: string, name: string, { shape, elements }: Source, wanted: readonly number[]): void {
+export function expectShape(
+  call: string,
+  name: string,
+  { shape, elements }: Source,
+  wanted: readonly number[],
+): void {
   if (elements === elementsOf(wanted) && (shape.length === 1 || shape.at(-1) === wanted.at(-1))) return
   throw wrong(call, name, `of shape ${showShape(wanted)}`, `shape ${showShape(shape)}`)
 }
