@@ -13,36 +13,8 @@
  * @module
  */
 
-import { attentionInput, kvCache, pagedAttention, writeKv } from './kernels/attention'
-import { bench } from './kernels/bench'
-import { addRmsNorm, rmsNorm, rope, siluMul, softmax } from './kernels/elementwise'
-import { allocate, loadTensors, upload } from './kernels/memory'
-import { dequantize, embed, matmul, quantize, swiglu } from './kernels/products'
-import { sample } from './kernels/sample'
-
-/** Every kernel, and what makes tensors for them. */
-export const kernels = Object.freeze({
-  rmsNorm,
-  addRmsNorm,
-  rope,
-  matmul,
-  swiglu,
-  siluMul,
-  softmax,
-  pagedAttention,
-  attentionInput,
-  quantize,
-  dequantize,
-  embed,
-  sample,
-  upload,
-  allocate,
-  loadTensors,
-  kvCache,
-  writeKv,
-})
-
 export { CriaError } from './errors'
+export * as kernels from './kernels/all'
 export type {
   AttentionInputOptions,
   AttentionSequence,
@@ -52,6 +24,7 @@ export type {
   PagedAttentionOptions,
 } from './kernels/attention'
 export type { KernelBenchOptions, KernelBenchResult } from './kernels/bench'
+export { bench } from './kernels/bench'
 export type { BenchSpec } from './kernels/bench_specs'
 export type { KernelDevice, KernelOptions, OutputOptions } from './kernels/call'
 export type { DataOf, DType, TensorData, WeightType } from './kernels/dtypes'
@@ -61,4 +34,3 @@ export type { MatmulOptions, Quantized, SwigluWeights } from './kernels/products
 export type { RopeOptions, RopeScaling } from './kernels/rope'
 export type { SampleOptions, SampleResult } from './kernels/sample'
 export { type HostTensor, KvCache, type Result, Tensor, type TensorInput } from './kernels/tensor'
-export { bench }

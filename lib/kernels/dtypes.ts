@@ -1,10 +1,25 @@
 import { TENSOR_TYPES } from '../bench/shapes'
 
-/** Storage types, in the GGUF specification's spelling. Two hold activations alone: Q8_1 and Q8_K. */
-export type DType = keyof typeof TENSOR_TYPES | 'Q8_1' | 'Q8_K'
+/** Types that a matrix of weights can have, in the GGUF specification's spelling. */
+export type WeightType =
+  | 'F32'
+  | 'F16'
+  | 'BF16'
+  | 'Q8_0'
+  | 'Q4_0'
+  | 'Q4_1'
+  | 'Q5_0'
+  | 'Q5_1'
+  | 'Q2_K'
+  | 'Q3_K'
+  | 'Q4_K'
+  | 'Q5_K'
+  | 'Q6_K'
+  | 'IQ4_NL'
+  | 'IQ4_XS'
 
-/** The types that {@link DType} names and that a matrix of weights can have. */
-export type WeightType = keyof typeof TENSOR_TYPES
+/** Storage types: those of weights, and two that hold activations alone, Q8_1 and Q8_K. */
+export type DType = WeightType | 'Q8_1' | 'Q8_K'
 
 /** Elements and bytes of a block; a plain number is a block of one. */
 export const DTYPES: Readonly<Record<DType, { readonly block: number; readonly bytes: number }>> = {
