@@ -25,13 +25,21 @@ function generate(folder) {
     run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'])
   }
   rmSync(folder, { recursive: true, force: true })
-  run(process.execPath, [join(here, 'node_modules', 'typedoc', 'bin', 'typedoc'), '--logLevel', 'Warn', '--out', folder])
+  run(process.execPath, [
+    join(here, 'node_modules', 'typedoc', 'bin', 'typedoc'),
+    '--logLevel',
+    'Warn',
+    '--out',
+    folder,
+  ])
 }
 
 /** Path -> text of every file below a folder. */
 function contents(folder) {
   if (!existsSync(folder)) return new Map()
-  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
+  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) =>
+    entry.isFile(),
+  )
   return new Map(
     files.map((entry) => {
       const path = join(entry.parentPath, entry.name)
