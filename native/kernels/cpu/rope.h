@@ -17,18 +17,22 @@ static void rope_heads(const float* x, float* out, const RopeRow* args) {
       for (int32_t i = 0; i < args->head_dim; i += 16) prefetch(x + i + kReadAhead);
     int32_t i = 0;
     if (args->half_layout) {
-      for (; i < half; i += 16) {
-        const int left = half - i < 16 ? half - i : 16;
-        const F32x16 a = load(x + i, left), b = load(x + half + i, left);
-        const F32x16 c = load(args->cos + i, left), s = load(args->sin + i, left);
-        put<kStream>(out + i, sub(mul(a, c), mul(b, s)), left);
-        put<kStream>(out + half + i, add(mul(a, s), mul(b, c)), left);
+      for (; i + 16 <= half; i += 16) {
+        const F32x16 a = load(x + i), b = load(x + half + i), c = load(args->cos + i),
+                     s = load(args->sin + i);
+        put<kStream>(out + i, sub(mul(a, c), mul(b, s)));
+        put<kStream>(out + half + i, add(mul(a, s), mul(b, c)));
+      }
+      for (; i < half; i++) {
+        const float c = args->cos[i], s = args->sin[i], a = x[i], b = x[half + i];
+        out[i] = a * c - b * s;
+        out[half + i] = a * s + b * c;
       }
     } else {
       for (; i + 8 <= half; i += 8) {
         const F32x16 v = load(x + 2 * i);
         const F32x16 crossed = negate_even(mul(swap_pairs(v), load_twice(args->sin + i)));
-        put<kStream>(out + 2 * i, add(mul(v, load_twice(args->cos + i)), crossed), 16);
+        put<kStream>(out + 2 * i, add(mul(v, load_twice(args->cos + i)), crossed));
       }
       for (; i < half; i++) {
         const float c = args->cos[i], s = args->sin[i], a = x[2 * i], b = x[2 * i + 1];

@@ -117,6 +117,7 @@ CRIA_INLINE float reduce_add(F32x16 x) {
   const float32x2_t s2 = vadd_f32(vget_low_f32(s4), vget_high_f32(s4));
   return vget_lane_f32(s2, 0) + vget_lane_f32(s2, 1);
 }
+CRIA_INLINE F32x16 scale_down(F32x16 a, F32x16 n) { return scale_by_power_of_two(a, n); }
 CRIA_INLINE float reduce_max(F32x16 x) {
   const float32x4_t m4 = max4(max4(x.a, x.c), max4(x.b, x.d));
   const float32x4_t m2 = max4(m4, vextq_f32(m4, m4, 2));

@@ -68,6 +68,8 @@ CRIA_INLINE F32x16 scale_by_power_of_two(F32x16 a, F32x16 n) {
       float_from_bits(static_cast<uint32_t>((n.v[i] == n.v[i] ? static_cast<int>(n.v[i]) : 0) + 127) << 23));
 }
 #undef CRIA_LANES
+/// The same for n of at most 0.
+CRIA_INLINE F32x16 scale_down(F32x16 a, F32x16 n) { return scale_by_power_of_two(a, n); }
 
 /// Lanes i and i+8, then i+4, i+2, i+1: the fixed tree of the contract.
 CRIA_INLINE float reduce_add(F32x16 a) {

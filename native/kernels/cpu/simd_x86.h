@@ -77,10 +77,11 @@ CRIA_INLINE F32x16 zero_below(F32x16 x, float limit, F32x16 a) {
   return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x.v, _mm512_set1_ps(limit), _CMP_NLT_UQ), a.v)};
 }
 CRIA_INLINE F32x16 scale_by_power_of_two(F32x16 a, F32x16 n) {
-  const __mmask16 number = _mm512_cmp_ps_mask(n.v, n.v, _CMP_ORD_Q);
-  const __m512i e = _mm512_add_epi32(_mm512_maskz_cvtps_epi32(number, n.v), _mm512_set1_epi32(127));
+  // A NaN becomes 0x80000000, whose bit the shift drops: times 1.
+  const __m512i e = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
   return {_mm512_mul_ps(a.v, _mm512_castsi512_ps(_mm512_slli_epi32(e, 23)))};
 }
+CRIA_INLINE F32x16 scale_down(F32x16 a, F32x16 n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 CRIA_INLINE __m256 low_half(F32x16 a) { return _mm512_castps512_ps256(a.v); }
 CRIA_INLINE __m256 high_half(F32x16 a) { return _mm512_extractf32x8_ps(a.v, 1); }
 CRIA_INLINE void store_f16(uint16_t* p, F32x16 a, int n) {
@@ -165,13 +166,14 @@ CRIA_INLINE F32x16 zero_below(F32x16 x, float limit, F32x16 y) {
           _mm256_and_ps(_mm256_cmp_ps(x.b, l, _CMP_NLT_UQ), y.b)};
 }
 CRIA_INLINE __m256 times_power_of_two(__m256 x, __m256 n) {
-  const __m256 number = _mm256_and_ps(n, _mm256_cmp_ps(n, n, _CMP_ORD_Q));
-  const __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(number), _mm256_set1_epi32(127));
+  // A NaN becomes 0x80000000, whose bit the shift drops: times 1.
+  const __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
   return _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(e, 23)));
 }
 CRIA_INLINE F32x16 scale_by_power_of_two(F32x16 x, F32x16 n) {
   return {times_power_of_two(x.a, n.a), times_power_of_two(x.b, n.b)};
 }
+CRIA_INLINE F32x16 scale_down(F32x16 x, F32x16 n) { return scale_by_power_of_two(x, n); }
 CRIA_INLINE __m256 low_half(F32x16 x) { return x.a; }
 CRIA_INLINE __m256 high_half(F32x16 x) { return x.b; }
 CRIA_INLINE void store_f16(uint16_t* p, F32x16 x, int n) {

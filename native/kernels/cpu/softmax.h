@@ -14,9 +14,7 @@ constexpr int64_t kSumBlock = 1024;  // part of the order of summation: long row
 template <bool kStream>
 static void softmax_row(const float* x, float* powers, float* out, int64_t n) {
   F32x16 highest = set1(-__builtin_inff());
-  for (int64_t i = 0; i + 16 <= n; i += 16) {
-    highest = max(highest, load(x + i));
-  }
+  for (int64_t i = 0; i + 16 <= n; i += 16) highest = max(highest, load(x + i));
   float top = reduce_max(highest);
   for (int64_t i = n / 16 * 16; i < n; i++) top = x[i] > top ? x[i] : top;
   // A NaN that the maximum passed over is found here, as is infinity less infinity.
@@ -25,7 +23,7 @@ static void softmax_row(const float* x, float* powers, float* out, int64_t n) {
     const int64_t end = n - block < kSumBlock ? n : block + kSumBlock;
     F32x16 part = set1(0.0f);
     for (int64_t i = block; i + 16 <= end; i += 16) {
-      const F32x16 e = exp(sub(load(x + i), set1(top)));
+      const F32x16 e = exp_down(sub(load(x + i), set1(top)));
       if (kStream) prefetch(x + n + i);  // the next row comes while this one is computed
       store(powers + i, e);
       part = add(part, e);
@@ -34,15 +32,15 @@ static void softmax_row(const float* x, float* powers, float* out, int64_t n) {
   }
   if (const int left = static_cast<int>(n % 16)) {
     float e[16];
-    store(e, exp(sub(load(x + n - left, left), set1(top))));
+    store(e, exp_down(sub(load(x + n - left, left), set1(top))));
     total = add(total, load(e, left));
     store(powers + n - left, load(e), left);
   }
   const F32x16 inverse = set1(1.0f / reduce_add(total));
-  for (int64_t i = 0; i < n; i += 16) {
-    const int left = static_cast<int>(n - i < 16 ? n - i : 16);
-    put<kStream>(out + i, mul(load(powers + i, left), inverse), left);
-  }
+  const int64_t whole = n / 16 * 16;
+  for (int64_t i = 0; i < whole; i += 16) put<kStream>(out + i, mul(load(powers + i), inverse));
+  if (const int left = static_cast<int>(n - whole))
+    store(out + whole, mul(load(powers + whole, left), inverse), left);
   if (kStream) end_streaming();
 }
 
