@@ -1,6 +1,6 @@
 import { addon } from '../binding'
 import { CriaError, show } from '../errors'
-import { callNative, runTask } from '../tasks'
+import { runTask } from '../tasks'
 import { oneOf } from '../validate'
 import { ALL_TYPES, bytesOf, type DataOf, DTYPES, type DType, elementsOf, type TensorData } from './dtypes'
 import type { NativeHostTensor, NativeOperand, NativeTensor } from './native'
@@ -66,10 +66,6 @@ abstract class Resident {
  * disposed of is freed when it is collected.
  */
 export class Tensor<D extends DType = DType> extends Resident {
-  declare readonly [Symbol.toStringTag]: 'Tensor'
-  // Keeps tensors of different types apart for the compiler.
-  declare protected readonly type: D
-
   /** @internal */
   static create<D extends DType>(native: NativeTensor): Tensor<D> {
     return new Tensor<D>(native)
@@ -281,9 +277,4 @@ export function expectShape(
 export function expectFloats(call: string, name: string, { dtype }: Source): void {
   if (dtype === 'F32' || dtype === 'F16' || dtype === 'BF16') return
   throw wrong(call, `${name}.dtype`, 'F32, F16 or BF16', dtype)
-}
-
-/** Frees quietly what nobody got to see. */
-export function release(tensor: NativeTensor): void {
-  callNative(() => tensor.dispose())
 }
