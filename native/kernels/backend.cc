@@ -5,6 +5,11 @@
 
 namespace cria {
 
+ElementaryOps& Backend::elementary() {
+  throw Error(ErrorCode::unsupported_device, "device '" + info().device + "' has no elementary kernels yet",
+              {{"device", info().device}});
+}
+
 std::unique_ptr<Backend> create_backend(const BackendOptions& options) {
   const bool automatic = options.device == "auto";
   if (automatic || options.device == "cpu") {

@@ -15,9 +15,12 @@
 
 namespace cria {
 
+class ElementaryOps;
+
 struct BackendOptions {
   std::string device = "auto";  // "auto", "cpu", "cuda", "cuda:N"
   int threads = 0;              // 0: usable_cores()
+  std::string isa;              // CPU: the instruction-set level; empty: CRIA_CPU_ISA, or the best there is
 };
 
 struct BackendInfo {
@@ -79,6 +82,9 @@ class Backend : public Ops {
 
   /// The values on the host: valid until the next op.
   virtual const float* fetch(const float* values, std::size_t n) = 0;
+
+  /// The pieces of the ops (elementary.h). Throws ERR_UNSUPPORTED_DEVICE where the device does not give them.
+  virtual ElementaryOps& elementary();
 };
 
 /// Throws ERR_UNSUPPORTED_DEVICE when the named device is not to be had ("auto" always is).

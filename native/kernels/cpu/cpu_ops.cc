@@ -277,9 +277,13 @@ void CpuOps::paged_attention(const PagedAttentionArgs& args) {
   }
 }
 
+void CpuOps::matmul(const Weight& weight, const float* x, std::int64_t n_tokens, float* y, bool accumulate) {
+  const Product product{weight, y, weight.rows, accumulate};
+  multiply(&product, 1, x, n_tokens);
+}
+
 void CpuOps::project_residual(const ProjectResidualArgs& args) {
-  const Product product{args.weight, args.x, args.weight.rows, true};
-  multiply(&product, 1, args.h, args.n_tokens);
+  matmul(args.weight, args.h, args.n_tokens, args.x, true);
 }
 
 void CpuOps::swiglu(const SwigluArgs& args) {

@@ -24,6 +24,9 @@ class CpuOps : public Backend {
   void logits(const LogitsArgs& args) override;
   void sample(const SampleArgs& args) override;
 
+  /// y = x · Wᵀ, or y += x · Wᵀ, as the ops multiply.
+  void matmul(const Weight& weight, const float* x, std::int64_t n_tokens, float* y, bool accumulate);
+
  protected:
   const CpuKernels& kernels_;
   ThreadPool pool_;
