@@ -8,8 +8,8 @@ namespace {
 
 // Waiting a step for somebody else's tokens pays when they are at least this many, or all that is missing.
 constexpr std::int32_t kWorthWaiting = 8;
-// A prompt that takes more steps than this leaves a quarter of each to those behind it: a short prompt does not
-// wait for a long one.
+// A prompt that takes more steps than this leaves a quarter of each to those behind it: a short prompt does
+// not wait for a long one.
 constexpr std::int32_t kLongPromptSteps = 4;
 
 std::pair<std::int64_t, SequenceId> order_of(const ScheduledSequence& s) { return {s.rank, s.id}; }
