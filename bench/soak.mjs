@@ -41,8 +41,8 @@ const minutes = Number(args.minutes)
 const seed = Number(args.seed)
 const memoryLimit = Number(args['memory-limit'])
 
-/** No request takes as long as this. */
-const HANG_MS = 90_000
+/** Something ends in every such time, or nothing goes on. */
+const HANG_MS = 60_000
 /** Steps from a stop to its rejection: the one in flight and one more, for 99 of 100. */
 const STOP_STEPS = 2
 /** A slope over less than this is noise. */
@@ -94,6 +94,7 @@ class Soak {
     const { value, error } = await within(
       HANG_MS,
       outcome,
+      () => this.watch.ended,
       () => `${what}, ${JSON.stringify(this.model.stats())}`,
     )
     if (error) {
@@ -153,9 +154,10 @@ class Soak {
   }
 
   /**
-   * Counts from now on. How many steps a request takes part in after its stop cannot be seen from here: what is counted
-   * includes what passes until JavaScript is told. A request that generates gets a token from each, so of these the
-   * tokens are counted too, and the smaller number holds.
+   * Counts from now on. What counts is how many steps a request takes part in after its stop. The steps until JavaScript
+   * is told are more: its thread waits for a core. So they are taken in proportion to the time that passed in the engine,
+   * which the request's own timings tell. One that generates gets a token from each step, so that these are no fewer
+   * than its steps either, and the smaller number holds.
    */
   #stopwatch(generation) {
     const { steps } = this.model.stats().totals
@@ -167,10 +169,13 @@ class Soak {
       if (!partial || partial.usage.promptTokens === 0) return outcome
       const seen = this.model.stats().totals.steps - steps
       const { queueMs, prefillMs, decodeMs } = partial.usage
-      this.stopMs.add(performance.now() - stop)
-      this.engineStopMs.add(Math.max(0, begin + queueMs + prefillMs + decodeMs - stop))
+      const ms = performance.now() - stop
+      const engineMs = Math.max(0, begin + queueMs + prefillMs + decodeMs - stop)
+      const took = Math.ceil(seen * Math.min(1, engineMs / ms))
+      this.stopMs.add(ms)
+      this.engineStopMs.add(engineMs)
       this.stopStepsSeen.add(seen)
-      this.stopSteps.add(received > 0 ? Math.min(seen, partial.tokens.length - received) : seen)
+      this.stopSteps.add(received > 0 ? Math.min(took, partial.tokens.length - received) : took)
       return outcome
     }
   }
@@ -289,8 +294,15 @@ async function main() {
   if (args.json) writeFileSync(args.json, `${JSON.stringify(report, null, 2)}\n`)
   print(report)
   process.exitCode = soak.violations.size > 0 ? 1 : 0
+  // What a hang has left behind fails now, and adds nothing.
+  soak.violation = () => {}
   // Disposal is part of what must end.
-  await within(HANG_MS, model.dispose(), () => 'dispose').catch((error) => {
+  await within(
+    HANG_MS,
+    model.dispose(),
+    () => 0,
+    () => 'dispose',
+  ).catch((error) => {
     console.error(String(error))
     process.exit(1)
   })
@@ -361,7 +373,7 @@ request         ${line(report.requestMs)} ms
 stop            ${line(report.stopMs)} ms, as JavaScript sees it
                 ${line(report.engineStopMs)} ms in the engine
                 ${line(report.stopStepsSeen)} steps until JavaScript sees it
-                ${line(report.stopSteps)} steps that it still took part in
+                ${line(report.stopSteps)} steps that it still takes part in
 timeout, late   ${line(report.timeoutOvershootMs)} ms
 memory          idle ${memory.firstMiB} to ${memory.lastMiB} MiB, peak ${memory.peakMiB} MiB; second half: \
 ${memory.loadedSlope} MiB/min under load, ${memory.idleSlope} idle

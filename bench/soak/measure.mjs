@@ -144,20 +144,33 @@ export class Memory {
   }
 }
 
-/** Rejects when a promise takes longer than anything here may take. */
-export async function within(ms, promise, what) {
+/**
+ * Rejects when a promise hangs: `ms` pass in which `progress` (a count of whatever else ends) stands still, or so much
+ * has ended that this one was passed over. On a busy machine everything takes long, and that is no fault.
+ */
+export async function within(ms, promise, progress, what) {
+  const first = progress()
+  let last = first
   let timer
   try {
     return await Promise.race([
       promise,
       new Promise((_, reject) => {
-        timer = setTimeout(() => reject(new Hang(`${what()}: nothing for ${ms / 1000} s`)), ms)
+        timer = setInterval(() => {
+          const now = progress()
+          if (now === last || now - first > PASSED_OVER)
+            reject(new Hang(`${what()}: not ended after ${now - first} others`))
+          last = now
+        }, ms)
       }),
     ])
   } finally {
-    clearTimeout(timer)
+    clearInterval(timer)
   }
 }
+
+/** Priorities here let at most 256 later requests go first. */
+const PASSED_OVER = 2000
 
 export class Hang extends Error {}
 
