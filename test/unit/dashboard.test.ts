@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import { type IncomingMessage, request } from 'node:http'
 import { connect } from 'node:net'
 import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { soon } from './real_models'
 
 const LIMIT_MS = 40_000
@@ -59,7 +60,7 @@ async function post(path: string, body: unknown, headers: Record<string, string>
     headers: { 'content-type': 'application/json', ...headers },
     body: JSON.stringify(body),
   })
-  return { status: response.status, body: await response.json() }
+  return { status: response.status, body: (await response.json()) as Record<string, unknown> }
 }
 
 test('serves its page and its parts, and nothing else', async () => {
@@ -91,14 +92,14 @@ test.each([
 })
 
 test.each([
-  {},
-  { streams: 0 },
-  { streams: 65 },
-  { streams: '8' },
-  { streams: 1, shared: 1 },
-  null,
-  'x'.repeat(2000),
-])('refuses a load of %j', async (body) => {
+  ['nothing', {}],
+  ['no object', null],
+  ['too few streams', { streams: 0 }],
+  ['too many streams', { streams: 65 }],
+  ['a wrong number', { streams: '8' }],
+  ['a wrong flag', { streams: 1, shared: 1 }],
+  ['a long body', 'x'.repeat(2000)],
+])('refuses a load of %s', async (_, body) => {
   const { status, body: answer } = await post('load', body)
   expect(status).toBeGreaterThanOrEqual(400)
   expect(status).toBeLessThan(500)
@@ -157,6 +158,56 @@ test(
   },
   LIMIT_MS,
 )
+
+test('sends nothing to a page that does not keep up, and then a snapshot', async () => {
+  const script = `
+    import { EventEmitter } from 'node:events'
+    import { Feed } from ${JSON.stringify(pathToFileURL(join(server, '../feed.mjs')).href)}
+    const model = Object.assign(new EventEmitter(), { info: {}, stats: () => ({ tokensPerSecond: {} }) })
+    const feed = new Feed(model)
+    const page = (isFull) => {
+      const response = new EventEmitter()
+      const got = []
+      feed.open(Object.assign(response, {
+        writeHead() {},
+        write: (text) => { got.push(...text.matchAll(/^event: (.*)$/gm)); return !isFull() },
+        end() { got.push([0, 'end']) },
+      }))
+      return { response, got: () => got.map(([, event]) => event) }
+    }
+    let full = true
+    const slow = page(() => full)
+    const quick = page(() => false)
+    const send = async (id) => {
+      model.emit('request', { type: 'queued', id, at: performance.now(), call: 'x' })
+      await new Promise((resolve) => setTimeout(resolve, 250))
+    }
+    await send(1)
+    const before = [slow.got(), quick.got().length > 1]
+    full = false
+    slow.response.emit('drain')
+    const drained = slow.got()
+    await send(2)
+    slow.response.emit('close')
+    feed.close()
+    console.log(JSON.stringify({ before, drained, after: slow.got().slice(0, 3), quick: quick.got().at(-1), left: slow.got().at(-1) }))
+  `
+  const run = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  let out = ''
+  run.stdout.on('data', (data) => {
+    out += data
+  })
+  expect(await soon(once(run, 'close'), LIMIT_MS)).toEqual([0, null])
+  expect(JSON.parse(out)).toEqual({
+    before: [['snapshot'], true],
+    drained: ['snapshot', 'snapshot'],
+    after: ['snapshot', 'snapshot', 'update'],
+    quick: 'end',
+    left: 'update',
+  })
+}, 60_000)
 
 test(
   'stops what it has started',

@@ -43,6 +43,7 @@ export class Requests {
     if (type === 'finished' || type === 'failed') {
       close(request, at)
       Object.assign(request, { end: at, usage, reason, tokens, state: ending(type, reason) })
+      correct(request)
       return
     }
     if (type === 'firstToken') request.firstToken = at
@@ -98,6 +99,21 @@ function close(request, at) {
   if (last) last.to ??= at
 }
 
+/** Events come after a step, so that its beginning is not seen; at the end the request tells when it was. */
+function correct({ begin, spans, marks, usage }) {
+  const at = spans.findIndex(({ kind }) => kind === 'decode')
+  if (!usage || marks.length > 0 || at < 1 || spans[0].kind !== 'queue') return
+  const started = begin + usage.queueMs
+  const firstToken = Math.min(started + usage.prefillMs, spans[at].to)
+  spans.splice(
+    0,
+    at + 1,
+    { kind: 'queue', from: begin, to: started },
+    { kind: 'prefill', from: started, to: firstToken },
+    { ...spans[at], from: firstToken },
+  )
+}
+
 function ending(type, reason) {
   if (type === 'finished') return reason === 'length' ? 'finished' : reason
   return reason === 'ERR_ABORTED' ? 'stopped' : 'failed'
@@ -112,11 +128,18 @@ export function timings(request, now) {
   }
   return {
     queueMs: (started ?? end) - begin,
-    prefillMs: started ? (firstToken ?? end) - started : undefined,
+    prefillMs: prefillSeen(started, firstToken, end),
     decodeMs: firstToken ? end - firstToken : undefined,
     tokens,
     perSecond: firstToken ? rate(tokens, end - firstToken) : undefined,
   }
+}
+
+/** Where its beginning and end are told at once, it is known at the end only. */
+function prefillSeen(started, firstToken, now) {
+  if (!started) return undefined
+  const ms = (firstToken ?? now) - started
+  return firstToken && ms < 1 ? undefined : ms
 }
 
 /** The first token is the prompt's. */
