@@ -312,12 +312,12 @@ function judge(soak, memory) {
   const p99 = soak.stopSteps.percentile(0.99)
   if (p99 > STOP_STEPS) soak.violation(`a stop takes ${p99} steps (p99), at most ${STOP_STEPS} expected`)
   if (soak.stopSteps.count === 0 || soak.repeated === 0) soak.violation('too short: nothing was measured')
-  const { idleSlope, loadedSlope } = memory.summary()
   if (minutes < SLOPE_MINUTES) return
-  if (idleSlope > memoryLimit || loadedSlope > memoryLimit)
-    soak.violation(
-      `memory rises by ${Math.max(idleSlope, loadedSlope)} MiB a minute, at most ${memoryLimit} allowed`,
-    )
+  const { nativeIdle, heapIdle } = memory.summary().perMinute
+  for (const [name, rise] of Object.entries({ 'native memory': nativeIdle, 'the heap': heapIdle })) {
+    if (rise > memoryLimit)
+      soak.violation(`${name} rises by ${rise} MiB a minute, at most ${memoryLimit} allowed`)
+  }
 }
 
 function summary(soak, memory) {
@@ -347,10 +347,11 @@ function summary(soak, memory) {
 
 function progress(soak, memory) {
   const { totals } = soak.model.stats()
-  const mib = memory.idle.at(-1)[1].toFixed(1)
+  const { rss, native, heap } = memory.idle.at(-1)
   console.log(
     `${elapsed().padStart(8)}  ${soak.watch.ended} requests, ${totals.generatedTokens} tokens, ` +
-      `${totals.preemptions} preemptions, ${soak.watch.counts.paused ?? 0} pauses, ${mib} MiB`,
+      `${totals.preemptions} preemptions, ${soak.watch.counts.paused ?? 0} pauses, ` +
+      `${rss.toFixed(1)} MiB (native ${native.toFixed(1)}, heap ${heap.toFixed(1)})`,
   )
 }
 
@@ -375,8 +376,10 @@ stop            ${line(report.stopMs)} ms, as JavaScript sees it
                 ${line(report.stopStepsSeen)} steps until JavaScript sees it
                 ${line(report.stopSteps)} steps that it still takes part in
 timeout, late   ${line(report.timeoutOvershootMs)} ms
-memory          idle ${memory.firstMiB} to ${memory.lastMiB} MiB, peak ${memory.peakMiB} MiB; second half: \
-${memory.loadedSlope} MiB/min under load, ${memory.idleSlope} idle
+memory          ${memory.firstIdle.rss} MiB idle at first, ${memory.lastIdle.rss} at last, peak ${memory.peak}
+                native ${memory.firstIdle.native} to ${memory.lastIdle.native}, heap ${memory.firstIdle.heap} to \
+${memory.lastIdle.heap}
+                MiB a minute in the second half: ${list(memory.perMinute)}
 pages           ${stats.pages.used} of ${stats.pages.total} held at the end
 violations      ${Object.keys(report.violations).length === 0 ? 'none' : list(report.violations)}`)
 }

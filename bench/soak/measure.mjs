@@ -98,14 +98,20 @@ export function slope(points) {
 setFlagsFromString('--expose-gc')
 const collectGarbage = runInNewContext('gc')
 
-/** The process's memory over time. */
+const MIB = 2 ** 20
+
+/**
+ * The process's memory over time, in MiB. JavaScript's heap grows and shrinks by tens of MiB as its collector pleases, so
+ * what is not part of it is looked at by itself, and of the heap what is left after a collection.
+ */
 export class Memory {
   #begin = performance.now()
   #delay = monitorEventLoopDelay({ resolution: 5 })
   #timer
-  /** `[minutes, MiB]`, sampled every second under load. */
+  #peak = 0
+  /** Sampled every second under load. */
   loaded = []
-  /** `[minutes, MiB]`, with nothing running and the garbage collected. */
+  /** With nothing running and the garbage collected. */
   idle = []
 
   constructor() {
@@ -115,7 +121,14 @@ export class Memory {
   }
 
   #sample() {
-    return [(performance.now() - this.#begin) / 60_000, process.memoryUsage.rss() / 2 ** 20]
+    const { rss, heapTotal, heapUsed } = process.memoryUsage()
+    this.#peak = Math.max(this.#peak, rss / MIB)
+    return {
+      minutes: (performance.now() - this.#begin) / 60_000,
+      rss: rss / MIB,
+      native: (rss - heapTotal) / MIB,
+      heap: heapUsed / MIB,
+    }
   }
 
   sampleIdle() {
@@ -131,18 +144,26 @@ export class Memory {
   /** MiB, and MiB per minute over the second half of the time. */
   summary() {
     const half = (performance.now() - this.#begin) / 60_000 / 2
-    const second = (points) => points.filter(([minutes]) => minutes >= half)
+    const rise = (samples, name) =>
+      slope(samples.filter(({ minutes }) => minutes >= half).map((sample) => [sample.minutes, sample[name]]))
     const round = (value) => Math.round(value * 100) / 100
+    const slopes = {
+      rss: rise(this.loaded, 'rss'),
+      nativeLoaded: rise(this.loaded, 'native'),
+      nativeIdle: rise(this.idle, 'native'),
+      heapIdle: rise(this.idle, 'heap'),
+    }
     return {
-      firstMiB: round(this.idle[0]?.[1] ?? 0),
-      lastMiB: round(this.idle.at(-1)?.[1] ?? 0),
-      peakMiB: round(Math.max(0, ...this.loaded.map(([, mib]) => mib))),
-      loadedSlope: round(slope(second(this.loaded))),
-      idleSlope: round(slope(second(this.idle))),
+      firstIdle: mapValues(this.idle[0] ?? {}, round),
+      lastIdle: mapValues(this.idle.at(-1) ?? {}, round),
+      peak: round(this.#peak),
+      perMinute: mapValues(slopes, round),
       eventLoopDelayMs: round(this.#delay.percentile(99) / 1e6),
     }
   }
 }
+
+const mapValues = (object, f) => Object.fromEntries(Object.entries(object).map(([name, x]) => [name, f(x)]))
 
 /**
  * Rejects when a promise hangs: `ms` pass in which `progress` (a count of whatever else ends) stands still, or so much
