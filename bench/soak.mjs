@@ -32,8 +32,8 @@ const { values: args } = parseArgs({
     'context-length': { type: 'string', default: '384' },
     threads: { type: 'string' },
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
-    // MiB per minute, over the second half.
-    'memory-limit': { type: 'string', default: '1' },
+    // MiB per minute, over the second half: in ten minutes the allocator's own ups and downs make one or two.
+    'memory-limit': { type: 'string', default: '4' },
     json: { type: 'string' },
   },
 })

@@ -12,10 +12,9 @@ const TYPES = { html: 'text/html', css: 'text/css', mjs: 'text/javascript', svg:
 const FILES = {
   '/': 'index.html',
   ...Object.fromEntries(
-    ['style.css', 'main.mjs', 'requests.mjs', 'timeline.mjs', 'charts.mjs', 'icon.svg'].map((name) => [
-      `/${name}`,
-      name,
-    ]),
+    ['style.css', 'timeline.css', 'main.mjs', 'requests.mjs', 'timeline.mjs', 'charts.mjs', 'icon.svg'].map(
+      (name) => [`/${name}`, name],
+    ),
   ),
 }
 const MAX_BODY = 1024
