@@ -106,8 +106,7 @@ ScheduledSequence* Scheduler::find_mutable(SequenceId id) {
 SchedulerPlan Scheduler::plan(const PrefillBudget& budgets) {
   SchedulerPlan plan;
   step_++;
-  for (const PageId page : copied_from_) pool_.release(page);
-  copied_from_.clear();
+  copies_made();
 
   plan_decodes(plan);
   const auto n_decodes = static_cast<std::int32_t>(plan.chunks.size());
@@ -136,6 +135,11 @@ SchedulerPlan Scheduler::plan(const PrefillBudget& budgets) {
     }
   }
   return plan;
+}
+
+void Scheduler::copies_made() {
+  for (const PageId page : copied_from_) pool_.release(page);
+  copied_from_.clear();
 }
 
 bool Scheduler::has_slot(const SchedulerPlan& plan) const {
