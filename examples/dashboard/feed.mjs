@@ -74,7 +74,7 @@ export class Feed {
       this.#tokens.delete(id)
       this.#ended.push({ id, at })
     }
-    // Nothing tells when a preempted request is back; its next token does. A paused one has some unread.
+    // A preempted request computes its prompt again before its next token tells that it decodes. A paused one has some unread.
     const hasTokens = request.events.some(([earlier]) => earlier === 'firstToken')
     if (type === 'preempted' && hasTokens) request.isBehind = 1
     if (type === 'resumed' && request.isBehind) request.isBehind = MOST_UNREAD + 1
