@@ -14,6 +14,10 @@ constexpr int kPanelRows = 32, kPanelCols = 256;
 /// Four columns of 32 rows: [row * 4 + column % 4].
 using PanelStep = uint8_t[4 * kPanelRows];
 
+/// What the unsigned bytes have too much: signs are flipped, which adds 128.
+template <class F>
+constexpr int kUnsignedOffset = F::kSigned ? 128 : F::kOffset;
+
 /// 32 rows of up to eight blocks of 32 columns.
 struct Panel32 {
   PanelStep q[8][8];  // [block][column / 4]
@@ -26,7 +30,7 @@ template <int kGroups>
 struct Panel256 {
   PanelStep q[8][8];  // [group of 32][column % 32 / 4]
   int32_t scale[kGroups][kPanelRows];
-  // What meets the groups' sums of activations, by twos: the mins, or the scales.
+  // What meets the groups' sums of activations, by twos: the mins, or the scales times minus the offset.
   int16_t with_sums[kGroups / 2][kPanelRows][2];
   float d[kPanelRows];
   float minus_dmin[kPanelRows];
@@ -293,8 +297,11 @@ CRIA_INLINE void unpack_scales(F, const BlockPointers<typename F::Block>& blocks
   static_assert(kRepeat == 1 || kRepeat == 2);
   if constexpr (F::kHasMin) turn_scales([&](int i) { return load16(min[i]); }, turned);
   for (int half = 0; half < 2; half++) {
-    for (int j = 0; j < F::kGroups / 2; j++)
-      _mm512_store_si512(p.with_sums[j][16 * half], turned[8 * half + j]);
+    for (int j = 0; j < F::kGroups / 2; j++) {
+      const __m512i minus = _mm512_set1_epi16(static_cast<short>(-kUnsignedOffset<F>)),
+                    v = turned[8 * half + j];
+      _mm512_store_si512(p.with_sums[j][16 * half], F::kHasMin ? v : _mm512_mullo_epi16(v, minus));
+    }
     store(p.d + 16 * half, load_f16(d + 16 * half));
     if constexpr (F::kHasMin) store(p.minus_dmin + 16 * half, sub(set1(0.0f), load_f16(dmin + 16 * half)));
   }
