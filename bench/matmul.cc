@@ -1,6 +1,6 @@
 // Products of each weight type at the CPU's level in use (CRIA_CPU_ISA chooses another), in G multiply-adds/s
 // and GB/s of weights, on 1 and on all threads; medians. Up to 64 tokens the weights stream from memory (256
-// MiB of them); more tokens meet 2048 rows. "cache": one token with 384 KiB of weights, one thread.
+// MiB of them); more tokens meet 2048 rows. "cache": 384 KiB of weights, one thread.
 //   build/test/native/bench_matmul [cols] [tokens,...] [type ...]
 #include <time.h>
 
@@ -62,9 +62,9 @@ int main(int argc, char** argv) {
   std::stringstream list(argc > 2 ? argv[2] : "1,512");
   for (std::string count; std::getline(list, count, ',');) token_counts.push_back(std::stoi(count));
   const std::int64_t most = *std::max_element(token_counts.begin(), token_counts.end());
-  std::printf("level %s, %lld columns\n%-7s %6s %11s %11s %11s %11s %11s\n", choose_level().isa,
+  std::printf("level %s, %lld columns\n%-7s %6s %11s %11s %11s %11s %11s %11s\n", choose_level().isa,
               static_cast<long long>(cols), "type", "tokens", "1: G/s", "1: GB/s", "all: G/s", "all: GB/s",
-              "cache: GB/s");
+              "cache: G/s", "cache: GB/s");
   std::mt19937_64 rng(1);
   std::normal_distribution<float> normal;
   for (const DType type : kTypes) {
@@ -98,12 +98,14 @@ int main(int argc, char** argv) {
         const double bytes = static_cast<double>(row) * static_cast<double>(weights.rows);
         std::printf(" %11.1f %11.1f", products / seconds / 1e9, bytes / seconds / 1e9);
       }
-      if (tokens == 1) {
+      if (tokens <= kStreamedTokens) {
         const auto backend = create_backend({"cpu", 1});
         const Weight few{memory.data(), type,
                          static_cast<std::int64_t>((std::size_t{384} << 10) / row) / 32 * 32, cols};
-        std::printf(" %11.1f", static_cast<double>(row) * static_cast<double>(few.rows) /
-                                   time_product(*backend, few, x, y, 1, 400) / 1e9);
+        const double seconds = time_product(*backend, few, x, y, tokens, 400 / tokens);
+        std::printf(" %11.1f %11.1f",
+                    static_cast<double>(cols) * static_cast<double>(few.rows) * tokens / seconds / 1e9,
+                    static_cast<double>(row) * static_cast<double>(few.rows) / seconds / 1e9);
       }
       std::printf("\n");
       std::fflush(stdout);

@@ -30,8 +30,8 @@ CRIA_INLINE void multiply_group(const uint8_t* q, const int8_t* const* x, int64_
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; t++) {
       const __m512i v = _mm512_set1_epi32(*reinterpret_cast<const DwordAnywhere*>(x[t] + at + 4 * k));
-      acc[t][0] = _mm512_dpbusd_epi32(k ? acc[t][0] : _mm512_setzero_si512(), w0, v);
-      acc[t][1] = _mm512_dpbusd_epi32(k ? acc[t][1] : _mm512_setzero_si512(), w1, v);
+      acc[t][0] = _mm512_dpbusd_epi32(acc[t][0], w0, v);
+      acc[t][1] = _mm512_dpbusd_epi32(acc[t][1], w1, v);
     }
   }
 }
@@ -64,33 +64,41 @@ static void tile_panel32(const PanelTile& tile) {
   const auto& p = *static_cast<const Panel32*>(tile.panel);
   __m512 acc[kTokens][2];
   const int8_t* q[kTokens];
+  // A block's scale, and where its sum starts: at what the offset of the bytes adds to it, or (kHasMin) what
+  // its minimum meets.
+  alignas(32) float scale[kTokens][8], weighted[kTokens][8];
+  alignas(32) int32_t start[kTokens][8];
+  const auto present = static_cast<__mmask8>((1u << tile.blocks) - 1u);
   for (int t = 0; t < kTokens; t++) {
+    const int64_t token = tile.token + t, at = token * x.scale_stride + tile.first_block;
     acc[t][0] = _mm512_load_ps(tile.sums[t]);
     acc[t][1] = _mm512_load_ps(tile.sums[t] + 16);
-    q[t] = x.q + (tile.token + t) * x.cols + kBlockSize * tile.first_block;
+    q[t] = x.q + token * x.cols + kBlockSize * tile.first_block;
+    _mm256_store_ps(scale[t], _mm256_maskz_loadu_ps(present, x.scale + at));
+    if constexpr (kHasMin) {
+      _mm256_store_ps(weighted[t], _mm256_maskz_loadu_ps(present, x.weighted_sum + at));
+    } else {
+      const __m256i sums = _mm256_loadu_si256(
+          reinterpret_cast<const __m256i*>(x.sums16 + token * x.sums_stride + 2 * tile.first_block));
+      const __m256i minus = _mm256_set1_epi16(static_cast<short>(-tile.offset));
+      _mm256_store_si256(reinterpret_cast<__m256i*>(start[t]), _mm256_madd_epi16(sums, minus));
+    }
   }
-  const float* scale = x.scale + tile.token * x.scale_stride + tile.first_block;
-  const float* weighted = x.weighted_sum + tile.token * x.scale_stride + tile.first_block;
-  const int16_t* sums = x.sums16 + tile.token * x.sums_stride + 2 * tile.first_block;
   Fetch fetch = tile.fetch;
   for (int b = 0; b < tile.blocks; b++) {
     fetch.step();
     __m512i isum[kTokens][2];
+    for (int t = 0; t < kTokens; t++)
+      isum[t][0] = isum[t][1] = kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(start[t][b]);
     multiply_group<kTokens, 8>(p.q[b][0], q, 32 * b, isum);
     const __m512 d0 = _mm512_load_ps(p.d[b]), d1 = _mm512_load_ps(p.d[b] + 16);
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; t++) {
-      if constexpr (!kHasMin) {
-        const int16_t* s = sums + t * x.sums_stride + 2 * b;
-        const __m512i off = _mm512_set1_epi32(tile.offset * (s[0] + s[1]));
-        isum[t][0] = _mm512_sub_epi32(isum[t][0], off);
-        isum[t][1] = _mm512_sub_epi32(isum[t][1], off);
-      }
-      const __m512 dx = _mm512_set1_ps(scale[t * x.scale_stride + b]);
+      const __m512 dx = _mm512_set1_ps(scale[t][b]);
       acc[t][0] = _mm512_fmadd_ps(_mm512_mul_ps(d0, dx), _mm512_cvtepi32_ps(isum[t][0]), acc[t][0]);
       acc[t][1] = _mm512_fmadd_ps(_mm512_mul_ps(d1, dx), _mm512_cvtepi32_ps(isum[t][1]), acc[t][1]);
       if constexpr (kHasMin) {
-        const __m512 sx = _mm512_set1_ps(weighted[t * x.scale_stride + b]);
+        const __m512 sx = _mm512_set1_ps(weighted[t][b]);
         acc[t][0] = _mm512_fmadd_ps(_mm512_load_ps(p.m[b]), sx, acc[t][0]);
         acc[t][1] = _mm512_fmadd_ps(_mm512_load_ps(p.m[b] + 16), sx, acc[t][1]);
       }
@@ -119,11 +127,23 @@ static void tile_panel256(const PanelTile& tile) {
   const auto& p = *static_cast<const Panel256<kGroups>*>(tile.panel);
   const int8_t* q[kTokens];
   alignas(32) int32_t pairs[kTokens][kGroups / 2];
-  __m512i isum[kTokens][2];
   for (int t = 0; t < kTokens; t++) {
     q[t] = x.q + (tile.token + t) * x.cols + kSuperBlockSize * tile.first_block;
     group_sums<kGroups>(x.sums16 + (tile.token + t) * x.sums_stride + 16 * tile.first_block, pairs[t]);
-    isum[t][0] = isum[t][1] = _mm512_setzero_si512();
+  }
+  __m512i isum[kTokens][2];
+  for (int t = 0; t < kTokens; t++) isum[t][0] = isum[t][1] = _mm512_setzero_si512();
+  // What the mins add, or what the offset of the bytes does.
+  const auto add_sums = [&](int t, __m512i sum[2]) {
+    for (int j = 0; j < kGroups / 2; j++) {
+      const __m512i v = _mm512_set1_epi32(pairs[t][j]);
+      sum[0] = _mm512_dpwssd_epi32(sum[0], _mm512_load_si512(p.with_sums[j][0]), v);
+      sum[1] = _mm512_dpwssd_epi32(sum[1], _mm512_load_si512(p.with_sums[j][16]), v);
+    }
+  };
+  if constexpr (!kHasMin) {
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; t++) add_sums(t, isum[t]);
   }
   Fetch fetch = tile.fetch;
   for (int g = 0; g < 8; g++) {
@@ -133,6 +153,7 @@ static void tile_panel256(const PanelTile& tile) {
 #pragma GCC unroll 2
     for (int part = 0; part < kParts; part++) {
       __m512i products[kTokens][2];
+      for (int t = 0; t < kTokens; t++) products[t][0] = products[t][1] = _mm512_setzero_si512();
       multiply_group<kTokens, kSteps>(p.q[g][kSteps * part], q, 32 * g + 4 * kSteps * part, products);
       const int32_t* s = p.scale[kParts * g + part];
       const __m512i s0 = _mm512_load_si512(s), s1 = _mm512_load_si512(s + 16);
@@ -143,26 +164,21 @@ static void tile_panel256(const PanelTile& tile) {
       }
     }
   }
-  const __m512i offset = _mm512_set1_epi32(tile.offset);
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; t++) {
-    __m512i m[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-    for (int j = 0; j < kGroups / 2; j++) {
-      const __m512i v = _mm512_set1_epi32(pairs[t][j]);
-      m[0] = _mm512_dpwssd_epi32(m[0], _mm512_load_si512(p.with_sums[j][0]), v);
-      m[1] = _mm512_dpwssd_epi32(m[1], _mm512_load_si512(p.with_sums[j][16]), v);
-    }
     const __m512 dx = _mm512_set1_ps(x.scale[(tile.token + t) * x.scale_stride + tile.first_block]);
+    __m512i m[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    if constexpr (kHasMin) add_sums(t, m);
     for (int h = 0; h < 2; h++) {
       float* sums = tile.sums[t] + 16 * h;
       const __m512 d = _mm512_load_ps(p.d + 16 * h), before = _mm512_load_ps(sums);
+      const __m512 sum = _mm512_cvtepi32_ps(isum[t][h]);
       if constexpr (kHasMin) {
         const __m512 step = _mm512_fmadd_ps(_mm512_load_ps(p.minus_dmin + 16 * h), _mm512_cvtepi32_ps(m[h]),
-                                            _mm512_mul_ps(d, _mm512_cvtepi32_ps(isum[t][h])));
+                                            _mm512_mul_ps(d, sum));
         _mm512_store_ps(sums, _mm512_fmadd_ps(dx, step, before));
       } else {
-        const __m512i sum = _mm512_sub_epi32(isum[t][h], _mm512_mullo_epi32(m[h], offset));
-        _mm512_store_ps(sums, _mm512_fmadd_ps(_mm512_mul_ps(d, dx), _mm512_cvtepi32_ps(sum), before));
+        _mm512_store_ps(sums, _mm512_fmadd_ps(_mm512_mul_ps(d, dx), sum, before));
       }
     }
   }
@@ -186,7 +202,7 @@ CRIA_INLINE PanelFormat panel_format32() {
            tile_panel32<kMin, 5>, tile_panel32<kMin, 6>},
           kBlockSize,
           sizeof(Panel32),
-          F::kSigned ? 128 : F::kOffset};
+          kUnsignedOffset<F>};
 }
 
 template <class F>
@@ -198,7 +214,7 @@ CRIA_INLINE PanelFormat panel_format256() {
            tile_panel256<kG, kMin, 4>, tile_panel256<kG, kMin, 5>, tile_panel256<kG, kMin, 6>},
           kSuperBlockSize,
           sizeof(Panel256<kG>),
-          F::kSigned ? 128 : F::kOffset};
+          0};
 }
 
 static PanelFormat panel_format(DType dtype) {

@@ -14,6 +14,10 @@ constexpr int kPanelRows = 32, kPanelCols = 256;
 /// Four columns of 32 rows: [row * 4 + column % 4].
 using PanelStep = uint8_t[4 * kPanelRows];
 
+/// What the unsigned bytes have too much: signs are flipped, which adds 128.
+template <class F>
+constexpr int kUnsignedOffset = F::kSigned ? 128 : F::kOffset;
+
 /// 32 rows of up to eight blocks of 32 columns.
 struct Panel32 {
   PanelStep q[8][8];  // [block][column / 4]
@@ -26,7 +30,7 @@ template <int kGroups>
 struct Panel256 {
   PanelStep q[8][8];  // [group of 32][column % 32 / 4]
   int32_t scale[kGroups][kPanelRows];
-  // What meets the groups' sums of activations, by twos: the mins, or the scales.
+  // What meets the groups' sums of activations, by twos: the mins, or the scales times minus the offset.
   int16_t with_sums[kGroups / 2][kPanelRows][2];
   float d[kPanelRows];
   float minus_dmin[kPanelRows];
@@ -85,6 +89,21 @@ CRIA_INLINE void transpose16(__m512i r[16]) {
   }
 }
 
+/// 16 bytes of each of 16 rows, those of row i at at(i) -> r[k]: their dword k, rows in lanes. For
+/// 64 bytes that lie together transpose16 is faster.
+template <class At>
+CRIA_INLINE void turn(At at, __m512i r[4]) {
+  __m512i h[4];
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; j++) h[j] = four_quarters(at(j), at(4 + j), at(8 + j), at(12 + j));
+  const __m512i low01 = _mm512_unpacklo_epi32(h[0], h[1]), low23 = _mm512_unpacklo_epi32(h[2], h[3]);
+  const __m512i high01 = _mm512_unpackhi_epi32(h[0], h[1]), high23 = _mm512_unpackhi_epi32(h[2], h[3]);
+  r[0] = _mm512_unpacklo_epi64(low01, low23);
+  r[1] = _mm512_unpackhi_epi64(low01, low23);
+  r[2] = _mm512_unpacklo_epi64(high01, high23);
+  r[3] = _mm512_unpackhi_epi64(high01, high23);
+}
+
 // ---- blocks of 32 ----
 
 /// A turned register of nibbles as the format's values, made unsigned.
@@ -120,34 +139,23 @@ static void unpack_panel32(const RowPointers& rows, int64_t first, int blocks, v
       if constexpr (kFifth) fifth[b][i] = q5_high_bits(block[b].qh);
     }
   }
-  constexpr int kAtOnce = kBytes ? 2 : 4;  // blocks that 64 bytes of a row hold
-  for (int b = 0; b < blocks; b += kAtOnce) {
-    int at[kAtOnce];  // at the end of a row the last block may come several times
-    for (int j = 0; j < kAtOnce; j++) at[j] = b + j < blocks ? b + j : blocks - 1;
+  for (int b = 0; b < blocks; b++) {
     for (int half = 0; half < 2; half++) {
-      __m512i r[16];
-#pragma GCC unroll 16
-      for (int i = 0; i < 16; i++) {
-        const Block* block = reinterpret_cast<const Block*>(rows.row[16 * half + i]) + first;
-        if constexpr (kBytes)
-          r[i] = flip_signs(two_halves(block[at[0]].qs, block[at[1]].qs));
-        else
-          r[i] = four_quarters(block[at[0]].qs, block[at[1]].qs, block[at[2]].qs, block[at[3]].qs);
-      }
-      transpose16(r);
-#pragma GCC unroll 4
-      for (int j = 0; j < kAtOnce; j++) {
-        if constexpr (kBytes) {
-          for (int k = 0; k < 8; k++) _mm512_store_si512(p.q[at[j]][k] + 64 * half, r[8 * j + k]);
-        } else {
-          __m512i bits = _mm512_setzero_si512();
-          if constexpr (kFifth) bits = _mm512_loadu_si512(fifth[at[j]] + 16 * half);
+      __m512i bits = _mm512_setzero_si512();
+      if constexpr (kFifth) bits = _mm512_loadu_si512(fifth[b] + 16 * half);
+      for (int quarter = 0; quarter < (kBytes ? 2 : 1); quarter++) {
+        __m512i r[4];
+        turn(
+            [&](int i) {
+              return reinterpret_cast<const Block*>(rows.row[16 * half + i])[first + b].qs + 16 * quarter;
+            },
+            r);
 #pragma GCC unroll 8
-          for (int k = 0; k < 8; k++) {
-            __m512i v = shifted(r[4 * j + k % 4], k < 4 ? 0 : 4, 15);
-            if constexpr (kFifth) v = add_fifth_bits(v, bits, k);
-            _mm512_store_si512(p.q[at[j]][k] + 64 * half, nibble_values<F>(v));
-          }
+        for (int k = 0; k < (kBytes ? 4 : 8); k++) {
+          __m512i v = kBytes ? flip_signs(r[k % 4]) : shifted(r[k % 4], k < 4 ? 0 : 4, 15);
+          if constexpr (kFifth) v = add_fifth_bits(v, bits, k);
+          if constexpr (!kBytes) v = nibble_values<F>(v);
+          _mm512_store_si512(p.q[b][4 * quarter + k] + 64 * half, v);
         }
       }
     }
@@ -253,6 +261,20 @@ CRIA_INLINE void turn_quants(FormatQ6_K, const BlockPointers<BlockQ6_K>& blocks,
   }
 }
 
+CRIA_INLINE void turn_quants(FormatIQ4_XS, const BlockPointers<BlockIQ4_XS>& blocks, PanelStep (*q)[8]) {
+  for (int i = 0; i < 4; i++) {
+    const int half = i % 2, c = i / 2;  // groups 4c .. 4c + 3
+    __m512i r[16];
+    turn_bytes(blocks, half, static_cast<int64_t>(offsetof(BlockIQ4_XS, qs)) + 64 * c, r);
+#pragma GCC unroll 16
+    for (int k = 0; k < 16; k++) {
+      PanelStep* group = q[4 * c + k / 4];
+      _mm512_store_si512(group[k % 4] + 64 * half, nibble_values<FormatIQ4_XS>(keep(r[k], 15)));
+      _mm512_store_si512(group[4 + k % 4] + 64 * half, nibble_values<FormatIQ4_XS>(shifted(r[k], 4, 15)));
+    }
+  }
+}
+
 // ---- super-blocks of 256: scales ----
 
 // The low words of a register of dwords, as words in the low half and nothing above.
@@ -293,8 +315,11 @@ CRIA_INLINE void unpack_scales(F, const BlockPointers<typename F::Block>& blocks
   static_assert(kRepeat == 1 || kRepeat == 2);
   if constexpr (F::kHasMin) turn_scales([&](int i) { return load16(min[i]); }, turned);
   for (int half = 0; half < 2; half++) {
-    for (int j = 0; j < F::kGroups / 2; j++)
-      _mm512_store_si512(p.with_sums[j][16 * half], turned[8 * half + j]);
+    for (int j = 0; j < F::kGroups / 2; j++) {
+      const __m512i minus = _mm512_set1_epi16(static_cast<short>(-kUnsignedOffset<F>)),
+                    v = turned[8 * half + j];
+      _mm512_store_si512(p.with_sums[j][16 * half], F::kHasMin ? v : _mm512_mullo_epi16(v, minus));
+    }
     store(p.d + 16 * half, load_f16(d + 16 * half));
     if constexpr (F::kHasMin) store(p.minus_dmin + 16 * half, sub(set1(0.0f), load_f16(dmin + 16 * half)));
   }
@@ -304,14 +329,9 @@ CRIA_INLINE void unpack_scales(F, const BlockPointers<typename F::Block>& blocks
 template <class Block>
 CRIA_INLINE void unpack_k4_scales(const BlockPointers<Block>& blocks, Panel256<8>& p) {
   for (int half = 0; half < 2; half++) {
-    const Block* const* row = blocks.row + 16 * half;
-    __m512i h[4];
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; j++) h[j] = four_quarters(row[j], row[4 + j], row[8 + j], row[12 + j]);
-    const __m512i low01 = _mm512_unpacklo_epi32(h[0], h[1]), low23 = _mm512_unpacklo_epi32(h[2], h[3]);
-    const __m512i high01 = _mm512_unpackhi_epi32(h[0], h[1]), high23 = _mm512_unpackhi_epi32(h[2], h[3]);
-    const __m512i d = _mm512_unpacklo_epi64(low01, low23), w0 = _mm512_unpackhi_epi64(low01, low23);
-    const __m512i w1 = _mm512_unpacklo_epi64(high01, high23), w2 = _mm512_unpackhi_epi64(high01, high23);
+    __m512i head[4];
+    turn([&](int i) { return blocks.row[16 * half + i]; }, head);
+    const __m512i d = head[0], w0 = head[1], w1 = head[2], w2 = head[3];
     const __m512i scale[2] = {keep(w0, 0x3f), _mm512_or_si512(keep(w2, 0x0f), shifted(w0, 2, 0x30))};
     const __m512i min[2] = {keep(w1, 0x3f), _mm512_or_si512(shifted(w2, 4, 0x0f), shifted(w1, 2, 0x30))};
 #pragma GCC unroll 2
