@@ -1,0 +1,28 @@
+# The CUDA kernels, executed on the CPU (test/cuda_emulation), and on a device where CRIA_CUDA is on.
+if(NOT CRIA_TESTS)
+  return()
+endif()
+include(CheckCXXCompilerFlag)
+
+list(TRANSFORM CRIA_CUDA_KERNELS PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda/ OUTPUT_VARIABLE cuda_kernels)
+list(TRANSFORM CRIA_CUDA_HOST_SOURCES PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda/ OUTPUT_VARIABLE cuda_host)
+set(cuda_emulator async_copy.cc device_memory.cc fiber.cc grid.cc meetings.cc race.cc runtime_twin.cc shared_memory.cc)
+list(TRANSFORM cuda_emulator PREPEND ${CMAKE_SOURCE_DIR}/test/cuda_emulation/)
+set(cuda_tests cuda/elementwise_test.cc)
+set(cuda_test_kernels)
+
+# In this folder a .cu file is C++ for the host's compiler.
+set_source_files_properties(${cuda_kernels} ${cuda_test_kernels} PROPERTIES LANGUAGE CXX)
+
+# cria_emulated_kernels(<target> <files>...): kernels for the emulator.
+function(cria_emulated_kernels target)
+  add_library(${target} STATIC ${ARGN})
+  target_include_directories(${target} PUBLIC ${CMAKE_SOURCE_DIR}/test)
+  target_compile_definitions(${target} PUBLIC CRIA_CUDA_EMULATED)
+  # -fno-lifetime-dse: the NaN in fresh shared memory is there to be read.
+  target_compile_options(${target} PRIVATE -x c++ $<$<CXX_COMPILER_ID:GNU>:-fno-lifetime-dse> -Wno-unknown-pragmas)
+  target_link_libraries(${target} PUBLIC cria_core)
+endfunction()
+
+cria_emulated_kernels(cria_cuda_emulated ${cuda_kernels} ${cuda_host} ${cuda_emulator})
+cria_native_test(cuda_emulated ROOM cuda_emulated SOURCES ${cuda_tests})
