@@ -46,4 +46,8 @@ if(CRIA_HAVE_CUDA)
   list(TRANSFORM CRIA_CUDA_HOST_SOURCES PREPEND native/kernels/cuda/ OUTPUT_VARIABLE host_sources)
   cria_cuda_kernels(cria_cuda ${kernels} ${host_sources} native/kernels/cuda/runtime.cc)
   target_link_libraries(cria_cuda PUBLIC cria_core)
+  if(CRIA_TESTS)  # here, since in test/native a .cu file is C++
+    cria_cuda_kernels(cria_cuda_test_kernels_device test/native/cuda/ptx_kernels.cu)
+    target_include_directories(cria_cuda_test_kernels_device PRIVATE test/native)
+  endif()
 endif()

@@ -83,3 +83,4 @@ void give_way();
 #define gridDim (::cria::cuda::emulation::coordinates().grid_size)
 
 #include <cuda_emulation/builtins.h>
+#include <cuda_emulation/ptx_twins.h>

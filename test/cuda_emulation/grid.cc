@@ -7,6 +7,7 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <random>
 #include <utility>
 
 namespace cria::cuda::emulation {
@@ -43,6 +44,7 @@ struct Scheduler {
   std::vector<std::uint32_t> block_order;
   std::size_t next_block = 0, blocks_left = 0;
   Thread* assigned = nullptr;  // what a fiber that is entered anew runs first
+  std::uint32_t yields = 0;    // since anything else happened
   bool failed = false;
   std::string failure, failed_at;
 };
@@ -121,6 +123,7 @@ void admit_block() {
 void end_block(Block& b) {
   Scheduler& s = scheduler();
   check_shared_guards(b);
+  end_block_copies(b);
   race::end_block(b);
   std::erase(s.resident, &b);
   s.idle.push_back(&b);
@@ -210,6 +213,7 @@ void fiber_main() {
     t = current;
     end_thread_copies(*t);
     t->state = ThreadState::done;
+    s.yields = 0;
     Block& b = *t->block;
     if (--b.alive == 0) end_block(b);
     current = nullptr;
@@ -272,7 +276,10 @@ void run_next() {
 Options& options() {
   static Options options = [] {
     Options o;
-    if (const char* seed = std::getenv("CRIA_TEST_SEED")) o.seed = std::strtoull(seed, nullptr, 10);
+    // A new seed each run, the same as the tests' own.
+    if (!std::getenv("CRIA_TEST_SEED"))
+      setenv("CRIA_TEST_SEED", std::to_string(std::random_device{}()).c_str(), 1);
+    o.seed = std::strtoull(std::getenv("CRIA_TEST_SEED"), nullptr, 10);
     return o;
   }();
   return options;
@@ -308,6 +315,7 @@ void wait_here(const char* what, std::uint32_t mask) {
 
 void wake(Thread& thread) {
   Scheduler& s = scheduler();
+  s.yields = 0;
   thread.state = ThreadState::ready;
   if (grid.random.next() & 8)
     s.ready.push_front(&thread);
@@ -316,6 +324,8 @@ void wake(Thread& thread) {
 }
 
 void yield_here() {
+  // Loops that poll memory: when nobody does anything else for long, nobody will.
+  if (++scheduler().yields > (1u << 22)) fault("polls memory for ever");
   current->state = ThreadState::ready;
   scheduler().ready.push_back(current);
   run_next();

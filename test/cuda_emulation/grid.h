@@ -67,8 +67,9 @@ struct SharedGuard {
 struct SharedRegion {
   const void* key;     // static: the struct's; dynamic: null
   std::size_t offset;  // dynamic: as the kernel counts
-  std::size_t bytes;
+  std::size_t bytes;   // as the kernel counts
   unsigned char* at;
+  std::size_t usable;  // without what alignment adds
 };
 
 struct Block {
@@ -112,6 +113,9 @@ bool has_failed();
 void begin_shared_memory(Block& block);
 void check_shared_guards(const Block& block);  // faults
 void end_thread_copies(Thread& thread);        // faults when some are under way
+void end_block_copies(const Block& block);     // likewise
+/// Faults unless the bytes lie in one region of the running block's shared memory.
+void check_shared_range(const void* p, std::size_t bytes, const char* operation);
 /// Device memory's redzones; the first damage found, or an empty text.
 std::string check_redzones();
 
@@ -130,6 +134,8 @@ void joined_block(Block& block);
 void release(Thread& thread, const void* object);
 void acquire(Thread& thread, const void* object);
 void forget(const void* object);
+/// As if nobody had accessed these bytes.
+void untouched(const void* address, std::size_t bytes);
 void fence(Thread& thread, Scope scope);
 /// Memory that the emulator itself reads or writes for a thread.
 void access(Thread& thread, const void* address, std::size_t bytes, bool writes, bool atomic = false);

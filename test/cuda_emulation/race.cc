@@ -15,6 +15,7 @@ void joined_block(Block&) {}
 void release(Thread&, const void*) {}
 void acquire(Thread&, const void*) {}
 void forget(const void*) {}
+void untouched(const void*, std::size_t) {}
 void fence(Thread&, Scope) {}
 void access(Thread&, const void*, std::size_t, bool, bool) {}
 }  // namespace race

@@ -72,12 +72,19 @@ void shared_index_out_of_bounds(int index, int size) {
   fault("shared memory: index %d of an array of %d", index, size);
 }
 
+void check_shared_range(const void* p, std::size_t bytes, const char* operation) {
+  const auto* byte = static_cast<const unsigned char*>(p);
+  for (const SharedRegion& r : current->block->regions)
+    if (byte >= r.at && byte + bytes <= r.at + r.usable) return;
+  fault("%s: %zu bytes that are not in the block's shared memory", operation, bytes);
+}
+
 void* static_shared(const void* key, std::size_t bytes, std::size_t alignment, void (*construct)(void*)) {
   Block& block = *current->block;
   for (const SharedRegion& r : block.regions)
     if (r.key == key) return r.at;
   unsigned char* at = take_region(block, bytes, alignment < 16 ? 16 : alignment);
-  block.regions.push_back({key, 0, bytes, at});
+  block.regions.push_back({key, 0, bytes, at, bytes});
   construct(at);
   return at;
 }
@@ -96,7 +103,7 @@ void* dynamic_shared(std::size_t offset, std::size_t bytes, std::size_t used, st
             offset + bytes);
   }
   unsigned char* at = take_region(block, used, alignment < 128 ? 128 : alignment);
-  block.regions.push_back({nullptr, offset, bytes, at});
+  block.regions.push_back({nullptr, offset, bytes, at, used});
   return at;
 }
 

@@ -20,8 +20,9 @@ namespace cria::test {
 /// A new seed each run, shown when a check fails; CRIA_TEST_SEED repeats a run.
 inline std::uint64_t fresh_seed() {
   static const std::uint64_t seed = [] {
-    if (const char* fixed = std::getenv("CRIA_TEST_SEED")) return std::strtoull(fixed, nullptr, 10);
-    return static_cast<unsigned long long>(std::random_device{}());
+    if (!std::getenv("CRIA_TEST_SEED"))  // the emulator takes it too
+      setenv("CRIA_TEST_SEED", std::to_string(std::random_device{}()).c_str(), 1);
+    return std::strtoull(std::getenv("CRIA_TEST_SEED"), nullptr, 10);
   }();
   return seed;
 }
