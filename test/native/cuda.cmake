@@ -8,8 +8,8 @@ list(TRANSFORM CRIA_CUDA_KERNELS PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda
 list(TRANSFORM CRIA_CUDA_HOST_SOURCES PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda/ OUTPUT_VARIABLE cuda_host)
 set(cuda_emulator async_copy.cc device_memory.cc fiber.cc grid.cc meetings.cc ptx_twins.cc race.cc runtime_twin.cc shared_memory.cc)
 list(TRANSFORM cuda_emulator PREPEND ${CMAKE_SOURCE_DIR}/test/cuda_emulation/)
-set(cuda_tests cuda/elementwise_test.cc cuda/product_test.cc cuda/ptx_test.cc)
-set(cuda_emulator_tests cuda/mutation_test.cc)
+set(cuda_tests cuda/elementwise_test.cc cuda/product_test.cc cuda/ptx_test.cc cuda/runtime_test.cc)
+set(cuda_emulator_tests cuda/mutation_test.cc cuda/runtime_twin_test.cc)
 set(cuda_test_kernels mutants.cu ptx_kernels.cu)
 list(TRANSFORM cuda_test_kernels PREPEND ${CMAKE_CURRENT_LIST_DIR}/cuda/)
 
