@@ -8,7 +8,7 @@ list(TRANSFORM CRIA_CUDA_KERNELS PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda
 list(TRANSFORM CRIA_CUDA_HOST_SOURCES PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda/ OUTPUT_VARIABLE cuda_host)
 set(cuda_emulator async_copy.cc device_memory.cc fiber.cc grid.cc meetings.cc ptx_twins.cc race.cc runtime_twin.cc shared_memory.cc)
 list(TRANSFORM cuda_emulator PREPEND ${CMAKE_SOURCE_DIR}/test/cuda_emulation/)
-set(cuda_tests cuda/elementwise_test.cc cuda/ptx_test.cc)
+set(cuda_tests cuda/elementwise_test.cc cuda/matmul_test.cc cuda/ptx_test.cc)
 set(cuda_test_kernels ${CMAKE_CURRENT_LIST_DIR}/cuda/ptx_kernels.cu)
 
 # In this folder a .cu file is C++ for the host's compiler.
@@ -27,12 +27,12 @@ endfunction()
 cria_emulated_kernels(cria_cuda_emulated ${cuda_kernels} ${cuda_host} ${cuda_emulator})
 cria_emulated_kernels(cria_cuda_test_kernels ${cuda_test_kernels})
 cria_native_test(cuda_emulated ROOM cuda_emulated SOURCES ${cuda_tests})
-target_link_libraries(test_cuda_emulated PRIVATE cria_cuda_test_kernels cria_cuda_emulated)
+target_link_libraries(test_cuda_emulated PRIVATE cria_cuda_test_kernels cria_cuda_emulated cria_kernels)
 
 # The same tests on a device; skipped where there is none.
 if(CRIA_HAVE_CUDA)
   add_executable(test_cuda_device cuda/device_main.cc ${cuda_tests})
-  target_link_libraries(test_cuda_device PRIVATE cria_cuda_test_kernels_device cria_cuda doctest::doctest)
+  target_link_libraries(test_cuda_device PRIVATE cria_cuda_test_kernels_device cria_cuda cria_kernels doctest::doctest)
   target_include_directories(test_cuda_device PRIVATE ${CMAKE_CURRENT_LIST_DIR})
   add_test(NAME cuda_device COMMAND test_cuda_device)
   set_tests_properties(cuda_device PROPERTIES SKIP_RETURN_CODE 77)
