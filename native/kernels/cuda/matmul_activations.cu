@@ -88,8 +88,9 @@ CRIA_DEVICE void quantize_q8_0(const SourceRow& row, int64_t chunk, int64_t at, 
   if (unit % 4 == 0) {
     const float nan = float_of_bits(kNanBits);
     const float weighted = f16_to_float(float_to_f16(d * static_cast<float>(sum)));
-    const_cast<float*>(out.scale)[at * 8 + group] = bad ? nan : f16_to_float(float_to_f16(d));
-    const_cast<float*>(out.weighted)[at * 8 + group] = bad ? nan : weighted;
+    const int64_t block = (chunk * 8 + group) * out.stride + static_cast<int64_t>(blockIdx.x);
+    const_cast<float*>(out.scale)[block] = bad ? nan : f16_to_float(float_to_f16(d));
+    const_cast<float*>(out.weighted)[block] = bad ? nan : weighted;
   }
 }
 
@@ -129,7 +130,10 @@ CRIA_DEVICE void quantize_q8_k(const SourceRow& row, int64_t chunk, int64_t at, 
         static_cast<uint16_t>(((sum0 >> 7) & 255) | ((sum1 >> 7) & 255) << 8);
   }
   if (lane == 0)
-    const_cast<float*>(out.scale)[at] = bad ? float_of_bits(kNanBits) : usable ? 1.0f / inverse : 0.0f;
+    const_cast<float*>(out.scale)[chunk * out.stride + static_cast<int64_t>(blockIdx.x)] =
+        bad      ? float_of_bits(kNanBits)
+        : usable ? 1.0f / inverse
+                 : 0.0f;
 }
 
 /// Four chunks of 64 columns of 16-bit floats: a lane has a unit of 16 bytes.

@@ -38,11 +38,17 @@
 
 #include "core/dtype.h"
 
+#ifdef __CUDACC__
+#define CRIA_BOTH_SIDES __host__ __device__
+#else
+#define CRIA_BOTH_SIDES
+#endif
+
 namespace cria::cuda {
 
 enum class WeightForm : uint8_t { f32, f16, bf16, q8, q8_min, q4, k8, k8_min, k4, k5, k6 };
 
-constexpr WeightForm weight_form(DType dtype) {
+CRIA_BOTH_SIDES constexpr WeightForm weight_form(DType dtype) {
   switch (dtype) {
     case DType::f16: return WeightForm::f16;
     case DType::bf16: return WeightForm::bf16;
@@ -71,7 +77,7 @@ struct WeightLayout {
   int chunk_bytes;
 };
 
-constexpr WeightLayout weight_layout(WeightForm form) {
+CRIA_BOTH_SIDES constexpr WeightLayout weight_layout(WeightForm form) {
   switch (form) {
     case WeightForm::f32: return {64, 0, 0, 0, 0, 4096};
     case WeightForm::f16:
@@ -88,7 +94,7 @@ constexpr WeightLayout weight_layout(WeightForm form) {
   return {};
 }
 
-constexpr int64_t chunks_of(WeightForm form, int64_t cols) {
+CRIA_BOTH_SIDES constexpr int64_t chunks_of(WeightForm form, int64_t cols) {
   const int64_t chunk = weight_layout(form).chunk_cols;
   return (cols + chunk - 1) / chunk;
 }

@@ -7,7 +7,7 @@
 
 namespace cria::cuda {
 
-constexpr ActivationForm form_of_activations(WeightForm form) {
+CRIA_BOTH_SIDES constexpr ActivationForm form_of_activations(WeightForm form) {
   switch (form) {
     case WeightForm::f32: return ActivationForm::f32;
     case WeightForm::f16: return ActivationForm::f16;
@@ -23,25 +23,28 @@ constexpr ActivationForm form_of_activations(WeightForm form) {
 struct Activations {
   const uint8_t* q;       // [n, chunks, kActivationChunkBytes], 16-bit floats [n, chunks, 128]
   const uint8_t* sums;    // q8_k: [n, chunks, kSumBytes]
-  const float* scale;     // q8_k: [n, chunks]; q8_0: [n, chunks, 8]
-  const float* weighted;  // q8_0: [n, chunks, 8], scale times sum, rounded to f16
+  const float* scale;     // q8_k: [chunks, stride]; q8_0: [chunks, 8, stride], blocks of 32
+  const float* weighted;  // q8_0: the same, scale times sum, rounded to f16
+  int64_t stride;         // n rounded up to a multiple of 4; what is beyond n is undefined
 };
 
-constexpr int activation_chunk_cols(ActivationForm form) {
+CRIA_BOTH_SIDES constexpr int activation_chunk_cols(ActivationForm form) {
   return form == ActivationForm::q8_0 || form == ActivationForm::q8_k ? 256 : 64;
 }
-constexpr int activation_chunk_bytes(ActivationForm form) {
+CRIA_BOTH_SIDES constexpr int activation_chunk_bytes(ActivationForm form) {
   return form == ActivationForm::f16 || form == ActivationForm::bf16 ? 128 : kActivationChunkBytes;
 }
-constexpr int64_t activation_chunks(ActivationForm form, int64_t cols) {
+CRIA_BOTH_SIDES constexpr int64_t activation_chunks(ActivationForm form, int64_t cols) {
   return (cols + activation_chunk_cols(form) - 1) / activation_chunk_cols(form);
 }
 
 /// How a buffer is divided; host and device alike. Every part is a multiple of 16 bytes.
 inline Activations divide_activations(ActivationForm form, const void* buffer, int64_t n_tokens, int64_t cols,
                                       size_t* bytes = nullptr) {
-  const auto chunks = static_cast<size_t>(n_tokens * activation_chunks(form, cols));
+  const int64_t row_chunks = activation_chunks(form, cols), stride = (n_tokens + 3) / 4 * 4;
+  const auto chunks = static_cast<size_t>(n_tokens * row_chunks);
   Activations a{};
+  a.stride = stride;
   size_t used = 0;
   const auto take = [&](size_t n) {
     const auto* part = reinterpret_cast<const uint8_t*>(reinterpret_cast<uintptr_t>(buffer) + used);
@@ -51,10 +54,12 @@ inline Activations divide_activations(ActivationForm form, const void* buffer, i
   a.q = take(chunks * static_cast<size_t>(activation_chunk_bytes(form)));
   if (form == ActivationForm::q8_k) {
     a.sums = take(chunks * kSumBytes);
-    a.scale = reinterpret_cast<const float*>(take(chunks * sizeof(float)));
+    a.scale = reinterpret_cast<const float*>(take(static_cast<size_t>(row_chunks * stride) * sizeof(float)));
   } else if (form == ActivationForm::q8_0) {
-    a.scale = reinterpret_cast<const float*>(take(chunks * 8 * sizeof(float)));
-    a.weighted = reinterpret_cast<const float*>(take(chunks * 8 * sizeof(float)));
+    a.scale =
+        reinterpret_cast<const float*>(take(static_cast<size_t>(row_chunks * 8 * stride) * sizeof(float)));
+    a.weighted =
+        reinterpret_cast<const float*>(take(static_cast<size_t>(row_chunks * 8 * stride) * sizeof(float)));
   }
   if (bytes) *bytes = used;
   return a;
