@@ -1,7 +1,7 @@
 # The CUDA kernels. The same sources are compiled by nvcc (cria_cuda, where CRIA_CUDA says so) and, for the tests, by
 # the host compiler against test/cuda_emulation (cria_cuda_emulated, test/native/cuda.cmake).
-set(CRIA_CUDA_KERNELS matmul_activations.cu matmul_f32.cu matmul_rows.cu matmul_tiles_blocks256.cu matmul_tiles_blocks32.cu
-  matmul_tiles_floats.cu matmul_vector.cu rmsnorm.cu)
+set(CRIA_CUDA_KERNELS embed.cu matmul_activations.cu matmul_f32.cu matmul_rows.cu matmul_tiles_blocks256.cu
+  matmul_tiles_blocks32.cu matmul_tiles_floats.cu matmul_vector.cu rmsnorm.cu rope.cu swiglu.cu)
 set(CRIA_CUDA_HOST_SOURCES matmul.cc matmul_pack.cc runtime_error.cc)  # with the kernels, in both builds
 set(CRIA_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90a-real 100-real 120-real 90-virtual 120-virtual
   CACHE STRING "What the kernels are compiled for; PTX (virtual) serves later devices")
@@ -48,7 +48,7 @@ if(CRIA_HAVE_CUDA)
   cria_cuda_kernels(cria_cuda ${kernels} ${host_sources} native/kernels/cuda/runtime.cc)
   target_link_libraries(cria_cuda PUBLIC cria_core)
   if(CRIA_TESTS)  # here, since in test/native a .cu file is C++
-    cria_cuda_kernels(cria_cuda_test_kernels_device test/native/cuda/ptx_kernels.cu)
+    cria_cuda_kernels(cria_cuda_test_kernels_device test/native/cuda/mutants.cu test/native/cuda/ptx_kernels.cu)
     target_include_directories(cria_cuda_test_kernels_device PRIVATE test/native)
   endif()
 endif()

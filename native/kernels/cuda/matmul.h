@@ -51,7 +51,7 @@ struct PackedMatrix {
 };
 
 /// out[t, :] = row ids[t] (or row t where ids is null) as float32, with the bits of the CPU's dequantize_row.
-/// out: [n, cols]. The ids are in the device's memory and less than `rows`.
+/// out: [n, cols]. The ids are in the device's memory; one that is not below `rows` gives NaN.
 void dequantize_rows(const PackedMatrix& matrix, const std::uint32_t* ids, std::int32_t n, float* out,
                      Stream stream);
 
@@ -86,7 +86,7 @@ void rms_norm_quantize(ActivationForm form, ActivationSource source, const float
 enum class Epilogue : std::uint8_t {
   store,   // y = product
   add,     // y += product, in one addition
-  swiglu,  // y = SiLU(gate) * up, of a matrix from repack_gate_up
+  swiglu,  // y = SiLU(gate) * up, of a matrix from repack_gate_up (of two types: two products and silu_mul)
 };
 
 struct MatmulArgs {
@@ -107,8 +107,5 @@ struct MatmulDevice {
 MatmulDevice prepare_matmul(const DeviceProperties& properties);
 
 void matmul(const MatmulDevice& device, const MatmulArgs& args, Stream stream);
-
-/// h = SiLU(gate) * up, for gate and up of different types. [n] each; h may be either.
-void silu_mul(const float* gate, const float* up, float* h, std::int64_t n, Stream stream);
 
 }  // namespace cria::cuda

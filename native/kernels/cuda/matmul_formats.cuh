@@ -5,8 +5,8 @@
 // which saves the sign's extension; a sum is divided by kScale exactly, by a shift.
 #pragma once
 
+#include "kernels/cuda/math.cuh"
 #include "kernels/cuda/matmul_weights.cuh"
-#include "kernels/cuda/silu.cuh"
 
 namespace cria::cuda {
 

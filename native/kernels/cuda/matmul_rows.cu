@@ -1,6 +1,5 @@
-// Rows of a packed matrix as float32, and SiLU(gate) * up apart from its products.
+// Rows of a packed matrix as float32.
 #include "kernels/cuda/matmul_weights.cuh"
-#include "kernels/cuda/silu.cuh"
 
 namespace cria::cuda {
 namespace {
@@ -11,10 +10,15 @@ constexpr int kRowThreads = 256;
 
 // Block (token, part): a thread an element.
 static __global__ void __launch_bounds__(kRowThreads)
-    dequantize_rows_kernel(const uint8_t* w, int form, const uint32_t* ids, int64_t cols, float* out) {
+    dequantize_rows_kernel(const uint8_t* w, int form, const uint32_t* ids, int64_t rows, int64_t cols,
+                           float* out) {
   const int64_t token = blockIdx.x, c = static_cast<int64_t>(blockIdx.y) * kRowThreads + thread_in_block();
   if (c >= cols) return;
   const int64_t row = ids ? static_cast<int64_t>(ids[token]) : token;
+  if (row >= rows) {
+    out[token * cols + c] = float_of_bits(0x7fc00000u);
+    return;
+  }
   const auto kind = static_cast<WeightForm>(form);
   const WeightLayout layout = weight_layout(kind);
   const uint8_t* chunk =
@@ -37,12 +41,6 @@ static __global__ void __launch_bounds__(kRowThreads)
   out[token * cols + c] = value;
 }
 
-static __global__ void __launch_bounds__(kRowThreads)
-    silu_mul_kernel(const float* gate, const float* up, float* h, int64_t n) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * kRowThreads + thread_in_block();
-  if (i < n) h[i] = silu(gate[i]) * up[i];
-}
-
 void dequantize_rows(const PackedMatrix& matrix, const std::uint32_t* ids, std::int32_t n, float* out,
                      Stream stream) {
   if (n <= 0) return;
@@ -52,16 +50,7 @@ void dequantize_rows(const PackedMatrix& matrix, const std::uint32_t* ids, std::
           .block = {kRowThreads},
           .stream = stream},
          dequantize_rows_kernel, static_cast<const uint8_t*>(matrix.data),
-         static_cast<int>(weight_form(matrix.dtype)), ids, matrix.cols, out);
-}
-
-void silu_mul(const float* gate, const float* up, float* h, std::int64_t n, Stream stream) {
-  if (n <= 0) return;
-  launch({.name = "silu_mul",
-          .grid = {static_cast<unsigned>((n + kRowThreads - 1) / kRowThreads)},
-          .block = {kRowThreads},
-          .stream = stream},
-         silu_mul_kernel, gate, up, h, n);
+         static_cast<int>(weight_form(matrix.dtype)), ids, matrix.rows, matrix.cols, out);
 }
 
 }  // namespace cria::cuda

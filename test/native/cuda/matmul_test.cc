@@ -5,6 +5,7 @@
 #include "core/thread_pool.h"
 #include "cuda/support.h"
 #include "kernels/cpu/activation_buffer.h"
+#include "kernels/cuda/swiglu.h"
 #include "kernels/support.h"
 
 using namespace cria;
