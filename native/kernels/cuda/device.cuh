@@ -49,9 +49,11 @@
 
 #include "core/float_bits.h"
 #define CRIA_DEVICE inline
+#define CRIA_HOST_DEVICE
 #else
 #include <cuda_runtime.h>
 #define CRIA_DEVICE __device__ __forceinline__
+#define CRIA_HOST_DEVICE __host__ __device__
 #endif
 
 namespace cria::cuda {
@@ -101,7 +103,7 @@ CRIA_DEVICE Storage& shared_memory() {
 
 /// Bytes that take<T>(count) needs of a launch's dynamic_shared; they add up.
 template <class T>
-constexpr size_t shared_bytes(size_t count, size_t alignment = 16) {
+CRIA_HOST_DEVICE constexpr size_t shared_bytes(size_t count, size_t alignment = 16) {
   return (count * sizeof(T) + alignment - 1) / alignment * alignment;
 }
 

@@ -150,4 +150,22 @@ CRIA_DEVICE void mma_s8(int32_t (&c)[4], const uint32_t (&a)[4], const uint32_t 
 #endif
 }
 
+/// m16n8k16 of signed bytes: the first half of the columns of mma_s8.
+CRIA_DEVICE void mma_s8_k16(int32_t (&c)[4], const uint32_t (&a)[2], uint32_t b) {
+#if defined(CRIA_CUDA_EMULATED)
+  const uint32_t wide_a[4] = {a[0], a[1], 0, 0}, wide_b[2] = {b, 0};
+  emulation::mma_16x8x32(c, wide_a, wide_b);
+#elif __CUDA_ARCH__ >= 800
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(b));
+#else
+  for (int row = 0; row < 2; row++)
+    asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0, %1}, {%2}, {%3}, {%0, %1};"
+                 : "+r"(c[2 * row]), "+r"(c[2 * row + 1])
+                 : "r"(a[row]), "r"(b));
+#endif
+}
+
 }  // namespace cria::cuda

@@ -14,40 +14,9 @@
 #include <vector>
 
 #include "kernels/cuda/runtime.h"
+#include "random_inputs.h"
 
 namespace cria::test {
-
-/// A new seed each run, shown when a check fails; CRIA_TEST_SEED repeats a run.
-inline std::uint64_t fresh_seed() {
-  static const std::uint64_t seed = [] {
-    if (!std::getenv("CRIA_TEST_SEED"))  // the emulator takes it too
-      setenv("CRIA_TEST_SEED", std::to_string(std::random_device{}()).c_str(), 1);
-    return std::strtoull(std::getenv("CRIA_TEST_SEED"), nullptr, 10);
-  }();
-  return seed;
-}
-#define CRIA_SEEDED_RNG(rng)                                             \
-  INFO("CRIA_TEST_SEED=" << std::to_string(::cria::test::fresh_seed())); \
-  std::mt19937_64 rng(::cria::test::fresh_seed())
-
-inline std::vector<float> random_floats(std::mt19937_64& rng, std::size_t n, float scale = 1.0f) {
-  std::normal_distribution<float> normal(0.0f, scale);
-  std::vector<float> v(n);
-  for (float& x : v) x = normal(rng);
-  return v;
-}
-
-/// ||a - b|| / ||b||.
-template <class A, class B>
-double relative_error(const A& a, const B& b) {
-  double difference = 0, norm = 0;
-  for (std::size_t i = 0; i < b.size(); i++) {
-    const double d = static_cast<double>(a[i]) - static_cast<double>(b[i]);
-    difference += d * d;
-    norm += static_cast<double>(b[i]) * static_cast<double>(b[i]);
-  }
-  return norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
-}
 
 /// An array on the device; the emulator fills a fresh one with NaN.
 template <class T>
