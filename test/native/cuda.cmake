@@ -8,7 +8,7 @@ list(TRANSFORM CRIA_CUDA_KERNELS PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda
 list(TRANSFORM CRIA_CUDA_HOST_SOURCES PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda/ OUTPUT_VARIABLE cuda_host)
 set(cuda_emulator async_copy.cc device_memory.cc fiber.cc grid.cc meetings.cc ptx_twins.cc race.cc runtime_twin.cc shared_memory.cc)
 list(TRANSFORM cuda_emulator PREPEND ${CMAKE_SOURCE_DIR}/test/cuda_emulation/)
-set(cuda_tests cuda/elementwise_test.cc cuda/ptx_test.cc)
+set(cuda_tests cuda/attention_test.cc cuda/elementwise_test.cc cuda/ptx_test.cc)
 set(cuda_test_kernels ${CMAKE_CURRENT_LIST_DIR}/cuda/ptx_kernels.cu)
 
 # In this folder a .cu file is C++ for the host's compiler.

@@ -1,0 +1,104 @@
+#include <cmath>
+
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/attention_decode.cuh"
+#include "kernels/cuda/attention_simple.cuh"
+#include "kernels/cuda/attention_tiles.h"
+
+namespace cria::cuda {
+namespace {
+
+using Kernel = void (*)(AttentionKernelArgs);
+
+Kernel decode_kernel(std::int32_t padded) {
+  return padded == 64    ? attention_decode_kernel<4>
+         : padded == 128 ? attention_decode_kernel<8>
+                         : attention_decode_kernel<0>;
+}
+
+std::size_t page_bytes(std::int32_t padded) {
+  return static_cast<std::size_t>(kPage) * static_cast<std::size_t>(padded) * 2;
+}
+
+std::size_t decode_shared_bytes(std::int32_t padded, std::int32_t stages) {
+  return static_cast<std::size_t>(stages) * page_bytes(padded) +
+         static_cast<std::size_t>(padded) / 16 * kWarpSize * 16;
+}
+
+}  // namespace
+
+AttentionSetup attention_setup(const AttentionShape& shape, const DeviceProperties& device) {
+  const std::int32_t padded = padded_head_dim(shape.head_dim);
+  AttentionSetup setup;
+  // Three blocks a multiprocessor where there is room for it, at most four pages each; at least two.
+  const std::size_t statics = sizeof(DecodeShared) + 1024;
+  setup.decode_stages = 4;
+  while (
+      setup.decode_stages > 2 &&
+      (decode_shared_bytes(padded, setup.decode_stages) + statics > device.shared_per_block ||
+       3 * (decode_shared_bytes(padded, setup.decode_stages) + statics) > device.shared_per_multiprocessor))
+    setup.decode_stages--;
+  set_max_dynamic_shared(reinterpret_cast<const void*>(decode_kernel(padded)), "attention_decode",
+                         decode_shared_bytes(padded, setup.decode_stages));
+  return setup;
+}
+
+void paged_attention(const PagedAttentionArgs& args, const AttentionBuffers& buffers,
+                     const AttentionSetup& setup, Stream stream) {
+  const Batch& b = *args.batch;
+  const AttentionShape& s = args.shape;
+  const std::int32_t padded = padded_head_dim(s.head_dim);
+  if (b.n_tokens == 0) return;
+  if (args.kv.dtype == DType::f32) {
+    const SimpleAttentionArgs a{args.q,
+                                args.out,
+                                b.positions,
+                                b.sequence_of,
+                                b.block_table,
+                                b.block_table_stride,
+                                reinterpret_cast<const unsigned char*>(args.kv.pages),
+                                args.kv.page_stride,
+                                s.n_heads,
+                                s.n_kv_heads,
+                                s.head_dim,
+                                padded,
+                                1.0f / std::sqrt(static_cast<float>(s.head_dim))};
+    launch({.name = "attention_f32",
+            .grid = {static_cast<unsigned>(s.n_heads), static_cast<unsigned>(b.n_tokens)},
+            .block = {kSimpleThreads},
+            .stream = stream},
+           attention_f32_kernel, a);
+    return;
+  }
+  const WorkspaceLayout layout = workspace_layout(buffers.limits, s);
+  auto* workspace = static_cast<unsigned char*>(buffers.workspace);
+  AttentionKernelArgs a{};
+  a.q = args.q;
+  a.out = args.out;
+  a.plan = static_cast<const unsigned char*>(buffers.plan);
+  a.block_table = b.block_table;
+  a.pages = reinterpret_cast<const unsigned char*>(args.kv.pages);
+  a.counters = reinterpret_cast<std::uint32_t*>(workspace);
+  a.stats = reinterpret_cast<float2*>(workspace + layout.stats);
+  a.partial = reinterpret_cast<float*>(workspace + layout.out);
+  a.page_stride = args.kv.page_stride;
+  a.block_table_stride = b.block_table_stride;
+  a.n_heads = s.n_heads;
+  a.n_kv_heads = s.n_kv_heads;
+  a.group = s.n_heads / s.n_kv_heads;
+  a.head_dim = s.head_dim;
+  a.padded = padded;
+  a.scale = static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(s.head_dim)));
+  if (buffers.limits.decode_tiles > 0) {
+    a.first_tile = 0;
+    a.stages = setup.decode_stages;
+    launch({.name = "attention_decode",
+            .grid = {static_cast<unsigned>(s.n_kv_heads), static_cast<unsigned>(buffers.limits.decode_tiles)},
+            .block = {kDecodeThreads},
+            .dynamic_shared = decode_shared_bytes(padded, a.stages),
+            .stream = stream},
+           decode_kernel(padded), a);
+  }
+}
+
+}  // namespace cria::cuda
