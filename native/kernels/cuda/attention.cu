@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/attention_decode.cuh"
+#include "kernels/cuda/attention_prefill.cuh"
 #include "kernels/cuda/attention_simple.cuh"
 #include "kernels/cuda/attention_tiles.h"
 
@@ -16,6 +17,12 @@ Kernel decode_kernel(std::int32_t padded) {
                          : attention_decode_kernel<0>;
 }
 
+Kernel prefill_kernel(std::int32_t padded) {
+  return padded == 64    ? attention_prefill_kernel<4>
+         : padded == 128 ? attention_prefill_kernel<8>
+                         : attention_prefill_kernel<0>;
+}
+
 std::size_t page_bytes(std::int32_t padded) {
   return static_cast<std::size_t>(kPage) * static_cast<std::size_t>(padded) * 2;
 }
@@ -25,21 +32,33 @@ std::size_t decode_shared_bytes(std::int32_t padded, std::int32_t stages) {
          static_cast<std::size_t>(padded) / 16 * kWarpSize * 16;
 }
 
+std::size_t prefill_shared_bytes(std::int32_t padded, std::int32_t stages) {
+  return static_cast<std::size_t>(stages) * page_bytes(padded);
+}
+
+/// As many stages, at most four, as leave room for `blocks` blocks on a multiprocessor; at least two.
+std::int32_t stages_for(std::size_t (*bytes)(std::int32_t, std::int32_t), std::int32_t padded,
+                        std::size_t statics, std::size_t blocks, const DeviceProperties& device) {
+  std::int32_t stages = 4;
+  while (stages > 2 && (bytes(padded, stages) + statics > device.shared_per_block ||
+                        blocks * (bytes(padded, stages) + statics) > device.shared_per_multiprocessor))
+    stages--;
+  return stages;
+}
+
 }  // namespace
 
 AttentionSetup attention_setup(const AttentionShape& shape, const DeviceProperties& device) {
   const std::int32_t padded = padded_head_dim(shape.head_dim);
+  constexpr std::size_t kReserved = 1024;  // of each block, by the device
   AttentionSetup setup;
-  // Three blocks a multiprocessor where there is room for it, at most four pages each; at least two.
-  const std::size_t statics = sizeof(DecodeShared) + 1024;
-  setup.decode_stages = 4;
-  while (
-      setup.decode_stages > 2 &&
-      (decode_shared_bytes(padded, setup.decode_stages) + statics > device.shared_per_block ||
-       3 * (decode_shared_bytes(padded, setup.decode_stages) + statics) > device.shared_per_multiprocessor))
-    setup.decode_stages--;
+  setup.decode_stages = stages_for(decode_shared_bytes, padded, sizeof(DecodeShared) + kReserved, 3, device);
+  setup.prefill_stages = stages_for(prefill_shared_bytes, padded, kReserved, 1, device);
   set_max_dynamic_shared(reinterpret_cast<const void*>(decode_kernel(padded)), "attention_decode",
                          decode_shared_bytes(padded, setup.decode_stages));
+  if (padded <= kMaxPrefillDim)
+    set_max_dynamic_shared(reinterpret_cast<const void*>(prefill_kernel(padded)), "attention_prefill",
+                           prefill_shared_bytes(padded, setup.prefill_stages));
   return setup;
 }
 
@@ -98,6 +117,17 @@ void paged_attention(const PagedAttentionArgs& args, const AttentionBuffers& buf
             .dynamic_shared = decode_shared_bytes(padded, a.stages),
             .stream = stream},
            decode_kernel(padded), a);
+  }
+  if (buffers.limits.prefill_tiles > 0 && padded <= kMaxPrefillDim) {
+    a.first_tile = buffers.limits.decode_tiles;
+    a.stages = setup.prefill_stages;
+    launch(
+        {.name = "attention_prefill",
+         .grid = {static_cast<unsigned>(s.n_kv_heads), static_cast<unsigned>(buffers.limits.prefill_tiles)},
+         .block = {kPrefillThreads},
+         .dynamic_shared = prefill_shared_bytes(padded, a.stages),
+         .stream = stream},
+        prefill_kernel(padded), a);
   }
 }
 

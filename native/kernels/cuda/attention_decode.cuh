@@ -40,8 +40,9 @@ static __global__ void __launch_bounds__(kDecodeThreads) attention_decode_kernel
     q[step * kWarpSize + lane] = q_fragment(a, rows, step);
 
   // Of the span under way, and of all spans so far. The warp's sixteens of dimensions are warp, warp + 4, ...
-  float greatest[2] = {-INFINITY, -INFINITY}, sum[4] = {}, out[kOwn][2][4] = {};
-  float total_greatest[2] = {}, total_sum[2] = {}, total[kOwn][2][4] = {};
+  float greatest[2], sum[4], out[kOwn][2][4];
+  float total_greatest[2] = {-INFINITY, -INFINITY}, total_sum[2] = {}, total[kOwn][2][4] = {};
+  begin_span(greatest, sum, out);
   int span = tile.first_span;
   for (int page = first_page; page < end_page; page++) {
     const int position = page * kPage;
@@ -54,7 +55,9 @@ static __global__ void __launch_bounds__(kDecodeThreads) attention_decode_kernel
       mma(scores[0], rows_of_q, columns.x, columns.y);
       mma(scores[1], rows_of_q, columns.z, columns.w);
     }
+#pragma unroll
     for (int i = 0; i < 2; i++) mask_scores(scores[i], rows, position + warp * 16 + i * 8);
+#pragma unroll
     for (int r = 0; r < 2; r++) {
       const float most = quad_max(fmaxf(fmaxf(scores[0][2 * r], scores[0][2 * r + 1]),
                                         fmaxf(scores[1][2 * r], scores[1][2 * r + 1])));
@@ -63,22 +66,16 @@ static __global__ void __launch_bounds__(kDecodeThreads) attention_decode_kernel
 
     const uint4* v = stream.arrive(2 * (page - first_page) + 1);
     float base[2], rescale[2];
+#pragma unroll
     for (int r = 0; r < 2; r++) {
       float most = shared.greatest[lane / 4 + 8 * r];
+#pragma unroll
       for (int w = 1; w < kDecodeWarps; w++)
         most = fmaxf(most, shared.greatest[w * kDecodeRows + lane / 4 + 8 * r]);
-      const float now = fmaxf(greatest[r], most * a.scale);
-      base[r] = exponent_base(now);
-      rescale[r] = power_of_two(greatest[r] - base[r]);
-      greatest[r] = now;
+      rescale[r] = raise_greatest(greatest[r], base[r], most, a.scale);
     }
     shared.exponentials[warp * kWarpSize + lane] = p_fragment(scores[0], scores[1], a.scale, base);
-    for (int i = 0; i < 4; i++) sum[i] *= rescale[i >> 1];
-    for (int j = 0; j < kOwn; j++)
-      for (int i = 0; i < 4; i++) {
-        out[j][0][i] *= rescale[i >> 1];
-        out[j][1][i] *= rescale[i >> 1];
-      }
+    rescale_sums(sum, out, rescale);
     __syncthreads();
     const int n_valid = last + 1 - position;
 #pragma unroll
@@ -98,24 +95,11 @@ static __global__ void __launch_bounds__(kDecodeThreads) attention_decode_kernel
 
     if (page + 1 < end_page && (page + 1) * kPage < span_begin_on_device(span + 1)) continue;
     // The span ends.
-    const bool keeps = tile.first_span == 0, first = span == 0;
-    if (keeps) {
-      for (int r = 0; r < 2; r++) {
-        MergeScales m = merge_scales(total_greatest[r], greatest[r]);
-        if (first) m.now = greatest[r];
-        total_greatest[r] = m.now;
-        total_sum[r] = first ? sum[2 * r] : merged(total_sum[r], sum[2 * r], m);
-        for (int j = 0; j < kOwn; j++)
-          for (int i = 0; i < 4; i++) {
-            float& x = total[j][i >> 1][2 * r + (i & 1)];
-            const float part = out[j][i >> 1][2 * r + (i & 1)];
-            x = first ? part : merged(x, part, m);
-          }
-      }
-    }
-    const bool ends = page + 1 == end_page;
+    const bool keeps = tile.first_span == 0, ends = page + 1 == end_page;
+    if (keeps) merge_into(total_greatest, total_sum, total, greatest, sum, out);
     if (tile.n_parts > 1 && (!keeps || ends)) {
       const int slot = keeps ? 0 : span - tile.first_end + 1;
+#pragma unroll
       for (int r = 0; r < 2; r++) {
         const int row = lane / 4 + 8 * r;
         if (row >= tile.n_rows) continue;
@@ -124,28 +108,30 @@ static __global__ void __launch_bounds__(kDecodeThreads) attention_decode_kernel
         if (warp == 0 && lane % 4 == 0)
           a.stats[at] =
               keeps ? make_float2(total_greatest[r], total_sum[r]) : make_float2(greatest[r], sum[2 * r]);
+#pragma unroll
         for (int j = 0; j < kOwn; j++)
+#pragma unroll
           for (int half = 0; half < 2; half++) {
             const int d = (warp + j * kDecodeWarps) * 16 + half * 8 + lane % 4 * 2;
             if (d >= a.padded) continue;
-            const float(&from)[4] = keeps ? total[j][half] : out[j][half];
             *reinterpret_cast<float2*>(a.partial + at * a.padded + d) =
-                make_float2(from[2 * r], from[2 * r + 1]);
+                make_float2(keeps ? total[j][half][2 * r] : out[j][half][2 * r],
+                            keeps ? total[j][half][2 * r + 1] : out[j][half][2 * r + 1]);
           }
       }
     }
     span++;
-    for (int i = 0; i < 4; i++) sum[i] = 0.0f;
-    for (int j = 0; j < kOwn; j++)
-      for (int i = 0; i < 4; i++) out[j][0][i] = out[j][1][i] = 0.0f;
-    greatest[0] = greatest[1] = -INFINITY;
+    begin_span(greatest, sum, out);
   }
 
   if (tile.n_parts == 1) {
+#pragma unroll
     for (int r = 0; r < 2; r++) {
       if (rows.at[r] < 0) continue;
       const float inverse = 1.0f / total_sum[r];
+#pragma unroll
       for (int j = 0; j < kOwn; j++)
+#pragma unroll
         for (int half = 0; half < 2; half++) {
           const int d = (warp + j * kDecodeWarps) * 16 + half * 8 + lane % 4 * 2;
           if (d < a.head_dim)

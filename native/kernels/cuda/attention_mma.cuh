@@ -48,6 +48,7 @@ struct RowPair {
 CRIA_DEVICE RowPair rows_of(const AttentionKernelArgs& a, const AttentionTile& tile, int kv_head, int first) {
   RowPair rows;
   const int first_token = tile.first_row / a.group;
+#pragma unroll
   for (int i = 0; i < 2; i++) {
     const int r = first + lane_in_warp() / 4 + 8 * i, row = tile.first_row + r;
     const int token = row / a.group;
@@ -65,7 +66,9 @@ CRIA_DEVICE RowPair rows_of(const AttentionKernelArgs& a, const AttentionTile& t
 /// .. 4t + 3, as K's fragments have them.
 CRIA_DEVICE uint4 q_fragment(const AttentionKernelArgs& a, const RowPair& rows, int step) {
   uint32_t pairs[2][2];
+#pragma unroll
   for (int i = 0; i < 2; i++)
+#pragma unroll
     for (int half = 0; half < 2; half++) {
       const int d = 16 * step + lane_in_warp() % 4 * 4 + 2 * half;
       const bool inside = rows.at[i] >= 0 && d < a.head_dim;
@@ -84,6 +87,7 @@ CRIA_DEVICE void mma(float (&c)[4], const uint4& a, uint32_t b0, uint32_t b1) {
 /// Scores of columns that a row does not see become -infinity; `first` is the position of the fragment's
 /// column 0.
 CRIA_DEVICE void mask_scores(float (&s)[4], const RowPair& rows, int first) {
+#pragma unroll
   for (int i = 0; i < 4; i++)
     if (first + lane_in_warp() % 4 * 2 + (i & 1) > rows.last[i >> 1]) s[i] = -INFINITY;
 }
@@ -104,6 +108,7 @@ CRIA_DEVICE float exponent_base(float greatest) { return greatest == -INFINITY ?
 CRIA_DEVICE uint4 p_fragment(const float (&low)[4], const float (&high)[4], float scale,
                              const float (&base)[2]) {
   float p[8];
+#pragma unroll
   for (int i = 0; i < 4; i++) {
     p[i] = power_of_two(fmaf(low[i], scale, -base[i >> 1]));
     p[i + 4] = power_of_two(fmaf(high[i], scale, -base[i >> 1]));
@@ -126,6 +131,60 @@ CRIA_DEVICE MergeScales merge_scales(float before, float part) {
 }
 CRIA_DEVICE float merged(float before, float part, const MergeScales& m) {
   return fmaf(part, m.part, before * m.before);
+}
+
+template <int kOwn>
+CRIA_DEVICE void begin_span(float (&greatest)[2], float (&sum)[4], float (&out)[kOwn][2][4]) {
+  greatest[0] = greatest[1] = -INFINITY;
+#pragma unroll
+  for (int i = 0; i < 4; i++) sum[i] = 0.0f;
+#pragma unroll
+  for (int j = 0; j < kOwn; j++)
+#pragma unroll
+    for (int i = 0; i < 4; i++) out[j][0][i] = out[j][1][i] = 0.0f;
+}
+
+/// Merges a span that has ended into what lies before it.
+template <int kOwn>
+CRIA_DEVICE void merge_into(float (&total_greatest)[2], float (&total_sum)[2], float (&total)[kOwn][2][4],
+                            const float (&greatest)[2], const float (&sum)[4],
+                            const float (&out)[kOwn][2][4]) {
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    const MergeScales m = merge_scales(total_greatest[r], greatest[r]);
+    total_greatest[r] = m.now;
+    total_sum[r] = merged(total_sum[r], sum[2 * r], m);
+#pragma unroll
+    for (int j = 0; j < kOwn; j++)
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        total[j][half][2 * r] = merged(total[j][half][2 * r], out[j][half][2 * r], m);
+        total[j][half][2 * r + 1] = merged(total[j][half][2 * r + 1], out[j][half][2 * r + 1], m);
+      }
+  }
+}
+
+/// The row's new greatest score and base of exponents, from a page's greatest; what to multiply the sums
+/// with.
+CRIA_DEVICE float raise_greatest(float& greatest, float& base, float page_greatest, float scale) {
+  const float now = fmaxf(greatest, page_greatest * scale);
+  base = exponent_base(now);
+  const float rescale = power_of_two(greatest - base);
+  greatest = now;
+  return rescale;
+}
+
+template <int kOwn>
+CRIA_DEVICE void rescale_sums(float (&sum)[4], float (&out)[kOwn][2][4], const float (&rescale)[2]) {
+#pragma unroll
+  for (int i = 0; i < 4; i++) sum[i] *= rescale[i >> 1];
+#pragma unroll
+  for (int j = 0; j < kOwn; j++)
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      out[j][0][i] *= rescale[i >> 1];
+      out[j][1][i] *= rescale[i >> 1];
+    }
 }
 
 /// Zeros for tokens from `n_valid` on, in a lane's V of the sixteen tokens from `first` on: their weight is

@@ -11,7 +11,7 @@ namespace cria::cuda {
 inline constexpr std::int32_t kDecodeRows = 16;       // rows of a decode tile: those of one mma
 inline constexpr std::int32_t kPrefillRows = 128;     // of a prefill tile: eight warps of 16
 inline constexpr std::int32_t kMaxRowsOfDecode = 64;  // of a sequence: more go to the prefill kernel
-inline constexpr std::int32_t kMaxPrefillDim = 0;     // padded head sizes that the prefill kernel takes
+inline constexpr std::int32_t kMaxPrefillDim = 128;   // padded head sizes that the prefill kernel takes
 
 /// Offsets in bytes: counters (one for each of the plan's and KV head), then greatest score and sum of a row,
 /// then its outputs. Row r of KV head h is number r * n_kv_heads + h.

@@ -101,7 +101,7 @@ CRIA_DEVICE Storage& shared_memory() {
 
 /// Bytes that take<T>(count) needs of a launch's dynamic_shared; they add up.
 template <class T>
-constexpr size_t shared_bytes(size_t count, size_t alignment = 16) {
+__host__ __device__ constexpr size_t shared_bytes(size_t count, size_t alignment = 16) {
   return (count * sizeof(T) + alignment - 1) / alignment * alignment;
 }
 
