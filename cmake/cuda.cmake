@@ -47,7 +47,7 @@ if(CRIA_HAVE_CUDA)
   cria_cuda_kernels(cria_cuda ${kernels} ${host_sources} native/kernels/cuda/runtime.cc)
   target_link_libraries(cria_cuda PUBLIC cria_core)
   if(CRIA_TESTS)  # here, since in test/native a .cu file is C++
-    cria_cuda_kernels(cria_cuda_test_kernels_device test/native/cuda/ptx_kernels.cu)
+    cria_cuda_kernels(cria_cuda_test_kernels_device test/native/cuda/mutants.cu test/native/cuda/ptx_kernels.cu)
     target_include_directories(cria_cuda_test_kernels_device PRIVATE test/native)
   endif()
 endif()

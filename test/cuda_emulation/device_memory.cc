@@ -108,10 +108,10 @@ bool in_device_memory(const void* p, std::size_t bytes) {
   return address - begin <= a.bytes && bytes <= a.bytes - (address - begin);
 }
 
-bool in_forbidden_memory(const void* p) {
+bool in_device_arena(const void* p) {
   const Memory& m = memory();
   const auto* byte = static_cast<const unsigned char*>(p);
-  return m.arena && byte >= m.arena && byte < m.arena + kArena && !in_device_memory(p, 1);
+  return m.arena && byte >= m.arena && byte < m.arena + kArena;
 }
 
 std::size_t free_device_memory() {
@@ -123,16 +123,23 @@ void set_total_device_memory(std::size_t bytes) { memory().total = bytes; }
 std::size_t device_allocations() { return memory().live.size(); }
 
 std::string check_redzones() {
+  static const unsigned char* const pattern = [] {
+    auto* p = new unsigned char[kRedzone + kAlignment];
+    std::memset(p, kGuardByte, kRedzone + kAlignment);
+    return p;
+  }();
   std::string damage;
   for (const auto& [address, a] : memory().live) {
     auto* p = reinterpret_cast<unsigned char*>(address);
     unpoison(p - kRedzone, kRedzone);
     unpoison(p + a.bytes, tail_of(a));
-    for (std::size_t i = 0; i < kRedzone && damage.empty(); i++)
+    const bool intact = std::memcmp(p - kRedzone, pattern, kRedzone) == 0 &&
+                        std::memcmp(p + a.bytes, pattern, tail_of(a)) == 0;
+    for (std::size_t i = 0; i < kRedzone && !intact && damage.empty(); i++)
       if (p[-1 - static_cast<std::ptrdiff_t>(i)] != kGuardByte)
         damage = "device memory was written " + std::to_string(i + 1) + " bytes before an allocation of " +
                  std::to_string(a.bytes);
-    for (std::size_t i = 0; i < tail_of(a) && damage.empty(); i++)
+    for (std::size_t i = 0; i < tail_of(a) && !intact && damage.empty(); i++)
       if (p[a.bytes + i] != kGuardByte)
         damage = "device memory was written " + std::to_string(i) + " bytes behind an allocation of " +
                  std::to_string(a.bytes);

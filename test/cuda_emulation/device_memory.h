@@ -11,8 +11,8 @@ void* take_device_memory(std::size_t bytes);
 bool give_back_device_memory(void* p);
 /// The allocation that holds all of [p, p + bytes); false when none does.
 bool in_device_memory(const void* p, std::size_t bytes);
-/// Whether the address lies in a redzone or in memory that was given back.
-bool in_forbidden_memory(const void* p);
+/// Whether the address could be device memory at all.
+bool in_device_arena(const void* p);
 std::size_t free_device_memory();
 std::size_t total_device_memory();
 /// Of the emulated device; what is allocated stays.

@@ -1,9 +1,11 @@
 // The scheduler: which thread of which block runs next.
 #include "cuda_emulation/grid.h"
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <exception>
 #include <mutex>
@@ -124,35 +126,42 @@ void end_block(Block& b) {
   Scheduler& s = scheduler();
   check_shared_guards(b);
   end_block_copies(b);
-  race::end_block(b);
   std::erase(s.resident, &b);
   s.idle.push_back(&b);
   s.blocks_left--;
   if (s.next_block < s.block_order.size()) admit_block();
 }
 
-/// Who waits where, for a report of a deadlock.
+/// Who waits where, for a report of a deadlock: each place with the first thread that is there.
 std::string who_waits() {
-  std::string out;
-  int listed = 0, exited = 0, waiting = 0;
+  struct Place {
+    const char* what;
+    std::uint32_t mask;
+    std::string first;
+    int threads;
+  };
+  std::vector<Place> places;
+  int exited = 0;
   for (const Block* b : scheduler().resident)
     for (const Thread& t : b->threads) {
       if (t.state == ThreadState::done) exited++;
       if (t.state != ThreadState::waiting) continue;
-      waiting++;
-      // One line for each kind of wait would hide which thread; the first few of each are enough.
-      if (listed < 6) {
-        out += (listed ? "; " : "") + describe(t) + " waits at " + t.waits_for;
-        if (t.waits_mask) {
-          char mask[16];
-          std::snprintf(mask, sizeof mask, "%08x", t.waits_mask);
-          out += std::string(" with mask ") + mask;
-        }
-        listed++;
-      }
+      const auto same = std::find_if(places.begin(), places.end(), [&](const Place& p) {
+        return std::strcmp(p.what, t.waits_for) == 0 && p.mask == t.waits_mask;
+      });
+      if (same == places.end())
+        places.push_back({t.waits_for, t.waits_mask, describe(t), 1});
+      else
+        same->threads++;
     }
-  return std::to_string(waiting) + " threads wait for others that never come, " + std::to_string(exited) +
-         " have exited: " + out;
+  std::string out;
+  for (const Place& p : places) {
+    char mask[24] = "";
+    if (p.mask) std::snprintf(mask, sizeof mask, " with mask %08x", p.mask);
+    out +=
+        std::to_string(p.threads) + " threads wait at " + p.what + mask + " (the first: " + p.first + "), ";
+  }
+  return out + std::to_string(exited) + " have exited";
 }
 
 [[noreturn]] void leave(const std::string& what, const std::string& where) {
@@ -366,6 +375,8 @@ void run_grid(const LaunchConfig& config, const KernelCall& call, void* argument
   s.idle.clear();
   for (const auto& b : s.blocks) s.idle.push_back(b.get());
   s.failed = false;
+  s.yields = 0;
+  race::program_counter = nullptr;
   draw_thread_order(s.thread_order, grid.n_threads);
   s.block_order.resize(n_blocks);
   for (std::size_t i = 0; i < n_blocks; i++) s.block_order[i] = static_cast<std::uint32_t>(i);

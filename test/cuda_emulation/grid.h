@@ -10,6 +10,7 @@
 #include "cuda_emulation/emulation.h"
 #include "cuda_emulation/emulator.h"
 #include "cuda_emulation/fiber.h"
+#include "cuda_emulation/race.h"
 
 namespace cria::cuda::emulation {
 
@@ -86,6 +87,7 @@ struct Block {
   std::vector<SharedRegion> regions;
   std::vector<SharedGuard> guards;
   std::vector<Mbarrier> mbarriers;
+  race::BlockClock clock;
 };
 
 constexpr std::size_t kSharedArena = std::size_t{512} << 10;  // 228 KiB at most, and the gaps
@@ -107,7 +109,6 @@ void wait_here(const char* what, std::uint32_t mask = 0);
 void wake(Thread& thread);
 /// As wake(), and later lets this thread go on too.
 void yield_here();
-bool has_failed();
 
 // What the parts do at the begin and end of blocks and threads.
 void begin_shared_memory(Block& block);
@@ -120,25 +121,5 @@ void check_shared_range(const void* p, std::size_t bytes, const char* operation)
 std::string check_redzones();
 
 std::string describe(const Thread& thread);
-
-// ---- the race detector's view (race.cc); no-ops when nothing is instrumented ----
-namespace race {
-void begin_grid();
-void begin_block(Block& block);
-void end_block(Block& block);
-/// The threads have met: what each did before is ordered before what any does after.
-void joined(Thread* const* threads, std::size_t n);
-/// All threads of the block have met.
-void joined_block(Block& block);
-/// An object through which a thread hands over what it did (release), and another takes it (acquire).
-void release(Thread& thread, const void* object);
-void acquire(Thread& thread, const void* object);
-void forget(const void* object);
-/// As if nobody had accessed these bytes.
-void untouched(const void* address, std::size_t bytes);
-void fence(Thread& thread, Scope scope);
-/// Memory that the emulator itself reads or writes for a thread.
-void access(Thread& thread, const void* address, std::size_t bytes, bool writes, bool atomic = false);
-}  // namespace race
 
 }  // namespace cria::cuda::emulation

@@ -17,7 +17,7 @@ struct DecodeShared {
 
 /// kTiles: the padded head size in sixteens, or 0 for any up to kMaxHeadDim.
 template <int kTiles>
-static __global__ void __launch_bounds__(kDecodeThreads) attention_decode_kernel(AttentionKernelArgs a) {
+static __global__ void __launch_bounds__(kDecodeThreads, 3) attention_decode_kernel(AttentionKernelArgs a) {
   const auto* header = reinterpret_cast<const AttentionPlanHeader*>(a.plan);
   if (static_cast<int>(blockIdx.y) >= header->n_decode) return;
   const AttentionTile tile = reinterpret_cast<const AttentionTile*>(header + 1)[a.first_tile + blockIdx.y];

@@ -82,7 +82,7 @@ struct alignas(16) SharedArray {
  private:
   T values_[N];
 #ifdef CRIA_CUDA_EMULATED
-  alignas(16) unsigned char guard_[64];
+  unsigned char guard_[64];
 #endif
 };
 
