@@ -4,6 +4,7 @@ set(CRIA_CUDA_KERNELS attention.cu embed.cu kv_cache.cu matmul_activations.cu ma
   matmul_tiles_blocks256.cu matmul_tiles_blocks32.cu matmul_tiles_floats.cu matmul_vector.cu rmsnorm.cu rope.cu sample.cu
   swiglu.cu)
 set(CRIA_CUDA_HOST_SOURCES attention_plan.cc matmul.cc matmul_pack.cc runtime_error.cc)  # with the kernels, in both builds
+set(CRIA_CUDA_BACKEND_SOURCES cuda_backend.cc cuda_ops.cc kv_page.cc pass_batch.cc pass_graphs.cc weight_upload.cc)
 set(CRIA_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90a-real 100-real 120-real 90-virtual 120-virtual
   CACHE STRING "What the kernels are compiled for; PTX (virtual) serves later devices")
 
@@ -43,11 +44,24 @@ function(cria_cuda_kernels target)
   target_link_libraries(${target} PUBLIC CUDA::cudart_static Threads::Threads ${CMAKE_DL_LIBS} rt)
 endfunction()
 
+# cria_cuda_backend(<target> <files below native/kernels/cuda>...): what defines the functions of cuda_backend.h. Objects,
+# since a program has exactly one of these, and chooses it: this, the emulated one (test/native/cuda.cmake) or none.
+function(cria_cuda_backend target)
+  list(TRANSFORM ARGN PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda/ OUTPUT_VARIABLE sources)
+  add_library(${target} OBJECT ${sources})
+  target_link_libraries(${target} PUBLIC cria_core)
+endfunction()
+cria_cuda_backend(cria_no_cuda no_cuda.cc)
+set(CRIA_CUDA_BACKEND cria_no_cuda)  # of the addon and of the tests
+
 if(CRIA_HAVE_CUDA)
   list(TRANSFORM CRIA_CUDA_KERNELS PREPEND native/kernels/cuda/ OUTPUT_VARIABLE kernels)
   list(TRANSFORM CRIA_CUDA_HOST_SOURCES PREPEND native/kernels/cuda/ OUTPUT_VARIABLE host_sources)
   cria_cuda_kernels(cria_cuda ${kernels} ${host_sources} native/kernels/cuda/runtime.cc)
   target_link_libraries(cria_cuda PUBLIC cria_core)
+  cria_cuda_backend(cria_cuda_backend ${CRIA_CUDA_BACKEND_SOURCES})
+  target_link_libraries(cria_cuda_backend PUBLIC cria_cuda)
+  set(CRIA_CUDA_BACKEND cria_cuda_backend)
   if(CRIA_TESTS)  # here, since in test/native a .cu file is C++
     cria_cuda_kernels(cria_cuda_test_kernels_device test/native/cuda/mutants.cu test/native/cuda/ptx_kernels.cu)
     target_include_directories(cria_cuda_test_kernels_device PRIVATE test/native)

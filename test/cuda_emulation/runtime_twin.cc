@@ -65,6 +65,7 @@ struct Twin {
   std::uint64_t calls = 0;
   Injected injected;
   bool lost = false;
+  const char* kind = "cuda-emulated";
   DriverState state = DriverState::ready;
   int driver_version = kVersion;
   DeviceProperties properties{.name = "emulated device",
@@ -194,10 +195,13 @@ void emulation::set_driver(DriverState state, int driver_version) {
   twin().state = state;
   twin().driver_version = driver_version;
 }
+void emulation::set_device_kind(const char* kind) { twin().kind = kind; }
 void emulation::set_device_properties(const DeviceProperties& properties) { twin().properties = properties; }
 std::size_t emulation::queued_work() { return twin().queued; }
 
 // ---- runtime.h ----
+
+const char* device_kind() noexcept { return twin().kind; }
 
 DriverInfo probe_driver() noexcept {
   DriverInfo info;

@@ -21,6 +21,9 @@ void restore_device();
 /// What probe_driver and every call are to find.
 void set_driver(DriverState state, int driver_version);
 
+/// What device_kind() says; "cuda-emulated" at first. With "cuda", 'auto' takes the emulated device.
+void set_device_kind(const char* kind);
+
 /// The device that the backend sees: an H200 in small unless a test wants another.
 void set_device_properties(const DeviceProperties& properties);
 

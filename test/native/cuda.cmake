@@ -29,8 +29,16 @@ endfunction()
 
 cria_emulated_kernels(cria_cuda_emulated ${cuda_kernels} ${cuda_host} ${cuda_emulator})
 cria_emulated_kernels(cria_cuda_test_kernels ${cuda_test_kernels})
+
+# The whole backend on the emulated device: what links cria_cuda_backend_emulated has the device "cuda-emulated".
+cria_cuda_backend(cria_cuda_backend_emulated ${CRIA_CUDA_BACKEND_SOURCES})
+target_link_libraries(cria_cuda_backend_emulated PUBLIC cria_cuda_emulated)
+
 cria_native_test(cuda_emulated ROOM cuda_emulated SOURCES ${cuda_tests} ${cuda_emulator_tests})
 target_link_libraries(test_cuda_emulated PRIVATE cria_cuda_test_kernels cria_cuda_emulated cria_kernels cria_sampler)
+
+cria_native_test(cuda_backend ROOM engine CUDA cria_cuda_backend_emulated SOURCES cuda/backend_test.cc)
+target_compile_definitions(test_cuda_backend PRIVATE CRIA_TEST_DEVICE="cuda-emulated")
 
 # Once more with kernels that report every access to memory: races, and accesses out of bounds. The hooks are
 # race_hooks.cc; libtsan is not linked. A build that is sanitized anyway has no room for both.

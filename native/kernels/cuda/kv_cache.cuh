@@ -1,23 +1,6 @@
-// Where a value lies in a KV head's block of a page: kv_cache.h has the layout in words.
+// The layout of pages, for kernels.
 #pragma once
 
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/kv_cache.h"
-
-namespace cria::cuda {
-
-/// Element of the block's f16 K; `tiles` is D / 16. Four dimensions from a multiple of four on are
-/// neighbours.
-CRIA_DEVICE int k_f16_at(int token, int d, int tiles) {
-  return ((token >> 4) * tiles + (d >> 4)) * 256 + ((token & 7) * 4 + (d >> 2 & 3)) * 8 +
-         (token >> 3 & 1) * 4 + (d & 3);
-}
-/// Element of the block's f16 V.
-CRIA_DEVICE int v_f16_at(int token, int d, int tiles) {
-  return ((token >> 4) * tiles + (d >> 4)) * 256 + ((d & 7) * 4 + (token >> 1 & 3)) * 8 + (d >> 3 & 1) * 4 +
-         (token >> 3 & 1) * 2 + (token & 1);
-}
-CRIA_DEVICE int k_f32_at(int token, int d) { return ((d >> 2) * kCudaPageTokens + token) * 4 + (d & 3); }
-CRIA_DEVICE int v_f32_at(int token, int d, int padded) { return token * padded + d; }
-
-}  // namespace cria::cuda
+#include "kernels/cuda/kv_layout.h"

@@ -38,10 +38,12 @@
 
 #include "core/dtype.h"
 
+#ifndef CRIA_BOTH_SIDES
 #ifdef __CUDACC__
 #define CRIA_BOTH_SIDES __host__ __device__
 #else
 #define CRIA_BOTH_SIDES
+#endif
 #endif
 
 namespace cria::cuda {

@@ -79,6 +79,8 @@ void check_kernel(cudaError_t status, const char* name) {
 
 }  // namespace
 
+const char* device_kind() noexcept { return "cuda"; }
+
 DriverInfo probe_driver() noexcept {
   DriverInfo info;
   cudaDriverGetVersion(&info.driver_version);

@@ -23,6 +23,9 @@ using Event = struct OpaqueEvent*;
 using Graph = struct OpaqueGraph*;
 using GraphExec = struct OpaqueGraphExec*;
 
+/// What devices are called: "cuda"; a twin has another name.
+const char* device_kind() noexcept;
+
 // ---- the driver and its devices ----
 
 enum class DriverState {

@@ -42,7 +42,8 @@ void throw_failed_call(const FailedCall& failed) {
     case Failure::too_large: break;
     case Failure::device_lost:
       details.emplace_back("restart", "process");
-      throw Error(ErrorCode::internal, text + "; the device can be used again after a restart of the process",
+      throw Error(ErrorCode::device_lost,
+                  text + "; the device was lost: a restart of the process is needed to use it again",
                   std::move(details));
   }
   throw Error(ErrorCode::internal, text, std::move(details));

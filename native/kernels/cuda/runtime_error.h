@@ -18,8 +18,8 @@ enum class Failure {
   no_kernel_image,  // the build has no code for this device
   invalid_call,     // ERR_INTERNAL: the backend asked for what cannot be; the device goes on
   too_large,        // a kernel wants more registers, threads or shared memory than there are: as invalid_call
-  device_lost,  // ERR_INTERNAL with detail restart = "process": a kernel died, and the process's context with
-                // it
+  device_lost,  // ERR_DEVICE_LOST with detail restart = "process": a kernel died, and the process's context
+                // with it
 };
 
 struct FailedCall {

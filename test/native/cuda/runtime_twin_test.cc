@@ -78,7 +78,7 @@ TEST_CASE("a failure at any call is a typed error, leaks nothing, and the next s
   const std::pair<Failure, ErrorCode> kinds[] = {{Failure::out_of_memory, ErrorCode::out_of_memory},
                                                  {Failure::invalid_call, ErrorCode::internal},
                                                  {Failure::no_kernel_image, ErrorCode::unsupported_device},
-                                                 {Failure::device_lost, ErrorCode::internal}};
+                                                 {Failure::device_lost, ErrorCode::device_lost}};
   for (const auto& [failure, code] : kinds)
     for (std::uint64_t n = 1; n <= calls; n++) {
       CAPTURE(n);
@@ -86,7 +86,7 @@ TEST_CASE("a failure at any call is a typed error, leaks nothing, and the next s
       CHECK(code_of(step) == code);
       CHECK(!cancel_failure());
       if (failure == Failure::device_lost) {
-        CHECK(code_of(step) == ErrorCode::internal);  // for good
+        CHECK(code_of(step) == ErrorCode::device_lost);  // for good
         restore_device();
       }
       CHECK(device_allocations() == allocations);
