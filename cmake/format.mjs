@@ -7,7 +7,7 @@ import { dirname, extname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const VERSION = 19
-const FOLDERS = ['native', 'test/native', 'test/fuzz', 'bench']
+const FOLDERS = ['native', 'test/native', 'test/cuda_emulation', 'test/fuzz', 'bench']
 const EXTENSIONS = ['.cc', '.h', '.cu', '.cuh'] // tables (.inc) are generated
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))

@@ -20,6 +20,7 @@ std::string_view error_code_name(ErrorCode code) noexcept {
     case ErrorCode::aborted: return "ERR_ABORTED";
     case ErrorCode::disposed: return "ERR_DISPOSED";
     case ErrorCode::unsupported_device: return "ERR_UNSUPPORTED_DEVICE";
+    case ErrorCode::device_lost: return "ERR_DEVICE_LOST";
     case ErrorCode::internal: return "ERR_INTERNAL";
   }
   return "ERR_INTERNAL";

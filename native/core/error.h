@@ -28,6 +28,7 @@ enum class ErrorCode {
   aborted,             // ERR_ABORTED: cancelled by the caller
   disposed,            // ERR_DISPOSED: the model was disposed
   unsupported_device,  // ERR_UNSUPPORTED_DEVICE
+  device_lost,         // ERR_DEVICE_LOST: a device failed for good; details.restart says what helps
   internal,            // ERR_INTERNAL: a bug in cria
 };
 

@@ -1,6 +1,7 @@
 // A device that holds weights, a KV cache and activations, and runs the ops of ops.h on them.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -21,38 +22,82 @@ struct BackendOptions {
   std::string device = "auto";  // "auto", "cpu", "cuda", "cuda:N"
   int threads = 0;              // 0: usable_cores()
   std::string isa;              // CPU: the instruction-set level; empty: CRIA_CPU_ISA, or the best there is
+  // What "auto" decides by.
+  std::uint64_t weight_bytes = 0;  // of the model, as far as known
+  bool adopts_weights = false;     // they are to be used where they lie (adopt_weights)
 };
 
 struct BackendInfo {
-  std::string device;         // "cpu"
+  std::string device;         // "cpu", "cuda:0"
   std::string device_reason;  // why it was chosen, one sentence
-  std::string isa;            // "avx512_bf16", ...
+  std::string isa;            // "avx512_bf16", "sm_90", ...
   int threads;
   std::int32_t page_tokens;       // tokens of a KV page
   std::string kv_layout;          // names the order inside a page; changes when that does
   std::int32_t max_batch_tokens;  // the largest Batch::n_tokens that it takes
+  std::int32_t prefill_chunk;     // tokens of prompts in a step, unless the caller says otherwise
+};
+
+enum class WeightUse {
+  matrix,  // multiplied with, or rows of it are embedded
+  vector,  // a norm: f32
+  gate,    // a matrix whose `up`, of the same shape, is the next weight
+  up,
 };
 
 /// Where a weight's bytes lie before the upload.
 struct WeightSpec {
   DType dtype;
   std::int64_t rows, cols;
+  WeightUse use = WeightUse::matrix;
+};
+
+/// Bytes offset .. offset + bytes of weight `index` in the file's layout.
+struct WeightRange {
+  std::size_t index = 0, offset = 0, bytes = 0;
+};
+
+/// What is brought to the backend at a time: one range, or two whose rows belong together.
+struct WeightPart {
+  std::array<WeightRange, 2> ranges;
+  std::size_t n_ranges = 1;
+  std::size_t bytes() const { return ranges[0].bytes + (n_ranges > 1 ? ranges[1].bytes : 0); }
 };
 
 /// Weights being uploaded. fill() may be called from several threads at once.
 class WeightUpload {
  public:
   virtual ~WeightUpload() = default;
-  /// Lets `read(dst)` write `bytes` bytes of weight `index`, from byte `offset` of the file's layout.
-  virtual void fill(std::size_t index, std::size_t offset, std::size_t bytes,
-                    const std::function<void(void* dst)>& read) = 0;
+  /// The weights' bytes, each once, in parts of some MiB.
+  virtual std::span<const WeightPart> parts() const = 0;
+  /// Lets `read(range, dst)` write each range of parts()[part].
+  virtual void fill(std::size_t part, const std::function<void(const WeightRange&, void* dst)>& read) = 0;
   /// The weights in the order of their specs; called once, when all is filled.
   virtual std::vector<Weight> finish() = 0;
+};
+
+/// Room that passes need.
+struct PassLimits {
+  AttentionShape shape;
+  DType kv_dtype = DType::f16;
+  std::int32_t max_tokens = 0;     // of a pass
+  std::int32_t max_sequences = 0;  // of a pass; as many rows of logits
+  std::int32_t max_pages = 0;      // of a sequence
+  std::int64_t vocab = 0;
+};
+
+/// One forward pass. All arrays are on the host, and stay as they are until it ends.
+struct Pass {
+  const Batch* batch;
+  const std::int32_t* logit_rows;  // [n_logit_rows], what Ops::logits will be given
+  std::int32_t n_logit_rows;
 };
 
 class Backend : public Ops {
  public:
   virtual const BackendInfo& info() const = 0;
+  /// Bytes that weights, cache and activations may still take.
+  virtual std::size_t free_memory() const = 0;
 
   /// Weights live as long as the backend. Throws ERR_OUT_OF_MEMORY.
   virtual std::unique_ptr<WeightUpload> upload_weights(std::span<const WeightSpec> specs) = 0;
@@ -82,12 +127,25 @@ class Backend : public Ops {
 
   /// The values on the host: valid until the next op.
   virtual const float* fetch(const float* values, std::size_t n) = 0;
+  /// The way back.
+  virtual void store(float* values, const float* from, std::size_t n) = 0;
+
+  /// Once, after the weights are there and before the first pass. Throws ERR_OUT_OF_MEMORY.
+  virtual void prepare_passes(const PassLimits&) {}
+  /// Around the ops of a pass (embed to logits). A backend may record the ops of one pass and repeat them:
+  /// then begin_pass returns false, the ops are not to be called, and end_pass runs them. For that, all
+  /// passes whose tokens, sequences and rows of logits are as many must be the same calls with the same
+  /// pointers. After end_pass all results are there. cancel_pass ends a pass in its middle.
+  virtual bool begin_pass(const Pass&) { return true; }
+  virtual void end_pass() {}
+  virtual void cancel_pass() noexcept {}
 
   /// The pieces of the ops (elementary.h). Throws ERR_UNSUPPORTED_DEVICE where the device does not give them.
   virtual ElementaryOps& elementary();
 };
 
-/// Throws ERR_UNSUPPORTED_DEVICE when the named device is not to be had ("auto" always is).
+/// Throws ERR_UNSUPPORTED_DEVICE when the named device is not to be had ("auto" always is: BackendInfo's
+/// device_reason says what it chose and why).
 std::unique_ptr<Backend> create_backend(const BackendOptions& options);
 
 }  // namespace cria

@@ -50,6 +50,7 @@ struct KvLayer {
 };
 
 /// One forward pass over tokens of one or more sequences. Tokens of a sequence are consecutive and in order.
+/// The arrays are on the host; a backend with memory of its own has taken them over in begin_pass.
 struct Batch {
   std::int32_t n_tokens = 0;
   std::int32_t n_sequences = 0;
@@ -112,7 +113,7 @@ struct SwigluArgs {
 /// logits[i, :] = RMSNorm(x[rows[i], :]) · Woutᵀ, only for the rows of the batch that are asked for.
 struct LogitsArgs {
   std::int32_t n_rows;
-  const std::int32_t* rows;  // [n_rows] tokens of the batch
+  const std::int32_t* rows;  // [n_rows] tokens of the batch; on the host, and the pass's logit_rows
   Weight norm;               // f32 [hidden]
   Weight output;             // [vocab, hidden]
   float rms_norm_eps;

@@ -34,6 +34,10 @@ Decoder::Decoder(ModelConfig config, std::unique_ptr<Backend> backend, ModelWeig
   attention_ = backend_->allocate_activations(n * q_dim);
   h_ = backend_->allocate_activations(n * config_.ffn_hidden);
   logits_ = backend_->allocate_activations(static_cast<std::size_t>(max_sequences) * config_.vocab_size);
+  const auto page = static_cast<std::uint32_t>(backend_->info().page_tokens);
+  const auto pages_of_context = static_cast<std::int32_t>((config_.context_length + page - 1) / page);
+  backend_->prepare_passes({shape_, kv.dtype, max_batch_tokens_, max_sequences_,
+                            std::min(kv.n_pages, pages_of_context), config_.vocab_size});
 }
 
 void Decoder::build_batch(std::span<const DecoderInput> inputs) {
@@ -78,6 +82,22 @@ void Decoder::build_batch(std::span<const DecoderInput> inputs) {
 
 bool Decoder::forward(std::span<const DecoderInput> inputs, const std::function<bool()>& stopped) {
   build_batch(inputs);
+  try {
+    const bool calls_ops =
+        backend_->begin_pass({&batch_, logit_rows_.data(), static_cast<std::int32_t>(logit_rows_.size())});
+    if (calls_ops && !run_ops(stopped)) {
+      backend_->cancel_pass();
+      return false;
+    }
+    backend_->end_pass();
+  } catch (...) {
+    backend_->cancel_pass();
+    throw;
+  }
+  return true;
+}
+
+bool Decoder::run_ops(const std::function<bool()>& stopped) {
   const float eps = config_.rms_norm_eps;
   const std::int32_t n = batch_.n_tokens;
   Backend& ops = *backend_;

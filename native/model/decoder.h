@@ -61,6 +61,7 @@ class Decoder {
 
  private:
   void build_batch(std::span<const DecoderInput> inputs);
+  bool run_ops(const std::function<bool()>& stopped);
 
   ModelConfig config_;
   std::unique_ptr<Backend> backend_;

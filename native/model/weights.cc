@@ -14,7 +14,6 @@
 namespace cria {
 namespace {
 
-constexpr std::uint64_t kReadBytes = std::uint64_t{8} << 20;
 constexpr int kMaxReaders = 4;  // enough to fill the page cache's or an SSD's bandwidth
 
 struct Source {
@@ -27,11 +26,11 @@ class WeightList {
  public:
   explicit WeightList(const GgufFile& file) : file_(file) {}
 
-  void add(const std::string& name, Weight* into) {
+  void add(const std::string& name, Weight* into, WeightUse use = WeightUse::matrix) {
     const GgufTensor* t = file_.find_tensor(name);
     if (!t) throw Error(ErrorCode::invalid_model, "tensor '" + name + "' is missing", {{"tensor", name}});
     sources_.push_back(
-        {t, {t->dtype, static_cast<std::int64_t>(t->dims[1]), static_cast<std::int64_t>(t->dims[0])}});
+        {t, {t->dtype, static_cast<std::int64_t>(t->dims[1]), static_cast<std::int64_t>(t->dims[0]), use}});
     targets_.push_back(into);
   }
 
@@ -51,21 +50,11 @@ class WeightList {
   std::vector<Weight*> targets_;
 };
 
-struct ReadPart {
-  std::size_t source;
-  std::uint64_t offset, bytes;
-};
-
 void read_all(const GgufFile& file, const std::vector<Source>& sources, WeightUpload& upload,
               const LoadProgress& progress, const CancelFlag& cancel) {
-  std::vector<ReadPart> parts;
+  const std::span<const WeightPart> parts = upload.parts();
   std::uint64_t total = 0;
-  for (std::size_t i = 0; i < sources.size(); i++) {
-    const std::uint64_t bytes = sources[i].tensor->bytes;
-    for (std::uint64_t at = 0; at < bytes; at += kReadBytes)
-      parts.push_back({i, at, std::min(kReadBytes, bytes - at)});
-    total += bytes;
-  }
+  for (const WeightPart& part : parts) total += part.bytes();
 
   std::atomic<std::size_t> next{0};
   std::atomic<bool> failed{false};
@@ -77,13 +66,12 @@ void read_all(const GgufFile& file, const std::vector<Source>& sources, WeightUp
     try {
       for (std::size_t i; (i = next.fetch_add(1)) < parts.size() && !failed.load();) {
         cancel.check();
-        const ReadPart& part = parts[i];
-        const GgufTensor& tensor = *sources[part.source].tensor;
-        const File& from = *file.files()[tensor.file_index];
-        upload.fill(part.source, part.offset, part.bytes,
-                    [&](void* dst) { from.read_at(tensor.offset + part.offset, dst, part.bytes); });
+        upload.fill(i, [&](const WeightRange& range, void* dst) {
+          const GgufTensor& tensor = *sources[range.index].tensor;
+          file.files()[tensor.file_index]->read_at(tensor.offset + range.offset, dst, range.bytes);
+        });
         const std::lock_guard lock(mutex);
-        loaded += part.bytes;
+        loaded += parts[i].bytes();
         if (progress) progress(loaded, total);
       }
     } catch (...) {
@@ -126,17 +114,17 @@ ModelWeights load_weights(const GgufFile& file, const ModelConfig& config, Backe
   for (std::uint32_t i = 0; i < config.n_layers; i++) {
     LayerWeights& layer = weights.layers[i];
     const std::string prefix = "blk." + std::to_string(i) + ".";
-    list.add(prefix + "attn_norm.weight", &layer.attention_norm);
+    list.add(prefix + "attn_norm.weight", &layer.attention_norm, WeightUse::vector);
     list.add(prefix + "attn_q.weight", &layer.query);
     list.add(prefix + "attn_k.weight", &layer.key);
     list.add(prefix + "attn_v.weight", &layer.value);
     list.add(prefix + "attn_output.weight", &layer.attention_output);
-    list.add(prefix + "ffn_norm.weight", &layer.ffn_norm);
-    list.add(prefix + "ffn_gate.weight", &layer.gate);
-    list.add(prefix + "ffn_up.weight", &layer.up);
+    list.add(prefix + "ffn_norm.weight", &layer.ffn_norm, WeightUse::vector);
+    list.add(prefix + "ffn_gate.weight", &layer.gate, WeightUse::gate);
+    list.add(prefix + "ffn_up.weight", &layer.up, WeightUse::up);
     list.add(prefix + "ffn_down.weight", &layer.down);
   }
-  list.add("output_norm.weight", &weights.output_norm);
+  list.add("output_norm.weight", &weights.output_norm, WeightUse::vector);
   if (!config.tied_output) list.add("output.weight", &weights.output);
 
   const std::vector<WeightSpec> specs = list.specs();

@@ -7,7 +7,7 @@ cria_native_test(config ROOM model
 
 if(CRIA_FUZZ)
   add_executable(fuzz_gguf ${CMAKE_CURRENT_LIST_DIR}/../fuzz/gguf_fuzz.cc)
-  target_link_libraries(fuzz_gguf PRIVATE cria_model)
+  target_link_libraries(fuzz_gguf PRIVATE ${CRIA_CUDA_BACKEND} cria_model)
   target_link_options(fuzz_gguf PRIVATE -fsanitize=fuzzer)
   add_executable(fuzz_kv_state ${CMAKE_CURRENT_LIST_DIR}/../fuzz/kv_state_fuzz.cc)
   target_link_libraries(fuzz_kv_state PRIVATE cria_io)

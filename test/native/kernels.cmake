@@ -15,5 +15,5 @@ endif()
 
 if(CRIA_TESTS)
   add_executable(bench_matmul ${CMAKE_SOURCE_DIR}/bench/matmul.cc)
-  target_link_libraries(bench_matmul PRIVATE cria_kernels)
+  target_link_libraries(bench_matmul PRIVATE ${CRIA_CUDA_BACKEND} cria_kernels)
 endif()

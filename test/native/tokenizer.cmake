@@ -7,7 +7,7 @@ cria_native_test(tokenizer_files ROOM engine
 
 if(CRIA_TESTS)
   add_executable(bench_tokenizer ${CMAKE_CURRENT_LIST_DIR}/../../bench/tokenizer.cc)
-  target_link_libraries(bench_tokenizer PRIVATE cria_engine)
+  target_link_libraries(bench_tokenizer PRIVATE ${CRIA_CUDA_BACKEND} cria_engine)
 endif()
 if(CRIA_FUZZ)
   add_executable(fuzz_tokenizer ${CMAKE_CURRENT_LIST_DIR}/../fuzz/tokenizer_fuzz.cc ${CMAKE_CURRENT_LIST_DIR}/tokenizer/reference.cc)

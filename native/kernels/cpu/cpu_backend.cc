@@ -16,6 +16,7 @@ namespace cria {
 namespace {
 
 constexpr std::size_t kWeightAlignment = 64;
+constexpr std::size_t kPartBytes = std::size_t{8} << 20;
 constexpr std::size_t kPrefetchSlack = std::size_t{1}
                                        << 16;  // kernels prefetch, and never load, past a matrix's end
 
@@ -25,35 +26,43 @@ class CpuWeightUpload : public WeightUpload {
   CpuWeightUpload(std::span<const WeightSpec> specs, std::byte* region) {
     std::size_t at = 0;
     for (const WeightSpec& s : specs) {
+      const std::size_t bytes = file_bytes(s);
+      for (std::size_t from = 0; from < bytes; from += kPartBytes)
+        parts_.push_back({{WeightRange{weights_.size(), from, std::min(kPartBytes, bytes - from)}}, 1});
       weights_.push_back({region + at, s.dtype, s.rows, s.cols});
       at += padded_bytes(s);
     }
   }
 
+  static std::size_t file_bytes(const WeightSpec& s) {
+    return row_bytes(s.dtype, static_cast<std::size_t>(s.cols)) * static_cast<std::size_t>(s.rows);
+  }
   static std::size_t padded_bytes(const WeightSpec& s) {
-    const std::size_t bytes =
-        row_bytes(s.dtype, static_cast<std::size_t>(s.cols)) * static_cast<std::size_t>(s.rows);
-    return (bytes + kWeightAlignment - 1) / kWeightAlignment * kWeightAlignment;
+    return (file_bytes(s) + kWeightAlignment - 1) / kWeightAlignment * kWeightAlignment;
   }
 
-  void fill(std::size_t index, std::size_t offset, std::size_t,
-            const std::function<void(void*)>& read) override {
-    read(const_cast<std::byte*>(static_cast<const std::byte*>(weights_[index].data)) + offset);
+  std::span<const WeightPart> parts() const override { return parts_; }
+  void fill(std::size_t part, const std::function<void(const WeightRange&, void*)>& read) override {
+    const WeightRange& range = parts_[part].ranges[0];
+    read(range,
+         const_cast<std::byte*>(static_cast<const std::byte*>(weights_[range.index].data)) + range.offset);
   }
   std::vector<Weight> finish() override { return std::move(weights_); }
 
  private:
   std::vector<Weight> weights_;
+  std::vector<WeightPart> parts_;
 };
 
 class CpuBackend final : public CpuOps {
  public:
   CpuBackend(const CpuKernels& kernels, int threads, std::string reason)
       : CpuOps(kernels, threads), elementary_(*this, kernels, pool_) {
-    info_ = {"cpu", std::move(reason), kernels.isa, pool_.size(), kCpuPageTokens, "cpu-1", 512};
+    info_ = {"cpu", std::move(reason), kernels.isa, pool_.size(), kCpuPageTokens, "cpu-1", 512, 256};
   }
 
   const BackendInfo& info() const override { return info_; }
+  std::size_t free_memory() const override { return available_memory(); }
 
   std::unique_ptr<WeightUpload> upload_weights(std::span<const WeightSpec> specs) override {
     std::size_t bytes = kPrefetchSlack;
@@ -125,6 +134,9 @@ class CpuBackend final : public CpuOps {
   }
 
   const float* fetch(const float* values, std::size_t) override { return values; }
+  void store(float* values, const float* from, std::size_t n) override {
+    std::memcpy(values, from, n * sizeof(float));
+  }
 
   ElementaryOps& elementary() override { return elementary_; }
 

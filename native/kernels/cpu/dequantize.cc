@@ -5,7 +5,7 @@
 
 #include "core/error.h"
 #include "core/float_bits.h"
-#include "kernels/cpu/blocks.h"
+#include "kernels/blocks.h"
 
 namespace cria {
 namespace {

@@ -6,7 +6,7 @@
 // blocks.h.
 #pragma once
 
-#include "kernels/cpu/blocks.h"
+#include "kernels/blocks.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/simd.h"
 

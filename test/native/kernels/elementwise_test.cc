@@ -1,8 +1,8 @@
 // RMSNorm, RoPE, SiLU, activation quantizers and greedy sampling, at every level.
 #include "core/float_bits.h"
 #include "core/thread_pool.h"
+#include "kernels/blocks.h"
 #include "kernels/cpu/activation_buffer.h"
-#include "kernels/cpu/blocks.h"
 #include "kernels/support.h"
 
 using namespace cria;

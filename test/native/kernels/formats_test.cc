@@ -16,7 +16,7 @@
 #include "core/dtype.h"
 #include "core/error.h"
 #include "core/float_bits.h"
-#include "kernels/cpu/blocks.h"
+#include "kernels/blocks.h"
 #include "kernels/cpu/dequantize.h"
 #include "kernels/cpu/quantize.h"
 

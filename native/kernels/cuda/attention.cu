@@ -1,0 +1,134 @@
+#include <cmath>
+
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/attention_decode.cuh"
+#include "kernels/cuda/attention_prefill.cuh"
+#include "kernels/cuda/attention_simple.cuh"
+#include "kernels/cuda/attention_tiles.h"
+
+namespace cria::cuda {
+namespace {
+
+using Kernel = void (*)(AttentionKernelArgs);
+
+Kernel decode_kernel(std::int32_t padded) {
+  return padded == 64    ? attention_decode_kernel<4>
+         : padded == 128 ? attention_decode_kernel<8>
+                         : attention_decode_kernel<0>;
+}
+
+Kernel prefill_kernel(std::int32_t padded) {
+  return padded == 64    ? attention_prefill_kernel<4>
+         : padded == 128 ? attention_prefill_kernel<8>
+                         : attention_prefill_kernel<0>;
+}
+
+std::size_t page_bytes(std::int32_t padded) {
+  return static_cast<std::size_t>(kPage) * static_cast<std::size_t>(padded) * 2;
+}
+
+std::size_t decode_shared_bytes(std::int32_t padded, std::int32_t stages) {
+  return static_cast<std::size_t>(stages) * page_bytes(padded) +
+         static_cast<std::size_t>(padded) / 16 * kWarpSize * 16;
+}
+
+std::size_t prefill_shared_bytes(std::int32_t padded, std::int32_t stages) {
+  return static_cast<std::size_t>(stages) * page_bytes(padded);
+}
+
+/// As many stages, at most four, as leave room for `blocks` blocks on a multiprocessor; at least two.
+std::int32_t stages_for(std::size_t (*bytes)(std::int32_t, std::int32_t), std::int32_t padded,
+                        std::size_t statics, std::size_t blocks, const DeviceProperties& device) {
+  std::int32_t stages = 4;
+  while (stages > 2 && (bytes(padded, stages) + statics > device.shared_per_block ||
+                        blocks * (bytes(padded, stages) + statics) > device.shared_per_multiprocessor))
+    stages--;
+  return stages;
+}
+
+}  // namespace
+
+AttentionSetup attention_setup(const AttentionShape& shape, const DeviceProperties& device) {
+  const std::int32_t padded = padded_head_dim(shape.head_dim);
+  constexpr std::size_t kReserved = 1024;  // of each block, by the device
+  AttentionSetup setup;
+  setup.decode_stages = stages_for(decode_shared_bytes, padded, sizeof(DecodeShared) + kReserved, 3, device);
+  setup.prefill_stages = stages_for(prefill_shared_bytes, padded, kReserved, 1, device);
+  set_max_dynamic_shared(reinterpret_cast<const void*>(decode_kernel(padded)), "attention_decode",
+                         decode_shared_bytes(padded, setup.decode_stages));
+  if (padded <= kMaxPrefillDim)
+    set_max_dynamic_shared(reinterpret_cast<const void*>(prefill_kernel(padded)), "attention_prefill",
+                           prefill_shared_bytes(padded, setup.prefill_stages));
+  return setup;
+}
+
+void paged_attention(const PagedAttentionArgs& args, const AttentionBuffers& buffers,
+                     const AttentionSetup& setup, Stream stream) {
+  const Batch& b = *args.batch;
+  const AttentionShape& s = args.shape;
+  const std::int32_t padded = padded_head_dim(s.head_dim);
+  if (b.n_tokens == 0) return;
+  if (args.kv.dtype == DType::f32) {
+    const SimpleAttentionArgs a{args.q,
+                                args.out,
+                                b.positions,
+                                b.sequence_of,
+                                b.block_table,
+                                b.block_table_stride,
+                                reinterpret_cast<const unsigned char*>(args.kv.pages),
+                                args.kv.page_stride,
+                                s.n_heads,
+                                s.n_kv_heads,
+                                s.head_dim,
+                                padded,
+                                1.0f / std::sqrt(static_cast<float>(s.head_dim))};
+    launch({.name = "attention_f32",
+            .grid = {static_cast<unsigned>(s.n_heads), static_cast<unsigned>(b.n_tokens)},
+            .block = {kSimpleThreads},
+            .stream = stream},
+           attention_f32_kernel, a);
+    return;
+  }
+  const WorkspaceLayout layout = workspace_layout(buffers.limits, s);
+  auto* workspace = static_cast<unsigned char*>(buffers.workspace);
+  AttentionKernelArgs a{};
+  a.q = args.q;
+  a.out = args.out;
+  a.plan = static_cast<const unsigned char*>(buffers.plan);
+  a.block_table = b.block_table;
+  a.pages = reinterpret_cast<const unsigned char*>(args.kv.pages);
+  a.counters = reinterpret_cast<std::uint32_t*>(workspace);
+  a.stats = reinterpret_cast<float2*>(workspace + layout.stats);
+  a.partial = reinterpret_cast<float*>(workspace + layout.out);
+  a.page_stride = args.kv.page_stride;
+  a.block_table_stride = b.block_table_stride;
+  a.n_heads = s.n_heads;
+  a.n_kv_heads = s.n_kv_heads;
+  a.group = s.n_heads / s.n_kv_heads;
+  a.head_dim = s.head_dim;
+  a.padded = padded;
+  a.scale = static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(s.head_dim)));
+  if (buffers.limits.decode_tiles > 0) {
+    a.first_tile = 0;
+    a.stages = setup.decode_stages;
+    launch({.name = "attention_decode",
+            .grid = {static_cast<unsigned>(s.n_kv_heads), static_cast<unsigned>(buffers.limits.decode_tiles)},
+            .block = {kDecodeThreads},
+            .dynamic_shared = decode_shared_bytes(padded, a.stages),
+            .stream = stream},
+           decode_kernel(padded), a);
+  }
+  if (buffers.limits.prefill_tiles > 0 && padded <= kMaxPrefillDim) {
+    a.first_tile = buffers.limits.decode_tiles;
+    a.stages = setup.prefill_stages;
+    launch(
+        {.name = "attention_prefill",
+         .grid = {static_cast<unsigned>(s.n_kv_heads), static_cast<unsigned>(buffers.limits.prefill_tiles)},
+         .block = {kPrefillThreads},
+         .dynamic_shared = prefill_shared_bytes(padded, a.stages),
+         .stream = stream},
+        prefill_kernel(padded), a);
+  }
+}
+
+}  // namespace cria::cuda

@@ -1,0 +1,261 @@
+#include "kernels/cuda/cuda_ops.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "core/error.h"
+#include "kernels/cuda/kv_cache.h"
+#include "kernels/cuda/sample.h"
+#include "kernels/cuda/swiglu.h"
+
+namespace cria::cuda {
+namespace {
+
+PackedMatrix packed(const Weight& w) { return {w.data, w.dtype, w.rows, w.cols}; }
+
+/// Whether b lies behind a, so that both can be multiplied as one (WeightPlan).
+bool continues(const PackedMatrix& a, const Weight& b) {
+  return a.dtype == b.dtype && a.cols == b.cols && a.rows % kTileRows == 0 &&
+         static_cast<const std::byte*>(a.data) + packed_bytes(a.dtype, a.rows, a.cols) == b.data;
+}
+
+}  // namespace
+
+class CudaOps::Activations {
+ public:
+  Activations(const CudaOps& ops, ActivationSource source, const float* norm, float eps, std::int32_t n,
+              std::int64_t cols)
+      : ops_(ops), source_(source), norm_(norm), eps_(eps), n_(n), cols_(cols) {}
+
+  void multiply(const PackedMatrix& weight, float* y, std::int64_t y_stride, Epilogue epilogue) {
+    const ActivationForm form = activation_form(weight.dtype);
+    void* const scratch = ops_.activations_.get();
+    if (!ready_ || form != form_) {
+      if (norm_)
+        rms_norm_quantize(form, source_, norm_, eps_, n_, cols_, scratch, ops_.stream());
+      else
+        quantize_activations(form, source_, n_, cols_, scratch, ops_.stream());
+      form_ = form;
+      ready_ = true;
+    }
+    matmul(ops_.matmul_,
+           {.weight = weight,
+            .activations = scratch,
+            .n_tokens = n_,
+            .y = y,
+            .y_stride = y_stride,
+            .epilogue = epilogue},
+           ops_.stream());
+  }
+
+ private:
+  const CudaOps& ops_;
+  const ActivationSource source_;
+  const float* const norm_;
+  const float eps_;
+  const std::int32_t n_;
+  const std::int64_t cols_;
+  ActivationForm form_ = ActivationForm::f32;
+  bool ready_ = false;
+};
+
+CudaOps::CudaOps(int device, bool graphs) : device_(device), graphs_enabled_(graphs) {
+  bind();
+  properties_ = device_properties(device);
+  stream_.reset(create_stream());
+  matmul_ = prepare_matmul(properties_);
+}
+
+CudaOps::~CudaOps() {
+  try {  // what is freed now must not be in use
+    bind();
+    synchronize(stream());
+  } catch (...) {
+  }
+}
+
+void CudaOps::note_weights(std::span<const WeightSpec> specs, const WeightPlan& plan) {
+  for (std::size_t i = 0; i < specs.size(); i++) {
+    const WeightSpec& s = specs[i];
+    if (s.use != WeightUse::vector) most_cols_ = std::max(most_cols_, s.cols);
+    if (s.use == WeightUse::up && !plan.places[i].done) most_up_ = std::max(most_up_, s.rows);
+  }
+}
+
+void CudaOps::prepare_passes(const PassLimits& limits) {
+  bind();
+  limits_ = limits;
+  const AttentionShape& s = limits.shape;
+  if (s.head_dim % 2 != 0 || s.head_dim > kMaxHeadDim)
+    throw Error(ErrorCode::unsupported_model,
+                "heads of " + std::to_string(s.head_dim) + " dimensions: on CUDA they have an even number, " +
+                    std::to_string(kMaxHeadDim) + " at most; use device: 'cpu'",
+                {{"found", static_cast<double>(s.head_dim)}});
+  if (limits.kv_dtype != DType::f32) attention_ = attention_setup(s, properties_);
+  batch_ = std::make_unique<PassBatch>(limits, properties_);
+  const auto n = static_cast<std::size_t>(limits.max_tokens);
+  std::size_t bytes = 0;
+  for (const ActivationForm form : {ActivationForm::f32, ActivationForm::f16, ActivationForm::bf16,
+                                    ActivationForm::q8_0, ActivationForm::q8_k})
+    bytes = std::max(bytes, activation_bytes(form, limits.max_tokens, most_cols_));
+  activations_ = allocate_array<std::byte>(bytes, "activations");
+  qkv_ = allocate_array<float>(n * static_cast<std::size_t>((s.n_heads + 2 * s.n_kv_heads) * s.head_dim),
+                               "queries, keys and values");
+  up_ = allocate_array<float>(n * static_cast<std::size_t>(most_up_), "activations");
+  const auto rows = static_cast<std::size_t>(limits.max_sequences);
+  const std::size_t workspace = greedy_workspace_bytes(limits.max_sequences, limits.vocab);
+  greedy_workspace_ = allocate_array<std::byte>(workspace, "sampling");
+  greedy_ = allocate_array<std::uint32_t>(2 * rows, "sampling");
+  greedy_result_ = allocate_pinned_array<std::uint32_t>(2 * rows, "sampling");
+  clear_workspaces_ = true;
+}
+
+// ---- passes ----
+
+PassBatch& CudaOps::batch() {
+  if (!batch_ || state_ == State::idle) throw Error(ErrorCode::internal, "an op outside of a pass");
+  return *batch_;
+}
+
+bool CudaOps::begin_pass(const Pass& pass) {
+  bind();
+  if (!batch_) throw Error(ErrorCode::internal, "a pass before prepare_passes");
+  // A pass that failed may have left work behind, which reads what is staged now.
+  if (state_ != State::idle) synchronize(stream());
+  state_ = State::running;
+  greedy_rows_ = 0;
+  n_logit_rows_ = pass.n_logit_rows;
+  if (std::exchange(clear_workspaces_, false)) {
+    fill_bytes(greedy_workspace_.get(), 0, greedy_workspace_bytes(limits_.max_sequences, limits_.vocab),
+               stream());
+    batch_->clear_workspace(stream());
+  }
+  const PassShape shape = batch_->shape_of(pass, true);
+  batch_->stage(pass, shape, stream());
+  const bool recordable = graphs_enabled_ && shape.only_decode && shape.n_logit_rows == shape.n_tokens;
+  if (!recordable) return true;
+  switch (graphs_.next(shape)) {
+    case PassGraphs::Next::run: break;
+    case PassGraphs::Next::capture:
+      begin_capture(stream());
+      state_ = State::capturing;
+      break;
+    case PassGraphs::Next::replay: state_ = State::replaying; return false;
+  }
+  return true;
+}
+
+void CudaOps::end_pass() {
+  if (state_ == State::capturing) {
+    state_ = State::running;  // a capture ends in any case
+    graphs_.captured(batch_->shape(), stream());
+    state_ = State::replaying;
+  }
+  if (state_ == State::replaying) graphs_.launch(batch_->shape(), stream());
+  // Here, so that what went wrong is known before anyone counts on the pages.
+  synchronize(stream());
+  state_ = State::idle;
+  greedy_rows_ = n_logit_rows_;
+}
+
+void CudaOps::cancel_pass() noexcept {
+  if (state_ == State::idle) return;
+  if (state_ == State::capturing) PassGraphs::abandon(stream());
+  state_ = State::unknown;
+  clear_workspaces_ = true;
+  try {
+    synchronize(stream());
+    state_ = State::idle;
+  } catch (...) {  // begin_pass says it
+  }
+}
+
+// ---- ops ----
+
+void CudaOps::embed(const EmbedArgs& args) {
+  const Batch& b = batch().batch();
+  dequantize_rows(packed(args.embedding), b.tokens, b.n_tokens, args.x, stream());
+}
+
+void CudaOps::attention_input(const AttentionInputArgs& args) {
+  const Batch& b = batch().batch();
+  const LayerWeights& layer = *args.layer;
+  const Weight* const weights[3] = {&layer.query, &layer.key, &layer.value};
+  const std::int64_t q = layer.query.rows, kv = layer.key.rows, stride = q + 2 * kv;
+  Activations x(*this, {args.x}, static_cast<const float*>(layer.attention_norm.data), args.rms_norm_eps,
+                b.n_tokens, layer.query.cols);
+  float* y = qkv_.get();
+  for (int i = 0; i < 3;) {
+    PackedMatrix matrix = packed(*weights[i++]);
+    while (i < 3 && continues(matrix, *weights[i])) matrix.rows += weights[i++]->rows;
+    x.multiply(matrix, y, stride, Epilogue::store);
+    y += matrix.rows;
+  }
+  const float* const base = qkv_.get();
+  append_kv({&b, args.shape, base, base + q, base + q + kv, stride, stride, args.q, args.kv}, stream());
+}
+
+void CudaOps::paged_attention(const PagedAttentionArgs& args) {
+  const PagedAttentionArgs on_device{&batch().batch(), args.shape, args.q, args.kv, args.out};
+  cuda::paged_attention(on_device, batch().attention(), attention_, stream());
+}
+
+void CudaOps::project_residual(const ProjectResidualArgs& args) {
+  Activations h(*this, {args.h}, nullptr, 0.0f, batch().shape().n_tokens, args.weight.cols);
+  h.multiply(packed(args.weight), args.x, args.weight.rows, Epilogue::add);
+}
+
+void CudaOps::swiglu(const SwigluArgs& args) {
+  const Weight &gate = args.layer->gate, &up = args.layer->up;
+  const std::int32_t n = batch().shape().n_tokens;
+  Activations x(*this, {args.x}, static_cast<const float*>(args.layer->ffn_norm.data), args.rms_norm_eps, n,
+                gate.cols);
+  if (gate.data == up.data) {  // interleaved
+    x.multiply(packed(gate), args.h, gate.rows, Epilogue::swiglu);
+    return;
+  }
+  x.multiply(packed(gate), args.h, gate.rows, Epilogue::store);
+  x.multiply(packed(up), up_.get(), up.rows, Epilogue::store);
+  silu_mul(args.h, up_.get(), args.h, n * gate.rows, stream());
+}
+
+void CudaOps::logits(const LogitsArgs& args) {
+  const std::int32_t rows = batch().shape().n_logit_rows;
+  Activations x(*this, {args.x, batch().logit_rows()}, static_cast<const float*>(args.norm.data),
+                args.rms_norm_eps, rows, args.norm.cols);
+  x.multiply(packed(args.output), args.logits, args.output.rows, Epilogue::store);
+  logits_ = args.logits;
+  choose_greedy(args.logits, rows, args.output.rows);
+}
+
+void CudaOps::choose_greedy(const float* logits, std::int32_t rows, std::int64_t vocab) {
+  const auto most = static_cast<std::size_t>(limits_.max_sequences);
+  auto* const sums = reinterpret_cast<float*>(greedy_.get() + most);
+  // The place of its counters depends on the rows beyond so many.
+  if (limits_.max_sequences > 64)
+    fill_bytes(greedy_workspace_.get(), 0, greedy_workspace_bytes(rows, vocab), stream());
+  greedy(logits, rows, vocab, greedy_.get(), sums, greedy_workspace_.get(), stream());
+  copy_to_host(greedy_result_.get(), greedy_.get(), 2 * most * sizeof(std::uint32_t), stream());
+}
+
+void CudaOps::sample(const SampleArgs& args) {
+  if (args.n_rows > limits_.max_sequences || args.vocab > limits_.vocab)
+    throw Error(ErrorCode::internal, "more logits than was said before");
+  // The last pass's rows were chosen from with it.
+  std::ptrdiff_t first = logits_ && args.vocab == limits_.vocab ? (args.logits - logits_) / args.vocab : -1;
+  if (first < 0 || first + args.n_rows > greedy_rows_) {
+    bind();
+    greedy_rows_ = 0;
+    choose_greedy(args.logits, args.n_rows, args.vocab);
+    synchronize(stream());
+    first = 0;
+  }
+  const std::uint32_t* const tokens = greedy_result_.get() + first;
+  std::copy_n(tokens, args.n_rows, args.argmax);
+  std::memcpy(args.log_sum_exp, tokens + limits_.max_sequences,
+              static_cast<std::size_t>(args.n_rows) * sizeof(float));
+}
+
+}  // namespace cria::cuda

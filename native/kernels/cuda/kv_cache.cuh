@@ -1,0 +1,6 @@
+// The layout of pages, for kernels.
+#pragma once
+
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/kv_cache.h"
+#include "kernels/cuda/kv_layout.h"

@@ -1,0 +1,163 @@
+// How the registers of a packed chunk become operands of mma: shared by the products of few tokens (weights
+// from global memory) and of many (from shared memory).
+//
+// Quants come out as signed bytes times kScale: the bits of Q4_0 and Q6_K lie at the top of their bytes,
+// which saves the sign's extension; a sum is divided by kScale exactly, by a shift.
+#pragma once
+
+#include "kernels/cuda/math.cuh"
+#include "kernels/cuda/matmul_weights.cuh"
+
+namespace cria::cuda {
+
+enum class Step {
+  scaled,      // acc = fma(d * dx, S, acc)
+  scaled_min,  // the same, then fma(m, weighted, acc)
+  inner,       // acc = fma(dx, fma(-dmin, M, d * S), acc)
+  plain,       // acc = acc + S
+};
+
+template <WeightForm kForm>
+struct Format {
+  static constexpr WeightLayout kLayout = weight_layout(kForm);
+  static constexpr ActivationForm kActivations = form_of_activations(kForm);
+  static constexpr bool kFloat = kForm == WeightForm::f16 || kForm == WeightForm::bf16;
+  static constexpr bool kBlocks32 = kActivations == ActivationForm::q8_0;
+  static constexpr bool kBlocks256 = kActivations == ActivationForm::q8_k;
+  static constexpr bool kNibbles = kForm == WeightForm::q4 || kForm == WeightForm::k4 ||
+                                   kForm == WeightForm::k5 || kForm == WeightForm::k6;
+  static constexpr bool kHasMins =
+      kForm == WeightForm::k4 || kForm == WeightForm::k5 || kForm == WeightForm::k8_min;
+  static constexpr bool kSixBits =
+      kForm == WeightForm::k4 || kForm == WeightForm::k5;  // scales, of 32 columns
+  static constexpr int kShift = kForm == WeightForm::q4 ? 4 : kForm == WeightForm::k6 ? 2 : 0;
+  static constexpr int kPairLoads = kNibbles ? 1 : 2;  // of 16 bytes
+  static constexpr int kHighLoads = kForm == WeightForm::k5 ? 1 : kForm == WeightForm::k6 ? 2 : 0;
+  static constexpr int kActivationBytes = activation_chunk_bytes(kActivations);
+  static constexpr Step kStep = kFloat                        ? Step::plain
+                                : kHasMins                    ? Step::inner
+                                : kForm == WeightForm::q8_min ? Step::scaled_min
+                                                              : Step::scaled;
+};
+
+CRIA_DEVICE uint32_t word(const uint4& v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
+
+/// The two groups of a pair as operands A. q: its loads; h0, h1: its words of high bits (Q5_K: one).
+template <WeightForm kForm>
+CRIA_DEVICE void unpack_pair(const uint4* q, uint32_t h0, uint32_t h1, uint32_t (&a)[2][4]) {
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    if constexpr (!Format<kForm>::kNibbles) {
+      a[0][i] = word(q[0], i);
+      a[1][i] = word(q[1], i);
+    } else {
+      const uint32_t w = word(q[0], i);
+      if constexpr (kForm == WeightForm::q4) {
+        a[0][i] = w << 4 & 0xf0f0f0f0u;
+        a[1][i] = w & 0xf0f0f0f0u;
+      } else if constexpr (kForm == WeightForm::k6) {
+        a[0][i] = (w << 2 & 0x3c3c3c3cu) | (h0 << (6 - 2 * i) & 0xc0c0c0c0u);
+        a[1][i] = (w >> 2 & 0x3c3c3c3cu) | (h1 << (6 - 2 * i) & 0xc0c0c0c0u);
+      } else {
+        a[0][i] = w & 0x0f0f0f0fu;
+        a[1][i] = w >> 4 & 0x0f0f0f0fu;
+        if constexpr (kForm == WeightForm::k5) {
+          a[0][i] |= (i < 2 ? h0 << (4 - 2 * i) : h0 >> (2 * i - 4)) & 0x10101010u;
+          a[1][i] |= (i < 2 ? h0 << (3 - 2 * i) : h0 >> (2 * i - 3)) & 0x10101010u;
+        }
+      }
+    }
+  }
+}
+
+/// Sums of a block of 32 start here and so become floats by one exact fma: 0x4b400000 is 1.5 * 2^23, and the
+/// sums are less than 2^22 (128 * 127 * 32).
+constexpr int32_t kSumOrigin = 0x4b400000;
+template <WeightForm kForm>
+CRIA_DEVICE float block_sum_of(int32_t s) {
+  constexpr float kUnit = 1.0f / (1 << Format<kForm>::kShift);
+  return fmaf(float_of_bits(static_cast<uint32_t>(s)), kUnit, -12582912.0f * kUnit);
+}
+
+/// The eight scales and minima of six bits of a row's header of Q4_K and Q5_K, four bytes a word (blocks.h).
+struct SixBits {
+  uint32_t scale[2], min[2];
+  CRIA_DEVICE explicit SixBits(const uint4& header) {
+    const uint32_t a = header.y, b = header.z, c = header.w;
+    scale[0] = a & 0x3f3f3f3fu;
+    scale[1] = (c & 0x0f0f0f0fu) | (a >> 2 & 0x30303030u);
+    min[0] = b & 0x3f3f3f3fu;
+    min[1] = (c >> 4 & 0x0f0f0f0fu) | (b >> 2 & 0x30303030u);
+  }
+  /// Minima of groups of 16, 4t .. 4t + 3.
+  CRIA_DEVICE uint32_t mins_of_16(int t) const {
+    return __byte_perm(t < 2 ? min[0] : min[1], 0, t & 1 ? 0x3322 : 0x1100);
+  }
+};
+
+CRIA_DEVICE int byte_of(uint32_t bytes, int i) { return static_cast<int>(bytes >> (8 * i) & 255u); }
+CRIA_DEVICE int signed_byte_of(uint32_t bytes, int i) {
+  return static_cast<int>(static_cast<int8_t>(bytes >> (8 * i)));
+}
+CRIA_DEVICE float low_half(uint32_t pair) { return f16_to_float(static_cast<uint16_t>(pair)); }
+CRIA_DEVICE float high_half(uint32_t pair) { return f16_to_float(static_cast<uint16_t>(pair >> 16)); }
+
+/// isum += scale * products of a group of 32 columns, exactly. scales: what a row's scales hold of the pair:
+/// with six bits two bytes, else four signed ones, a byte for each 16 columns.
+template <WeightForm kForm>
+CRIA_DEVICE void multiply_group(int32_t (&isum)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
+                                uint32_t scales_low, uint32_t scales_high, int half) {
+  if constexpr (Format<kForm>::kSixBits) {
+    int32_t s[4] = {0, 0, 0, 0};
+    const uint32_t b[2] = {b0, b1};
+    mma_s8(s, a, b);
+    const int low = byte_of(scales_low, half), high = byte_of(scales_high, half);
+    isum[0] += low * s[0];
+    isum[1] += low * s[1];
+    isum[2] += high * s[2];
+    isum[3] += high * s[3];
+  } else {
+    for (int k = 0; k < 2; k++) {
+      int32_t s[4] = {0, 0, 0, 0};
+      const uint32_t part[2] = {a[2 * k], a[2 * k + 1]};
+      mma_s8_k16(s, part, k ? b1 : b0);
+      const int low = signed_byte_of(scales_low, 2 * half + k),
+                high = signed_byte_of(scales_high, 2 * half + k);
+      isum[0] += low * s[0];
+      isum[1] += low * s[1];
+      isum[2] += high * s[2];
+      isum[3] += high * s[3];
+    }
+  }
+}
+
+/// The sum of minima times sums of 16 activations, exactly. mins: four of each row; sums: low seven bits and
+/// the rest of four of a token.
+CRIA_DEVICE void multiply_mins(int32_t (&m)[4], uint32_t mins_low, uint32_t mins_high, uint2 sums) {
+  const uint32_t mins[2] = {mins_low, mins_high};
+  for (int i = 0; i < 4; i++) m[i] = 0;
+  mma_s8_k16(m, mins, sums.y);
+  for (int i = 0; i < 4; i++) m[i] = m[i] * 128;
+  mma_s8_k16(m, mins, sums.x);
+}
+
+template <WeightForm kForm>
+CRIA_DEVICE void multiply_floats(float (&c)[4], const uint4& a, uint32_t b0, uint32_t b1) {
+  const uint32_t wide[4] = {a.x, a.y, a.z, a.w}, b[2] = {b0, b1};
+  if constexpr (kForm == WeightForm::bf16)
+    mma_bf16(c, wide, b);
+  else
+    mma_f16(c, wide, b);
+}
+
+/// What becomes of a product: `second` is the row eight below, up where this is gate.
+CRIA_DEVICE void store_product(int epilogue, float product, float second, float* y) {
+  if (epilogue == static_cast<int>(Epilogue::swiglu))
+    *y = silu(product) * second;
+  else if (epilogue == static_cast<int>(Epilogue::add))
+    *y = *y + product;
+  else
+    *y = product;
+}
+
+}  // namespace cria::cuda

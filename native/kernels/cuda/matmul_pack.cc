@@ -1,0 +1,296 @@
+// Repacking of weights on the host. matmul_pack.h has the layouts, kernels/blocks.h the file's.
+#include "kernels/cuda/matmul_pack.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/error.h"
+#include "kernels/blocks.h"
+#include "kernels/cuda/matmul.h"
+
+namespace cria::cuda {
+namespace {
+
+constexpr int kGroups = 8;  // of 32 columns in a chunk of 256
+
+/// A row's part of a chunk as bytes, and its scales as they are stored.
+struct UnpackedRow {
+  alignas(16) std::uint8_t low[256];   // bytes, or the low four bits
+  alignas(16) std::uint8_t high[256];  // k5, k6: the bits above, shifted down
+  std::uint8_t scales[16], mins[16], block[4];
+  int block_bytes;
+};
+
+void low_and_high_nibbles(const std::uint8_t* qs, int n, std::uint8_t* out) {
+  for (int j = 0; j < n; j++) {
+    out[j] = qs[j] & 15;
+    out[j + n] = qs[j] >> 4;
+  }
+}
+
+// ---- one block of 32 at group g ----
+
+void put_scale(UnpackedRow& row, int g, std::uint16_t d) { std::memcpy(row.scales + 2 * g, &d, 2); }
+
+void unpack(const BlockQ8_0& b, int g, UnpackedRow& row) {
+  std::memcpy(row.low + 32 * g, b.qs, 32);
+  put_scale(row, g, b.d);
+}
+void unpack(const BlockQ4_0& b, int g, UnpackedRow& row) {
+  low_and_high_nibbles(b.qs, 16, row.low + 32 * g);
+  for (int i = 0; i < 32; i++) row.low[32 * g + i] ^= 8;  // q - 8 in four bits
+  put_scale(row, g, b.d);
+}
+void unpack(const BlockQ4_1& b, int g, UnpackedRow& row) {
+  low_and_high_nibbles(b.qs, 16, row.low + 32 * g);
+  put_scale(row, g, b.d);
+  std::memcpy(row.mins + 2 * g, &b.m, 2);
+}
+template <class Block>
+void unpack_five_bits(const Block& b, int g, int offset, UnpackedRow& row) {
+  std::uint8_t* q = row.low + 32 * g;
+  low_and_high_nibbles(b.qs, 16, q);
+  const std::uint32_t high = q5_high_bits(b.qh);
+  for (int i = 0; i < 32; i++) q[i] = static_cast<std::uint8_t>((q[i] | (high >> i & 1) << 4) - offset);
+  put_scale(row, g, b.d);
+}
+void unpack(const BlockQ5_0& b, int g, UnpackedRow& row) { unpack_five_bits(b, g, 16, row); }
+void unpack(const BlockQ5_1& b, int g, UnpackedRow& row) {
+  unpack_five_bits(b, g, 0, row);
+  std::memcpy(row.mins + 2 * g, &b.m, 2);
+}
+void unpack(const BlockIQ4_NL& b, int g, UnpackedRow& row) {
+  low_and_high_nibbles(b.qs, 16, row.low + 32 * g);
+  for (int i = 0; i < 32; i++)
+    row.low[32 * g + i] = static_cast<std::uint8_t>(kIq4Values[row.low[32 * g + i]]);
+  put_scale(row, g, b.d);
+}
+
+// ---- a super-block ----
+
+void put_block(UnpackedRow& row, std::uint16_t d) {
+  std::memcpy(row.block, &d, 2);
+  row.block_bytes = 2;
+}
+
+void unpack(const BlockQ2_K& b, UnpackedRow& row) {
+  for (int e = 0; e < 256; e++) row.low[e] = b.qs[32 * (e / 128) + e % 32] >> (2 * (e % 128 / 32)) & 3;
+  for (int g = 0; g < 16; g++) {
+    row.scales[g] = b.scales[g] & 15;
+    row.mins[g] = b.scales[g] >> 4;
+  }
+  std::memcpy(row.block, &b.d, 2);
+  std::memcpy(row.block + 2, &b.dmin, 2);
+  row.block_bytes = 4;
+}
+void unpack(const BlockQ3_K& b, UnpackedRow& row) {
+  for (int e = 0; e < 256; e++) {
+    const int q =
+        (b.qs[32 * (e / 128) + e % 32] >> (2 * (e % 128 / 32)) & 3) | (b.hmask[e % 32] >> (e / 32) & 1) << 2;
+    row.low[e] = static_cast<std::uint8_t>(q - 4);
+  }
+  std::int8_t scales[16];
+  q3_k_scales(b.scales, scales);
+  std::memcpy(row.scales, scales, 16);
+  put_block(row, b.d);
+}
+template <class Block>
+void unpack_k4(const Block& b, UnpackedRow& row) {
+  for (int j = 0; j < 4; j++) low_and_high_nibbles(b.qs + 32 * j, 32, row.low + 64 * j);
+  std::memcpy(row.scales, &b.d, 2);
+  std::memcpy(row.scales + 2, &b.dmin, 2);
+  std::memcpy(row.scales + 4, b.scales, 12);
+  row.block_bytes = 0;
+}
+void unpack(const BlockQ4_K& b, UnpackedRow& row) { unpack_k4(b, row); }
+void unpack(const BlockQ5_K& b, UnpackedRow& row) {
+  unpack_k4(b, row);
+  for (int g = 0; g < 8; g++)
+    for (int i = 0; i < 32; i++) row.high[32 * g + i] = b.qh[i] >> g & 1;
+}
+void unpack(const BlockQ6_K& b, UnpackedRow& row) {
+  for (int h = 0; h < 2; h++) {
+    for (int i = 0; i < 64; i++) {
+      row.low[128 * h + i] = b.ql[64 * h + i] & 15;
+      row.low[128 * h + 64 + i] = b.ql[64 * h + i] >> 4;
+    }
+    for (int k = 0; k < 4; k++)
+      for (int i = 0; i < 32; i++)
+        row.high[128 * h + 32 * k + i] = (b.qh[32 * h + i] >> (2 * k) & 3) ^ 2;  // q - 32 in six bits
+  }
+  std::memcpy(row.scales, b.scales, 16);
+  put_block(row, b.d);
+}
+void unpack(const BlockIQ4_XS& b, UnpackedRow& row) {
+  for (int g = 0; g < 8; g++) {
+    low_and_high_nibbles(b.qs + 16 * g, 16, row.low + 32 * g);
+    const auto scale = static_cast<std::uint8_t>(iq4_xs_scale(b, g));
+    row.scales[2 * g] = row.scales[2 * g + 1] = scale;
+  }
+  for (auto& q : row.low) q = static_cast<std::uint8_t>(kIq4Values[q]);
+  put_block(row, b.d);
+}
+
+/// The row's blocks from column `col` on, at most 256 columns.
+template <class Block>
+void unpack_chunk(const std::uint8_t* src, std::int64_t col, std::int64_t cols, UnpackedRow& row) {
+  if constexpr (requires(const Block& b) { unpack(b, row); }) {
+    unpack(reinterpret_cast<const Block*>(src)[col / 256], row);
+  } else {
+    const Block* blocks = reinterpret_cast<const Block*>(src) + col / 32;
+    const int n = static_cast<int>(std::min<std::int64_t>(256, cols - col) / 32);
+    if (n < kGroups) {
+      std::memset(row.low, 0, sizeof row.low);
+      std::memset(row.scales, 0, sizeof row.scales);
+      std::memset(row.mins, 0, sizeof row.mins);
+    }
+    for (int g = 0; g < n; g++) unpack(blocks[g], g, row);
+  }
+}
+
+// ---- to the chunk ----
+
+std::uint32_t word_of(const std::uint8_t* bytes) {
+  std::uint32_t word;
+  std::memcpy(&word, bytes, 4);
+  return word;
+}
+
+/// Row r of a tile: register and lane of four columns.
+struct Place {
+  int lane4, upper;  // 4 * (r % 8), r / 8
+  explicit Place(int r) : lane4(r % 8 * 4), upper(r / 8) {}
+  int word(int k4) const { return (lane4 + k4 % 4) * 4 + upper + 2 * (k4 / 4); }  // k4: column % 32 / 4
+};
+
+void store(WeightForm form, const WeightLayout& layout, const UnpackedRow& row, int r, std::uint8_t* chunk) {
+  const Place place(r);
+  const bool nibbles =
+      form == WeightForm::q4 || form == WeightForm::k4 || form == WeightForm::k5 || form == WeightForm::k6;
+  auto* words = reinterpret_cast<std::uint32_t*>(chunk);
+  for (int g = 0; g < kGroups; g++)
+    for (int k4 = 0; k4 < 8; k4++) {
+      const std::uint32_t low = word_of(row.low + 32 * g + 4 * k4);
+      if (!nibbles)
+        words[g * 128 + place.word(k4)] = low;
+      else if (g % 2 == 0)
+        words[g / 2 * 128 + place.word(k4)] = low | word_of(row.low + 32 * (g + 1) + 4 * k4) << 4;
+      if (form != WeightForm::k5 && form != WeightForm::k6) continue;
+      // Several rows and columns share a word of high bits; the chunk was cleared.
+      const std::uint32_t high = word_of(row.high + 32 * g + 4 * k4);
+      const int lane = place.lane4 + k4 % 4, reg = place.upper + 2 * (k4 / 4);
+      if (form == WeightForm::k5)
+        words[512 + lane * 4 + g / 2] |= high << (2 * reg + g % 2);
+      else
+        words[512 + g / 4 * 128 + lane * 4 + g % 4] |= high << (2 * reg);
+    }
+  std::memcpy(chunk + layout.scales + r * layout.scale_bytes, row.scales,
+              static_cast<std::size_t>(layout.scale_bytes));
+  if (layout.mins) std::memcpy(chunk + layout.mins + r * 16, row.mins, 16);
+  if (layout.blocks)
+    std::memcpy(chunk + layout.blocks + r * row.block_bytes, row.block,
+                static_cast<std::size_t>(row.block_bytes));
+}
+
+void store_floats(WeightForm form, const std::uint8_t* src, std::int64_t first, std::int64_t cols, int r,
+                  std::uint8_t* chunk) {
+  const int n = static_cast<int>(std::min<std::int64_t>(64, cols - first));
+  const Place place(r);
+  for (int c = 0; c < n; c++) {
+    if (form == WeightForm::f32)
+      std::memcpy(chunk + r * 256 + c % 16 * 16 + c / 16 * 4, src + (first + c) * 4, 4);
+    else
+      std::memcpy(chunk + c / 16 * 512 + place.word(c % 16 / 2) * 4 + c % 2 * 2, src + (first + c) * 2, 2);
+  }
+}
+
+using UnpackChunk = void (*)(const std::uint8_t*, std::int64_t, std::int64_t, UnpackedRow&);
+
+UnpackChunk unpacker(DType dtype) {
+  switch (dtype) {
+    case DType::q8_0: return unpack_chunk<BlockQ8_0>;
+    case DType::q4_0: return unpack_chunk<BlockQ4_0>;
+    case DType::q4_1: return unpack_chunk<BlockQ4_1>;
+    case DType::q5_0: return unpack_chunk<BlockQ5_0>;
+    case DType::q5_1: return unpack_chunk<BlockQ5_1>;
+    case DType::iq4_nl: return unpack_chunk<BlockIQ4_NL>;
+    case DType::q2_k: return unpack_chunk<BlockQ2_K>;
+    case DType::q3_k: return unpack_chunk<BlockQ3_K>;
+    case DType::q4_k: return unpack_chunk<BlockQ4_K>;
+    case DType::q5_k: return unpack_chunk<BlockQ5_K>;
+    case DType::q6_k: return unpack_chunk<BlockQ6_K>;
+    case DType::iq4_xs: return unpack_chunk<BlockIQ4_XS>;
+    default: return nullptr;
+  }
+}
+
+void check(DType dtype, std::int64_t cols) {
+  const DTypeTraits& traits = traits_of(dtype);
+  if (traits.is_weight && cols > 0 && cols % traits.block_size == 0) return;
+  throw Error(ErrorCode::internal, "a matrix of " + std::string(traits.name) + " with " +
+                                       std::to_string(cols) + " columns cannot be repacked");
+}
+
+/// rows[r] is the file's row that becomes row r, null for zeros.
+void pack_tile(DType dtype, std::int64_t cols, const std::uint8_t* const (&rows)[kTileRows],
+               std::uint8_t* dst) {
+  const WeightForm form = weight_form(dtype);
+  const WeightLayout layout = weight_layout(form);
+  const UnpackChunk unpack = unpacker(dtype);
+  UnpackedRow row;
+  std::memset(dst, 0, static_cast<std::size_t>(chunks_of(form, cols) * layout.chunk_bytes));
+  for (std::int64_t col = 0; col < cols; col += layout.chunk_cols, dst += layout.chunk_bytes)
+    for (int r = 0; r < kTileRows; r++) {
+      if (!rows[r]) continue;
+      if (unpack) {
+        unpack(rows[r], col, cols, row);
+        store(form, layout, row, r, dst);
+      } else {
+        store_floats(form, rows[r], col, cols, r, dst);
+      }
+    }
+}
+
+}  // namespace
+
+std::size_t packed_bytes(DType dtype, std::int64_t rows, std::int64_t cols) {
+  check(dtype, cols);
+  const WeightForm form = weight_form(dtype);
+  return static_cast<std::size_t>((rows + kTileRows - 1) / kTileRows * chunks_of(form, cols) *
+                                  weight_layout(form).chunk_bytes);
+}
+
+std::size_t packed_gate_up_bytes(DType dtype, std::int64_t rows, std::int64_t cols) {
+  return packed_bytes(dtype, (rows + 7) / 8 * 16, cols);
+}
+
+void repack_rows(DType dtype, std::int64_t cols, const void* src, std::int64_t rows, void* dst) {
+  const std::size_t tile_bytes = packed_bytes(dtype, kTileRows, cols),
+                    row = row_bytes(dtype, static_cast<std::size_t>(cols));
+  const auto* from = static_cast<const std::uint8_t*>(src);
+  auto* to = static_cast<std::uint8_t*>(dst);
+  for (std::int64_t first = 0; first < rows; first += kTileRows, to += tile_bytes) {
+    const std::uint8_t* tile[kTileRows];
+    for (std::int64_t r = 0; r < kTileRows; r++)
+      tile[r] = first + r < rows ? from + static_cast<std::size_t>(first + r) * row : nullptr;
+    pack_tile(dtype, cols, tile, to);
+  }
+}
+
+void repack_gate_up(DType dtype, std::int64_t cols, const void* gate, const void* up, std::int64_t rows,
+                    void* dst) {
+  const std::size_t tile_bytes = packed_bytes(dtype, kTileRows, cols),
+                    row = row_bytes(dtype, static_cast<std::size_t>(cols));
+  auto* to = static_cast<std::uint8_t*>(dst);
+  for (std::int64_t first = 0; first < rows; first += 8, to += tile_bytes) {
+    const std::uint8_t* tile[kTileRows];
+    for (std::int64_t r = 0; r < 8; r++) {
+      const std::size_t at = static_cast<std::size_t>(first + r) * row;
+      tile[r] = first + r < rows ? static_cast<const std::uint8_t*>(gate) + at : nullptr;
+      tile[r + 8] = first + r < rows ? static_cast<const std::uint8_t*>(up) + at : nullptr;
+    }
+    pack_tile(dtype, cols, tile, to);
+  }
+}
+
+}  // namespace cria::cuda

@@ -1,0 +1,450 @@
+// Products of many tokens: tiles of rows by tokens through shared memory.
+//
+// A warp has 32 rows by 32 tokens (floats: 64) of the output in registers. The block's weights and
+// activations come chunk by chunk with cp.async, in up to three stages, in the layouts that they have in
+// memory: lanes read operands with 16-byte loads that meet in no bank (two tokens' units lie in opposite
+// halves of 128 bytes), so nothing is transposed and ldmatrix is not needed. A weight is unpacked once for
+// the warp's 32 tokens. Sums and float steps are those of matmul_vector.cu, so a token has the same bits here
+// and there.
+#pragma once
+
+#include "kernels/cuda/matmul_formats.cuh"
+#include "kernels/cuda/matmul_kernels.h"
+
+namespace cria::cuda {
+
+/// Warps of a block along the rows and along the tokens, and how many chunks are under way.
+struct TileShape {
+  int row_warps, token_warps, stages;
+};
+
+template <WeightForm kForm>
+struct TilePlan {
+  using F = Format<kForm>;
+  static constexpr int kRowTiles = 2;  // of 16 rows, a warp
+  static constexpr int kTokenTiles = F::kFloat ? 8 : 4;
+  static constexpr int kWarpRows = 16 * kRowTiles, kWarpTokens = 8 * kTokenTiles;
+  static constexpr int kMaxWarps = F::kFloat ? 8 : 16;
+  static constexpr int kScales = F::kFloat ? 0 : F::kBlocks32 ? 8 : 1;  // of a token and chunk
+  static constexpr int kTokenUnits = F::kActivationBytes / 16;
+  static constexpr int kTokenBytes = F::kActivationBytes + (F::kHasMins ? kSumBytes : 0) +
+                                     kScales * 4 * (F::kStep == Step::scaled_min ? 2 : 1);
+  static constexpr int kTileBytes = F::kLayout.chunk_bytes;
+};
+
+/// The parts of a stage.
+template <WeightForm kForm>
+struct TileStage {
+  using Plan = TilePlan<kForm>;
+  uint8_t *weights, *tokens, *sums;
+  float *scale, *weighted;
+  CRIA_DEVICE TileStage(uint8_t* base, int row_tiles, int n_tokens) {
+    weights = base;
+    tokens = weights + row_tiles * Plan::kTileBytes;
+    sums = tokens + n_tokens * Plan::F::kActivationBytes;
+    scale = reinterpret_cast<float*>(sums + (Plan::F::kHasMins ? n_tokens * kSumBytes : 0));
+    weighted = scale + n_tokens * Plan::kScales;
+  }
+};
+
+/// Where a block is.
+struct TileBlock {
+  const uint8_t* weights;  // of its first tile of rows
+  int row_tiles, tiles_left, n_tokens, tokens_left;
+  int64_t first_token, n_chunks;
+};
+
+/// Asks for chunk `chunk` of the block's weights and activations; zeros where there are none.
+template <WeightForm kForm>
+CRIA_DEVICE void copy_stage(const TileStage<kForm>& stage, const TileBlock& block, const Activations& x,
+                            int64_t chunk) {
+  using Plan = TilePlan<kForm>;
+  using F = Format<kForm>;
+  const int threads = static_cast<int>(blockDim.x);
+  constexpr int kTileUnits = Plan::kTileBytes / 16;
+  for (int i = thread_in_block(); i < block.row_tiles * kTileUnits; i += threads) {
+    const int tile = i / kTileUnits, unit = i % kTileUnits;
+    const bool valid = tile < block.tiles_left;
+    cp_async<16>(stage.weights + i * 16,
+                 block.weights + ((valid ? tile : 0) * block.n_chunks + chunk) * Plan::kTileBytes + unit * 16,
+                 valid);
+  }
+  const int64_t first = block.first_token * block.n_chunks + chunk;
+  for (int i = thread_in_block(); i < block.n_tokens * Plan::kTokenUnits; i += threads) {
+    const int token = i / Plan::kTokenUnits, unit = i % Plan::kTokenUnits;
+    const bool valid = token < block.tokens_left;
+    const uint8_t* from =
+        x.q + (first + (valid ? token : 0) * block.n_chunks) * F::kActivationBytes + unit * 16;
+    cp_async<16>(stage.tokens + token * F::kActivationBytes + (unit ^ (token & 1) * 4) * 16, from, valid);
+  }
+  if constexpr (F::kHasMins)
+    for (int i = thread_in_block(); i < block.n_tokens * 2; i += threads) {
+      const int token = i / 2;
+      const bool valid = token < block.tokens_left;
+      cp_async<16>(stage.sums + i * 16,
+                   x.sums + (first + (valid ? token : 0) * block.n_chunks) * kSumBytes + i % 2 * 16, valid);
+    }
+  for (int i = thread_in_block(); i < Plan::kScales * block.n_tokens / 4; i += threads) {
+    const int scale = i / (block.n_tokens / 4), token = i % (block.n_tokens / 4) * 4;
+    const bool valid =
+        token < block.tokens_left;  // what lies between the last token and the stride is not used
+    const int64_t from = (chunk * Plan::kScales + scale) * x.stride + block.first_token + (valid ? token : 0);
+    cp_async<16>(stage.scale + i * 4, x.scale + from, valid);
+    if constexpr (F::kStep == Step::scaled_min)
+      cp_async<16>(stage.weighted + i * 4, x.weighted + from, valid);
+  }
+}
+
+CRIA_DEVICE uint4 load_unit(const uint8_t* shared) { return *reinterpret_cast<const uint4*>(shared); }
+CRIA_DEVICE uint32_t load_word(const uint8_t* shared) { return *reinterpret_cast<const uint32_t*>(shared); }
+CRIA_DEVICE float2 load_scales(const float* shared) { return *reinterpret_cast<const float2*>(shared); }
+
+/// A token's unit, where copy_stage put it.
+template <WeightForm kForm>
+CRIA_DEVICE uint4 load_token_unit(const uint8_t* tokens, int token, int unit) {
+  return load_unit(tokens + token * Format<kForm>::kActivationBytes + (unit ^ (token & 1) * 4) * 16);
+}
+
+template <WeightForm kForm>
+struct TileSums {
+  float v[TilePlan<kForm>::kRowTiles][TilePlan<kForm>::kTokenTiles][4];
+};
+
+// ---- one chunk: weights points at the warp's first tile, first_token is its first in the block ----
+
+template <WeightForm kForm>
+CRIA_DEVICE void multiply_tile_floats(TileSums<kForm>& acc, const TileStage<kForm>& stage,
+                                      const uint8_t* weights, int first_token) {
+  using Plan = TilePlan<kForm>;
+  const int lane = lane_in_warp(), g = lane / 4, t = lane % 4;
+  uint4 a[Plan::kRowTiles][4];
+#pragma unroll
+  for (int m = 0; m < Plan::kRowTiles; m++)
+#pragma unroll
+    for (int s = 0; s < 4; s++) a[m][s] = load_unit(weights + m * Plan::kTileBytes + s * 512 + lane * 16);
+#pragma unroll
+  for (int n = 0; n < Plan::kTokenTiles; n++) {
+    uint4 b[2];
+    for (int i = 0; i < 2; i++)
+      b[i] = load_token_unit<kForm>(stage.tokens, first_token + 8 * n + g, 4 * i + t);
+#pragma unroll
+    for (int m = 0; m < Plan::kRowTiles; m++) {
+      float c[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        multiply_floats<kForm>(c, a[m][2 * i], b[i].x, b[i].y);
+        multiply_floats<kForm>(c, a[m][2 * i + 1], b[i].z, b[i].w);
+      }
+#pragma unroll
+      for (int i = 0; i < 4; i++) acc.v[m][n][i] += c[i];
+    }
+  }
+}
+
+/// The operands of pair j of the warp's rows.
+template <WeightForm kForm>
+CRIA_DEVICE void load_pair(const uint8_t* weights, int j, uint32_t (&a)[TilePlan<kForm>::kRowTiles][2][4]) {
+  using F = Format<kForm>;
+  const int lane = lane_in_warp();
+#pragma unroll
+  for (int m = 0; m < TilePlan<kForm>::kRowTiles; m++) {
+    const uint8_t* tile = weights + m * TilePlan<kForm>::kTileBytes;
+    uint4 q[F::kPairLoads];
+#pragma unroll
+    for (int i = 0; i < F::kPairLoads; i++)
+      q[i] = load_unit(tile + (j * F::kPairLoads + i) * 512 + lane * 16);
+    uint2 high = make_uint2(0, 0);
+    if constexpr (kForm == WeightForm::k5) high.x = load_word(tile + 2048 + lane * 16 + j * 4);
+    if constexpr (kForm == WeightForm::k6)
+      high = *reinterpret_cast<const uint2*>(tile + 2048 + j / 2 * 512 + lane * 16 + j % 2 * 8);
+    unpack_pair<kForm>(q, high.x, high.y, a[m]);
+  }
+}
+
+template <WeightForm kForm>
+CRIA_DEVICE void multiply_tile_blocks32(TileSums<kForm>& acc, const TileStage<kForm>& stage,
+                                        const uint8_t* weights, int first_token, int n_tokens,
+                                        int64_t groups_left) {
+  using F = Format<kForm>;
+  using Plan = TilePlan<kForm>;
+  const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
+#pragma unroll 1
+  for (int j = 0; j < 4; j++) {
+    uint32_t a[Plan::kRowTiles][2][4], d[Plan::kRowTiles][2], least[Plan::kRowTiles][2];
+    load_pair<kForm>(weights, j, a);
+#pragma unroll
+    for (int m = 0; m < Plan::kRowTiles; m++)
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        const uint8_t* own = weights + m * Plan::kTileBytes + (g + 8 * i) * 16 + j * 4;
+        d[m][i] = load_word(own + F::kLayout.scales);
+        if constexpr (F::kStep == Step::scaled_min) least[m][i] = load_word(own + F::kLayout.mins);
+      }
+#pragma unroll
+    for (int n = 0; n < Plan::kTokenTiles; n++) {
+      const int token = first_token + 8 * n;
+      const uint4 unit = load_token_unit<kForm>(stage.tokens, token + g, 4 * j + t);
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        if (2 * j + half >= groups_left) break;
+        const uint32_t b[2] = {half ? unit.z : unit.x, half ? unit.w : unit.y};
+        const int at = (2 * j + half) * n_tokens + token + 2 * t;
+        const float2 dx = load_scales(stage.scale + at);
+        float2 weighted = make_float2(0.0f, 0.0f);
+        if constexpr (F::kStep == Step::scaled_min) weighted = load_scales(stage.weighted + at);
+#pragma unroll
+        for (int m = 0; m < Plan::kRowTiles; m++) {
+          int32_t s[4] = {kSumOrigin, kSumOrigin, kSumOrigin, kSumOrigin};
+          mma_s8(s, a[m][half], b);
+#pragma unroll
+          for (int i = 0; i < 4; i++) {
+            const uint32_t own = d[m][i / 2];
+            float& sum = acc.v[m][n][i];
+            sum = fmaf((half ? high_half(own) : low_half(own)) * (i % 2 ? dx.y : dx.x),
+                       block_sum_of<kForm>(s[i]), sum);
+            if constexpr (F::kStep == Step::scaled_min) {
+              const uint32_t own_min = least[m][i / 2];
+              sum = fmaf(half ? high_half(own_min) : low_half(own_min), i % 2 ? weighted.y : weighted.x, sum);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+template <WeightForm kForm>
+CRIA_DEVICE void multiply_tile_blocks256(TileSums<kForm>& acc, const TileStage<kForm>& stage,
+                                         const uint8_t* weights, int first_token) {
+  using F = Format<kForm>;
+  using Plan = TilePlan<kForm>;
+  const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
+  int32_t isum[Plan::kRowTiles][Plan::kTokenTiles][4];
+  uint32_t six[Plan::kRowTiles][2][2];
+#pragma unroll
+  for (int m = 0; m < Plan::kRowTiles; m++) {
+#pragma unroll
+    for (int n = 0; n < Plan::kTokenTiles; n++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) isum[m][n][i] = 0;
+    if constexpr (F::kSixBits)
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        const SixBits own(load_unit(weights + m * Plan::kTileBytes + F::kLayout.scales + (g + 8 * i) * 16));
+        six[m][i][0] = own.scale[0];
+        six[m][i][1] = own.scale[1];
+      }
+  }
+#pragma unroll 1
+  for (int j = 0; j < 4; j++) {
+    uint32_t a[Plan::kRowTiles][2][4], scale[Plan::kRowTiles][2];
+    load_pair<kForm>(weights, j, a);
+#pragma unroll
+    for (int m = 0; m < Plan::kRowTiles; m++)
+#pragma unroll
+      for (int i = 0; i < 2; i++)
+        if constexpr (F::kSixBits)
+          scale[m][i] = (j < 2 ? six[m][i][0] : six[m][i][1]) >> (j % 2 * 16);
+        else
+          scale[m][i] =
+              load_word(weights + m * Plan::kTileBytes + F::kLayout.scales + (g + 8 * i) * 16 + j * 4);
+#pragma unroll
+    for (int n = 0; n < Plan::kTokenTiles; n++) {
+      const uint4 b = load_token_unit<kForm>(stage.tokens, first_token + 8 * n + g, 4 * j + t);
+#pragma unroll
+      for (int m = 0; m < Plan::kRowTiles; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+          multiply_group<kForm>(isum[m][n], a[m][half], half ? b.z : b.x, half ? b.w : b.y, scale[m][0],
+                                scale[m][1], half);
+    }
+  }
+#pragma unroll
+  for (int m = 0; m < Plan::kRowTiles; m++) {
+    const uint8_t* tile = weights + m * Plan::kTileBytes;
+    float d[2], dmin[2];
+    uint32_t mins[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      const int row = g + 8 * i;
+      if constexpr (F::kSixBits) {
+        const uint4 header = load_unit(tile + F::kLayout.scales + row * 16);
+        mins[i] = SixBits(header).mins_of_16(t);
+        d[i] = low_half(header.x);
+        dmin[i] = high_half(header.x);
+      } else if constexpr (F::kHasMins) {
+        const uint32_t pair = load_word(tile + F::kLayout.blocks + row * 4);
+        mins[i] = load_word(tile + F::kLayout.mins + row * 16 + t * 4);
+        d[i] = low_half(pair);
+        dmin[i] = high_half(pair);
+      } else {
+        d[i] = half_at(tile + F::kLayout.blocks + row * 2);
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < Plan::kTokenTiles; n++) {
+      const int token = first_token + 8 * n;
+      const float2 dx = load_scales(stage.scale + token + 2 * t);
+      int32_t msum[4];
+      if constexpr (F::kHasMins)
+        multiply_mins(msum, mins[0], mins[1],
+                      *reinterpret_cast<const uint2*>(stage.sums + (token + g) * kSumBytes + t * 8));
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const float s = static_cast<float>(isum[m][n][i] >> F::kShift), scale = i % 2 ? dx.y : dx.x;
+        float& sum = acc.v[m][n][i];
+        if constexpr (F::kHasMins)
+          sum = fmaf(scale, fmaf(-dmin[i / 2], static_cast<float>(msum[i]), d[i / 2] * s), sum);
+        else
+          sum = fmaf(d[i / 2] * scale, s, sum);
+      }
+    }
+  }
+}
+
+// Block (tile of tokens, tile of rows): blocks that run at once share rows, which come from memory, and all
+// tokens, which stay in L2.
+template <WeightForm kForm>
+static __global__ void __launch_bounds__(TilePlan<kForm>::kMaxWarps* kWarpSize)
+    matmul_tiles_kernel(const uint8_t* weights, Activations x, int n_tokens, float* y, int64_t rows,
+                        int64_t cols, int64_t y_stride, int epilogue, TileShape shape) {
+  using F = Format<kForm>;
+  using Plan = TilePlan<kForm>;
+  const bool swiglu = epilogue == static_cast<int>(Epilogue::swiglu);
+  const int tile_outputs = swiglu ? 8 : 16;
+  const int64_t n_tiles = (rows + tile_outputs - 1) / tile_outputs;
+  TileBlock block;
+  block.n_chunks = chunks_of(kForm, cols);
+  block.row_tiles = shape.row_warps * Plan::kRowTiles;
+  const int64_t first_tile = static_cast<int64_t>(blockIdx.y) * block.row_tiles;
+  block.tiles_left = static_cast<int>(min(static_cast<int64_t>(block.row_tiles), n_tiles - first_tile));
+  block.weights = weights + first_tile * block.n_chunks * Plan::kTileBytes;
+  block.n_tokens = shape.token_warps * Plan::kWarpTokens;
+  block.first_token = static_cast<int64_t>(blockIdx.x) * block.n_tokens;
+  block.tokens_left =
+      static_cast<int>(min(static_cast<int64_t>(block.n_tokens), n_tokens - block.first_token));
+  const int stage_bytes = block.row_tiles * Plan::kTileBytes + block.n_tokens * Plan::kTokenBytes;
+  DynamicShared dynamic;
+  uint8_t* stages =
+      dynamic.take<uint8_t>(static_cast<size_t>(stage_bytes) * static_cast<size_t>(shape.stages));
+  const auto stage = [&](int64_t chunk) {
+    return TileStage<kForm>(stages + chunk % shape.stages * stage_bytes, block.row_tiles, block.n_tokens);
+  };
+
+  const int row_warp = warp_in_block() % shape.row_warps, token_warp = warp_in_block() / shape.row_warps;
+  const int first_token = token_warp * Plan::kWarpTokens;
+  TileSums<kForm> acc;
+#pragma unroll
+  for (int m = 0; m < Plan::kRowTiles; m++)
+#pragma unroll
+    for (int n = 0; n < Plan::kTokenTiles; n++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) acc.v[m][n][i] = 0.0f;
+
+  const int ahead = shape.stages - 1;
+  for (int i = 0; i < ahead; i++) {
+    if (i < block.n_chunks) copy_stage<kForm>(stage(i), block, x, i);
+    cp_async_commit();
+  }
+#pragma unroll 1
+  for (int64_t chunk = 0; chunk < block.n_chunks; chunk++) {
+    if (ahead == 0) {  // a device with little shared memory
+      __syncthreads();
+      copy_stage<kForm>(stage(chunk), block, x, chunk);
+      cp_async_commit();
+      cp_async_wait<0>();
+      __syncthreads();
+    } else {
+      if (ahead == 1)
+        cp_async_wait<0>();
+      else
+        cp_async_wait<1>();
+      __syncthreads();  // the chunk is there, and nobody reads the stage that is filled next
+      if (chunk + ahead < block.n_chunks) copy_stage<kForm>(stage(chunk + ahead), block, x, chunk + ahead);
+      cp_async_commit();
+    }
+    const TileStage<kForm> now = stage(chunk);
+    const uint8_t* own = now.weights + row_warp * Plan::kRowTiles * Plan::kTileBytes;
+    if constexpr (F::kFloat)
+      multiply_tile_floats<kForm>(acc, now, own, first_token);
+    else if constexpr (F::kBlocks32)
+      multiply_tile_blocks32<kForm>(acc, now, own, first_token, block.n_tokens, (cols - chunk * 256) / 32);
+    else
+      multiply_tile_blocks256<kForm>(acc, now, own, first_token);
+  }
+
+  const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
+#pragma unroll
+  for (int m = 0; m < Plan::kRowTiles; m++) {
+    const int64_t row = (first_tile + row_warp * Plan::kRowTiles + m) * tile_outputs + g;
+#pragma unroll
+    for (int n = 0; n < Plan::kTokenTiles; n++)
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        const int64_t token = block.first_token + first_token + 8 * n + 2 * t + i;
+        if (token >= n_tokens) continue;
+        float* out = y + token * y_stride + row;
+        if (row < rows) store_product(epilogue, acc.v[m][n][i], acc.v[m][n][i + 2], out);
+        if (!swiglu && row + 8 < rows) store_product(epilogue, acc.v[m][n][i + 2], 0.0f, out + 8);
+      }
+  }
+}
+
+// ---- launches ----
+
+/// The largest tiles that keep every multiprocessor busy, and as many stages as there is room for.
+template <WeightForm kForm>
+TileShape choose_tile_shape(const MatmulDevice& device, std::int64_t n_tiles, std::int32_t n_tokens) {
+  using Plan = TilePlan<kForm>;
+  TileShape shape{4, Plan::kMaxWarps / 4, 3};
+  while (shape.token_warps > 1 && n_tokens <= shape.token_warps / 2 * Plan::kWarpTokens)
+    shape.token_warps /= 2;
+  const std::int64_t token_blocks =
+      (n_tokens + shape.token_warps * Plan::kWarpTokens - 1) / (shape.token_warps * Plan::kWarpTokens);
+  while (shape.row_warps > 1 && token_blocks * ((n_tiles + shape.row_warps * 2 - 1) / (shape.row_warps * 2)) <
+                                    device.multiprocessors)
+    shape.row_warps /= 2;
+  const auto bytes = [&] {
+    return static_cast<std::size_t>(shape.stages) *
+           static_cast<std::size_t>(shape.row_warps * Plan::kRowTiles * Plan::kTileBytes +
+                                    shape.token_warps * Plan::kWarpTokens * Plan::kTokenBytes);
+  };
+  while (bytes() > device.shared_per_block) {
+    if (shape.stages > 2 || (shape.stages == 2 && shape.row_warps * shape.token_warps <= 4))
+      shape.stages--;
+    else if (shape.token_warps > 1)
+      shape.token_warps /= 2;
+    else
+      shape.row_warps /= 2;
+  }
+  return shape;
+}
+
+template <WeightForm kForm>
+void launch_tiles(const MatmulDevice& device, const MatmulArgs& a, Stream stream) {
+  using Plan = TilePlan<kForm>;
+  const std::int64_t tile_outputs = a.epilogue == Epilogue::swiglu ? 8 : kTileRows;
+  const std::int64_t n_tiles = (a.weight.rows + tile_outputs - 1) / tile_outputs;
+  const TileShape shape = choose_tile_shape<kForm>(device, n_tiles, a.n_tokens);
+  const int row_tiles = shape.row_warps * Plan::kRowTiles, tokens = shape.token_warps * Plan::kWarpTokens;
+  const Activations x =
+      divide_activations(form_of_activations(kForm), a.activations, a.n_tokens, a.weight.cols);
+  launch(
+      {.name = "matmul_tiles",
+       .grid = {static_cast<unsigned>((a.n_tokens + tokens - 1) / tokens),
+                static_cast<unsigned>((n_tiles + row_tiles - 1) / row_tiles)},
+       .block = {static_cast<unsigned>(shape.row_warps * shape.token_warps * kWarpSize)},
+       .dynamic_shared = static_cast<std::size_t>(shape.stages) *
+                         static_cast<std::size_t>(row_tiles * Plan::kTileBytes + tokens * Plan::kTokenBytes),
+       .stream = stream},
+      matmul_tiles_kernel<kForm>, static_cast<const uint8_t*>(a.weight.data), x, a.n_tokens, a.y,
+      a.weight.rows, a.weight.cols, a.y_stride, static_cast<int>(a.epilogue), shape);
+}
+
+template <WeightForm kForm>
+void prepare_tiles(const MatmulDevice& device) {
+  set_max_dynamic_shared(reinterpret_cast<const void*>(&matmul_tiles_kernel<kForm>), "matmul_tiles",
+                         device.shared_per_block);
+}
+
+}  // namespace cria::cuda

@@ -1,0 +1,19 @@
+// Products of many tokens with 16-bit floats.
+#include "kernels/cuda/matmul_tiles.cuh"
+
+namespace cria::cuda {
+
+void matmul_tiles_floats(const MatmulDevice& device, const MatmulArgs& args, Stream stream) {
+  switch (weight_form(args.weight.dtype)) {
+    case WeightForm::f16: return launch_tiles<WeightForm::f16>(device, args, stream);
+    case WeightForm::bf16: return launch_tiles<WeightForm::bf16>(device, args, stream);
+    default: return;
+  }
+}
+
+void prepare_tiles_floats(const MatmulDevice& device) {
+  prepare_tiles<WeightForm::f16>(device);
+  prepare_tiles<WeightForm::bf16>(device);
+}
+
+}  // namespace cria::cuda

@@ -1,0 +1,136 @@
+// Weights and activations in the device's memory, as kernels see them.
+#pragma once
+
+#include "kernels/cuda/matmul.h"
+#include "kernels/cuda/matmul_pack.h"
+#include "kernels/cuda/ptx.cuh"
+
+namespace cria::cuda {
+
+CRIA_BOTH_SIDES constexpr ActivationForm form_of_activations(WeightForm form) {
+  switch (form) {
+    case WeightForm::f32: return ActivationForm::f32;
+    case WeightForm::f16: return ActivationForm::f16;
+    case WeightForm::bf16: return ActivationForm::bf16;
+    case WeightForm::q8:
+    case WeightForm::q8_min:
+    case WeightForm::q4: return ActivationForm::q8_0;
+    default: return ActivationForm::q8_k;
+  }
+}
+
+/// Arrays of a buffer of activations.
+struct Activations {
+  const uint8_t* q;       // [n, chunks, kActivationChunkBytes], 16-bit floats [n, chunks, 128]
+  const uint8_t* sums;    // q8_k: [n, chunks, kSumBytes]
+  const float* scale;     // q8_k: [chunks, stride]; q8_0: [chunks, 8, stride], blocks of 32
+  const float* weighted;  // q8_0: the same, scale times sum, rounded to f16
+  int64_t stride;         // n rounded up to a multiple of 4; what is beyond n is undefined
+};
+
+CRIA_BOTH_SIDES constexpr int activation_chunk_cols(ActivationForm form) {
+  return form == ActivationForm::q8_0 || form == ActivationForm::q8_k ? 256 : 64;
+}
+CRIA_BOTH_SIDES constexpr int activation_chunk_bytes(ActivationForm form) {
+  return form == ActivationForm::f16 || form == ActivationForm::bf16 ? 128 : kActivationChunkBytes;
+}
+CRIA_BOTH_SIDES constexpr int64_t activation_chunks(ActivationForm form, int64_t cols) {
+  return (cols + activation_chunk_cols(form) - 1) / activation_chunk_cols(form);
+}
+
+/// How a buffer is divided; host and device alike. Every part is a multiple of 16 bytes.
+inline Activations divide_activations(ActivationForm form, const void* buffer, int64_t n_tokens, int64_t cols,
+                                      size_t* bytes = nullptr) {
+  const int64_t row_chunks = activation_chunks(form, cols), stride = (n_tokens + 3) / 4 * 4;
+  const auto chunks = static_cast<size_t>(n_tokens * row_chunks);
+  Activations a{};
+  a.stride = stride;
+  size_t used = 0;
+  const auto take = [&](size_t n) {
+    const auto* part = reinterpret_cast<const uint8_t*>(reinterpret_cast<uintptr_t>(buffer) + used);
+    used += (n + 15) / 16 * 16;
+    return part;
+  };
+  a.q = take(chunks * static_cast<size_t>(activation_chunk_bytes(form)));
+  if (form == ActivationForm::q8_k) {
+    a.sums = take(chunks * kSumBytes);
+    a.scale = reinterpret_cast<const float*>(take(static_cast<size_t>(row_chunks * stride) * sizeof(float)));
+  } else if (form == ActivationForm::q8_0) {
+    a.scale =
+        reinterpret_cast<const float*>(take(static_cast<size_t>(row_chunks * 8 * stride) * sizeof(float)));
+    a.weighted =
+        reinterpret_cast<const float*>(take(static_cast<size_t>(row_chunks * 8 * stride) * sizeof(float)));
+  }
+  if (bytes) *bytes = used;
+  return a;
+}
+
+// ---- single elements: for the embedding, and for plain kernels ----
+
+/// The byte offset in a chunk of 256 columns of the register that holds column c of row r, without its byte.
+CRIA_DEVICE int register_offset(int r, int c) {
+  const int k = c % 32;
+  return (r % 8 * 4 + k % 16 / 4) * 16 + (r / 8 + 2 * (k / 16)) * 4;
+}
+
+/// The quant, with what the file's format takes off it.
+template <WeightForm kForm>
+CRIA_DEVICE int quant_at(const uint8_t* chunk, int r, int c) {
+  const int at = register_offset(r, c) + c % 4, group = c / 32;
+  if constexpr (kForm == WeightForm::q8 || kForm == WeightForm::q8_min || kForm == WeightForm::k8 ||
+                kForm == WeightForm::k8_min) {
+    return static_cast<int8_t>(chunk[group * 512 + at]);
+  } else {
+    int q = chunk[group / 2 * 512 + at] >> (group % 2 * 4) & 15;
+    const int lane = r % 8 * 4 + c % 16 / 4, reg = r / 8 + 2 * (c % 32 / 16);
+    if constexpr (kForm == WeightForm::q4) q = (q ^ 8) - 8;
+    if constexpr (kForm == WeightForm::k5)
+      q |= (chunk[2048 + lane * 16 + group / 2 * 4 + c % 4] >> (2 * reg + group % 2) & 1) << 4;
+    if constexpr (kForm == WeightForm::k6) {
+      q |= (chunk[2048 + group / 4 * 512 + lane * 16 + group % 4 * 4 + c % 4] >> (2 * reg) & 3) << 4;
+      q = (q ^ 32) - 32;
+    }
+    return q;
+  }
+}
+
+CRIA_DEVICE float half_at(const uint8_t* p) { return f16_to_float(*reinterpret_cast<const uint16_t*>(p)); }
+
+/// The scale (0) or minimum (1) of six bits of group g in the file's twelve bytes.
+CRIA_DEVICE int six_bits(const uint8_t* packed, int g, int min) {
+  if (g < 4) return packed[g + 4 * min] & 63;
+  return (packed[g + 4] >> (4 * min) & 15) | packed[g - 4 + 4 * min] >> 6 << 4;
+}
+
+/// The value, by the operations of the CPU's dequantize_row.
+template <WeightForm kForm>
+CRIA_DEVICE float value_at(const uint8_t* chunk, int r, int c) {
+  constexpr WeightLayout layout = weight_layout(kForm);
+  if constexpr (kForm == WeightForm::f32) {
+    return *reinterpret_cast<const float*>(chunk + r * 256 + c % 16 * 16 + c / 16 * 4);
+  } else if constexpr (kForm == WeightForm::f16 || kForm == WeightForm::bf16) {
+    const int at = c / 16 * 512 + (r % 8 * 4 + c % 8 / 2) * 16 + (r / 8 + 2 * (c % 16 / 8)) * 4 + c % 2 * 2;
+    const uint16_t bits = *reinterpret_cast<const uint16_t*>(chunk + at);
+    return kForm == WeightForm::f16 ? f16_to_float(bits) : bf16_to_float(bits);
+  } else {
+    const float q = static_cast<float>(quant_at<kForm>(chunk, r, c));
+    const uint8_t* scales = chunk + layout.scales + r * layout.scale_bytes;
+    if constexpr (kForm == WeightForm::q8 || kForm == WeightForm::q4) {
+      return half_at(scales + c / 32 * 2) * q;
+    } else if constexpr (kForm == WeightForm::q8_min) {
+      return half_at(scales + c / 32 * 2) * q + half_at(chunk + layout.mins + r * 16 + c / 32 * 2);
+    } else if constexpr (kForm == WeightForm::k8 || kForm == WeightForm::k6) {
+      const float scale = static_cast<float>(static_cast<int8_t>(scales[c / 16]));
+      return half_at(chunk + layout.blocks + r * 2) * scale * q;
+    } else if constexpr (kForm == WeightForm::k8_min) {
+      const float min = half_at(chunk + layout.blocks + r * 4 + 2) *
+                        static_cast<float>(chunk[layout.mins + r * 16 + c / 16]);
+      return half_at(chunk + layout.blocks + r * 4) * static_cast<float>(scales[c / 16]) * q - min;
+    } else {
+      const float min = half_at(scales + 2) * static_cast<float>(six_bits(scales + 4, c / 32, 1));
+      return half_at(scales) * static_cast<float>(six_bits(scales + 4, c / 32, 0)) * q - min;
+    }
+  }
+}
+
+}  // namespace cria::cuda

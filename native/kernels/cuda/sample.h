@@ -1,0 +1,46 @@
+// Logits -> token on CUDA: greedy, with the log-sum-exp that log-probabilities need, and the draw of
+// native/sampler.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cuda/runtime.h"
+
+namespace cria::cuda {
+
+/// Of greedy()'s workspace, which must be zero-filled once, and may serve one stream's launches.
+std::size_t greedy_workspace_bytes(std::int32_t rows, std::int64_t vocab);
+/// argmax[r]: the greatest of logits[r, :], the lowest id among equals; log_sum_exp[r]: of the row, NaN when
+/// a logit is NaN or +infinity, or all are -infinity (argmax is then some id). logits: [rows, vocab]. All on
+/// the device.
+///
+/// Order of the sum: the row in chunks of 8192 (sample.cu), each against its own maximum, merged in order.
+void greedy(const float* logits, std::int32_t rows, std::int64_t vocab, std::uint32_t* argmax,
+            float* log_sum_exp, void* workspace, Stream stream);
+
+/// What a row asks for, and where it draws; token_sampling() makes one.
+struct TokenSampling {
+  double top_p;  // >= 1: off
+  std::uint64_t seed, position;
+  float inverse_temperature;  // not used when greedy
+  float least_distance;       // log(min_p): how far below the greatest a logit may be; -infinity: off
+  std::int32_t top_k;         // 0: off
+  std::int32_t greedy;        // temperature 0
+};
+
+/// Parameters as SamplingParams (sampler/params.h) has them, checked; `position` is that of the token to be
+/// chosen.
+TokenSampling token_sampling(double temperature, std::int32_t top_k, double top_p, double min_p,
+                             std::uint64_t seed, std::uint64_t position);
+
+/// ids[r] of a row whose logits hold a NaN or +infinity, or are all -infinity.
+inline constexpr std::uint32_t kNoToken = 0xffffffffu;
+
+/// ids[r]: the token that Sampler::sample (sampler/sampler.h) draws from logits[r, :] with the row's
+/// parameters, and no bias, penalties or typical-p: the same for the same logits, since both calculate with
+/// the same integers and the same Philox stream. logits: [rows, vocab], ids: [rows], all on the device.
+void sample(const float* logits, std::int32_t rows, std::int64_t vocab, const TokenSampling* sampling,
+            std::uint32_t* ids, Stream stream);
+
+}  // namespace cria::cuda

@@ -1,0 +1,103 @@
+# The CUDA kernels, executed on the CPU (test/cuda_emulation), and on a device where CRIA_CUDA is on.
+if(NOT CRIA_TESTS)
+  return()
+endif()
+include(CheckCXXCompilerFlag)
+
+list(TRANSFORM CRIA_CUDA_KERNELS PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda/ OUTPUT_VARIABLE cuda_kernels)
+list(TRANSFORM CRIA_CUDA_HOST_SOURCES PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda/ OUTPUT_VARIABLE cuda_host)
+set(cuda_emulator async_copy.cc device_memory.cc fiber.cc grid.cc meetings.cc ptx_twins.cc race.cc runtime_twin.cc shared_memory.cc)
+list(TRANSFORM cuda_emulator PREPEND ${CMAKE_SOURCE_DIR}/test/cuda_emulation/)
+set(cuda_tests cuda/attention_test.cc cuda/elementwise_test.cc cuda/matmul_test.cc cuda/product_test.cc cuda/ptx_test.cc
+  cuda/runtime_test.cc cuda/sample_test.cc)
+set(cuda_emulator_tests cuda/mutation_test.cc cuda/runtime_twin_test.cc)
+set(cuda_test_kernels mutants.cu ptx_kernels.cu)
+list(TRANSFORM cuda_test_kernels PREPEND ${CMAKE_CURRENT_LIST_DIR}/cuda/)
+
+# In this folder a .cu file is C++ for the host's compiler.
+set_source_files_properties(${cuda_kernels} ${cuda_test_kernels} PROPERTIES LANGUAGE CXX)
+
+# cria_emulated_kernels(<target> <files>...): kernels for the emulator.
+function(cria_emulated_kernels target)
+  add_library(${target} STATIC ${ARGN})
+  target_include_directories(${target} PUBLIC ${CMAKE_SOURCE_DIR}/test PRIVATE ${CMAKE_SOURCE_DIR}/test/native)
+  target_compile_definitions(${target} PUBLIC CRIA_CUDA_EMULATED)
+  # -fno-lifetime-dse: the NaN in fresh shared memory is there to be read.
+  target_compile_options(${target} PRIVATE -x c++ $<$<CXX_COMPILER_ID:GNU>:-fno-lifetime-dse> -Wno-unknown-pragmas)
+  target_link_libraries(${target} PUBLIC cria_core)
+endfunction()
+
+cria_emulated_kernels(cria_cuda_emulated ${cuda_kernels} ${cuda_host} ${cuda_emulator})
+cria_emulated_kernels(cria_cuda_test_kernels ${cuda_test_kernels})
+
+# The whole backend on the emulated device: what links cria_cuda_backend_emulated has the device "cuda-emulated".
+cria_cuda_backend(cria_cuda_backend_emulated ${CRIA_CUDA_BACKEND_SOURCES})
+target_link_libraries(cria_cuda_backend_emulated PUBLIC cria_cuda_emulated)
+
+cria_native_test(cuda_emulated ROOM cuda_emulated SOURCES ${cuda_tests} ${cuda_emulator_tests})
+target_link_libraries(test_cuda_emulated PRIVATE cria_cuda_test_kernels cria_cuda_emulated cria_kernels cria_sampler)
+
+cria_native_test(cuda_backend ROOM engine CUDA cria_cuda_backend_emulated SOURCES cuda/backend_test.cc)
+target_compile_definitions(test_cuda_backend PRIVATE CRIA_TEST_DEVICE="cuda-emulated")
+
+# Once more with kernels that report every access to memory: races, and accesses out of bounds. The hooks are
+# race_hooks.cc; libtsan is not linked. A build that is sanitized anyway has no room for both.
+if(NOT CRIA_SANITIZE)
+  cria_emulated_kernels(cria_cuda_race_kernels ${cuda_kernels} ${cuda_test_kernels})
+  target_compile_options(cria_cuda_race_kernels PRIVATE -fsanitize=thread -g1)
+  cria_emulated_kernels(cria_cuda_race ${cuda_host} ${cuda_emulator} ${CMAKE_SOURCE_DIR}/test/cuda_emulation/race_hooks.cc)
+  cria_native_test(cuda_race ROOM cuda_race SOURCES ${cuda_tests} ${cuda_emulator_tests})
+  target_link_libraries(test_cuda_race PRIVATE cria_cuda_race_kernels cria_cuda_race cria_kernels cria_sampler)
+  target_link_options(test_cuda_race PRIVATE -u __tsan_read4)  # in race_hooks.cc
+endif()
+
+# The same tests on a device; skipped where there is none.
+if(CRIA_HAVE_CUDA)
+  add_executable(test_cuda_device cuda/device_main.cc ${cuda_tests})
+  target_link_libraries(test_cuda_device PRIVATE cria_cuda_test_kernels_device cria_cuda cria_kernels cria_sampler doctest::doctest)
+  target_include_directories(test_cuda_device PRIVATE ${CMAKE_CURRENT_LIST_DIR})
+  add_test(NAME cuda_device COMMAND test_cuda_device)
+  set_tests_properties(cuda_device PROPERTIES SKIP_RETURN_CODE 77)
+endif()
+
+# Product kernels, each broken in one place: the ordinary tests must fail on them. A mutation that no longer applies to
+# the source is an error of the configuration.
+# cria_cuda_mutant(<name> <file below native/kernels/cuda> <kernel that is compiled> <text> <text instead>)
+function(cria_cuda_mutant name file kernel from to)
+  set(mutants ${CMAKE_CURRENT_BINARY_DIR}/mutants/${name})
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/native/kernels/cuda/${file})
+  file(READ ${CMAKE_SOURCE_DIR}/native/kernels/cuda/${file} source)
+  string(FIND "${source}" "${from}" first)
+  string(FIND "${source}" "${from}" last REVERSE)
+  if(first EQUAL -1 OR NOT first EQUAL last)
+    message(FATAL_ERROR "mutant ${name}: '${from}' must stand in ${file} exactly once")
+  endif()
+  string(REPLACE "${from}" "${to}" source "${source}")
+  file(CONFIGURE OUTPUT ${mutants}/kernels/cuda/${file} CONTENT "${source}" @ONLY)
+  set(compiled ${CMAKE_SOURCE_DIR}/native/kernels/cuda/${kernel})
+  if(file STREQUAL kernel)
+    set(compiled ${mutants}/kernels/cuda/${file})
+  endif()
+  set_source_files_properties(${compiled} PROPERTIES LANGUAGE CXX)
+  cria_emulated_kernels(cria_cuda_mutant_${name} ${compiled})
+  target_include_directories(cria_cuda_mutant_${name} BEFORE PRIVATE ${mutants})
+  # The mutant comes first, so the library's own version of the kernel is not taken.
+  add_executable(test_cuda_mutant_${name} $<TARGET_OBJECTS:cuda_elementwise_test>)
+  target_link_libraries(test_cuda_mutant_${name} PRIVATE cria_cuda_mutant_${name} cria_cuda_emulated)
+  add_test(NAME cuda_mutant_${name} COMMAND test_cuda_mutant_${name})
+  set_tests_properties(cuda_mutant_${name} PROPERTIES PASS_REGULAR_EXPRESSION "Status: FAILURE")
+endfunction()
+
+if(NOT CRIA_SANITIZE)  # which would end the program instead
+  add_library(cuda_elementwise_test OBJECT doctest_main.cc cuda/elementwise_test.cc)
+  target_link_libraries(cuda_elementwise_test PRIVATE cria_cuda_emulated doctest::doctest)
+  target_include_directories(cuda_elementwise_test PRIVATE ${CMAKE_CURRENT_LIST_DIR})
+  cria_cuda_mutant(rmsnorm_bounds rmsnorm.cu rmsnorm.cu "i < n; i += kThreads) out_row" "i <= n; i += kThreads) out_row")
+  cria_cuda_mutant(rmsnorm_chain rmsnorm.cu rmsnorm.cu "i += kThreads) squares" "i += kThreads + 1) squares")
+  cria_cuda_mutant(block_sum_barrier device.cuh rmsnorm.cu
+    "= x;\n  __syncthreads()" "= x")
+  cria_cuda_mutant(rope_bounds rope.cu rope.cu "p < args.n_heads * half" "p <= args.n_heads * half")
+  cria_cuda_mutant(rope_order rope.cu rope.cu "const float first = a[0], second = a[step];" "const float &first = a[0], second = a[step];")
+  cria_cuda_mutant(embed_row embed.cu embed.cu "token < static_cast<uint32_t>(vocab)" "token <= static_cast<uint32_t>(vocab)")
+  cria_cuda_mutant(silu_bounds swiglu.cu swiglu.cu "if (i < n)" "if (i <= n)")
+endif()

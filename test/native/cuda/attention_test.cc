@@ -1,0 +1,77 @@
+// Attention on CUDA against dense float64, and its order of summation: the same bits alone, in any batch, in
+// any chunks, with any number of splits.
+#include "cuda/attention_harness.h"
+
+using namespace cria;
+using namespace cria::test;
+
+namespace {
+
+// f16 rounds q and the exponentials; the sums are float32.
+double tolerance(DType kv_dtype) { return kv_dtype == DType::f32 ? 4e-6 : 2e-3; }
+
+}  // namespace
+
+TEST_CASE("attention equals float64: every grouping, head size and length around the edges") {
+  CRIA_SEEDED_RNG(rng);
+  for (const DType dtype : {DType::f16, DType::f32})
+    for (const std::int32_t head_dim : {2, 8, 64, 80, 96, 100, 128, 200, 256})
+      for (const auto& [heads, kv_heads] : {std::pair{2, 2}, {6, 2}, {8, 1}, {24, 1}}) {
+        if (heads > 8 && head_dim != 64) continue;
+        CAPTURE(dtype == DType::f32);
+        CAPTURE(head_dim);
+        CAPTURE(heads);
+        const std::vector<std::int32_t> lengths = {1, 31, 64, 65, 130};
+        const AttentionCase c(rng, {heads, kv_heads, head_dim, 0, false}, dtype, lengths);
+        std::vector<Part> parts;
+        for (std::int32_t i = 0; i < 5; i++)
+          parts.push_back({i, lengths[static_cast<std::size_t>(i)] - 1, 1});
+        const std::vector<float> y = c.attend(parts, 132, 3);
+        CHECK(c.error(parts, y) < tolerance(dtype));
+      }
+}
+
+TEST_CASE("long contexts, across spans of both lengths, split in any way") {
+  CRIA_SEEDED_RNG(rng);
+  for (const std::int32_t head_dim : {64, 128}) {
+    const std::vector<std::int32_t> lengths = {127, 128, 129, 700, 2049, 3000};
+    const AttentionCase c(rng, {4, 1, head_dim, 0, false}, DType::f16, lengths);
+    std::vector<Part> parts;
+    for (std::int32_t i = 0; i < 6; i++) parts.push_back({i, lengths[static_cast<std::size_t>(i)] - 1, 1});
+    const std::vector<float> y = c.attend(parts, 132);
+    CHECK(c.error(parts, y) < tolerance(DType::f16));
+    for (const std::int32_t multiprocessors : {1, 2, 4, 10})
+      CHECK(same_bits(c.attend(parts, multiprocessors), y));
+    // Each alone.
+    std::vector<float> alone;
+    for (const Part& p : parts) {
+      const std::vector<float> one = c.attend({p}, 24);
+      alone.insert(alone.end(), one.begin(), one.end());
+    }
+    CHECK(same_bits(alone, y));
+  }
+}
+
+TEST_CASE("ragged batches: decode and prefill together, in any chunks") {
+  CRIA_SEEDED_RNG(rng);
+  for (const auto& [heads, kv_heads, head_dim] :
+       {std::tuple{4, 1, 64}, {6, 2, 128}, {2, 2, 80}, {3, 1, 100}, {20, 1, 16}}) {
+    CAPTURE(head_dim);
+    const AttentionCase c(rng, {heads, kv_heads, head_dim, 0, false}, DType::f16, {70, 300, 5, 193});
+    const std::vector<Part> whole = {{0, 0, 70}, {1, 290, 10}, {2, 4, 1}, {3, 100, 93}, {1, 100, 1}};
+    const std::vector<float> y = c.attend(whole);
+    CHECK(c.error(whole, y) < tolerance(DType::f16));
+    // The same tokens alone, in chunks of their own, in another company.
+    std::vector<float> pieces;
+    for (const Part& p : whole)
+      for (std::int32_t done = 0, n = 0; done < p.count; done += n) {
+        n = std::min<std::int32_t>(p.count - done, 1 + static_cast<std::int32_t>(rng() % 40));
+        const Part piece{p.sequence, p.first + done, n};
+        const std::vector<float> one = c.attend({piece, {3, 0, static_cast<std::int32_t>(rng() % 50)}},
+                                                1 + static_cast<std::int32_t>(rng() % 150));
+        pieces.insert(pieces.end(), one.begin(),
+                      one.begin() + static_cast<std::ptrdiff_t>(n * heads * head_dim));
+      }
+    CHECK(same_bits(pieces, y));
+  }
+}

@@ -1,0 +1,195 @@
+// Products on CUDA: quantized and F32 weights against the CPU's bits, the others against float64, and a token
+// alone against the same token in batches.
+#include "kernels/cuda/matmul.h"
+
+#include "core/thread_pool.h"
+#include "cuda/support.h"
+#include "kernels/cpu/activation_buffer.h"
+#include "kernels/cuda/swiglu.h"
+#include "kernels/support.h"
+
+using namespace cria;
+using namespace cria::test;
+
+namespace {
+
+std::vector<float> multiply_on_cpu(const TestMatrix& w, const std::vector<float>& x, std::int64_t n_tokens) {
+  const CpuKernels& kernels = *runnable_levels().back();
+  ThreadPool pool(1);
+  ActivationBuffer buffer;
+  MatmulRows args{w.bytes.data(),
+                  w.dtype,
+                  w.rows,
+                  w.cols,
+                  buffer.prepare(kernels, pool, w.dtype, x.data(), n_tokens, w.cols),
+                  n_tokens,
+                  nullptr,
+                  w.rows,
+                  false};
+  std::vector<float> y(static_cast<std::size_t>(n_tokens * w.rows), NAN);
+  args.y = y.data();
+  REQUIRE(kernels.matmul(&args, 0, w.rows));
+  return y;
+}
+
+cuda::MatmulDevice device() {
+  static const cuda::MatmulDevice device = cuda::prepare_matmul(cuda::device_properties(0));
+  return device;
+}
+
+/// A matrix on the device, uploaded in two ranges of rows where it has two tiles.
+struct DeviceMatrix {
+  DeviceArray<std::uint8_t> bytes;
+  cuda::PackedMatrix matrix;
+
+  explicit DeviceMatrix(const TestMatrix& w)
+      : bytes(cuda::packed_bytes(w.dtype, w.rows, w.cols)), matrix{bytes.data(), w.dtype, w.rows, w.cols} {
+    std::vector<std::uint8_t> packed(bytes.size(), 0xff);
+    const std::int64_t first = w.rows > 16 ? 16 : w.rows;
+    cuda::repack_rows(w.dtype, w.cols, w.bytes.data(), first, packed.data());
+    if (first < w.rows)
+      cuda::repack_rows(w.dtype, w.cols,
+                        w.bytes.data() + row_bytes(w.dtype, static_cast<std::size_t>(w.cols)) * 16,
+                        w.rows - first, packed.data() + cuda::packed_bytes(w.dtype, first, w.cols));
+    bytes.set(packed);
+  }
+};
+
+/// y from `begin` filled with 0.5, so that additions and unwritten elements show.
+std::vector<float> multiply(const cuda::PackedMatrix& w, const float* x, std::int32_t n_tokens,
+                            cuda::Epilogue epilogue = cuda::Epilogue::store, std::int64_t y_stride = 0) {
+  const cuda::ActivationForm form = cuda::activation_form(w.dtype);
+  const DeviceArray<float> dx(
+      std::vector<float>(x, x + static_cast<std::size_t>(n_tokens) * static_cast<std::size_t>(w.cols)));
+  const DeviceArray<std::uint8_t> activations(cuda::activation_bytes(form, n_tokens, w.cols));
+  cuda::quantize_activations(form, {dx.data()}, n_tokens, w.cols, activations.data(), nullptr);
+  if (!y_stride) y_stride = w.rows;
+  const DeviceArray<float> y(
+      std::vector<float>(static_cast<std::size_t>((n_tokens - 1) * y_stride + w.rows), 0.5f));
+  cuda::matmul(device(),
+               {.weight = w,
+                .activations = activations.data(),
+                .n_tokens = n_tokens,
+                .y = y.data(),
+                .y_stride = y_stride,
+                .epilogue = epilogue},
+               nullptr);
+  return y.get();
+}
+
+bool has_cpu_bits(DType dtype) { return dtype != DType::f16 && dtype != DType::bf16; }
+
+std::vector<float> first_tokens(const std::vector<float>& y, std::int64_t n, std::int64_t rows) {
+  return {y.begin(), y.begin() + static_cast<std::ptrdiff_t>(n * rows)};
+}
+
+}  // namespace
+
+TEST_CASE("repacked rows dequantize to the CPU's bits") {
+  CRIA_SEEDED_RNG(rng);
+  for (const DType dtype : kWeightTypes) {
+    const std::int64_t block = traits_of(dtype).block_size;
+    for (std::int64_t cols : {1, 3, 9}) {
+      cols = block == 1 ? cols * 37 : cols * block;
+      CAPTURE(std::string(name_of(dtype)));
+      CAPTURE(cols);
+      const TestMatrix w(rng, dtype, 37, cols);
+      const DeviceMatrix matrix(w);
+      const DeviceArray<float> all(w.values.size());
+      cuda::dequantize_rows(matrix.matrix, nullptr, 37, all.data(), nullptr);
+      CHECK(same_bits(all.get(), w.values));
+      const DeviceArray<std::uint32_t> ids({36u, 0u, 17u});
+      const DeviceArray<float> three(static_cast<std::size_t>(3 * cols));
+      cuda::dequantize_rows(matrix.matrix, ids.data(), 3, three.data(), nullptr);
+      std::vector<float> expected;
+      for (const std::int64_t r : {36, 0, 17})
+        expected.insert(expected.end(), w.values.begin() + r * cols, w.values.begin() + (r + 1) * cols);
+      CHECK(same_bits(three.get(), expected));
+    }
+  }
+}
+
+TEST_CASE("products equal float64 within rounding, and the CPU's bits where its order is theirs") {
+  CRIA_SEEDED_RNG(rng);
+  for (const DType dtype : kWeightTypes) {
+    const std::int64_t block = traits_of(dtype).block_size;
+    for (const std::int64_t rows : {1, 3, 8, 21}) {
+      for (std::int64_t cols : {1, 5, 9}) {
+        cols = block == 1 ? cols * 37 : cols * block;
+        CAPTURE(std::string(name_of(dtype)));
+        CAPTURE(rows);
+        CAPTURE(cols);
+        const TestMatrix w(rng, dtype, rows, cols);
+        const DeviceMatrix matrix(w);
+        const std::int32_t n = 7;
+        const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(n * cols));
+        const std::vector<float> y = multiply(matrix.matrix, x.data(), n);
+        const bool coarse_sum = dtype == DType::q4_1 || dtype == DType::q5_1;
+        CHECK(relative_error(y, matmul_reference(w, rounded_activations(dtype, x, cols), n)) <
+              (coarse_sum ? 1e-2 : 2e-6));
+        if (has_cpu_bits(dtype)) CHECK(same_bits(y, multiply_on_cpu(w, x, n)));
+      }
+    }
+  }
+}
+
+TEST_CASE("a token has the same bits alone and in a batch of any size") {
+  CRIA_SEEDED_RNG(rng);
+  for (const DType dtype : kWeightTypes) {
+    CAPTURE(std::string(name_of(dtype)));
+    const std::int64_t cols = traits_of(dtype).block_size == 1    ? 2120
+                              : traits_of(dtype).block_size == 32 ? 2336
+                                                                  : 2304;
+    const TestMatrix w(rng, dtype, 83, cols);
+    const DeviceMatrix matrix(w);
+    const std::int32_t n = 129;
+    const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(n * cols));
+    const std::vector<float> all = multiply(matrix.matrix, x.data(), n);
+    if (has_cpu_bits(dtype)) CHECK(same_bits(all, multiply_on_cpu(w, x, n)));
+    for (const std::int32_t token : {0, 5, 128})
+      CHECK(same_bits(multiply(matrix.matrix, x.data() + token * cols, 1),
+                      {all.begin() + token * w.rows, all.begin() + (token + 1) * w.rows}));
+    for (const std::int32_t size : {2, 3, 7, 8, 9, 33}) {
+      CAPTURE(size);
+      CHECK(same_bits(multiply(matrix.matrix, x.data(), size), first_tokens(all, size, w.rows)));
+    }
+  }
+}
+
+TEST_CASE("epilogues: an addition to the residual, a stride, SiLU(gate) * up of rows by turns") {
+  CRIA_SEEDED_RNG(rng);
+  for (const DType dtype : kWeightTypes) {
+    CAPTURE(std::string(name_of(dtype)));
+    const std::int64_t rows = 44, cols = 512;
+    const TestMatrix gate(rng, dtype, rows, cols), up(rng, dtype, rows, cols);
+    const DeviceMatrix gate_matrix(gate), up_matrix(up);
+    std::vector<std::uint8_t> packed(cuda::packed_gate_up_bytes(dtype, rows, cols), 0xff);
+    const std::size_t row = row_bytes(dtype, static_cast<std::size_t>(cols));
+    cuda::repack_gate_up(dtype, cols, gate.bytes.data(), up.bytes.data(), 8, packed.data());
+    cuda::repack_gate_up(dtype, cols, gate.bytes.data() + 8 * row, up.bytes.data() + 8 * row, rows - 8,
+                         packed.data() + cuda::packed_gate_up_bytes(dtype, 8, cols));
+    const DeviceArray<std::uint8_t> both(packed);
+    for (const std::int32_t n : {1, 5, 35}) {
+      CAPTURE(n);
+      const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(n * cols));
+      const std::vector<float> g = multiply(gate_matrix.matrix, x.data(), n),
+                               u = multiply(up_matrix.matrix, x.data(), n);
+      std::vector<float> sum = g, h(g.size());
+      for (float& v : sum) v = 0.5f + v;
+      CHECK(same_bits(multiply(gate_matrix.matrix, x.data(), n, cuda::Epilogue::add), sum));
+
+      const std::vector<float> wide =
+          multiply(gate_matrix.matrix, x.data(), n, cuda::Epilogue::store, rows + 3);
+      for (std::int32_t t = 0; t < n; t++) {
+        CHECK(std::memcmp(wide.data() + t * (rows + 3), g.data() + t * rows, rows * sizeof(float)) == 0);
+        if (t + 1 < n) CHECK(wide[static_cast<std::size_t>(t * (rows + 3) + rows + 1)] == 0.5f);
+      }
+
+      runnable_levels().back()->silu_mul(g.data(), u.data(), h.data(), static_cast<std::int64_t>(g.size()));
+      CHECK(same_bits(multiply({both.data(), dtype, rows, cols}, x.data(), n, cuda::Epilogue::swiglu), h));
+      const DeviceArray<float> dg(g), du(u);
+      cuda::silu_mul(dg.data(), du.data(), dg.data(), static_cast<std::int64_t>(g.size()), nullptr);
+      CHECK(same_bits(dg.get(), h));
+    }
+  }
+}
