@@ -164,11 +164,16 @@ std::string who_waits() {
   return out + std::to_string(exited) + " have exited";
 }
 
-[[noreturn]] void leave(const std::string& what, const std::string& where) {
+/// Called before abandon(), so that no string of the fault is left behind on the fiber's stack.
+void note_failure(const std::string& what, const Thread* where) {
   Scheduler& s = scheduler();
   s.failed = true;
   s.failure = what;
-  s.failed_at = where;
+  s.failed_at = where ? " " + describe(*where) : "";
+}
+
+[[noreturn]] void abandon() {
+  Scheduler& s = scheduler();
   current = nullptr;
   Fiber* from = s.running;
   s.running = s.home;
@@ -176,14 +181,13 @@ std::string who_waits() {
   std::abort();
 }
 
-/// A deadlock, told as what it most likely is.
 [[noreturn]] void deadlock() {
-  Scheduler& s = scheduler();
-  Thread* example = nullptr;
-  for (Block* b : s.resident)
-    for (Thread& t : b->threads)
+  const Thread* example = nullptr;
+  for (const Block* b : scheduler().resident)
+    for (const Thread& t : b->threads)
       if (!example && t.state == ThreadState::waiting) example = &t;
-  leave("divergence or deadlock: " + who_waits(), example ? " " + describe(*example) : "");
+  note_failure("divergence or deadlock: " + who_waits(), example);
+  abandon();
 }
 
 Fiber* take_fiber();
@@ -312,7 +316,8 @@ void fault(const char* format, ...) {
   va_start(args, format);
   std::vsnprintf(text, sizeof text, format, args);
   va_end(args);
-  leave(text, current ? " " + describe(*current) : "");
+  note_failure(text, current);
+  abandon();
 }
 
 void wait_here(const char* what, std::uint32_t mask) {

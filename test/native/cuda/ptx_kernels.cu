@@ -342,11 +342,10 @@ struct LastBlockShared {
 static __global__ void last_block_sum_kernel(const uint32_t* x, uint32_t* parts, uint32_t* counter,
                                              uint32_t* sum, int n) {
   LastBlockShared& shared = shared_memory<LastBlockShared>();
-  int32_t mine = 0;
-  for (int i = global_thread(); i < n; i += static_cast<int>(gridDim.x * blockDim.x))
-    mine += static_cast<int32_t>(x[i]);
-  mine = warp_sum(mine);
-  if (lane_in_warp() == 0) shared.warps[warp_in_block()] = static_cast<uint32_t>(mine);
+  uint32_t mine = 0;
+  for (int i = global_thread(); i < n; i += static_cast<int>(gridDim.x * blockDim.x)) mine += x[i];
+  mine = static_cast<uint32_t>(warp_sum(static_cast<int32_t>(mine)));
+  if (lane_in_warp() == 0) shared.warps[warp_in_block()] = mine;
   __syncthreads();
   if (thread_in_block() == 0) {
     parts[blockIdx.x] = shared.warps[0] + shared.warps[1];
@@ -356,11 +355,10 @@ static __global__ void last_block_sum_kernel(const uint32_t* x, uint32_t* parts,
   }
   __syncthreads();
   if (!shared.last) return;
-  int32_t total = 0;
-  for (int i = thread_in_block(); i < static_cast<int>(gridDim.x); i += 64)
-    total += static_cast<int32_t>(parts[i]);
-  total = warp_sum(total);
-  if (lane_in_warp() == 0) atomicAdd(sum, static_cast<uint32_t>(total));
+  uint32_t total = 0;
+  for (int i = thread_in_block(); i < static_cast<int>(gridDim.x); i += 64) total += parts[i];
+  total = static_cast<uint32_t>(warp_sum(static_cast<int32_t>(total)));
+  if (lane_in_warp() == 0) atomicAdd(sum, total);
   if (thread_in_block() == 0) *counter = 0;
 }
 void last_block_sum(const std::uint32_t* x, std::uint32_t* parts, std::uint32_t* counter, std::uint32_t* sum,
