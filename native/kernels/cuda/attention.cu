@@ -94,7 +94,6 @@ void paged_attention(const PagedAttentionArgs& args, const AttentionBuffers& buf
   AttentionKernelArgs a{};
   a.q = args.q;
   a.out = args.out;
-  a.plan = static_cast<const unsigned char*>(buffers.plan);
   a.block_table = b.block_table;
   a.pages = reinterpret_cast<const unsigned char*>(args.kv.pages);
   a.counters = reinterpret_cast<std::uint32_t*>(workspace);
@@ -109,7 +108,7 @@ void paged_attention(const PagedAttentionArgs& args, const AttentionBuffers& buf
   a.padded = padded;
   a.scale = static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(s.head_dim)));
   if (buffers.limits.decode_tiles > 0) {
-    a.first_tile = 0;
+    a.tiles = static_cast<const AttentionTile*>(buffers.plan);
     a.stages = setup.decode_stages;
     launch({.name = "attention_decode",
             .grid = {static_cast<unsigned>(s.n_kv_heads), static_cast<unsigned>(buffers.limits.decode_tiles)},
@@ -119,7 +118,7 @@ void paged_attention(const PagedAttentionArgs& args, const AttentionBuffers& buf
            decode_kernel(padded), a);
   }
   if (buffers.limits.prefill_tiles > 0 && padded <= kMaxPrefillDim) {
-    a.first_tile = buffers.limits.decode_tiles;
+    a.tiles = static_cast<const AttentionTile*>(buffers.plan) + buffers.limits.decode_tiles;
     a.stages = setup.prefill_stages;
     launch(
         {.name = "attention_prefill",

@@ -18,7 +18,7 @@ namespace cria::cuda {
 struct AttentionKernelArgs {
   const float* q;
   float* out;
-  const unsigned char* plan;  // header, then decode tiles, then prefill tiles
+  const AttentionTile* tiles;  // of the kernel's grid; those beyond the plan's have no rows
   const int32_t* block_table;
   const unsigned char* pages;
   uint32_t* counters;
@@ -26,7 +26,6 @@ struct AttentionKernelArgs {
   float* partial;
   size_t page_stride;
   int32_t block_table_stride;
-  int32_t first_tile;  // of the kernel's own in the plan
   int32_t n_heads, n_kv_heads, group, head_dim, padded;
   int32_t stages;
   float scale;  // c

@@ -33,7 +33,7 @@ static __global__ void __launch_bounds__(kEmbedThreads)
     embed_quantized_kernel(const uint8_t* table, DType dtype, int64_t row_bytes, int vocab, int hidden,
                            const uint32_t* tokens, float* x) {
   const uint32_t token = tokens[blockIdx.x];
-  const bool known = token < static_cast<uint32_t>(vocab);
+  const bool known = token < unsigned(vocab);
   const uint8_t* row = table + (known ? token : 0) * row_bytes;
   float* out = x + static_cast<int64_t>(blockIdx.x) * hidden;
   for (int i = thread_in_block(); i < hidden; i += kEmbedThreads)
