@@ -133,12 +133,20 @@ CRIA_DEVICE int warp_in_block() { return static_cast<int>(threadIdx.x) / kWarpSi
 
 /// The sum over the warp, in every lane, by a fixed tree: lanes i and i ^ 16, then 8, 4, 2, 1.
 CRIA_DEVICE float warp_sum(float x) {
+#ifdef CRIA_CUDA_EMULATED  // the same tree in one meeting of the lanes instead of five
+  return emulation::reduce_float(x, emulation::Reduction::add);
+#else
   for (int step = 16; step; step /= 2) x += __shfl_xor_sync(kFullWarp, x, step);
   return x;
+#endif
 }
 CRIA_DEVICE float warp_max(float x) {
+#ifdef CRIA_CUDA_EMULATED
+  return emulation::reduce_float(x, emulation::Reduction::max);
+#else
   for (int step = 16; step; step /= 2) x = fmaxf(x, __shfl_xor_sync(kFullWarp, x, step));
   return x;
+#endif
 }
 
 template <int kWarps>
