@@ -36,6 +36,10 @@
 // - A thread that leaves early must not be missed at a later __syncthreads or collective: let it idle
 // instead.
 // - A kernel must be right for any order of blocks and of warps.
+// - Shuffles, votes and mma order no memory; __syncwarp and __syncthreads do. Between blocks: write,
+// __syncthreads, then
+//   one thread does __threadfence, atomicAdd on a counter, __threadfence, and a __syncthreads lets its block
+//   read what the others wrote. Whoever is last resets the counter.
 #pragma once
 
 #include <stddef.h>
