@@ -61,8 +61,7 @@ CRIA_DEVICE RowPair rows_of(const AttentionKernelArgs& a, const AttentionTile& t
 }
 
 /// A fragment of sixteen rows of q, dimensions 16 * step on: A's columns 2t, 2t + 1, 2t + 8, 2t + 9 are
-/// dimensions 4t
-/// .. 4t + 3, as K's fragments have them.
+/// dimensions 4t .. 4t + 3, as K's fragments have them.
 CRIA_DEVICE uint4 q_fragment(const AttentionKernelArgs& a, const RowPair& rows, int step) {
   uint32_t pairs[2][2];
 #pragma unroll

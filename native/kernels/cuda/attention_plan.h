@@ -54,7 +54,7 @@ struct AttentionLimits {
   std::int32_t counters = 0;
 };
 
-/// What plan_attention may need at most for such batches. `only_decode`: one token of each sequence.
+/// What AttentionPlan may need at most for such batches. `only_decode`: one token of each sequence.
 AttentionLimits attention_limits(const AttentionShape& shape, std::int32_t max_tokens, bool only_decode,
                                  std::int32_t multiprocessors);
 std::size_t attention_plan_bytes(const AttentionLimits& limits);
