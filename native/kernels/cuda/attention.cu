@@ -1,5 +1,7 @@
 #include <cmath>
+#include <string>
 
+#include "core/error.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/attention_decode.cuh"
 #include "kernels/cuda/attention_prefill.cuh"
@@ -50,9 +52,22 @@ std::int32_t stages_for(std::size_t (*bytes)(std::int32_t, std::int32_t), std::i
 
 AttentionSetup attention_setup(const AttentionShape& shape, const DeviceProperties& device) {
   const std::int32_t padded = padded_head_dim(shape.head_dim);
+  if (shape.head_dim <= 0 || shape.head_dim % 2 != 0 || shape.head_dim > kMaxHeadDim)
+    throw Error(
+        ErrorCode::unsupported_model,
+        "CUDA attention takes even head sizes up to " + std::to_string(kMaxHeadDim) + ", not " +
+            std::to_string(shape.head_dim),
+        {{"expected", static_cast<double>(kMaxHeadDim)}, {"found", static_cast<double>(shape.head_dim)}});
   constexpr std::size_t kReserved = 1024;  // of each block, by the device
   AttentionSetup setup;
   setup.decode_stages = stages_for(decode_shared_bytes, padded, sizeof(DecodeShared) + kReserved, 3, device);
+  const std::size_t least = decode_shared_bytes(padded, 2) + sizeof(DecodeShared);
+  if (least > device.shared_per_block)
+    throw Error(
+        ErrorCode::unsupported_device,
+        "attention with heads of " + std::to_string(shape.head_dim) + " needs " + std::to_string(least) +
+            " bytes of shared memory, and " + device.name + " has " + std::to_string(device.shared_per_block),
+        {{"expected", static_cast<double>(least)}, {"found", static_cast<double>(device.shared_per_block)}});
   setup.prefill_stages = stages_for(prefill_shared_bytes, padded, kReserved, 1, device);
   set_max_dynamic_shared(reinterpret_cast<const void*>(decode_kernel(padded)), "attention_decode",
                          decode_shared_bytes(padded, setup.decode_stages));
