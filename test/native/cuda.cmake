@@ -1,15 +1,14 @@
 # The CUDA kernels, executed on the CPU (test/cuda_emulation), and on a device where CRIA_CUDA is on.
-if(NOT CRIA_TESTS)
+if(NOT CRIA_TESTS OR CRIA_SANITIZE MATCHES "thread")  # ThreadSanitizer does not know the emulator's fibers
   return()
 endif()
-include(CheckCXXCompilerFlag)
 
 list(TRANSFORM CRIA_CUDA_KERNELS PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda/ OUTPUT_VARIABLE cuda_kernels)
 list(TRANSFORM CRIA_CUDA_HOST_SOURCES PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda/ OUTPUT_VARIABLE cuda_host)
 set(cuda_emulator async_copy.cc device_memory.cc fiber.cc grid.cc meetings.cc ptx_twins.cc race.cc runtime_twin.cc shared_memory.cc)
 list(TRANSFORM cuda_emulator PREPEND ${CMAKE_SOURCE_DIR}/test/cuda_emulation/)
-set(cuda_tests cuda/attention_test.cc cuda/elementwise_test.cc cuda/matmul_test.cc cuda/product_test.cc cuda/ptx_test.cc
-  cuda/runtime_test.cc cuda/sample_test.cc)
+set(cuda_tests cuda/attention_test.cc cuda/elementwise_test.cc cuda/kv_cache_test.cc cuda/matmul_test.cc
+  cuda/product_test.cc cuda/ptx_test.cc cuda/runtime_test.cc cuda/sample_test.cc)
 set(cuda_emulator_tests cuda/mutation_test.cc cuda/runtime_twin_test.cc)
 set(cuda_test_kernels mutants.cu ptx_kernels.cu)
 list(TRANSFORM cuda_test_kernels PREPEND ${CMAKE_CURRENT_LIST_DIR}/cuda/)
@@ -62,7 +61,8 @@ endif()
 
 # Product kernels, each broken in one place: the ordinary tests must fail on them. A mutation that no longer applies to
 # the source is an error of the configuration.
-# cria_cuda_mutant(<name> <file below native/kernels/cuda> <kernel that is compiled> <text> <text instead>)
+# cria_cuda_mutant(<name> <file below native/kernels/cuda> <kernel that is compiled> <text> <text instead>
+#                  [<tests, instead of cuda_elementwise_test>])
 function(cria_cuda_mutant name file kernel from to)
   set(mutants ${CMAKE_CURRENT_BINARY_DIR}/mutants/${name})
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/native/kernels/cuda/${file})
@@ -82,7 +82,11 @@ function(cria_cuda_mutant name file kernel from to)
   cria_emulated_kernels(cria_cuda_mutant_${name} ${compiled})
   target_include_directories(cria_cuda_mutant_${name} BEFORE PRIVATE ${mutants})
   # The mutant comes first, so the library's own version of the kernel is not taken.
-  add_executable(test_cuda_mutant_${name} $<TARGET_OBJECTS:cuda_elementwise_test>)
+  set(test_object cuda_elementwise_test)
+  if(ARGC GREATER 5)
+    set(test_object ${ARGV5})
+  endif()
+  add_executable(test_cuda_mutant_${name} $<TARGET_OBJECTS:${test_object}>)
   target_link_libraries(test_cuda_mutant_${name} PRIVATE cria_cuda_mutant_${name} cria_cuda_emulated)
   add_test(NAME cuda_mutant_${name} COMMAND test_cuda_mutant_${name})
   set_tests_properties(cuda_mutant_${name} PROPERTIES PASS_REGULAR_EXPRESSION "Status: FAILURE")
@@ -100,4 +104,19 @@ if(NOT CRIA_SANITIZE)  # which would end the program instead
   cria_cuda_mutant(rope_order rope.cu rope.cu "const float first = a[0], second = a[step];" "const float &first = a[0], second = a[step];")
   cria_cuda_mutant(embed_row embed.cu embed.cu "token < static_cast<uint32_t>(vocab)" "token <= static_cast<uint32_t>(vocab)")
   cria_cuda_mutant(silu_bounds swiglu.cu swiglu.cu "if (i < n)" "if (i <= n)")
+
+  add_library(cuda_attention_test OBJECT doctest_main.cc cuda/attention_test.cc)
+  target_link_libraries(cuda_attention_test PRIVATE cria_cuda_emulated doctest::doctest)
+  target_include_directories(cuda_attention_test PRIVATE ${CMAKE_CURRENT_LIST_DIR})
+  cria_cuda_mutant(attention_wait attention_mma.cuh attention.cu "    wait_for_copies(stages - 2);\n" "" cuda_attention_test)
+  cria_cuda_mutant(attention_stage attention_mma.cuh attention.cu
+    "    __syncthreads();\n    issue();" "    issue();\n    __syncthreads();" cuda_attention_test)
+  cria_cuda_mutant(attention_decode_barrier attention_decode.cuh attention.cu
+    "    __syncthreads();\n    const int n_valid" "    const int n_valid" cuda_attention_test)
+  cria_cuda_mutant(attention_counter attention_decode.cuh attention.cu
+    "if (is_last) store_release(counter, 0)" "if (false) store_release(counter, 0)" cuda_attention_test)
+  cria_cuda_mutant(attention_causal attention_prefill.cuh attention.cu
+    "position + kPage - 1 > first" "position > first" cuda_attention_test)
+  cria_cuda_mutant(attention_unwritten attention_decode.cuh attention.cu
+    "if (n_valid < kPage) values" "if (false) values" cuda_attention_test)
 endif()
