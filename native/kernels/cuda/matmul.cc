@@ -8,7 +8,7 @@
 namespace cria::cuda {
 
 MatmulDevice prepare_matmul(const DeviceProperties& properties) {
-  const MatmulDevice device{properties.multiprocessors, properties.shared_per_block};
+  const MatmulDevice device{properties.major, properties.multiprocessors, properties.shared_per_block};
   prepare_tiles_floats(device);
   prepare_tiles_blocks32(device);
   prepare_tiles_blocks256(device);
