@@ -31,8 +31,10 @@ struct TilePlan {
   static constexpr int kMaxWarps = F::kFloat ? 8 : F::kBlocks32 ? 16 : 12;  // as registers allow
 #if !defined(CRIA_CUDA_EMULATED) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
   static constexpr int kBoundWarps = kOldWarps;  // mma_s8 is four instructions and takes more registers
+  static constexpr bool kServed = kForm != WeightForm::bf16;  // mma_bf16 is hundreds: see matmul()
 #else
   static constexpr int kBoundWarps = kMaxWarps;
+  static constexpr bool kServed = true;
 #endif
   static constexpr int kScales = F::kFloat ? 0 : F::kBlocks32 ? 8 : 1;  // of a token and chunk
   static constexpr int kTokenUnits = F::kActivationBytes / 16;
@@ -139,27 +141,29 @@ template <WeightForm kForm>
 CRIA_DEVICE void multiply_tile_floats(TileSums<kForm>& acc, const TileStage<kForm>& stage,
                                       const uint8_t* weights, int first_token) {
   using Plan = TilePlan<kForm>;
-  const int lane = lane_in_warp(), g = lane / 4, t = lane % 4;
-  uint4 a[Plan::kRowTiles][4];
+  if constexpr (Plan::kServed) {
+    const int lane = lane_in_warp(), g = lane / 4, t = lane % 4;
+    uint4 a[Plan::kRowTiles][4];
 #pragma unroll
-  for (int m = 0; m < Plan::kRowTiles; m++)
+    for (int m = 0; m < Plan::kRowTiles; m++)
 #pragma unroll
-    for (int s = 0; s < 4; s++) a[m][s] = load_unit(weights + m * Plan::kTileBytes + s * 512 + lane * 16);
+      for (int s = 0; s < 4; s++) a[m][s] = load_unit(weights + m * Plan::kTileBytes + s * 512 + lane * 16);
 #pragma unroll
-  for (int n = 0; n < Plan::kTokenTiles; n++) {
-    uint4 b[2];
-    for (int i = 0; i < 2; i++)
-      b[i] = load_token_unit<kForm>(stage.base + stage.tokens, first_token + 8 * n + g, 4 * i + t);
+    for (int n = 0; n < Plan::kTokenTiles; n++) {
+      uint4 b[2];
+      for (int i = 0; i < 2; i++)
+        b[i] = load_token_unit<kForm>(stage.base + stage.tokens, first_token + 8 * n + g, 4 * i + t);
 #pragma unroll
-    for (int m = 0; m < Plan::kRowTiles; m++) {
-      float c[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+      for (int m = 0; m < Plan::kRowTiles; m++) {
+        float c[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
-      for (int i = 0; i < 2; i++) {
-        multiply_floats<kForm>(c, a[m][2 * i], b[i].x, b[i].y);
-        multiply_floats<kForm>(c, a[m][2 * i + 1], b[i].z, b[i].w);
+        for (int i = 0; i < 2; i++) {
+          multiply_floats<kForm>(c, a[m][2 * i], b[i].x, b[i].y);
+          multiply_floats<kForm>(c, a[m][2 * i + 1], b[i].z, b[i].w);
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++) acc.v[m][n][i] += c[i];
       }
-#pragma unroll
-      for (int i = 0; i < 4; i++) acc.v[m][n][i] += c[i];
     }
   }
 }
