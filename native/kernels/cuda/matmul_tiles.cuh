@@ -20,7 +20,7 @@ struct TileShape {
   int row_warps, token_warps, stages;
 };
 
-constexpr int kOldWarps = 8;  // of a block at most, before sm_80
+constexpr int kFewWarps = 8;  // of a block at most, before sm_80 and from sm_120 on
 
 template <WeightForm kForm>
 struct TilePlan {
@@ -29,11 +29,16 @@ struct TilePlan {
   static constexpr int kTokenTiles = F::kFloat ? 8 : 4;
   static constexpr int kWarpRows = 16 * kRowTiles, kWarpTokens = 8 * kTokenTiles;
   static constexpr int kMaxWarps = F::kFloat ? 8 : F::kBlocks32 ? 16 : 12;  // as registers allow
-#if !defined(CRIA_CUDA_EMULATED) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
-  static constexpr int kBoundWarps = kOldWarps;  // mma_s8 is four instructions and takes more registers
-  static constexpr bool kServed = kForm != WeightForm::bf16;  // mma_bf16 is hundreds: see matmul()
+#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ < 800 || __CUDA_ARCH__ >= 1200)
+  static constexpr int kBoundWarps =
+      kFewWarps;  // ptxas needs more registers there, and shared memory is less
 #else
   static constexpr int kBoundWarps = kMaxWarps;
+#endif
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+  static constexpr bool kServed =
+      kForm != WeightForm::bf16;  // mma_bf16 is hundreds of instructions: see matmul()
+#else
   static constexpr bool kServed = true;
 #endif
   static constexpr int kScales = F::kFloat ? 0 : F::kBlocks32 ? 8 : 1;  // of a token and chunk
@@ -417,7 +422,7 @@ static __global__ void __launch_bounds__(TilePlan<kForm>::kBoundWarps* kWarpSize
 template <WeightForm kForm>
 TileShape choose_tile_shape(const MatmulDevice& device, std::int64_t n_tiles, std::int32_t n_tokens) {
   using Plan = TilePlan<kForm>;
-  TileShape shape{4, (device.major >= 8 ? Plan::kMaxWarps : kOldWarps) / 4, 3};
+  TileShape shape{4, (device.major >= 8 && device.major < 12 ? Plan::kMaxWarps : kFewWarps) / 4, 3};
   while (shape.token_warps > 1 && n_tokens <= shape.token_warps / 2 * Plan::kWarpTokens)
     shape.token_warps /= 2;
   const std::int64_t token_blocks =

@@ -210,7 +210,8 @@ TEST_CASE("the same bits whatever the tiles' shape and the stages under way") {
     for (const cuda::MatmulDevice& other :
          {cuda::MatmulDevice{9, 1, device().shared_per_block},
           cuda::MatmulDevice{9, 1000, device().shared_per_block}, cuda::MatmulDevice{8, 1, 99u << 10},
-          cuda::MatmulDevice{7, 1, 64u << 10}, cuda::MatmulDevice{7, 30, 40u << 10}}) {
+          cuda::MatmulDevice{12, 1, 99u << 10}, cuda::MatmulDevice{7, 1, 64u << 10},
+          cuda::MatmulDevice{7, 30, 40u << 10}}) {
       CAPTURE(other.multiprocessors);
       CAPTURE(other.shared_per_block);
       CHECK(same_bits(multiply(matrix.matrix, x.data(), n, cuda::Epilogue::store, 0, other), expected));
