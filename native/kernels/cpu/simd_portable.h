@@ -62,10 +62,12 @@ CRIA_INLINE F32x16 round(F32x16 a) { CRIA_LANES(__builtin_rintf(a.v[i])); }
 /// To the nearest integer, halves away from zero; exact for |a| < 2^22.
 CRIA_INLINE F32x16 round_half_away(F32x16 a) { CRIA_LANES(__builtin_roundf(a.v[i])); }
 CRIA_INLINE F32x16 zero_below(F32x16 x, float limit, F32x16 a) { CRIA_LANES(x.v[i] < limit ? 0.0f : a.v[i]); }
+// A NaN, and what no exponent holds, is taken as 0.
+CRIA_INLINE uint32_t biased_exponent(float n) {
+  return static_cast<uint32_t>((n >= -127.0f && n <= 128.0f ? static_cast<int>(n) : 0) + 127);
+}
 CRIA_INLINE F32x16 scale_by_power_of_two(F32x16 a, F32x16 n) {
-  CRIA_LANES(
-      a.v[i] *
-      float_from_bits(static_cast<uint32_t>((n.v[i] == n.v[i] ? static_cast<int>(n.v[i]) : 0) + 127) << 23));
+  CRIA_LANES(a.v[i] * float_from_bits(biased_exponent(n.v[i]) << 23));
 }
 #undef CRIA_LANES
 /// The same for n of at most 0.

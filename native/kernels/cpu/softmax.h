@@ -17,7 +17,8 @@ static void softmax_row(const float* x, float* powers, float* out, int64_t n) {
   for (int64_t i = 0; i + 16 <= n; i += 16) highest = max(highest, load(x + i));
   float top = reduce_max(highest);
   for (int64_t i = n / 16 * 16; i < n; i++) top = x[i] > top ? x[i] : top;
-  // A NaN that the maximum passed over is found here, as is infinity less infinity.
+  // A NaN that the maximum passed over is found here, as is infinity less infinity. (The maximum may also
+  // have lost what stood before a NaN: such a row is NaN, whatever its powers are.)
   F32x16 total = set1(0.0f);
   for (int64_t block = 0; block + 16 <= n; block += kSumBlock) {
     const int64_t end = n - block < kSumBlock ? n : block + kSumBlock;
@@ -32,7 +33,9 @@ static void softmax_row(const float* x, float* powers, float* out, int64_t n) {
   }
   if (const int left = static_cast<int>(n % 16)) {
     float e[16];
-    store(e, exp_down(sub(load(x + n - left, left), set1(top))));
+    store(e, set1(top));  // lanes beyond the end must not be above it
+    store(e, load(x + n - left, left), left);
+    store(e, exp_down(sub(load(e), set1(top))));
     total = add(total, load(e, left));
     store(powers + n - left, load(e), left);
   }

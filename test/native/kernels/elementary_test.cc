@@ -183,6 +183,14 @@ TEST_CASE("elementary: softmax shows what is not a number, and gives nothing to 
         device.ops().softmax({1, 35, x.data(), y.data()});
         for (std::size_t i = 0; i < 35; i++) CHECK(y[i] == doctest::Approx(i == at ? 0.0 : 1.0 / 34));
       }
+    // A NaN after an infinity in the same lane, and a greatest value far below 0 before a tail.
+    std::vector<float> both(67, 1.0f), low(35, -1000.0f);
+    both[3] = INFINITY;
+    both[19] = NAN;
+    device.ops().softmax({1, 67, both.data(), both.data()});
+    for (const float v : both) CHECK(std::isnan(v));
+    device.ops().softmax({1, 35, low.data(), low.data()});
+    for (const float v : low) CHECK(v == doctest::Approx(1.0 / 35));
     std::vector<float> none(35, -INFINITY);
     device.ops().softmax({1, 35, none.data(), none.data()});
     CHECK(std::isnan(none[0]));
