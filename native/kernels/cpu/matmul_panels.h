@@ -1,9 +1,9 @@
 // Products of quantized weights with many tokens on AVX-512 VNNI, with the bits of matmul.h. Compiled per
 // level.
 //
-// 32 rows by 256 columns at a time are unpacked into a panel of unsigned bytes, four columns to a dword and
-// rows in lanes, which stays in L1; tiles of up to six tokens then add its products to their sums: each
-// broadcast of four activations meets two registers of rows. Meanwhile the bytes of the next 32 rows are
+// 32 rows by 256 or 512 columns at a time are unpacked into a panel of unsigned bytes, four columns to a
+// dword and rows in lanes, which stays in L1; tiles of up to six tokens then add its products to their sums:
+// each broadcast of four activations meets two registers of rows. Meanwhile the bytes of the next 32 rows are
 // fetched, a few lines at a time. Signed formats become unsigned by an offset, which is taken off through the
 // activations' sums.
 #pragma once
@@ -66,22 +66,21 @@ static void tile_panel32(const PanelTile& tile) {
   const int8_t* q[kTokens];
   // A block's scale, and where its sum starts: at what the offset of the bytes adds to it, or (kHasMin) what
   // its minimum meets.
-  alignas(32) float scale[kTokens][8], weighted[kTokens][8];
-  alignas(32) int32_t start[kTokens][8];
-  const auto present = static_cast<__mmask8>((1u << tile.blocks) - 1u);
+  alignas(64) float scale[kTokens][kPanelBlocks], weighted[kTokens][kPanelBlocks];
+  alignas(64) int32_t start[kTokens][kPanelBlocks];
+  const __mmask16 present = first_lanes(tile.blocks);
   for (int t = 0; t < kTokens; t++) {
     const int64_t token = tile.token + t, at = token * x.scale_stride + tile.first_block;
     acc[t][0] = _mm512_load_ps(tile.sums[t]);
     acc[t][1] = _mm512_load_ps(tile.sums[t] + 16);
     q[t] = x.q + token * x.cols + kBlockSize * tile.first_block;
-    _mm256_store_ps(scale[t], _mm256_maskz_loadu_ps(present, x.scale + at));
+    _mm512_store_ps(scale[t], _mm512_maskz_loadu_ps(present, x.scale + at));
     if constexpr (kHasMin) {
-      _mm256_store_ps(weighted[t], _mm256_maskz_loadu_ps(present, x.weighted_sum + at));
+      _mm512_store_ps(weighted[t], _mm512_maskz_loadu_ps(present, x.weighted_sum + at));
     } else {
-      const __m256i sums = _mm256_loadu_si256(
-          reinterpret_cast<const __m256i*>(x.sums16 + token * x.sums_stride + 2 * tile.first_block));
-      const __m256i minus = _mm256_set1_epi16(static_cast<short>(-tile.offset));
-      _mm256_store_si256(reinterpret_cast<__m256i*>(start[t]), _mm256_madd_epi16(sums, minus));
+      const int16_t* sums = x.sums16 + token * x.sums_stride + 2 * tile.first_block;
+      const __m512i minus = _mm512_set1_epi16(static_cast<short>(-tile.offset));
+      _mm512_store_si512(start[t], _mm512_madd_epi16(_mm512_maskz_loadu_epi32(present, sums), minus));
     }
   }
   Fetch fetch = tile.fetch;
@@ -189,7 +188,7 @@ static void tile_panel256(const PanelTile& tile) {
 struct PanelFormat {
   void (*unpack)(const RowPointers& rows, int64_t first_block, int blocks, void* panel);
   void (*tiles[kPanelTokens])(const PanelTile& tile);  // [tokens - 1]
-  int block_size;
+  int block_size, few_blocks, many_blocks;             // blocks of a panel
   size_t panel_bytes;
   int offset;
 };
@@ -201,6 +200,8 @@ CRIA_INLINE PanelFormat panel_format32() {
           {tile_panel32<kMin, 1>, tile_panel32<kMin, 2>, tile_panel32<kMin, 3>, tile_panel32<kMin, 4>,
            tile_panel32<kMin, 5>, tile_panel32<kMin, 6>},
           kBlockSize,
+          kPanelBlocks / 2,
+          kPanelBlocks,
           sizeof(Panel32),
           kUnsignedOffset<F>};
 }
@@ -213,6 +214,8 @@ CRIA_INLINE PanelFormat panel_format256() {
           {tile_panel256<kG, kMin, 1>, tile_panel256<kG, kMin, 2>, tile_panel256<kG, kMin, 3>,
            tile_panel256<kG, kMin, 4>, tile_panel256<kG, kMin, 5>, tile_panel256<kG, kMin, 6>},
           kSuperBlockSize,
+          1,
+          1,
           sizeof(Panel256<kG>),
           0};
 }
@@ -235,6 +238,8 @@ static PanelFormat panel_format(DType dtype) {
   }
 }
 
+// Up to here the rows' bytes should stay in L1 beside their panel; from here on a tile should be long.
+constexpr int64_t kFewTokens = 32;
 constexpr int64_t kSumBytes = kPanelRows * sizeof(float);
 
 static size_t panel_scratch_bytes(DType dtype, int64_t n_tokens) {
@@ -256,10 +261,12 @@ static float (*multiply_panels(const MatmulRows& args, int64_t row, int64_t row_
 
   // Even shares of at most kPanelTokens: 16 tokens are 6 + 5 + 5, never 6 + 6 + 4.
   const int64_t tiles = (args.n_tokens + kPanelTokens - 1) / kPanelTokens;
-  const int64_t blocks = args.cols / format.block_size, at_once = kPanelCols / format.block_size;
+  const int64_t blocks = args.cols / format.block_size,
+                at_once = args.n_tokens > kFewTokens ? format.many_blocks : format.few_blocks;
   // Each tile fetches its share of what the next 32 rows have where this panel lies.
   const int64_t lines = (row_bytes * at_once / blocks * kPanelRows + 63) / 64;
-  const int lines_per_step = static_cast<int>((lines + 8 * tiles - 1) / (8 * tiles));
+  const int64_t steps = at_once * format.block_size / 32;  // of a tile
+  const int lines_per_step = static_cast<int>((lines + steps * tiles - 1) / (steps * tiles));
   const uint8_t* ahead = rows.row[0] + kPanelRows * row_bytes;
   for (int64_t b = 0; b < blocks; b += at_once) {
     const int count = static_cast<int>(blocks - b < at_once ? blocks - b : at_once);
@@ -271,7 +278,7 @@ static float (*multiply_panels(const MatmulRows& args, int64_t row, int64_t row_
       const int now = fetched < lines ? lines_per_step : 0;
       format.tiles[tokens - 1](
           {scratch, b, count, &args.x, token, format.offset, sums + token, {ahead + 64 * fetched, now}});
-      fetched += 8 * now;
+      fetched += steps * now;
       token += tokens;
     }
     ahead += 64 * lines;

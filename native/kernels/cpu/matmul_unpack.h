@@ -9,7 +9,7 @@
 
 namespace cria::CRIA_ISA {
 
-constexpr int kPanelRows = 32, kPanelCols = 256;
+constexpr int kPanelRows = 32, kPanelBlocks = 16;
 
 /// Four columns of 32 rows: [row * 4 + column % 4].
 using PanelStep = uint8_t[4 * kPanelRows];
@@ -18,11 +18,11 @@ using PanelStep = uint8_t[4 * kPanelRows];
 template <class F>
 constexpr int kUnsignedOffset = F::kSigned ? 128 : F::kOffset;
 
-/// 32 rows of up to eight blocks of 32 columns.
+/// 32 rows of up to sixteen blocks of 32 columns.
 struct Panel32 {
-  PanelStep q[8][8];  // [block][column / 4]
-  float d[8][kPanelRows];
-  float m[8][kPanelRows];  // formats with a minimum
+  PanelStep q[kPanelBlocks][8];  // [block][column / 4]
+  float d[kPanelBlocks][kPanelRows];
+  float m[kPanelBlocks][kPanelRows];  // formats with a minimum
 };
 
 /// 32 rows of a super-block of 256 columns, with scales of groups of 32, or of 16 when kGroups is 16.
@@ -129,8 +129,8 @@ static void unpack_panel32(const RowPointers& rows, int64_t first, int blocks, v
   using Block = typename F::Block;
   constexpr bool kBytes = sizeof(Block) > 32, kFifth = requires(Block b) { b.qh; };
   auto& p = *static_cast<Panel32*>(panel);
-  uint16_t d[8][kPanelRows], m[8][kPanelRows];
-  uint32_t fifth[8][kPanelRows];
+  uint16_t d[kPanelBlocks][kPanelRows], m[kPanelBlocks][kPanelRows];
+  uint32_t fifth[kPanelBlocks][kPanelRows];
   for (int i = 0; i < kPanelRows; i++) {
     const Block* block = reinterpret_cast<const Block*>(rows.row[i]) + first;
     for (int b = 0; b < blocks; b++) {
