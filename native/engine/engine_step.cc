@@ -38,7 +38,13 @@ void Engine::step() {
     if (Sequence* s = active_.at(id).sequence.get()) s->preempted();
     send(id, StatusEvent{StatusEvent::Status::preempted});
   }
-  for (const PageCopy& copy : plan.copies) decoder_->copy_page(copy.from, copy.to);
+  try {
+    for (const PageCopy& copy : plan.copies) decoder_->copy_page(copy.from, copy.to);
+  } catch (...) {  // whoever runs may need them
+    const Error error = current_error();
+    for (const ScheduledChunk& chunk : plan.chunks) fail(chunk.id, error);
+    return;
+  }
   if (plan.out_of_pages) {
     const RequestId id = *plan.out_of_pages;
     if (active_.at(id).sequence)
