@@ -14,6 +14,7 @@ import type { GenerationResult } from './generation'
  * | `ERR_UNSUPPORTED_MODEL` | an architecture, or a variant of one, that cria does not run |
  * | `ERR_INVALID_MODEL` | metadata and tensors contradict each other |
  * | `ERR_UNSUPPORTED_DEVICE` | the device asked for is not there or not supported by this build |
+ * | `ERR_DEVICE_LOST` | the device failed for good; `details.restart` is `'process'` when a new process is needed |
  * | `ERR_OUT_OF_MEMORY` | weights or KV cache do not fit |
  * | `ERR_PROMPT_TOO_LONG` | the prompt does not fit the context |
  * | `ERR_CONTEXT_FULL` | the context is full, and `onContextFull: 'error'` was asked for |
@@ -36,6 +37,7 @@ export type CriaErrorCode =
   | 'ERR_UNSUPPORTED_MODEL'
   | 'ERR_INVALID_MODEL'
   | 'ERR_UNSUPPORTED_DEVICE'
+  | 'ERR_DEVICE_LOST'
   | 'ERR_OUT_OF_MEMORY'
   | 'ERR_PROMPT_TOO_LONG'
   | 'ERR_CONTEXT_FULL'
@@ -93,6 +95,7 @@ const CODES: ReadonlySet<string> = new Set<CriaErrorCode>([
   'ERR_UNSUPPORTED_MODEL',
   'ERR_INVALID_MODEL',
   'ERR_UNSUPPORTED_DEVICE',
+  'ERR_DEVICE_LOST',
   'ERR_OUT_OF_MEMORY',
   'ERR_PROMPT_TOO_LONG',
   'ERR_CONTEXT_FULL',

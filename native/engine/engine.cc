@@ -266,7 +266,9 @@ void Engine::restore(RequestId id, const KvState& state) {
   const auto wanted = static_cast<std::size_t>(scheduler_.pages_for(n_tokens));
   if (state.pages.size() != wanted * decoder_->page_bytes())
     throw Error(ErrorCode::internal, "the saved state has another number of bytes than its pages need");
-  const std::vector<PageId> pages = scheduler_.adopt(state.tokens);
+  const std::vector<PageId> pages = scheduler_.adopt(state.tokens, [&](std::span<const PageId> to) {
+    decoder_->write_pages(to, {state.pages.data(), state.pages.size()});
+  });
   if (pages.empty()) {
     throw Error(ErrorCode::out_of_memory,
                 "the saved state needs " + std::to_string(wanted) + " pages of the KV cache, " +
@@ -275,7 +277,6 @@ void Engine::restore(RequestId id, const KvState& state) {
                 {{"neededPages", static_cast<double>(wanted)},
                  {"availablePages", static_cast<double>(scheduler_.pool().available_pages())}});
   }
-  decoder_->write_pages(pages, {state.pages.data(), state.pages.size()});
   counts_.finished++;
   send(id, StateRestoredEvent{n_tokens});
   retire(id);

@@ -40,7 +40,13 @@ void Engine::step() {
     if (active.sequence) active.sequence->preempted();
     send(id, StatusEvent{StatusEvent::Status::preempted});
   }
-  for (const PageCopy& copy : plan.copies) decoder_->copy_page(copy.from, copy.to);
+  try {
+    for (const PageCopy& copy : plan.copies) decoder_->copy_page(copy.from, copy.to);
+  } catch (...) {  // whoever runs may need them
+    const Error error = current_error();
+    for (const ScheduledChunk& chunk : plan.chunks) fail(chunk.id, error);
+    return;
+  }
   scheduler_.copies_made();
   if (plan.out_of_pages) {
     const RequestId id = *plan.out_of_pages;

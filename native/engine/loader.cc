@@ -20,7 +20,7 @@ struct KvPlan {
 
 // How many pages the cache gets. A page of tokens costs `page_bytes` in every layer together.
 KvPlan plan_kv(const LoadOptions& options, const ModelConfig& config, std::uint64_t page_bytes,
-               std::int32_t page_tokens) {
+               std::int32_t page_tokens, std::uint64_t available) {
   const auto trained = static_cast<std::int64_t>(config.context_length);
   const std::int64_t wanted = options.context_length > 0 ? options.context_length : trained;
   if (wanted > trained) {
@@ -29,7 +29,6 @@ KvPlan plan_kv(const LoadOptions& options, const ModelConfig& config, std::uint6
                     ", what the model was trained for, found " + std::to_string(wanted),
                 {{"expected", static_cast<double>(trained)}, {"found", static_cast<double>(wanted)}});
   }
-  const std::uint64_t available = available_memory();
   const std::uint64_t budget = options.kv_memory > 0 ? options.kv_memory : available / 2;
   const std::int64_t pages_wanted = (wanted + page_tokens - 1) / page_tokens;
   const auto pages_that_fit =
@@ -55,6 +54,33 @@ KvPlan plan_kv(const LoadOptions& options, const ModelConfig& config, std::uint6
   const std::int64_t context = std::min(wanted, pages * page_tokens);
   return {static_cast<std::int32_t>(context), static_cast<std::int32_t>(pages),
           static_cast<std::uint64_t>(pages) * page_bytes};
+}
+
+/// Weights, cache and decoder on a backend.
+void bring_up(LoadedModel& loaded, const GgufFile& file, const ModelConfig& config,
+              std::unique_ptr<Backend> backend, const LoadOptions& options, const LoadProgress& progress,
+              const CancelFlag& cancel) {
+  const BackendInfo& info = backend->info();
+  ModelWeights weights = load_weights(
+      file, config, *backend, options.mmap ? WeightSource::mapped : WeightSource::read, progress, cancel);
+  const std::uint64_t page_bytes = backend->kv_page_bytes(attention_shape(config), options.kv_dtype) *
+                                   static_cast<std::uint64_t>(config.n_layers);
+  loaded.state_header = {model_fingerprint(file, config),
+                         info.kv_layout,
+                         options.kv_dtype,
+                         config.n_layers,
+                         static_cast<std::uint32_t>(info.page_tokens),
+                         page_bytes / config.n_layers};
+  const KvPlan kv = plan_kv(options, config, page_bytes, info.page_tokens, backend->free_memory());
+  const std::int32_t chunk = options.prefill_chunk > 0 ? options.prefill_chunk : info.prefill_chunk;
+  loaded.engine.context_length = kv.context_length;
+  loaded.engine.n_pages = kv.n_pages;
+  loaded.engine.prefill_chunk = chunk;
+  loaded.engine.max_queue = options.max_queue;
+  loaded.kv_bytes = kv.bytes;
+  loaded.decoder = std::make_unique<Decoder>(config, std::move(backend), std::move(weights),
+                                             KvOptions{options.kv_dtype, kv.n_pages},
+                                             std::max(chunk, kMaxSequences), kMaxSequences);
 }
 
 void check_options(const LoadOptions& options) {
@@ -86,30 +112,24 @@ LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress,
   file.drop_metadata();
   trim_freed_memory();
 
-  std::unique_ptr<Backend> backend = create_backend(options.backend);
-  ModelWeights weights = load_weights(
-      file, config, *backend, options.mmap ? WeightSource::mapped : WeightSource::read, progress, cancel);
-
-  const std::uint64_t page_bytes = backend->kv_page_bytes(attention_shape(config), options.kv_dtype) *
-                                   static_cast<std::uint64_t>(config.n_layers);
-  loaded.state_header = {model_fingerprint(file, config),
-                         backend->info().kv_layout,
-                         options.kv_dtype,
-                         config.n_layers,
-                         static_cast<std::uint32_t>(backend->info().page_tokens),
-                         page_bytes / config.n_layers};
-  const KvPlan kv = plan_kv(options, config, page_bytes, backend->info().page_tokens);
-  const std::int32_t chunk = options.prefill_chunk > 0 ? options.prefill_chunk : kDefaultPrefillChunk;
-  for (const GgufTensor& t : file.tensors()) loaded.bytes_by_type[std::string(name_of(t.dtype))] += t.bytes;
   loaded.file_bytes = file.total_file_bytes();
-  loaded.engine.context_length = kv.context_length;
-  loaded.engine.n_pages = kv.n_pages;
-  loaded.engine.prefill_chunk = chunk;
-  loaded.engine.max_queue = options.max_queue;
-  loaded.kv_bytes = kv.bytes;
-  loaded.decoder = std::make_unique<Decoder>(std::move(config), std::move(backend), std::move(weights),
-                                             KvOptions{options.kv_dtype, kv.n_pages},
-                                             std::max(chunk, kMaxSequences), kMaxSequences);
+  for (const GgufTensor& t : file.tensors()) loaded.bytes_by_type[std::string(name_of(t.dtype))] += t.bytes;
+  BackendOptions wanted = options.backend;
+  for (const GgufTensor& t : file.tensors()) wanted.weight_bytes += t.bytes;
+  wanted.adopts_weights = options.mmap;
+  std::unique_ptr<Backend> backend = create_backend(wanted);
+  const bool may_fall_back = wanted.device == "auto" && backend->info().device != "cpu";
+  try {
+    bring_up(loaded, file, config, std::move(backend), options, progress, cancel);
+  } catch (const Error& e) {
+    // It did not fit after all, or is a model that only the CPU runs.
+    const bool device_refused =
+        e.code() == ErrorCode::out_of_memory || e.code() == ErrorCode::unsupported_device ||
+        e.code() == ErrorCode::unsupported_model || e.code() == ErrorCode::device_lost;
+    if (!may_fall_back || !device_refused) throw;
+    wanted.not_cuda = e.what();
+    bring_up(loaded, file, config, create_backend(wanted), options, progress, cancel);
+  }
   loaded.load_ms =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
   return loaded;

@@ -24,12 +24,11 @@ struct LoadOptions {
   // for one within half of it.
   std::uint64_t kv_memory = 0;
   DType kv_dtype = DType::f16;     // f16 or f32
-  std::int32_t prefill_chunk = 0;  // prompt tokens per step; 0: kDefaultPrefillChunk
+  std::int32_t prefill_chunk = 0;  // prompt tokens per step; 0: the backend's choice
   std::int32_t max_queue = EngineOptions{}.max_queue;
   bool mmap = false;  // use the weights where the file is mapped instead of reading them
 };
 
-constexpr std::int32_t kDefaultPrefillChunk = 256;
 /// Contexts of full length that the KV cache holds by default, if there is memory.
 constexpr std::int64_t kDefaultContexts = 8;
 /// Requests that share a step. The logits of each have a row of their own.

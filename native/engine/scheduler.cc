@@ -74,11 +74,18 @@ void Scheduler::replace_tokens(SequenceId id, std::span<const std::uint32_t> tok
   s->tokens.assign(tokens.begin(), tokens.end());
 }
 
-std::vector<PageId> Scheduler::adopt(std::span<const std::uint32_t> tokens) {
+std::vector<PageId> Scheduler::adopt(std::span<const std::uint32_t> tokens,
+                                     const std::function<void(std::span<const PageId>)>& write) {
   const std::int32_t wanted = pages_for(static_cast<std::int32_t>(tokens.size()));
   if (wanted > pool_.available_pages()) return {};
   std::vector<PageId> pages;
   while (static_cast<std::int32_t>(pages.size()) < wanted) pages.push_back(*pool_.take());
+  try {
+    if (write) write(pages);
+  } catch (...) {
+    for (const PageId page : std::views::reverse(pages)) pool_.release(page);
+    throw;
+  }
   const auto n = static_cast<std::size_t>(limits_.page_tokens);
   PageId parent = PrefixTree::kRoot;
   std::vector<PageId> held;

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -106,9 +107,11 @@ class Scheduler {
   /// The sequence is another one from now on (of at least one token), with none of its pages.
   void replace_tokens(SequenceId id, std::span<const std::uint32_t> tokens);
 
-  /// Puts pages into the cache that hold the K and V of `tokens`, computed elsewhere; the caller fills them
-  /// before the next plan. Empty when the pool has too few pages to spare.
-  std::vector<PageId> adopt(std::span<const std::uint32_t> tokens);
+  /// Puts pages into the cache that hold the K and V of `tokens`, computed elsewhere: `write` fills them (or
+  /// the caller, before the next plan); when it throws, nothing has changed. Empty when the pool has too few
+  /// pages to spare.
+  std::vector<PageId> adopt(std::span<const std::uint32_t> tokens,
+                            const std::function<void(std::span<const PageId>)>& write = nullptr);
 
   const ScheduledSequence* find(SequenceId id) const;
   std::size_t size() const { return sequences_.size(); }

@@ -15,8 +15,10 @@ std::unique_ptr<Backend> create_backend(const BackendOptions& options) {
   const std::string& device = options.device;
   if (device == "cpu") return create_cpu_backend(options, "asked for by name");
   if (device == "auto") {
-    std::string why_not;
-    if (auto backend = create_cuda_backend_if_usable(options, why_not)) return backend;
+    std::string why_not = options.not_cuda;
+    if (why_not.empty()) {
+      if (auto backend = create_cuda_backend_if_usable(options, why_not)) return backend;
+    }
     return create_cpu_backend(options, "auto: " + why_not);
   }
   if (is_cuda_device(device)) return create_cuda_backend(options);

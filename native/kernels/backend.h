@@ -25,6 +25,7 @@ struct BackendOptions {
   // What "auto" decides by.
   std::uint64_t weight_bytes = 0;  // of the model, as far as known
   bool adopts_weights = false;     // they are to be used where they lie (adopt_weights)
+  std::string not_cuda;            // why it must not be a CUDA device; empty: it may
 };
 
 struct BackendInfo {

@@ -36,8 +36,13 @@ target_link_libraries(cria_cuda_backend_emulated PUBLIC cria_cuda_emulated)
 cria_native_test(cuda_emulated ROOM cuda_emulated SOURCES ${cuda_tests} ${cuda_emulator_tests})
 target_link_libraries(test_cuda_emulated PRIVATE cria_cuda_test_kernels cria_cuda_emulated cria_kernels cria_sampler)
 
-cria_native_test(cuda_backend ROOM engine CUDA cria_cuda_backend_emulated SOURCES cuda/backend_test.cc)
-target_compile_definitions(test_cuda_backend PRIVATE CRIA_TEST_DEVICE="cuda-emulated")
+# cria_emulated_test(<name> SOURCES <files>...): a test program whose device is the emulated one.
+function(cria_emulated_test name)
+  cria_native_test(${name} ROOM engine CUDA cria_cuda_backend_emulated ${ARGN})
+  target_compile_definitions(test_${name} PRIVATE CRIA_TEST_DEVICE="cuda-emulated")
+endfunction()
+cria_emulated_test(cuda_backend SOURCES cuda/backend_test.cc kernels/ops_test.cc)
+cria_emulated_test(cuda_engine SOURCES engine/engine_test.cc engine/batching_test.cc)
 
 # Once more with kernels that report every access to memory: races, and accesses out of bounds. The hooks are
 # race_hooks.cc; libtsan is not linked. A build that is sanitized anyway has no room for both.

@@ -4,25 +4,17 @@
 #include <string>
 
 #include "engine/loader.h"
+#include "test_device.h"
 
 namespace cria::test {
 
 inline const std::string kDemoModel = std::string(CRIA_MODELS) + "/demo.gguf";
 
-/// The device that the engine's tests run on: CRIA_TEST_DEVICE.
-inline const char* test_device() {
-#ifdef CRIA_TEST_DEVICE
-  return CRIA_TEST_DEVICE;
-#else
-  return "cpu";
-#endif
-}
-
 inline LoadedModel load_demo(int threads, DType kv_dtype = DType::f16, std::int32_t prefill_chunk = 0,
                              std::int64_t context_length = 0) {
   LoadOptions options;
   options.path = kDemoModel;
-  options.backend = {test_device(), threads};
+  options.backend = {kTestDevice, threads};
   options.kv_dtype = kv_dtype;
   options.prefill_chunk = prefill_chunk;
   options.context_length = context_length;

@@ -1,12 +1,14 @@
 // The ops as the decoder calls them: a whole layer against float64, and the same bits for any threads, chunks
-// and pages.
+// and pages. One list for every backend.
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <numeric>
 
 #include "core/error.h"
 #include "kernels/backend.h"
 #include "kernels/support.h"
+#include "test_device.h"
 
 using namespace cria;
 using namespace cria::test;
@@ -32,15 +34,47 @@ struct Layer {
         up(rng, type, s.ffn, s.hidden),
         down(rng, value_type, s.hidden, s.ffn) {}
 
-  static Weight weight(const TestMatrix& m) { return {m.bytes.data(), m.dtype, m.rows, m.cols}; }
-  static Weight weight(const std::vector<float>& v) {
-    return {v.data(), DType::f32, 1, static_cast<std::int64_t>(v.size())};
-  }
-  LayerWeights weights() const {
-    return {weight(attention_norm), weight(q),    weight(k),  weight(v),   weight(o),
-            weight(ffn_norm),       weight(gate), weight(up), weight(down)};
-  }
+  LayerWeights upload(Backend& backend) const;
 };
+
+/// Host memory on its way to a backend.
+struct Source {
+  WeightSpec spec;
+  const void* data;
+  Source(const TestMatrix& m, WeightUse use = WeightUse::matrix)
+      : spec{m.dtype, m.rows, m.cols, use}, data(m.bytes.data()) {}
+  Source(const std::vector<float>& v)
+      : spec{DType::f32, 1, static_cast<std::int64_t>(v.size()), WeightUse::vector}, data(v.data()) {}
+};
+
+std::vector<Weight> upload(Backend& backend, const std::vector<Source>& sources) {
+  std::vector<WeightSpec> specs;
+  for (const Source& s : sources) specs.push_back(s.spec);
+  const std::unique_ptr<WeightUpload> upload = backend.upload_weights(specs);
+  for (std::size_t i = 0; i < upload->parts().size(); i++)
+    upload->fill(i, [&](const WeightRange& range, void* dst) {
+      std::memcpy(dst, static_cast<const std::byte*>(sources[range.index].data) + range.offset, range.bytes);
+    });
+  return upload->finish();
+}
+
+LayerWeights Layer::upload(Backend& backend) const {
+  const std::vector<Weight> w = ::upload(backend, {attention_norm,
+                                                   q,
+                                                   k,
+                                                   v,
+                                                   o,
+                                                   ffn_norm,
+                                                   {gate, WeightUse::gate},
+                                                   {up, WeightUse::up},
+                                                   down});
+  return {w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8]};
+}
+
+std::vector<float> fetched(Backend& backend, const float* values, std::size_t n) {
+  const float* on_host = backend.fetch(values, n);
+  return {on_host, on_host + n};
+}
 
 struct Rope {
   std::vector<float> cos, sin;
@@ -58,7 +92,7 @@ struct Rope {
 std::vector<float> run_layer(const Shape& s, const Layer& layer, std::vector<float> x,
                              const std::vector<std::int32_t>& chunks, int threads, DType kv_dtype,
                              bool shuffled_pages) {
-  const std::unique_ptr<Backend> backend = create_backend({"cpu", threads});
+  const std::unique_ptr<Backend> backend = create_backend({kTestDevice, threads});
   const std::int32_t n = static_cast<std::int32_t>(x.size()) / s.hidden, page = backend->info().page_tokens;
   const AttentionShape shape{s.n_heads, s.n_kv_heads, s.head_dim, s.head_dim, false};
   std::vector<std::int32_t> table(static_cast<std::size_t>((n + page - 1) / page));
@@ -66,7 +100,15 @@ std::vector<float> run_layer(const Shape& s, const Layer& layer, std::vector<flo
   if (shuffled_pages) std::reverse(table.begin(), table.end());
   const std::vector<KvLayer> kv =
       backend->allocate_kv(shape, kv_dtype, 1, static_cast<std::int32_t>(table.size()));
-  const LayerWeights weights = layer.weights();
+  const LayerWeights weights = layer.upload(*backend);
+  const std::int32_t most = *std::max_element(chunks.begin(), chunks.end());
+  const std::size_t q_dim = static_cast<std::size_t>(s.n_heads * s.head_dim);
+  const auto room = static_cast<std::size_t>(most);
+  float* const on_device = backend->allocate_activations(room * static_cast<std::size_t>(s.hidden));
+  float* const q = backend->allocate_activations(room * q_dim);
+  float* const a = backend->allocate_activations(room * q_dim);
+  float* const h = backend->allocate_activations(room * static_cast<std::size_t>(s.ffn));
+  backend->prepare_passes({shape, kv_dtype, most, 1, static_cast<std::int32_t>(table.size()), 1});
   std::int32_t first = 0;
   for (const std::int32_t count : chunks) {
     const Rope rope(first, count, s.head_dim);
@@ -81,15 +123,17 @@ std::vector<float> run_layer(const Shape& s, const Layer& layer, std::vector<flo
                       static_cast<std::int32_t>(table.size()),
                       rope.cos.data(),
                       rope.sin.data()};
-    const std::size_t q_dim = static_cast<std::size_t>(s.n_heads * s.head_dim),
-                      c = static_cast<std::size_t>(count);
-    std::vector<float> q(c * q_dim), a(c * q_dim), h(c * static_cast<std::size_t>(s.ffn));
-    float* at = x.data() + first * s.hidden;
-    backend->attention_input({&batch, &weights, shape, 1e-5f, at, kv[0], q.data()});
-    backend->paged_attention({&batch, shape, q.data(), kv[0], a.data()});
-    backend->project_residual({count, weights.attention_output, a.data(), at});
-    backend->swiglu({count, &weights, 1e-5f, at, h.data()});
-    backend->project_residual({count, weights.down, h.data(), at});
+    float* const at = x.data() + first * s.hidden;
+    const auto n_values = static_cast<std::size_t>(count * s.hidden);
+    backend->store(on_device, at, n_values);
+    REQUIRE(backend->begin_pass({&batch, nullptr, 0}));
+    backend->attention_input({&batch, &weights, shape, 1e-5f, on_device, kv[0], q});
+    backend->paged_attention({&batch, shape, q, kv[0], a});
+    backend->project_residual({count, weights.attention_output, a, on_device});
+    backend->swiglu({count, &weights, 1e-5f, on_device, h});
+    backend->project_residual({count, weights.down, h, on_device});
+    backend->end_pass();
+    std::memcpy(at, backend->fetch(on_device, n_values), n_values * sizeof(float));
     first += count;
   }
   return x;
@@ -200,7 +244,7 @@ TEST_CASE("the same bits for any number of threads, any chunks, any placement of
        {std::pair{DType::q4_k, DType::q6_k}, std::pair{DType::bf16, DType::q8_0},
         std::pair{DType::q4_0, DType::f16}}) {
     const Layer layer(rng, s, type, value_type);
-    const std::int32_t n = 600;
+    const std::int32_t n = sized(600, 150);
     const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(n * s.hidden));
     const std::vector<float> first = run_layer(s, layer, x, chunks_of(n, 300), 1, DType::f16, false);
     for (const int threads : {2, 3})
@@ -216,36 +260,102 @@ TEST_CASE(
   CRIA_SEEDED_RNG(rng);
   for (const Shape& s : {Shape{64, 4, 4, 16, 32}, Shape{64, 4, 2, 16, 32}, Shape{96, 6, 2, 16, 32}}) {
     const Layer layer(rng, s, DType::f32, DType::f32);
-    const std::int32_t n = 530;
+    const std::int32_t n = sized(530, 140);
     const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(n * s.hidden));
     const std::vector<float> one_by_one = run_layer(s, layer, x, chunks_of(n, 1), 2, DType::f16, false);
-    for (const std::int32_t chunk : {530, 510, 31, 6, 3})
+    for (const std::int32_t chunk : {n, n - 20, 31, 6, 3})
       CHECK(same_bits(run_layer(s, layer, x, chunks_of(n, chunk), 2, DType::f16, false), one_by_one));
   }
 }
 
-TEST_CASE("embed and logits") {
+TEST_CASE("embed, logits and the greedy choice") {
   CRIA_SEEDED_RNG(rng);
-  const std::unique_ptr<Backend> backend = create_backend({"cpu", 2});
-  const TestMatrix embedding(rng, DType::q8_0, 300, 64);
+  const std::unique_ptr<Backend> backend = create_backend({kTestDevice, 2});
+  const TestMatrix embedding(rng, DType::q8_0, 300, 64), output(rng, DType::f32, 300, 64);
   const std::vector<float> norm = random_floats(rng, 64);
+  const std::vector<Weight> weights = upload(*backend, {embedding, output, norm});
   const std::vector<std::uint32_t> tokens = {0, 299, 7, 7};
+  const std::vector<std::int32_t> rows = {3, 0}, zeros(4, 0), positions = {0, 1, 2, 3};
+  const AttentionShape shape{1, 1, 16, 0, false};
   Batch batch{};
   batch.n_tokens = 4;
+  batch.n_sequences = 1;
   batch.tokens = tokens.data();
-  std::vector<float> x(4 * 64);
-  backend->embed({&batch, Layer::weight(embedding), x.data()});
-  for (std::size_t t = 0; t < 4; t++)
-    for (std::size_t i = 0; i < 64; i++) REQUIRE(x[t * 64 + i] == embedding.values[tokens[t] * 64 + i]);
+  batch.positions = positions.data();
+  batch.sequence_of = batch.block_table = zeros.data();
+  batch.block_table_stride = 1;
+  float* const x = backend->allocate_activations(4 * 64);
+  float* const logits = backend->allocate_activations(2 * 300);
+  backend->prepare_passes({shape, DType::f16, 4, 2, 1, 300});
+  REQUIRE(backend->begin_pass({&batch, rows.data(), 2}));
+  backend->embed({&batch, weights[0], x});
+  backend->logits({2, rows.data(), weights[2], weights[1], 1e-5f, x, logits});
+  backend->end_pass();
 
-  const TestMatrix output(rng, DType::f32, 300, 64);
-  const std::vector<std::int32_t> rows = {3, 0};
-  std::vector<float> logits(2 * 300);
-  backend->logits(
-      {2, rows.data(), Layer::weight(norm), Layer::weight(output), 1e-5f, x.data(), logits.data()});
+  std::vector<float> embedded = fetched(*backend, x, 4 * 64);
+  for (std::size_t t = 0; t < 4; t++)
+    for (std::size_t i = 0; i < 64; i++)
+      REQUIRE(embedded[t * 64 + i] == embedding.values[tokens[t] * 64 + i]);
   Matrix picked;
-  for (const std::int32_t r : rows) picked.insert(picked.end(), x.begin() + r * 64, x.begin() + (r + 1) * 64);
-  CHECK(relative_error(logits, times(normalized(picked, norm), output)) < 2e-6);
+  for (const std::int32_t r : rows)
+    picked.insert(picked.end(), embedded.begin() + r * 64, embedded.begin() + (r + 1) * 64);
+  std::vector<float> values = fetched(*backend, logits, 2 * 300);
+  CHECK(relative_error(values, times(normalized(picked, norm), output)) < 2e-6);
+
+  const auto check_sample = [&](std::int32_t first, std::int32_t n) {
+    std::vector<std::uint32_t> argmax(static_cast<std::size_t>(n));
+    std::vector<float> log_sum_exp(argmax.size());
+    backend->sample({n, 300, logits + first * 300, argmax.data(), log_sum_exp.data()});
+    for (std::size_t i = 0; i < argmax.size(); i++) {
+      const auto row = values.begin() + (first + static_cast<std::ptrdiff_t>(i)) * 300;
+      CHECK(argmax[i] == static_cast<std::uint32_t>(std::max_element(row, row + 300) - row));
+      double sum = 0;
+      for (auto v = row; v < row + 300; ++v) sum += std::exp(static_cast<double>(*v));
+      CHECK(log_sum_exp[i] == doctest::Approx(std::log(sum)).epsilon(1e-6));
+    }
+  };
+  check_sample(0, 2);
+  check_sample(1, 1);
+  values[300 + 77] = values[300 + 5] = 100.0f;  // and of logits that no pass has made
+  backend->store(logits, values.data(), values.size());
+  REQUIRE(backend->begin_pass({&batch, nullptr, 0}));
+  backend->embed({&batch, weights[0], x});
+  backend->end_pass();
+  check_sample(1, 1);
+}
+
+TEST_CASE("a page of the cache as bytes: there and back, and nothing beyond its tokens") {
+  CRIA_SEEDED_RNG(rng);
+  for (const DType dtype : {DType::f16, DType::f32}) {
+    const std::unique_ptr<Backend> backend = create_backend({kTestDevice, 1});
+    const AttentionShape shape{4, 2, 20, 20, false};
+    const std::vector<KvLayer> kv = backend->allocate_kv(shape, dtype, 2, 3);
+    const std::size_t bytes = backend->kv_page_bytes(shape, dtype);
+    REQUIRE(kv[0].page_stride == bytes);
+    const std::int32_t page_tokens = backend->info().page_tokens;
+    std::vector<std::byte> page(bytes), read(bytes, std::byte{1});
+    for (std::byte& b : page) b = static_cast<std::byte>(rng() % 255 + 1);
+    backend->read_kv_page(shape, kv[1], 2, page_tokens, read.data());
+    CHECK(std::ranges::all_of(read, [](std::byte b) { return b == std::byte{0}; }));
+    for (const KvLayer& layer : kv) backend->write_kv_page(layer, 1, page.data());
+    backend->copy_kv_page(kv, 1, 2);
+    for (const KvLayer& layer : kv) {
+      backend->read_kv_page(shape, layer, 2, page_tokens, read.data());
+      CHECK(read == page);
+    }
+    // K and V of a position are as many values, wherever they lie.
+    const std::size_t of_a_token = bytes / static_cast<std::size_t>(page_tokens);
+    const auto zeros = [&](std::int32_t n_tokens) {
+      backend->read_kv_page(shape, kv[0], 2, n_tokens, read.data());
+      return static_cast<std::size_t>(std::ranges::count(read, std::byte{0}));
+    };
+    for (const std::int32_t n : {1, 7, page_tokens - 1}) {
+      const std::size_t least = static_cast<std::size_t>(page_tokens - n) * 2 * 2 * 20 *
+                                (dtype == DType::f32 ? 4 : 2);
+      CHECK(zeros(n) >= least);
+      CHECK(zeros(n) <= static_cast<std::size_t>(page_tokens - n) * of_a_token);
+    }
+  }
 }
 
 TEST_CASE("devices that are not there are refused by name") {
