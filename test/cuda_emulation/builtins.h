@@ -62,6 +62,8 @@ uint32_t match_all(uint32_t mask, uint64_t value, int* predicate);
 enum class Reduction { add, min, max, bit_and, bit_or, bit_xor };
 uint32_t reduce_unsigned(uint32_t mask, uint32_t value, Reduction operation);
 int32_t reduce_signed(uint32_t mask, int32_t value, Reduction operation);
+/// Of the whole warp, by the tree of lanes i and i ^ 16, then 8, 4, 2, 1.
+float reduce_float(float value, Reduction operation);
 
 template <class T>
 uint64_t value_bits(T value) {

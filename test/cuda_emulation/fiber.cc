@@ -21,6 +21,9 @@ constexpr std::size_t kStackBytes = std::size_t{64} << 10;
 #endif
 constexpr std::size_t kPage = 4096;
 
+#ifdef CRIA_ASAN
+thread_local std::size_t bytes_of_thread_stack = 0;
+#endif
 Fiber* starting = nullptr;  // passes a new fiber to its own first function
 
 }  // namespace
@@ -55,11 +58,21 @@ cria_switch_stack:
 #endif
 
 Fiber::Fiber() {
-  pthread_attr_t attributes;
-  if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
-    pthread_attr_getstack(&attributes, &stack_, &size_);
-    pthread_attr_destroy(&attributes);
-  }
+#ifdef CRIA_ASAN  // which wants to know where the stacks are; this reads /proc, so not for every launch
+  thread_local void* const stack_of_thread = [] {
+    pthread_attr_t attributes;
+    void* stack = nullptr;
+    std::size_t size = 0;
+    if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
+      pthread_attr_getstack(&attributes, &stack, &size);
+      pthread_attr_destroy(&attributes);
+    }
+    bytes_of_thread_stack = size;
+    return stack;
+  }();
+  stack_ = stack_of_thread;
+  size_ = bytes_of_thread_stack;
+#endif
 }
 
 Fiber::Fiber(void (*entry)(), std::size_t index) : entry_(entry) {

@@ -61,8 +61,8 @@ void shuffle(std::vector<std::uint32_t>& v) {
     std::swap(v[i - 1], v[grid.random.below(static_cast<unsigned>(i))]);
 }
 
-/// The order in which a block's threads start: as numbered, backwards, warps and lanes drawn, or threads
-/// drawn.
+/// The order in which a block's threads start: as numbered, backwards, warps
+/// and lanes drawn, or threads drawn.
 void draw_thread_order(std::vector<std::uint16_t>& order, unsigned n) {
   order.resize(n);
   const unsigned kind = grid.random.below(4);
@@ -232,8 +232,8 @@ void fiber_main() {
     current = nullptr;
     t = choose_next();
     if (t && t->state == ThreadState::unstarted) continue;
-    // Another fiber goes on; this one is free, and when it is entered again it runs a thread that has not
-    // started.
+    // Another fiber goes on; this one is free, and when it is entered again
+    // it runs a thread that has not started.
     Fiber* self = s.running;
     fibers().free.push_back(self);
     Fiber* next = s.home;

@@ -1,5 +1,6 @@
 // Where threads meet: collectives of a warp, barriers of a block.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "cuda_emulation/emulation.h"
@@ -213,6 +214,26 @@ std::uint32_t match_all(std::uint32_t mask, std::uint64_t value, int* predicate)
 
 std::uint32_t reduce_unsigned(std::uint32_t mask, std::uint32_t value, Reduction operation) {
   return reduce(mask, value, operation);
+}
+float reduce_float(float value, Reduction operation) {
+  static constexpr auto combine = [](void* const lanes[32], auto of_two) {
+    float values[32], next[32];
+    for (int i = 0; i < 32; i++) values[i] = *static_cast<float*>(lanes[i]);
+    for (int step = 16; step; step /= 2) {
+      for (int i = 0; i < 32; i++) next[i] = of_two(values[i], values[i ^ step]);
+      std::copy(next, next + 32, values);
+    }
+    for (int i = 0; i < 32; i++) *static_cast<float*>(lanes[i]) = values[i];
+  };
+  if (operation == Reduction::max)
+    meet_warp(0xffffffffu, "warp_max (__shfl_xor_sync)", &value, [](void* const lanes[32], std::uint32_t) {
+      combine(lanes, [](float a, float b) { return std::fmax(a, b); });
+    });
+  else
+    meet_warp(0xffffffffu, "warp_sum (__shfl_xor_sync)", &value, [](void* const lanes[32], std::uint32_t) {
+      combine(lanes, [](float a, float b) { return a + b; });
+    });
+  return value;
 }
 std::int32_t reduce_signed(std::uint32_t mask, std::int32_t value, Reduction operation) {
   return reduce(mask, value, operation);

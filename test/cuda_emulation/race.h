@@ -26,8 +26,8 @@ namespace race {
 
 /// Set by race_hooks.cc where it is linked in.
 extern bool enabled;
-/// Where the instrumented access is that is being looked at; null for accesses that the emulator makes
-/// itself.
+/// Where the instrumented access is that is being looked at; null for
+/// accesses that the emulator makes itself.
 extern const void* program_counter;
 
 using Clock = std::vector<std::uint32_t>;              // by thread of a block: all before this epoch is known

@@ -1,8 +1,7 @@
 # The CUDA kernels, executed on the CPU (test/cuda_emulation), and on a device where CRIA_CUDA is on.
-if(NOT CRIA_TESTS)
+if(NOT CRIA_TESTS OR CRIA_SANITIZE MATCHES "thread")  # ThreadSanitizer does not know the emulator's fibers
   return()
 endif()
-include(CheckCXXCompilerFlag)
 
 list(TRANSFORM CRIA_CUDA_KERNELS PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda/ OUTPUT_VARIABLE cuda_kernels)
 list(TRANSFORM CRIA_CUDA_HOST_SOURCES PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda/ OUTPUT_VARIABLE cuda_host)

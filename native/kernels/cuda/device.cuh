@@ -2,9 +2,8 @@
 // compiler against test/cuda_emulation, which runs them in the tests on any machine and finds races, missing
 // barriers and waits, and accesses out of bounds. How to write a kernel that both take:
 //
-//   struct RmsNormShared {                      // static shared memory: one struct per kernel, of
-//   SharedArrays
-//     SharedArray<float, 8> sums;               // and scalars
+//   struct RmsNormShared {             // static shared memory: one struct per kernel,
+//     SharedArray<float, 8> sums;      // of SharedArrays and scalars
 //   };
 //   static __global__ void rms_norm_kernel(const float* x, float* out, int n) {
 //     RmsNormShared& shared = shared_memory<RmsNormShared>();
@@ -12,30 +11,30 @@
 //   }
 //   void rms_norm(const float* x, float* out, int rows, int n, Stream stream) {   // declared in rmsnorm.h
 //     launch({.name = "rms_norm", .grid = {unsigned(rows)}, .block = {256}, .stream = stream},
-//     rms_norm_kernel,
-//            x, out, n);
+//            rms_norm_kernel, x, out, n);
 //   }
 //
 // - Kernels are `static __global__` functions in namespace cria::cuda; functions for them are CRIA_DEVICE. A
-// name
-//   must be unique among the namespace's.
+//   name must be unique among the namespace's.
 // - Shared memory comes from shared_memory<Struct>() or, sized at launch, from DynamicShared. Never
-// __shared__.
+//   __shared__.
 // - threadIdx, blockIdx, blockDim, gridDim, __syncthreads (and _or, _and, _count), __syncwarp, __shfl_*_sync,
 //   __ballot_sync, __any_sync, __all_sync, __match_*_sync, atomicAdd/Max/Min/Exch/CAS/Or, __threadfence,
-//   __ldg,
-//   __popc, __clz, __ffs, __byte_perm, fmaf, sqrtf, fmaxf, fminf, min, max, uint4, float4 and their kin are
-//   CUDA's. Every other instruction has a function in ptx.cuh: inline asm stands only there.
+//   __ldg, __popc, __clz, __ffs, __byte_perm, fmaf, sqrtf, fmaxf, fminf, min, max, uint4, float4 and their
+//   kin are CUDA's. Every other instruction has a function in ptx.cuh: inline asm stands only there.
 // - Masks of warp collectives are written out (kFullWarp, or a computed one): no __activemask().
 // - No static or constant device variables, no printf, no assert, no recursion, no C++ library, no
-// exceptions.
+//   exceptions.
 // - Multiplication and addition are fused only where the source says fmaf (nvcc -fmad=false): the order of
 //   summation is a contract (docs/numerics.md). No fast-math intrinsics except those of ptx.cuh.
 // - f16 and bf16 are uint16_t, pairs of them uint32_t with the lower element in the lower half. Load wide: 16
-// bytes.
+//   bytes.
 // - A thread that leaves early must not be missed at a later __syncthreads or collective: let it idle
-// instead.
+//   instead.
 // - A kernel must be right for any order of blocks and of warps.
+// - Shuffles, votes and mma order no memory; __syncwarp and __syncthreads do. Between blocks: write,
+//   __syncthreads, then one thread does __threadfence, atomicAdd on a counter, __threadfence, and a
+//   __syncthreads lets its block read what the others wrote. Whoever is last resets the counter.
 #pragma once
 
 #include <stddef.h>
@@ -135,12 +134,20 @@ CRIA_DEVICE int warp_in_block() { return static_cast<int>(threadIdx.x) / kWarpSi
 
 /// The sum over the warp, in every lane, by a fixed tree: lanes i and i ^ 16, then 8, 4, 2, 1.
 CRIA_DEVICE float warp_sum(float x) {
+#ifdef CRIA_CUDA_EMULATED  // the same tree in one meeting of the lanes instead of five
+  return emulation::reduce_float(x, emulation::Reduction::add);
+#else
   for (int step = 16; step; step /= 2) x += __shfl_xor_sync(kFullWarp, x, step);
   return x;
+#endif
 }
 CRIA_DEVICE float warp_max(float x) {
+#ifdef CRIA_CUDA_EMULATED
+  return emulation::reduce_float(x, emulation::Reduction::max);
+#else
   for (int step = 16; step; step /= 2) x = fmaxf(x, __shfl_xor_sync(kFullWarp, x, step));
   return x;
+#endif
 }
 
 template <int kWarps>

@@ -1,8 +1,8 @@
-// The one way to start a kernel. Never <<<>>>: a host compiler could not read it, and the error would be
-// lost.
+// The one way to start a kernel. Never <<<>>>: a host compiler could not read it, and its errors
+// would be lost.
 //
-//   launch({.name = "rms_norm", .grid = {rows}, .block = {256}, .stream = stream}, rms_norm_kernel, x,
-//   weight, out, n);
+//   launch({.name = "rms_norm", .grid = {rows}, .block = {256}, .stream = stream}, rms_norm_kernel,
+//          x, weight, out, n);
 //
 // Arguments are converted to the kernel's parameter types and copied.
 #pragma once

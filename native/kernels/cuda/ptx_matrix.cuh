@@ -1,7 +1,7 @@
 // Tensor cores: products of small matrices by a whole warp.
 //
-// Fragments of m16n8k16 (16-bit types), with g = lane / 4 and t = lane % 4; each register holds two
-// neighbours:
+// Fragments of m16n8k16 (16-bit types), with g = lane / 4 and t =
+// lane % 4; each register holds two neighbours:
 //   A [16, 16]: a0 = (g, 2t), a1 = (g + 8, 2t), a2 = (g, 2t + 8), a3 = (g + 8, 2t + 8)
 //   B [16, 8]:  b0 = (2t, g) and (2t + 1, g), b1 = (2t + 8, g) and (2t + 9, g)
 //   C [16, 8]:  c0, c1 = (g, 2t), (g, 2t + 1); c2, c3 = the same of row g + 8

@@ -12,8 +12,8 @@ struct RmsNormShared {
 
 }  // namespace
 
-// One block a row. Order of the sum: 256 chains by index mod 256, each an fma an element; warp_sum; warps in
-// order.
+// One block a row. Order of the sum: 256 chains by index mod 256, each
+// an fma an element; warp_sum; warps in order.
 static __global__ void __launch_bounds__(kThreads)
     rms_norm_kernel(const float* x, const float* weight, float eps, float* out, int n) {
   RmsNormShared& shared = shared_memory<RmsNormShared>();

@@ -7,8 +7,8 @@
 
 namespace cria::cuda {
 
-/// out[r, :] = x[r, :] / sqrt(mean(x[r, :]^2) + eps) * weight. x, out: [rows, n], may be the same; weight:
-/// [n].
+/// out[r, :] = x[r, :] / sqrt(mean(x[r, :]^2) + eps) * weight. x, out:
+/// [rows, n], may be the same; weight: [n].
 void rms_norm(const float* x, const float* weight, float eps, float* out, std::int32_t rows, std::int32_t n,
               Stream stream);
 

@@ -1,5 +1,5 @@
-// How a failed runtime call becomes a cria::Error. Shared by the real runtime and its twin, so that both fail
-// alike.
+// How a failed runtime call becomes a cria::Error. Shared by the real runtime and
+// its twin, so that both fail alike.
 #pragma once
 
 #include <cstddef>
