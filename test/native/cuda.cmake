@@ -66,8 +66,12 @@ endif()
 
 # Product kernels, each broken in one place: the ordinary tests must fail on them. A mutation that no longer applies to
 # the source is an error of the configuration.
-# cria_cuda_mutant(<name> <file below native/kernels/cuda> <kernel that is compiled> <text> <text instead>)
+# cria_cuda_mutant(<name> <file below native/kernels/cuda> <kernel that is compiled> <text> <text instead> [<test>])
 function(cria_cuda_mutant name file kernel from to)
+  set(test elementwise)
+  if(ARGC GREATER 5)
+    set(test ${ARGV5})
+  endif()
   set(mutants ${CMAKE_CURRENT_BINARY_DIR}/mutants/${name})
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/native/kernels/cuda/${file})
   file(READ ${CMAKE_SOURCE_DIR}/native/kernels/cuda/${file} source)
@@ -85,17 +89,20 @@ function(cria_cuda_mutant name file kernel from to)
   set_source_files_properties(${compiled} PROPERTIES LANGUAGE CXX)
   cria_emulated_kernels(cria_cuda_mutant_${name} ${compiled})
   target_include_directories(cria_cuda_mutant_${name} BEFORE PRIVATE ${mutants})
-  # The mutant comes first, so the library's own version of the kernel is not taken.
-  add_executable(test_cuda_mutant_${name} $<TARGET_OBJECTS:cuda_elementwise_test>)
-  target_link_libraries(test_cuda_mutant_${name} PRIVATE cria_cuda_mutant_${name} cria_cuda_emulated)
+  # The mutant is linked as an object, so the library's own version of the kernel is not taken.
+  add_executable(test_cuda_mutant_${name} $<TARGET_OBJECTS:cuda_${test}_test>
+    $<TARGET_OBJECTS:cria_cuda_mutant_${name}>)
+  target_link_libraries(test_cuda_mutant_${name} PRIVATE cria_cuda_emulated cria_kernels)
   add_test(NAME cuda_mutant_${name} COMMAND test_cuda_mutant_${name})
   set_tests_properties(cuda_mutant_${name} PROPERTIES PASS_REGULAR_EXPRESSION "Status: FAILURE")
 endfunction()
 
 if(NOT CRIA_SANITIZE)  # which would end the program instead
-  add_library(cuda_elementwise_test OBJECT doctest_main.cc cuda/elementwise_test.cc)
-  target_link_libraries(cuda_elementwise_test PRIVATE cria_cuda_emulated doctest::doctest)
-  target_include_directories(cuda_elementwise_test PRIVATE ${CMAKE_CURRENT_LIST_DIR})
+  foreach(test elementwise matmul)
+    add_library(cuda_${test}_test OBJECT doctest_main.cc cuda/${test}_test.cc)
+    target_link_libraries(cuda_${test}_test PRIVATE cria_cuda_emulated doctest::doctest)
+    target_include_directories(cuda_${test}_test PRIVATE ${CMAKE_CURRENT_LIST_DIR})
+  endforeach()
   cria_cuda_mutant(rmsnorm_bounds rmsnorm.cu rmsnorm.cu "i < n; i += kThreads) out_row" "i <= n; i += kThreads) out_row")
   cria_cuda_mutant(rmsnorm_chain rmsnorm.cu rmsnorm.cu "i += kThreads) squares" "i += kThreads + 1) squares")
   cria_cuda_mutant(block_sum_barrier device.cuh rmsnorm.cu
@@ -103,5 +110,9 @@ if(NOT CRIA_SANITIZE)  # which would end the program instead
   cria_cuda_mutant(rope_bounds rope.cu rope.cu "p < args.n_heads * half" "p <= args.n_heads * half")
   cria_cuda_mutant(rope_order rope.cu rope.cu "const float first = a[0], second = a[step];" "const float &first = a[0], second = a[step];")
   cria_cuda_mutant(embed_row embed.cu embed.cu "token < static_cast<uint32_t>(vocab)" "token <= static_cast<uint32_t>(vocab)")
+  cria_cuda_mutant(vector_barrier matmul_vector.cu matmul_vector.cu "    __syncthreads();\n" "" matmul)
+  cria_cuda_mutant(vector_buffers matmul_vector.cu matmul_vector.cu "parity ^= 1" "parity = 0" matmul)
+  cria_cuda_mutant(tiles_wait matmul_tiles.cuh matmul_tiles_floats.cu "cp_async_wait<1>()" "cp_async_wait<2>()" matmul)
+  cria_cuda_mutant(tiles_barrier matmul_tiles.cuh matmul_tiles_floats.cu "__syncthreads();  // the chunk" "// the chunk" matmul)
   cria_cuda_mutant(silu_bounds swiglu.cu swiglu.cu "if (i < n)" "if (i <= n)")
 endif()

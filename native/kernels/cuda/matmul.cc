@@ -1,14 +1,32 @@
 // Which kernel serves which product.
 #include "kernels/cuda/matmul.h"
 
-#include "core/error.h"
+#include <algorithm>
+
 #include "kernels/cuda/matmul_kernels.h"
 #include "kernels/cuda/matmul_pack.h"
 
 namespace cria::cuda {
 
+namespace {
+
+/// BF16 before sm_80, which has no tensor cores for it and no tiles: eight tokens at a time.
+void matmul_by_eights(const MatmulArgs& args, Stream stream) {
+  constexpr std::int64_t kChunkBytes = 128;  // of a token
+  for (std::int32_t first = 0; first < args.n_tokens; first += kVectorTokens) {
+    MatmulArgs part = args;
+    part.n_tokens = std::min(kVectorTokens, args.n_tokens - first);
+    part.activations = static_cast<const std::byte*>(args.activations) +
+                       first * chunks_of(WeightForm::bf16, args.weight.cols) * kChunkBytes;
+    part.y = args.y + first * args.y_stride;
+    matmul_vector(part, stream);
+  }
+}
+
+}  // namespace
+
 MatmulDevice prepare_matmul(const DeviceProperties& properties) {
-  const MatmulDevice device{properties.multiprocessors, properties.shared_per_block};
+  const MatmulDevice device{properties.major, properties.multiprocessors, properties.shared_per_block};
   prepare_tiles_floats(device);
   prepare_tiles_blocks32(device);
   prepare_tiles_blocks256(device);
@@ -20,6 +38,7 @@ void matmul(const MatmulDevice& device, const MatmulArgs& args, Stream stream) {
   const WeightForm form = weight_form(args.weight.dtype);
   if (form == WeightForm::f32) return matmul_f32(args, stream);
   if (args.n_tokens <= kVectorTokens) return matmul_vector(args, stream);
+  if (form == WeightForm::bf16 && device.major < 8) return matmul_by_eights(args, stream);
   switch (form) {
     case WeightForm::f16:
     case WeightForm::bf16: return matmul_tiles_floats(device, args, stream);

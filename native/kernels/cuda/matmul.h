@@ -100,6 +100,7 @@ struct MatmulArgs {
 
 /// What the launches need to know of a device.
 struct MatmulDevice {
+  int major = 0;  // compute capability
   int multiprocessors = 0;
   std::size_t shared_per_block = 0;
 };

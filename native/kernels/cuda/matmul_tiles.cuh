@@ -8,6 +8,8 @@
 // and there.
 #pragma once
 
+#include <algorithm>
+
 #include "kernels/cuda/matmul_formats.cuh"
 #include "kernels/cuda/matmul_kernels.h"
 
@@ -18,13 +20,27 @@ struct TileShape {
   int row_warps, token_warps, stages;
 };
 
+constexpr int kFewWarps = 8;  // of a block at most, before sm_80 and from sm_120 on
+
 template <WeightForm kForm>
 struct TilePlan {
   using F = Format<kForm>;
   static constexpr int kRowTiles = 2;  // of 16 rows, a warp
   static constexpr int kTokenTiles = F::kFloat ? 8 : 4;
   static constexpr int kWarpRows = 16 * kRowTiles, kWarpTokens = 8 * kTokenTiles;
-  static constexpr int kMaxWarps = F::kFloat ? 8 : 16;
+  static constexpr int kMaxWarps = F::kFloat ? 8 : F::kBlocks32 ? 16 : 12;  // as registers allow
+#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ < 800 || __CUDA_ARCH__ >= 1200)
+  static constexpr int kBoundWarps =
+      kFewWarps;  // ptxas needs more registers there, and shared memory is less
+#else
+  static constexpr int kBoundWarps = kMaxWarps;
+#endif
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+  static constexpr bool kServed =
+      kForm != WeightForm::bf16;  // mma_bf16 is hundreds of instructions: see matmul()
+#else
+  static constexpr bool kServed = true;
+#endif
   static constexpr int kScales = F::kFloat ? 0 : F::kBlocks32 ? 8 : 1;  // of a token and chunk
   static constexpr int kTokenUnits = F::kActivationBytes / 16;
   static constexpr int kTokenBytes = F::kActivationBytes + (F::kHasMins ? kSumBytes : 0) +
@@ -32,32 +48,31 @@ struct TilePlan {
   static constexpr int kTileBytes = F::kLayout.chunk_bytes;
 };
 
-/// The parts of a stage.
+/// The parts of a stage: offsets, since pointers would take twice the registers.
 template <WeightForm kForm>
 struct TileStage {
   using Plan = TilePlan<kForm>;
-  uint8_t *weights, *tokens, *sums;
-  float *scale, *weighted;
-  CRIA_DEVICE TileStage(uint8_t* base, int row_tiles, int n_tokens) {
-    weights = base;
-    tokens = weights + row_tiles * Plan::kTileBytes;
+  uint8_t* base;  // weights first
+  int tokens, sums, scales;
+  CRIA_DEVICE TileStage(uint8_t* begin, int row_tiles, int n_tokens) : base(begin) {
+    tokens = row_tiles * Plan::kTileBytes;
     sums = tokens + n_tokens * Plan::F::kActivationBytes;
-    scale = reinterpret_cast<float*>(sums + (Plan::F::kHasMins ? n_tokens * kSumBytes : 0));
-    weighted = scale + n_tokens * Plan::kScales;
+    scales = sums + (Plan::F::kHasMins ? n_tokens * kSumBytes : 0);
   }
+  CRIA_DEVICE float* scale() const { return reinterpret_cast<float*>(base + scales); }
+  CRIA_DEVICE float* weighted(int n_tokens) const { return scale() + n_tokens * Plan::kScales; }
 };
 
 /// Where a block is.
 struct TileBlock {
   const uint8_t* weights;  // of its first tile of rows
-  int row_tiles, tiles_left, n_tokens, tokens_left;
-  int64_t first_token, n_chunks;
+  int row_tiles, tiles_left, n_tokens, tokens_left, first_token, n_chunks;
 };
 
 /// Asks for chunk `chunk` of the block's weights and activations; zeros where there are none.
 template <WeightForm kForm>
 CRIA_DEVICE void copy_stage(const TileStage<kForm>& stage, const TileBlock& block, const Activations& x,
-                            int64_t chunk) {
+                            int chunk) {
   using Plan = TilePlan<kForm>;
   using F = Format<kForm>;
   const int threads = static_cast<int>(blockDim.x);
@@ -65,39 +80,54 @@ CRIA_DEVICE void copy_stage(const TileStage<kForm>& stage, const TileBlock& bloc
   for (int i = thread_in_block(); i < block.row_tiles * kTileUnits; i += threads) {
     const int tile = i / kTileUnits, unit = i % kTileUnits;
     const bool valid = tile < block.tiles_left;
-    cp_async<16>(stage.weights + i * 16,
-                 block.weights + ((valid ? tile : 0) * block.n_chunks + chunk) * Plan::kTileBytes + unit * 16,
+    cp_async<16>(stage.base + i * 16,
+                 block.weights +
+                     (static_cast<int64_t>(valid ? tile : 0) * block.n_chunks + chunk) * Plan::kTileBytes +
+                     unit * 16,
                  valid);
   }
-  const int64_t first = block.first_token * block.n_chunks + chunk;
+  const int64_t first = static_cast<int64_t>(block.first_token) * block.n_chunks + chunk;
   for (int i = thread_in_block(); i < block.n_tokens * Plan::kTokenUnits; i += threads) {
     const int token = i / Plan::kTokenUnits, unit = i % Plan::kTokenUnits;
     const bool valid = token < block.tokens_left;
     const uint8_t* from =
-        x.q + (first + (valid ? token : 0) * block.n_chunks) * F::kActivationBytes + unit * 16;
-    cp_async<16>(stage.tokens + token * F::kActivationBytes + (unit ^ (token & 1) * 4) * 16, from, valid);
+        x.q + (first + static_cast<int64_t>(valid ? token : 0) * block.n_chunks) * F::kActivationBytes +
+        unit * 16;
+    cp_async<16>(stage.base + stage.tokens + token * F::kActivationBytes + (unit ^ (token & 1) * 4) * 16,
+                 from, valid);
   }
   if constexpr (F::kHasMins)
     for (int i = thread_in_block(); i < block.n_tokens * 2; i += threads) {
       const int token = i / 2;
       const bool valid = token < block.tokens_left;
-      cp_async<16>(stage.sums + i * 16,
-                   x.sums + (first + (valid ? token : 0) * block.n_chunks) * kSumBytes + i % 2 * 16, valid);
+      cp_async<16>(stage.base + stage.sums + i * 16,
+                   x.sums + (first + static_cast<int64_t>(valid ? token : 0) * block.n_chunks) * kSumBytes +
+                       i % 2 * 16,
+                   valid);
     }
   for (int i = thread_in_block(); i < Plan::kScales * block.n_tokens / 4; i += threads) {
     const int scale = i / (block.n_tokens / 4), token = i % (block.n_tokens / 4) * 4;
     const bool valid =
         token < block.tokens_left;  // what lies between the last token and the stride is not used
-    const int64_t from = (chunk * Plan::kScales + scale) * x.stride + block.first_token + (valid ? token : 0);
-    cp_async<16>(stage.scale + i * 4, x.scale + from, valid);
+    const int64_t from = static_cast<int64_t>(chunk * Plan::kScales + scale) * x.stride + block.first_token +
+                         (valid ? token : 0);
+    cp_async<16>(stage.scale() + i * 4, x.scale + from, valid);
     if constexpr (F::kStep == Step::scaled_min)
-      cp_async<16>(stage.weighted + i * 4, x.weighted + from, valid);
+      cp_async<16>(stage.weighted(block.n_tokens) + i * 4, x.weighted + from, valid);
   }
 }
 
 CRIA_DEVICE uint4 load_unit(const uint8_t* shared) { return *reinterpret_cast<const uint4*>(shared); }
 CRIA_DEVICE uint32_t load_word(const uint8_t* shared) { return *reinterpret_cast<const uint32_t*>(shared); }
 CRIA_DEVICE float2 load_scales(const float* shared) { return *reinterpret_cast<const float2*>(shared); }
+
+/// The two scales of pair j in a row's header of Q4_K or Q5_K, in the low bytes: SixBits of the pair alone.
+CRIA_DEVICE uint32_t six_bit_scales(const uint8_t* header, int j) {
+  const uint32_t a = load_word(header + 4);
+  uint32_t four = a & 0x3f3f3f3fu;
+  if (j >= 2) four = (load_word(header + 12) & 0x0f0f0f0fu) | (a >> 2 & 0x30303030u);
+  return four >> (j % 2 * 16);
+}
 
 /// A token's unit, where copy_stage put it.
 template <WeightForm kForm>
@@ -116,27 +146,29 @@ template <WeightForm kForm>
 CRIA_DEVICE void multiply_tile_floats(TileSums<kForm>& acc, const TileStage<kForm>& stage,
                                       const uint8_t* weights, int first_token) {
   using Plan = TilePlan<kForm>;
-  const int lane = lane_in_warp(), g = lane / 4, t = lane % 4;
-  uint4 a[Plan::kRowTiles][4];
+  if constexpr (Plan::kServed) {
+    const int lane = lane_in_warp(), g = lane / 4, t = lane % 4;
+    uint4 a[Plan::kRowTiles][4];
 #pragma unroll
-  for (int m = 0; m < Plan::kRowTiles; m++)
+    for (int m = 0; m < Plan::kRowTiles; m++)
 #pragma unroll
-    for (int s = 0; s < 4; s++) a[m][s] = load_unit(weights + m * Plan::kTileBytes + s * 512 + lane * 16);
+      for (int s = 0; s < 4; s++) a[m][s] = load_unit(weights + m * Plan::kTileBytes + s * 512 + lane * 16);
 #pragma unroll
-  for (int n = 0; n < Plan::kTokenTiles; n++) {
-    uint4 b[2];
-    for (int i = 0; i < 2; i++)
-      b[i] = load_token_unit<kForm>(stage.tokens, first_token + 8 * n + g, 4 * i + t);
+    for (int n = 0; n < Plan::kTokenTiles; n++) {
+      uint4 b[2];
+      for (int i = 0; i < 2; i++)
+        b[i] = load_token_unit<kForm>(stage.base + stage.tokens, first_token + 8 * n + g, 4 * i + t);
 #pragma unroll
-    for (int m = 0; m < Plan::kRowTiles; m++) {
-      float c[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+      for (int m = 0; m < Plan::kRowTiles; m++) {
+        float c[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
-      for (int i = 0; i < 2; i++) {
-        multiply_floats<kForm>(c, a[m][2 * i], b[i].x, b[i].y);
-        multiply_floats<kForm>(c, a[m][2 * i + 1], b[i].z, b[i].w);
+        for (int i = 0; i < 2; i++) {
+          multiply_floats<kForm>(c, a[m][2 * i], b[i].x, b[i].y);
+          multiply_floats<kForm>(c, a[m][2 * i + 1], b[i].z, b[i].w);
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++) acc.v[m][n][i] += c[i];
       }
-#pragma unroll
-      for (int i = 0; i < 4; i++) acc.v[m][n][i] += c[i];
     }
   }
 }
@@ -164,7 +196,7 @@ CRIA_DEVICE void load_pair(const uint8_t* weights, int j, uint32_t (&a)[TilePlan
 template <WeightForm kForm>
 CRIA_DEVICE void multiply_tile_blocks32(TileSums<kForm>& acc, const TileStage<kForm>& stage,
                                         const uint8_t* weights, int first_token, int n_tokens,
-                                        int64_t groups_left) {
+                                        int groups_left) {
   using F = Format<kForm>;
   using Plan = TilePlan<kForm>;
   const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
@@ -183,15 +215,15 @@ CRIA_DEVICE void multiply_tile_blocks32(TileSums<kForm>& acc, const TileStage<kF
 #pragma unroll
     for (int n = 0; n < Plan::kTokenTiles; n++) {
       const int token = first_token + 8 * n;
-      const uint4 unit = load_token_unit<kForm>(stage.tokens, token + g, 4 * j + t);
+      const uint4 unit = load_token_unit<kForm>(stage.base + stage.tokens, token + g, 4 * j + t);
 #pragma unroll
       for (int half = 0; half < 2; half++) {
         if (2 * j + half >= groups_left) break;
         const uint32_t b[2] = {half ? unit.z : unit.x, half ? unit.w : unit.y};
         const int at = (2 * j + half) * n_tokens + token + 2 * t;
-        const float2 dx = load_scales(stage.scale + at);
+        const float2 dx = load_scales(stage.scale() + at);
         float2 weighted = make_float2(0.0f, 0.0f);
-        if constexpr (F::kStep == Step::scaled_min) weighted = load_scales(stage.weighted + at);
+        if constexpr (F::kStep == Step::scaled_min) weighted = load_scales(stage.weighted(n_tokens) + at);
 #pragma unroll
         for (int m = 0; m < Plan::kRowTiles; m++) {
           int32_t s[4] = {kSumOrigin, kSumOrigin, kSumOrigin, kSumOrigin};
@@ -220,20 +252,12 @@ CRIA_DEVICE void multiply_tile_blocks256(TileSums<kForm>& acc, const TileStage<k
   using Plan = TilePlan<kForm>;
   const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
   int32_t isum[Plan::kRowTiles][Plan::kTokenTiles][4];
-  uint32_t six[Plan::kRowTiles][2][2];
 #pragma unroll
   for (int m = 0; m < Plan::kRowTiles; m++) {
 #pragma unroll
     for (int n = 0; n < Plan::kTokenTiles; n++)
 #pragma unroll
       for (int i = 0; i < 4; i++) isum[m][n][i] = 0;
-    if constexpr (F::kSixBits)
-#pragma unroll
-      for (int i = 0; i < 2; i++) {
-        const SixBits own(load_unit(weights + m * Plan::kTileBytes + F::kLayout.scales + (g + 8 * i) * 16));
-        six[m][i][0] = own.scale[0];
-        six[m][i][1] = own.scale[1];
-      }
   }
 #pragma unroll 1
   for (int j = 0; j < 4; j++) {
@@ -244,13 +268,14 @@ CRIA_DEVICE void multiply_tile_blocks256(TileSums<kForm>& acc, const TileStage<k
 #pragma unroll
       for (int i = 0; i < 2; i++)
         if constexpr (F::kSixBits)
-          scale[m][i] = (j < 2 ? six[m][i][0] : six[m][i][1]) >> (j % 2 * 16);
+          scale[m][i] =
+              six_bit_scales(weights + m * Plan::kTileBytes + F::kLayout.scales + (g + 8 * i) * 16, j);
         else
           scale[m][i] =
               load_word(weights + m * Plan::kTileBytes + F::kLayout.scales + (g + 8 * i) * 16 + j * 4);
 #pragma unroll
     for (int n = 0; n < Plan::kTokenTiles; n++) {
-      const uint4 b = load_token_unit<kForm>(stage.tokens, first_token + 8 * n + g, 4 * j + t);
+      const uint4 b = load_token_unit<kForm>(stage.base + stage.tokens, first_token + 8 * n + g, 4 * j + t);
 #pragma unroll
       for (int m = 0; m < Plan::kRowTiles; m++)
 #pragma unroll
@@ -284,11 +309,12 @@ CRIA_DEVICE void multiply_tile_blocks256(TileSums<kForm>& acc, const TileStage<k
 #pragma unroll
     for (int n = 0; n < Plan::kTokenTiles; n++) {
       const int token = first_token + 8 * n;
-      const float2 dx = load_scales(stage.scale + token + 2 * t);
+      const float2 dx = load_scales(stage.scale() + token + 2 * t);
       int32_t msum[4];
       if constexpr (F::kHasMins)
-        multiply_mins(msum, mins[0], mins[1],
-                      *reinterpret_cast<const uint2*>(stage.sums + (token + g) * kSumBytes + t * 8));
+        multiply_mins(
+            msum, mins[0], mins[1],
+            *reinterpret_cast<const uint2*>(stage.base + stage.sums + (token + g) * kSumBytes + t * 8));
 #pragma unroll
       for (int i = 0; i < 4; i++) {
         const float s = static_cast<float>(isum[m][n][i] >> F::kShift), scale = i % 2 ? dx.y : dx.x;
@@ -305,7 +331,7 @@ CRIA_DEVICE void multiply_tile_blocks256(TileSums<kForm>& acc, const TileStage<k
 // Block (tile of tokens, tile of rows): blocks that run at once share rows, which come from memory, and all
 // tokens, which stay in L2.
 template <WeightForm kForm>
-static __global__ void __launch_bounds__(TilePlan<kForm>::kMaxWarps* kWarpSize)
+static __global__ void __launch_bounds__(TilePlan<kForm>::kBoundWarps* kWarpSize)
     matmul_tiles_kernel(const uint8_t* weights, Activations x, int n_tokens, float* y, int64_t rows,
                         int64_t cols, int64_t y_stride, int epilogue, TileShape shape) {
   using F = Format<kForm>;
@@ -314,20 +340,19 @@ static __global__ void __launch_bounds__(TilePlan<kForm>::kMaxWarps* kWarpSize)
   const int tile_outputs = swiglu ? 8 : 16;
   const int64_t n_tiles = (rows + tile_outputs - 1) / tile_outputs;
   TileBlock block;
-  block.n_chunks = chunks_of(kForm, cols);
+  block.n_chunks = static_cast<int>(chunks_of(kForm, cols));
   block.row_tiles = shape.row_warps * Plan::kRowTiles;
   const int64_t first_tile = static_cast<int64_t>(blockIdx.y) * block.row_tiles;
   block.tiles_left = static_cast<int>(min(static_cast<int64_t>(block.row_tiles), n_tiles - first_tile));
   block.weights = weights + first_tile * block.n_chunks * Plan::kTileBytes;
   block.n_tokens = shape.token_warps * Plan::kWarpTokens;
-  block.first_token = static_cast<int64_t>(blockIdx.x) * block.n_tokens;
-  block.tokens_left =
-      static_cast<int>(min(static_cast<int64_t>(block.n_tokens), n_tokens - block.first_token));
+  block.first_token = static_cast<int>(blockIdx.x) * block.n_tokens;
+  block.tokens_left = min(block.n_tokens, n_tokens - block.first_token);
   const int stage_bytes = block.row_tiles * Plan::kTileBytes + block.n_tokens * Plan::kTokenBytes;
   DynamicShared dynamic;
   uint8_t* stages =
       dynamic.take<uint8_t>(static_cast<size_t>(stage_bytes) * static_cast<size_t>(shape.stages));
-  const auto stage = [&](int64_t chunk) {
+  const auto stage = [&](int chunk) {
     return TileStage<kForm>(stages + chunk % shape.stages * stage_bytes, block.row_tiles, block.n_tokens);
   };
 
@@ -347,7 +372,7 @@ static __global__ void __launch_bounds__(TilePlan<kForm>::kMaxWarps* kWarpSize)
     cp_async_commit();
   }
 #pragma unroll 1
-  for (int64_t chunk = 0; chunk < block.n_chunks; chunk++) {
+  for (int chunk = 0; chunk < block.n_chunks; chunk++) {
     if (ahead == 0) {  // a device with little shared memory
       __syncthreads();
       copy_stage<kForm>(stage(chunk), block, x, chunk);
@@ -364,11 +389,12 @@ static __global__ void __launch_bounds__(TilePlan<kForm>::kMaxWarps* kWarpSize)
       cp_async_commit();
     }
     const TileStage<kForm> now = stage(chunk);
-    const uint8_t* own = now.weights + row_warp * Plan::kRowTiles * Plan::kTileBytes;
+    const uint8_t* own = now.base + row_warp * Plan::kRowTiles * Plan::kTileBytes;
     if constexpr (F::kFloat)
       multiply_tile_floats<kForm>(acc, now, own, first_token);
     else if constexpr (F::kBlocks32)
-      multiply_tile_blocks32<kForm>(acc, now, own, first_token, block.n_tokens, (cols - chunk * 256) / 32);
+      multiply_tile_blocks32<kForm>(acc, now, own, first_token, block.n_tokens,
+                                    static_cast<int>(cols - chunk * 256) / 32);
     else
       multiply_tile_blocks256<kForm>(acc, now, own, first_token);
   }
@@ -381,7 +407,7 @@ static __global__ void __launch_bounds__(TilePlan<kForm>::kMaxWarps* kWarpSize)
     for (int n = 0; n < Plan::kTokenTiles; n++)
 #pragma unroll
       for (int i = 0; i < 2; i++) {
-        const int64_t token = block.first_token + first_token + 8 * n + 2 * t + i;
+        const int token = block.first_token + first_token + 8 * n + 2 * t + i;
         if (token >= n_tokens) continue;
         float* out = y + token * y_stride + row;
         if (row < rows) store_product(epilogue, acc.v[m][n][i], acc.v[m][n][i + 2], out);
@@ -396,7 +422,7 @@ static __global__ void __launch_bounds__(TilePlan<kForm>::kMaxWarps* kWarpSize)
 template <WeightForm kForm>
 TileShape choose_tile_shape(const MatmulDevice& device, std::int64_t n_tiles, std::int32_t n_tokens) {
   using Plan = TilePlan<kForm>;
-  TileShape shape{4, Plan::kMaxWarps / 4, 3};
+  TileShape shape{4, (device.major >= 8 && device.major < 12 ? Plan::kMaxWarps : kFewWarps) / 4, 3};
   while (shape.token_warps > 1 && n_tokens <= shape.token_warps / 2 * Plan::kWarpTokens)
     shape.token_warps /= 2;
   const std::int64_t token_blocks =

@@ -92,9 +92,11 @@ CRIA_DEVICE void store_pair(float& at, float low, float high) {
   *reinterpret_cast<float2*>(&at) = make_float2(low, high);
 }
 
-/// The operands B of eight tokens, 16 bytes a lane: zeros for tokens that are not there.
+/// The operands B of eight tokens, 16 bytes a lane: zeros for tokens that are not there. A plain load, as all
+/// loads of activations here: the previous kernel may still write them when this one begins, so they are not
+/// read-only for its whole life, as ld.nc wants, and must stay behind grid_dependency_wait().
 CRIA_DEVICE uint4 load_tokens(const uint8_t* p, bool valid) {
-  return valid ? load_cached(reinterpret_cast<const uint4*>(p)) : make_uint4(0, 0, 0, 0);
+  return valid ? *reinterpret_cast<const uint4*>(p) : make_uint4(0, 0, 0, 0);
 }
 
 /// One chunk of a warp (floats: two). sums, scales, mins: the warp's place in this round's buffers. ahead:
@@ -232,14 +234,14 @@ CRIA_DEVICE float take_steps(float acc, VectorShared<kForm>& shared, int sums, i
 #pragma unroll
     for (int i = 0; i < 8; i++) {
       if (i >= left) break;
-      acc = fmaf(shared.scales[scales + row * kRowStride + i] * __ldg(dx + i * x.stride),
+      acc = fmaf(shared.scales[scales + row * kRowStride + i] * dx[i * x.stride],
                  shared.sums[own + i * kStepFloats], acc);
       if constexpr (F::kStep == Step::scaled_min)
-        acc = fmaf(shared.mins[scales + row * kRowStride + i],
-                   __ldg(x.weighted + (unit * 8 + i) * x.stride + token), acc);
+        acc = fmaf(shared.mins[scales + row * kRowStride + i], x.weighted[(unit * 8 + i) * x.stride + token],
+                   acc);
     }
   } else {
-    const float dx = __ldg(x.scale + unit * x.stride + token), s = shared.sums[own];
+    const float dx = x.scale[unit * x.stride + token], s = shared.sums[own];
     if constexpr (F::kStep == Step::inner)
       acc = fmaf(dx, s, acc);
     else

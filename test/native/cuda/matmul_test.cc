@@ -5,6 +5,7 @@
 #include "core/thread_pool.h"
 #include "cuda/support.h"
 #include "kernels/cpu/activation_buffer.h"
+#include "kernels/cuda/rmsnorm.h"
 #include "kernels/cuda/swiglu.h"
 #include "kernels/support.h"
 
@@ -57,7 +58,8 @@ struct DeviceMatrix {
 
 /// y from `begin` filled with 0.5, so that additions and unwritten elements show.
 std::vector<float> multiply(const cuda::PackedMatrix& w, const float* x, std::int32_t n_tokens,
-                            cuda::Epilogue epilogue = cuda::Epilogue::store, std::int64_t y_stride = 0) {
+                            cuda::Epilogue epilogue = cuda::Epilogue::store, std::int64_t y_stride = 0,
+                            const cuda::MatmulDevice& on = device()) {
   const cuda::ActivationForm form = cuda::activation_form(w.dtype);
   const DeviceArray<float> dx(
       std::vector<float>(x, x + static_cast<std::size_t>(n_tokens) * static_cast<std::size_t>(w.cols)));
@@ -66,7 +68,7 @@ std::vector<float> multiply(const cuda::PackedMatrix& w, const float* x, std::in
   if (!y_stride) y_stride = w.rows;
   const DeviceArray<float> y(
       std::vector<float>(static_cast<std::size_t>((n_tokens - 1) * y_stride + w.rows), 0.5f));
-  cuda::matmul(device(),
+  cuda::matmul(on,
                {.weight = w,
                 .activations = activations.data(),
                 .n_tokens = n_tokens,
@@ -190,6 +192,125 @@ TEST_CASE("epilogues: an addition to the residual, a stride, SiLU(gate) * up of 
       const DeviceArray<float> dg(g), du(u);
       cuda::silu_mul(dg.data(), du.data(), dg.data(), static_cast<std::int64_t>(g.size()), nullptr);
       CHECK(same_bits(dg.get(), h));
+    }
+  }
+}
+
+TEST_CASE("the same bits whatever the tiles' shape and the stages under way") {
+  CRIA_SEEDED_RNG(rng);
+  for (const DType dtype : kWeightTypes) {
+    CAPTURE(std::string(name_of(dtype)));
+    const std::int64_t cols = 1024;
+    const std::int32_t n = 70;
+    const TestMatrix w(rng, dtype, 150, cols);
+    const DeviceMatrix matrix(w);
+    const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(n * cols));
+    const std::vector<float> expected = multiply(matrix.matrix, x.data(), n);
+    // Few multiprocessors: the largest tiles; little shared memory: fewer stages, then smaller tiles.
+    for (const cuda::MatmulDevice& other :
+         {cuda::MatmulDevice{9, 1, device().shared_per_block},
+          cuda::MatmulDevice{9, 1000, device().shared_per_block}, cuda::MatmulDevice{8, 1, 99u << 10},
+          cuda::MatmulDevice{12, 1, 99u << 10}, cuda::MatmulDevice{7, 1, 64u << 10},
+          cuda::MatmulDevice{7, 30, 40u << 10}}) {
+      CAPTURE(other.multiprocessors);
+      CAPTURE(other.shared_per_block);
+      CHECK(same_bits(multiply(matrix.matrix, x.data(), n, cuda::Epilogue::store, 0, other), expected));
+    }
+  }
+}
+
+TEST_CASE("random bytes as blocks: every bit pattern of quants and scales") {
+  CRIA_SEEDED_RNG(rng);
+  for (const DType dtype : kWeightTypes) {
+    const DTypeTraits& traits = traits_of(dtype);
+    if (traits.block_size == 1) continue;
+    CAPTURE(std::string(name_of(dtype)));
+    const std::int64_t cols = 512;
+    TestMatrix w(rng, dtype, 40, cols);
+    for (std::size_t at = 0; at < w.bytes.size(); at += traits.block_bytes)
+      for (;;) {
+        std::uint8_t* block = w.bytes.data() + at;
+        for (std::size_t i = 0; i < traits.block_bytes; i++) block[i] = static_cast<std::uint8_t>(rng());
+        std::vector<float> values(traits.block_size);
+        dequantize_row(dtype, block, values.data(), traits.block_size);
+        bool moderate = true;
+        for (const float v : values) moderate = moderate && std::isfinite(v) && std::fabs(v) < 1e6f;
+        if (moderate) break;
+      }
+    for (std::int64_t r = 0; r < w.rows; r++)
+      dequantize_row(dtype, w.bytes.data() + row_bytes(dtype, cols) * static_cast<std::size_t>(r),
+                     w.values.data() + r * cols, cols);
+    const DeviceMatrix matrix(w);
+    // Tokens of large and small values, of equal magnitudes and both signs, of zeros.
+    std::vector<float> x = random_floats(rng, 12 * cols);
+    for (std::int64_t i = 0; i < cols; i++) {
+      x[static_cast<std::size_t>(1 * cols + i)] *= 1e20f;
+      x[static_cast<std::size_t>(2 * cols + i)] *= 1e-38f;
+      x[static_cast<std::size_t>(3 * cols + i)] = 0.0f;
+      x[static_cast<std::size_t>(4 * cols + i)] = rng() % 2 ? 1.0f : -1.0f;
+      x[static_cast<std::size_t>(5 * cols + i)] = -1.0f;
+      x[static_cast<std::size_t>(6 * cols + i)] = static_cast<float>(rng() % 255) / 2.0f - 63.5f;
+    }
+    for (const std::int32_t n : {7, 12}) {
+      const std::vector<float> y = multiply(matrix.matrix, x.data(), n);
+      CHECK(same_bits(y, multiply_on_cpu(w, x, n)));
+    }
+    const DeviceArray<float> values(w.values.size());
+    cuda::dequantize_rows(matrix.matrix, nullptr, 40, values.data(), nullptr);
+    CHECK(same_bits(values.get(), w.values));
+  }
+}
+
+TEST_CASE("a token with a NaN or an infinity gives NaN, and no other token changes") {
+  CRIA_SEEDED_RNG(rng);
+  for (const DType dtype : kWeightTypes) {
+    CAPTURE(std::string(name_of(dtype)));
+    const std::int64_t rows = 19, cols = 512;
+    const TestMatrix w(rng, dtype, rows, cols);
+    const DeviceMatrix matrix(w);
+    for (const std::int32_t n : {3, 20}) {
+      std::vector<float> x = random_floats(rng, static_cast<std::size_t>(n * cols));
+      const std::vector<float> clean = multiply(matrix.matrix, x.data(), n);
+      x[static_cast<std::size_t>(cols + 300)] = NAN;
+      x[static_cast<std::size_t>(2 * cols + 5)] = -INFINITY;
+      std::vector<float> y = multiply(matrix.matrix, x.data(), n);
+      for (std::int64_t r = 0; r < rows; r++) {
+        CHECK(std::isnan(y[static_cast<std::size_t>(rows + r)]));
+        // A float weight of zero times an infinity is NaN, others are infinite.
+        CHECK(!std::isfinite(y[static_cast<std::size_t>(2 * rows + r)]));
+      }
+      std::copy(clean.begin() + rows, clean.begin() + 3 * rows, y.begin() + rows);
+      CHECK(same_bits(y, clean));
+    }
+  }
+}
+
+TEST_CASE("RMSNorm and quantization in one equal the two apart, also of chosen rows") {
+  CRIA_SEEDED_RNG(rng);
+  using cuda::ActivationForm;
+  for (const ActivationForm form : {ActivationForm::f32, ActivationForm::f16, ActivationForm::bf16,
+                                    ActivationForm::q8_0, ActivationForm::q8_k}) {
+    CAPTURE(static_cast<int>(form));
+    for (const std::int64_t n_cols : {256, 2816, 5120}) {
+      const std::int64_t cols = form == ActivationForm::q8_k ? n_cols : n_cols + 32;
+      const auto width = static_cast<std::size_t>(cols);
+      const std::vector<float> x = random_floats(rng, 9 * width, 3.0f), norm = random_floats(rng, width);
+      const DeviceArray<float> dx(x), dnorm(norm), normed(9 * width);
+      cuda::rms_norm(dx.data(), dnorm.data(), 1e-5f, normed.data(), 9, static_cast<std::int32_t>(cols),
+                     nullptr);
+      const std::vector<float> all = normed.get();
+      std::vector<float> chosen;
+      for (const std::ptrdiff_t r : {8, 0, 3})
+        chosen.insert(chosen.end(), all.begin() + r * cols, all.begin() + (r + 1) * cols);
+      const DeviceArray<float> picked(chosen);
+      const std::size_t bytes = cuda::activation_bytes(form, 3, cols);
+      const DeviceArray<std::uint8_t> apart(bytes), together(bytes);
+      for (const auto* buffer : {&apart, &together}) cuda::fill_bytes(buffer->data(), 0, bytes, nullptr);
+      cuda::quantize_activations(form, {picked.data()}, 3, cols, apart.data(), nullptr);
+      const DeviceArray<std::int32_t> rows(std::vector<std::int32_t>{8, 0, 3});
+      cuda::rms_norm_quantize(form, {dx.data(), rows.data()}, dnorm.data(), 1e-5f, 3, cols, together.data(),
+                              nullptr);
+      CHECK(apart.get() == together.get());
     }
   }
 }
