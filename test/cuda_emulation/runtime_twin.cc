@@ -92,6 +92,11 @@ Twin& twin() {
 
 OpaqueStream& stream_of(Stream stream) { return stream ? *stream : twin().default_stream; }
 
+void forget_work(OpaqueStream& s) {
+  s.queue.clear();
+  s.done = s.given;
+}
+
 const char* reason_of(Failure failure) {
   switch (failure) {
     case Failure::out_of_memory: return "out of memory";
@@ -112,6 +117,15 @@ const char* reason_of(Failure failure) {
       {failure, call, reason.empty() ? reason_of(failure) : reason, static_cast<int>(failure) + 1});
 }
 
+/// Nothing that was given to it happens any more.
+void lose_device() {
+  Twin& t = twin();
+  t.lost = true;
+  t.queued = 0;
+  for (OpaqueStream* s : t.streams) forget_work(*s);
+  forget_work(t.default_stream);
+}
+
 /// Every call begins here. Returns an injected out-of-memory for the caller to word.
 bool enter(const std::string& call) {
   Twin& t = twin();
@@ -126,7 +140,7 @@ bool enter(const std::string& call) {
   if (t.lost) fail(Failure::device_lost, call);
   if (t.injected.at == 0 || t.calls != t.injected.at) return false;
   t.injected.at = 0;
-  if (t.injected.failure == Failure::device_lost) t.lost = true;
+  if (t.injected.failure == Failure::device_lost) lose_device();
   if (t.injected.failure == Failure::out_of_memory) return true;
   fail(t.injected.failure, call);
 }

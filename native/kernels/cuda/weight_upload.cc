@@ -71,6 +71,7 @@ CudaWeightUpload::CudaWeightUpload(int device, std::span<const WeightSpec> specs
 }
 
 CudaWeightUpload::~CudaWeightUpload() {
+  if (finished_) return;
   try {  // copies from the slots must have ended
     set_device(device_);
     synchronize(stream_.get());
@@ -158,6 +159,7 @@ void CudaWeightUpload::fill_slot(Slot& slot, std::size_t part,
 std::vector<Weight> CudaWeightUpload::finish() {
   set_device(device_);
   synchronize(stream_.get());
+  finished_ = true;
   return std::move(weights_);
 }
 

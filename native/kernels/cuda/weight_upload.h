@@ -58,6 +58,7 @@ class CudaWeightUpload final : public WeightUpload {
   std::vector<WeightPart> parts_;
   std::vector<Target> targets_;  // of the parts
   OwnedStream stream_;
+  bool finished_ = false;
 
   std::vector<Slot> slots_;
   std::mutex mutex_;  // guards free_
