@@ -1,7 +1,7 @@
 // Products of quantized weights with many tokens on AVX-512 VNNI, with the bits of matmul.h. Compiled per
 // level.
 //
-// 32 rows by 256 or 512 columns at a time are unpacked into a panel of unsigned bytes, four columns to a
+// 32 rows by 256 columns at a time are unpacked into a panel of unsigned bytes, four columns to a
 // dword and rows in lanes, which stays in L1; tiles of up to six tokens then add its products to their sums:
 // each broadcast of four activations meets two registers of rows. Meanwhile the bytes of the next 32 rows are
 // fetched, a few lines at a time. Signed formats become unsigned by an offset, which is taken off through the
@@ -58,39 +58,43 @@ struct PanelTile {
   Fetch fetch;
 };
 
-template <bool kHasMin, int kTokens>
+/// kMost: of blocks; 16, or kPanelBlocks.
+template <bool kHasMin, int kMost, int kTokens>
 static void tile_panel32(const PanelTile& tile) {
   const ActivationRows& x = *tile.x;
-  const auto& p = *static_cast<const Panel32*>(tile.panel);
+  const auto* panels = static_cast<const Panel32*>(tile.panel);
   __m512 acc[kTokens][2];
   const int8_t* q[kTokens];
   // A block's scale, and where its sum starts: at what the offset of the bytes adds to it, or (kHasMin) what
   // its minimum meets.
-  alignas(64) float scale[kTokens][kPanelBlocks], weighted[kTokens][kPanelBlocks];
-  alignas(64) int32_t start[kTokens][kPanelBlocks];
-  const __mmask16 present = first_lanes(tile.blocks);
+  alignas(64) float scale[kTokens][kMost], weighted[kTokens][kMost];
+  alignas(64) int32_t start[kTokens][kMost];
   for (int t = 0; t < kTokens; t++) {
     const int64_t token = tile.token + t, at = token * x.scale_stride + tile.first_block;
     acc[t][0] = _mm512_load_ps(tile.sums[t]);
     acc[t][1] = _mm512_load_ps(tile.sums[t] + 16);
     q[t] = x.q + token * x.cols + kBlockSize * tile.first_block;
-    _mm512_store_ps(scale[t], _mm512_maskz_loadu_ps(present, x.scale + at));
-    if constexpr (kHasMin) {
-      _mm512_store_ps(weighted[t], _mm512_maskz_loadu_ps(present, x.weighted_sum + at));
-    } else {
-      const int16_t* sums = x.sums16 + token * x.sums_stride + 2 * tile.first_block;
-      const __m512i minus = _mm512_set1_epi16(static_cast<short>(-tile.offset));
-      _mm512_store_si512(start[t], _mm512_madd_epi16(_mm512_maskz_loadu_epi32(present, sums), minus));
+    for (int b = 0; b < kMost && b < tile.blocks; b += 16) {
+      const __mmask16 present = first_lanes(tile.blocks - b);
+      _mm512_store_ps(scale[t] + b, _mm512_maskz_loadu_ps(present, x.scale + at + b));
+      if constexpr (kHasMin) {
+        _mm512_store_ps(weighted[t] + b, _mm512_maskz_loadu_ps(present, x.weighted_sum + at + b));
+      } else {
+        const int16_t* sums = x.sums16 + token * x.sums_stride + 2 * (tile.first_block + b);
+        const __m512i minus = _mm512_set1_epi16(static_cast<short>(-tile.offset));
+        _mm512_store_si512(start[t] + b, _mm512_madd_epi16(_mm512_maskz_loadu_epi32(present, sums), minus));
+      }
     }
   }
   Fetch fetch = tile.fetch;
   for (int b = 0; b < tile.blocks; b++) {
     fetch.step();
+    const Panel32& p = panels[b];
     __m512i isum[kTokens][2];
     for (int t = 0; t < kTokens; t++)
       isum[t][0] = isum[t][1] = kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(start[t][b]);
-    multiply_group<kTokens, 8>(p.q[b][0], q, 32 * b, isum);
-    const __m512 d0 = _mm512_load_ps(p.d[b]), d1 = _mm512_load_ps(p.d[b] + 16);
+    multiply_group<kTokens, 8>(p.q[0], q, 32 * b, isum);
+    const __m512 d0 = _mm512_load_ps(p.d), d1 = _mm512_load_ps(p.d + 16);
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; t++) {
       const __m512 dx = _mm512_set1_ps(scale[t][b]);
@@ -98,8 +102,8 @@ static void tile_panel32(const PanelTile& tile) {
       acc[t][1] = _mm512_fmadd_ps(_mm512_mul_ps(d1, dx), _mm512_cvtepi32_ps(isum[t][1]), acc[t][1]);
       if constexpr (kHasMin) {
         const __m512 sx = _mm512_set1_ps(weighted[t][b]);
-        acc[t][0] = _mm512_fmadd_ps(_mm512_load_ps(p.m[b]), sx, acc[t][0]);
-        acc[t][1] = _mm512_fmadd_ps(_mm512_load_ps(p.m[b] + 16), sx, acc[t][1]);
+        acc[t][0] = _mm512_fmadd_ps(_mm512_load_ps(p.m), sx, acc[t][0]);
+        acc[t][1] = _mm512_fmadd_ps(_mm512_load_ps(p.m + 16), sx, acc[t][1]);
       }
     }
   }
@@ -185,10 +189,12 @@ static void tile_panel256(const PanelTile& tile) {
 
 // ---- by format ----
 
+using PanelTileFunction = void (*)(const PanelTile& tile);
+
 struct PanelFormat {
   void (*unpack)(const RowPointers& rows, int64_t first_block, int blocks, void* panel);
-  void (*tiles[kPanelTokens])(const PanelTile& tile);  // [tokens - 1]
-  int block_size, few_blocks, many_blocks;             // blocks of a panel
+  PanelTileFunction few[kPanelTokens], many[kPanelTokens];  // [tokens - 1], for few and for many blocks
+  int block_size, few_blocks, many_blocks;                  // blocks of a panel
   size_t panel_bytes;
   int offset;
 };
@@ -196,13 +202,16 @@ struct PanelFormat {
 template <class F>
 CRIA_INLINE PanelFormat panel_format32() {
   constexpr bool kMin = F::kHasMin;
+  constexpr int kFew = 16, kMany = kPanelBlocks;
   return {unpack_panel32<F>,
-          {tile_panel32<kMin, 1>, tile_panel32<kMin, 2>, tile_panel32<kMin, 3>, tile_panel32<kMin, 4>,
-           tile_panel32<kMin, 5>, tile_panel32<kMin, 6>},
+          {tile_panel32<kMin, kFew, 1>, tile_panel32<kMin, kFew, 2>, tile_panel32<kMin, kFew, 3>,
+           tile_panel32<kMin, kFew, 4>, tile_panel32<kMin, kFew, 5>, tile_panel32<kMin, kFew, 6>},
+          {tile_panel32<kMin, kMany, 1>, tile_panel32<kMin, kMany, 2>, tile_panel32<kMin, kMany, 3>,
+           tile_panel32<kMin, kMany, 4>, tile_panel32<kMin, kMany, 5>, tile_panel32<kMin, kMany, 6>},
           kBlockSize,
-          kPanelBlocks / 2,
+          8,
           kPanelBlocks,
-          sizeof(Panel32),
+          kPanelBlocks * sizeof(Panel32),
           kUnsignedOffset<F>};
 }
 
@@ -210,14 +219,12 @@ template <class F>
 CRIA_INLINE PanelFormat panel_format256() {
   constexpr int kG = F::kGroups;
   constexpr bool kMin = F::kHasMin;
-  return {unpack_panel256<F>,
-          {tile_panel256<kG, kMin, 1>, tile_panel256<kG, kMin, 2>, tile_panel256<kG, kMin, 3>,
-           tile_panel256<kG, kMin, 4>, tile_panel256<kG, kMin, 5>, tile_panel256<kG, kMin, 6>},
-          kSuperBlockSize,
-          1,
-          1,
-          sizeof(Panel256<kG>),
-          0};
+  const PanelTileFunction tiles[] = {tile_panel256<kG, kMin, 1>, tile_panel256<kG, kMin, 2>,
+                                     tile_panel256<kG, kMin, 3>, tile_panel256<kG, kMin, 4>,
+                                     tile_panel256<kG, kMin, 5>, tile_panel256<kG, kMin, 6>};
+  PanelFormat format{unpack_panel256<F>, {}, {}, kSuperBlockSize, 1, 1, sizeof(Panel256<kG>), 0};
+  for (int i = 0; i < kPanelTokens; i++) format.few[i] = format.many[i] = tiles[i];
+  return format;
 }
 
 static PanelFormat panel_format(DType dtype) {
@@ -238,7 +245,8 @@ static PanelFormat panel_format(DType dtype) {
   }
 }
 
-// Up to here the rows' bytes should stay in L1 beside their panel; from here on a tile should be long.
+// Up to here a panel of 256 columns that stays in L1; for more tokens of blocks of 32 one of 2048, since a
+// tile's setting out costs more than reading it from L2.
 constexpr int64_t kFewTokens = 32;
 constexpr int64_t kSumBytes = kPanelRows * sizeof(float);
 
@@ -261,8 +269,9 @@ static float (*multiply_panels(const MatmulRows& args, int64_t row, int64_t row_
 
   // Even shares of at most kPanelTokens: 16 tokens are 6 + 5 + 5, never 6 + 6 + 4.
   const int64_t tiles = (args.n_tokens + kPanelTokens - 1) / kPanelTokens;
+  const bool many = args.n_tokens > kFewTokens;
   const int64_t blocks = args.cols / format.block_size,
-                at_once = args.n_tokens > kFewTokens ? format.many_blocks : format.few_blocks;
+                at_once = many ? format.many_blocks : format.few_blocks;
   // Each tile fetches its share of what the next 32 rows have where this panel lies.
   const int64_t lines = (row_bytes * at_once / blocks * kPanelRows + 63) / 64;
   const int64_t steps = at_once * format.block_size / 32;  // of a tile
@@ -276,7 +285,7 @@ static float (*multiply_panels(const MatmulRows& args, int64_t row, int64_t row_
     for (int64_t i = 0; i < tiles; i++) {
       const int tokens = static_cast<int>(args.n_tokens / tiles + (i < args.n_tokens % tiles ? 1 : 0));
       const int now = fetched < lines ? lines_per_step : 0;
-      format.tiles[tokens - 1](
+      (many ? format.many : format.few)[tokens - 1](
           {scratch, b, count, &args.x, token, format.offset, sums + token, {ahead + 64 * fetched, now}});
       fetched += steps * now;
       token += tokens;

@@ -9,7 +9,7 @@
 
 namespace cria::CRIA_ISA {
 
-constexpr int kPanelRows = 32, kPanelBlocks = 16;
+constexpr int kPanelRows = 32, kPanelBlocks = 64;
 
 /// Four columns of 32 rows: [row * 4 + column % 4].
 using PanelStep = uint8_t[4 * kPanelRows];
@@ -18,11 +18,11 @@ using PanelStep = uint8_t[4 * kPanelRows];
 template <class F>
 constexpr int kUnsignedOffset = F::kSigned ? 128 : F::kOffset;
 
-/// 32 rows of up to sixteen blocks of 32 columns.
+/// 32 rows of a block of 32 columns; up to kPanelBlocks of them lie together.
 struct Panel32 {
-  PanelStep q[kPanelBlocks][8];  // [block][column / 4]
-  float d[kPanelBlocks][kPanelRows];
-  float m[kPanelBlocks][kPanelRows];  // formats with a minimum
+  PanelStep q[8];  // [column / 4]
+  float d[kPanelRows];
+  float m[kPanelRows];  // formats with a minimum
 };
 
 /// 32 rows of a super-block of 256 columns, with scales of groups of 32, or of 16 when kGroups is 16.
@@ -128,7 +128,7 @@ template <class F>
 static void unpack_panel32(const RowPointers& rows, int64_t first, int blocks, void* panel) {
   using Block = typename F::Block;
   constexpr bool kBytes = sizeof(Block) > 32, kFifth = requires(Block b) { b.qh; };
-  auto& p = *static_cast<Panel32*>(panel);
+  auto* p = static_cast<Panel32*>(panel);
   uint16_t d[kPanelBlocks][kPanelRows], m[kPanelBlocks][kPanelRows];
   uint32_t fifth[kPanelBlocks][kPanelRows];
   for (int i = 0; i < kPanelRows; i++) {
@@ -155,15 +155,15 @@ static void unpack_panel32(const RowPointers& rows, int64_t first, int blocks, v
           __m512i v = kBytes ? flip_signs(r[k % 4]) : shifted(r[k % 4], k < 4 ? 0 : 4, 15);
           if constexpr (kFifth) v = add_fifth_bits(v, bits, k);
           if constexpr (!kBytes) v = nibble_values<F>(v);
-          _mm512_store_si512(p.q[b][4 * quarter + k] + 64 * half, v);
+          _mm512_store_si512(p[b].q[4 * quarter + k] + 64 * half, v);
         }
       }
     }
   }
   for (int b = 0; b < blocks; b++) {
     for (int half = 0; half < 2; half++) {
-      store(p.d[b] + 16 * half, load_f16(d[b] + 16 * half));
-      if constexpr (F::kHasMin) store(p.m[b] + 16 * half, load_f16(m[b] + 16 * half));
+      store(p[b].d + 16 * half, load_f16(d[b] + 16 * half));
+      if constexpr (F::kHasMin) store(p[b].m + 16 * half, load_f16(m[b] + 16 * half));
     }
   }
 }

@@ -96,8 +96,9 @@ TEST_CASE("a token has the same bits alone and by panels with any number of othe
   for (const CpuKernels* level : runnable_levels()) {
     for (const DType dtype : kWeightTypes) {
       const auto block = static_cast<std::int64_t>(traits_of(dtype).block_size);
-      // Blocks of 32: no whole panel of columns, and one and a part of the next; rows likewise.
-      for (const std::int64_t cols : {block, 3 * block, 13 * block}) {
+      // Blocks of 32: no whole panel of columns, and one and a part of the next, for few tokens and for many;
+      // rows likewise.
+      for (const std::int64_t cols : {block, 3 * block, 13 * block, 2144 / block * block}) {
         CAPTURE(level->isa);
         CAPTURE(std::string(name_of(dtype)));
         CAPTURE(cols);
