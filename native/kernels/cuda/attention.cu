@@ -1,5 +1,7 @@
 #include <cmath>
+#include <string>
 
+#include "core/error.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/attention_decode.cuh"
 #include "kernels/cuda/attention_prefill.cuh"
@@ -50,9 +52,22 @@ std::int32_t stages_for(std::size_t (*bytes)(std::int32_t, std::int32_t), std::i
 
 AttentionSetup attention_setup(const AttentionShape& shape, const DeviceProperties& device) {
   const std::int32_t padded = padded_head_dim(shape.head_dim);
+  if (shape.head_dim <= 0 || shape.head_dim % 2 != 0 || shape.head_dim > kMaxHeadDim)
+    throw Error(
+        ErrorCode::unsupported_model,
+        "CUDA attention takes even head sizes up to " + std::to_string(kMaxHeadDim) + ", not " +
+            std::to_string(shape.head_dim),
+        {{"expected", static_cast<double>(kMaxHeadDim)}, {"found", static_cast<double>(shape.head_dim)}});
   constexpr std::size_t kReserved = 1024;  // of each block, by the device
   AttentionSetup setup;
   setup.decode_stages = stages_for(decode_shared_bytes, padded, sizeof(DecodeShared) + kReserved, 3, device);
+  const std::size_t least = decode_shared_bytes(padded, 2) + sizeof(DecodeShared);
+  if (least > device.shared_per_block)
+    throw Error(
+        ErrorCode::unsupported_device,
+        "attention with heads of " + std::to_string(shape.head_dim) + " needs " + std::to_string(least) +
+            " bytes of shared memory, and " + device.name + " has " + std::to_string(device.shared_per_block),
+        {{"expected", static_cast<double>(least)}, {"found", static_cast<double>(device.shared_per_block)}});
   setup.prefill_stages = stages_for(prefill_shared_bytes, padded, kReserved, 1, device);
   set_max_dynamic_shared(reinterpret_cast<const void*>(decode_kernel(padded)), "attention_decode",
                          decode_shared_bytes(padded, setup.decode_stages));
@@ -94,7 +109,6 @@ void paged_attention(const PagedAttentionArgs& args, const AttentionBuffers& buf
   AttentionKernelArgs a{};
   a.q = args.q;
   a.out = args.out;
-  a.plan = static_cast<const unsigned char*>(buffers.plan);
   a.block_table = b.block_table;
   a.pages = reinterpret_cast<const unsigned char*>(args.kv.pages);
   a.counters = reinterpret_cast<std::uint32_t*>(workspace);
@@ -109,7 +123,7 @@ void paged_attention(const PagedAttentionArgs& args, const AttentionBuffers& buf
   a.padded = padded;
   a.scale = static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(s.head_dim)));
   if (buffers.limits.decode_tiles > 0) {
-    a.first_tile = 0;
+    a.tiles = static_cast<const AttentionTile*>(buffers.plan);
     a.stages = setup.decode_stages;
     launch({.name = "attention_decode",
             .grid = {static_cast<unsigned>(s.n_kv_heads), static_cast<unsigned>(buffers.limits.decode_tiles)},
@@ -119,7 +133,7 @@ void paged_attention(const PagedAttentionArgs& args, const AttentionBuffers& buf
            decode_kernel(padded), a);
   }
   if (buffers.limits.prefill_tiles > 0 && padded <= kMaxPrefillDim) {
-    a.first_tile = buffers.limits.decode_tiles;
+    a.tiles = static_cast<const AttentionTile*>(buffers.plan) + buffers.limits.decode_tiles;
     a.stages = setup.prefill_stages;
     launch(
         {.name = "attention_prefill",

@@ -18,9 +18,8 @@ struct DecodeShared {
 /// kTiles: the padded head size in sixteens, or 0 for any up to kMaxHeadDim.
 template <int kTiles>
 static __global__ void __launch_bounds__(kDecodeThreads, 3) attention_decode_kernel(AttentionKernelArgs a) {
-  const auto* header = reinterpret_cast<const AttentionPlanHeader*>(a.plan);
-  if (static_cast<int>(blockIdx.y) >= header->n_decode) return;
-  const AttentionTile tile = reinterpret_cast<const AttentionTile*>(header + 1)[a.first_tile + blockIdx.y];
+  const AttentionTile tile = a.tiles[blockIdx.y];
+  if (tile.n_rows == 0) return;  // the plan has fewer
   const int kv_head = static_cast<int>(blockIdx.x), warp = warp_in_block(), lane = lane_in_warp();
   const int tiles = kTiles ? kTiles : a.padded / 16;
   constexpr int kOwn = kTiles ? (kTiles + kDecodeWarps - 1) / kDecodeWarps : kMaxHeadDim / 16 / kDecodeWarps;
@@ -159,7 +158,7 @@ static __global__ void __launch_bounds__(kDecodeThreads, 3) attention_decode_ker
     int64_t at = static_cast<int64_t>(tile.slot_row + row) * a.n_kv_heads + kv_head;
     float2 most_and_sum = a.stats[at];
     float4 x = *reinterpret_cast<const float4*>(a.partial + at * a.padded + d);
-#pragma unroll 4
+#pragma unroll 8
     for (int slot = 1; slot < n_slots; slot++) {
       at += stride;
       const float2 part = a.stats[at];

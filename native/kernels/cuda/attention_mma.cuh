@@ -18,7 +18,7 @@ namespace cria::cuda {
 struct AttentionKernelArgs {
   const float* q;
   float* out;
-  const unsigned char* plan;  // header, then decode tiles, then prefill tiles
+  const AttentionTile* tiles;  // of the kernel's grid; those beyond the plan's have no rows
   const int32_t* block_table;
   const unsigned char* pages;
   uint32_t* counters;
@@ -26,7 +26,6 @@ struct AttentionKernelArgs {
   float* partial;
   size_t page_stride;
   int32_t block_table_stride;
-  int32_t first_tile;  // of the kernel's own in the plan
   int32_t n_heads, n_kv_heads, group, head_dim, padded;
   int32_t stages;
   float scale;  // c
@@ -62,8 +61,7 @@ CRIA_DEVICE RowPair rows_of(const AttentionKernelArgs& a, const AttentionTile& t
 }
 
 /// A fragment of sixteen rows of q, dimensions 16 * step on: A's columns 2t, 2t + 1, 2t + 8, 2t + 9 are
-/// dimensions 4t
-/// .. 4t + 3, as K's fragments have them.
+/// dimensions 4t .. 4t + 3, as K's fragments have them.
 CRIA_DEVICE uint4 q_fragment(const AttentionKernelArgs& a, const RowPair& rows, int step) {
   uint32_t pairs[2][2];
 #pragma unroll

@@ -40,8 +40,7 @@ AttentionLimits attention_limits(const AttentionShape& shape, std::int32_t max_t
 }
 
 std::size_t attention_plan_bytes(const AttentionLimits& limits) {
-  return sizeof(AttentionPlanHeader) +
-         static_cast<std::size_t>(limits.decode_tiles + limits.prefill_tiles) * sizeof(AttentionTile);
+  return static_cast<std::size_t>(limits.decode_tiles + limits.prefill_tiles) * sizeof(AttentionTile);
 }
 
 std::size_t attention_workspace_bytes(const AttentionLimits& limits, const AttentionShape& shape) {
@@ -142,15 +141,10 @@ AttentionPlan::AttentionPlan(const std::int32_t* positions, const std::int32_t* 
     slot_rows += slots * whole.n_rows;
   }
 
-  const AttentionPlanHeader header{
-      static_cast<std::int32_t>(parts.size()), static_cast<std::int32_t>(prefill.size()), {0, 0}};
-  std::memcpy(bytes_.data(), &header, sizeof header);
-  if (!parts.empty())
-    std::memcpy(bytes_.data() + sizeof header, parts.data(), parts.size() * sizeof(AttentionTile));
+  if (!parts.empty()) std::memcpy(bytes_.data(), parts.data(), parts.size() * sizeof(AttentionTile));
   if (!prefill.empty())
-    std::memcpy(
-        bytes_.data() + sizeof header + static_cast<std::size_t>(limits.decode_tiles) * sizeof(AttentionTile),
-        prefill.data(), prefill.size() * sizeof(AttentionTile));
+    std::memcpy(bytes_.data() + static_cast<std::size_t>(limits.decode_tiles) * sizeof(AttentionTile),
+                prefill.data(), prefill.size() * sizeof(AttentionTile));
 }
 
 }  // namespace cria::cuda

@@ -46,11 +46,6 @@ struct AttentionTile {
   std::int32_t unused;
 };
 
-struct AttentionPlanHeader {
-  std::int32_t n_decode, n_prefill;  // tiles of each kernel
-  std::int32_t unused[2];
-};
-
 /// Room: part of a graph's identity, the same for all plans that it is launched with.
 struct AttentionLimits {
   std::int32_t decode_tiles = 0;   // blocks of the decode kernel, for each KV head
@@ -59,15 +54,16 @@ struct AttentionLimits {
   std::int32_t counters = 0;
 };
 
-/// What plan_attention may need at most for such batches. `only_decode`: one token of each sequence.
+/// What AttentionPlan may need at most for such batches. `only_decode`: one token of each sequence.
 AttentionLimits attention_limits(const AttentionShape& shape, std::int32_t max_tokens, bool only_decode,
                                  std::int32_t multiprocessors);
 std::size_t attention_plan_bytes(const AttentionLimits& limits);
 /// Of the workspace, which must be zero-filled once, and may serve one stream's launches.
 std::size_t attention_workspace_bytes(const AttentionLimits& limits, const AttentionShape& shape);
 
-/// The plan, attention_plan_bytes() of it to be copied to the device before the launch. positions,
-/// sequence_of: [n_tokens], on the host; a negative position is padding, which gets no result.
+/// The plan: decode tiles, then prefill tiles, as many as there is room for; those without rows are not used.
+/// All attention_plan_bytes() are to be copied to the device before the launch. positions, sequence_of:
+/// [n_tokens], on the host; a negative position is padding, which gets no result.
 class AttentionPlan {
  public:
   AttentionPlan(const std::int32_t* positions, const std::int32_t* sequence_of, std::int32_t n_tokens,

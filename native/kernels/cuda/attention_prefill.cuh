@@ -12,9 +12,8 @@ constexpr int kPrefillThreads = kPrefillWarps * kWarpSize;
 /// kTiles: the padded head size in sixteens, or 0 for any up to kMaxPrefillDim.
 template <int kTiles>
 static __global__ void __launch_bounds__(kPrefillThreads, 1) attention_prefill_kernel(AttentionKernelArgs a) {
-  const auto* header = reinterpret_cast<const AttentionPlanHeader*>(a.plan);
-  if (static_cast<int>(blockIdx.y) >= header->n_prefill) return;
-  const AttentionTile tile = reinterpret_cast<const AttentionTile*>(header + 1)[a.first_tile + blockIdx.y];
+  const AttentionTile tile = a.tiles[blockIdx.y];
+  if (tile.n_rows == 0) return;  // the plan has fewer
   const int kv_head = static_cast<int>(blockIdx.x), warp = warp_in_block(), lane = lane_in_warp();
   const int tiles = kTiles ? kTiles : a.padded / 16;
   constexpr int kMost = kTiles ? kTiles : kMaxPrefillDim / 16;

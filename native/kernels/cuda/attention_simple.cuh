@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels/cuda/kv_cache.cuh"
-#include "kernels/cuda/numerics.cuh"
+#include "kernels/cuda/math.cuh"
 #include "kernels/cuda/ptx.cuh"
 
 namespace cria::cuda {

@@ -6,9 +6,8 @@
 // conflicts.
 //
 //   f16  K and V are [4][D / 16] subtiles of 16 tokens by 16 dimensions, 512 bytes each, in the order in
-//   which the
-//        lanes of a warp hold two B fragments of mma.m16n8k16 (ptx_matrix.cuh): 16 bytes a lane. With g =
-//        lane / 4 and t = lane % 4, lane's eight values are
+//        which the lanes of a warp hold two B fragments of mma.m16n8k16 (ptx_matrix.cuh): 16 bytes a lane.
+//        With g = lane / 4 and t = lane % 4, a lane's eight values are
 //          K: token g,     dimensions 4t .. 4t + 3; then token g + 8, the same dimensions
 //          V: dimension g,     tokens 2t, 2t + 1, 2t + 8, 2t + 9; then dimension g + 8, the same tokens
 //   f32  K is [D / 4][64 tokens][4], V is [64 tokens][D].

@@ -1,7 +1,7 @@
 #include <cfloat>
 #include <cmath>
 
-#include "kernels/cuda/numerics.cuh"
+#include "kernels/cuda/math.cuh"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/sample.h"
 

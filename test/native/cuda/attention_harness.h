@@ -141,11 +141,12 @@ struct AttentionCase {
     const std::size_t wanted = rows_of_q.size();
     rows_of_q.resize(wanted + static_cast<std::size_t>(padding * shape.n_heads * shape.head_dim), 0.0f);
     const DeviceArray<float> dq(rows_of_q), out(rows_of_q.size());
-    cuda::fill_bytes(out.data(), 0xff, out.size() * 4, nullptr);
     // Twice, since the first must leave the workspace as it found it.
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
+      cuda::fill_bytes(out.data(), 0xff, out.size() * 4, nullptr);
       cuda::paged_attention({&b.batch, shape, dq.data(), kv, out.data()},
                             {device_plan.data(), workspace.data(), limits}, setup, nullptr);
+    }
     std::vector<float> result = out.get();
     for (std::size_t i = wanted; i < result.size(); i++) REQUIRE(float_bits(result[i]) == 0xffffffffu);
     result.resize(wanted);

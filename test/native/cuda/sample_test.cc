@@ -101,8 +101,8 @@ TEST_CASE("greedy: the lowest id of the greatest, and log-sum-exp against float6
 TEST_CASE("the draw is native/sampler's") {
   CRIA_SEEDED_RNG(rng);
   int compared = 0;
-  for (int round = 0; round < 60; round++) {
-    const auto vocab = static_cast<std::uint32_t>(round % 10 == 9 ? 5000 + rng() % 5000 : 1 + rng() % 700);
+  for (int round = 0; round < 25; round++) {
+    const auto vocab = static_cast<std::uint32_t>(round % 12 == 11 ? 5000 + rng() % 5000 : 1 + rng() % 700);
     const std::int32_t rows = 40;
     std::vector<float> logits;
     std::vector<cuda::TokenSampling> sampling;

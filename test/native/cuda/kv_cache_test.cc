@@ -1,0 +1,181 @@
+// The append of K and V with RoPE, against the definition; the layout of pages against its words; rows of
+// quantized embeddings; softmax.
+#include "kernels/cuda/kv_cache.h"
+
+#include "core/float_bits.h"
+#include "cuda/support.h"
+#include "kernels/cpu/dequantize.h"
+#include "kernels/cuda/embed.h"
+#include "kernels/cuda/softmax.h"
+
+using namespace cria;
+using namespace cria::test;
+
+namespace {
+
+/// One head after RoPE, by the definition.
+std::vector<float> rotated(std::vector<float> x, const float* cos, const float* sin, std::size_t rope_dim,
+                           bool half) {
+  for (std::size_t i = 0; i < rope_dim / 2; i++) {
+    float& a = x[half ? i : 2 * i];
+    float& b = x[half ? i + rope_dim / 2 : 2 * i + 1];
+    const float va = a, vb = b;
+    a = va * cos[i] - vb * sin[i];
+    b = va * sin[i] + vb * cos[i];
+  }
+  return x;
+}
+
+/// Byte offset of an element in a KV head's block: what kv_cache.h says, walked through lane by lane.
+std::size_t k_offset(std::size_t token, std::size_t d, std::size_t padded, bool f32) {
+  if (f32) return (d / 4 * 64 + token) * 16 + d % 4 * 4;
+  const std::size_t g = token % 8, t = d % 16 / 4, lane = 4 * g + t;
+  return (token / 16 * (padded / 16) + d / 16) * 512 + lane * 16 + (token % 16 / 8 * 4 + d % 4) * 2;
+}
+std::size_t v_offset(std::size_t token, std::size_t d, std::size_t padded, bool f32) {
+  const std::size_t begin = 64 * padded * (f32 ? 4 : 2);
+  if (f32) return begin + (token * padded + d) * 4;
+  const std::size_t order[16] = {0, 1, 0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3, 2, 3};  // of a lane's four tokens
+  const std::size_t g = d % 8, t = token % 8 / 2, lane = 4 * g + t;
+  return begin + (token / 16 * (padded / 16) + d / 16) * 512 + lane * 16 +
+         (d % 16 / 8 * 4 + order[token % 16]) * 2;
+}
+
+float value_at(const unsigned char* at, bool f32) {
+  if (f32) {
+    float x;
+    std::memcpy(&x, at, 4);
+    return x;
+  }
+  std::uint16_t x;
+  std::memcpy(&x, at, 2);
+  return f16_to_f32(x);
+}
+
+}  // namespace
+
+TEST_CASE("append_kv: RoPE in both layouts, and where each value lies") {
+  CRIA_SEEDED_RNG(rng);
+  for (const bool f32 : {false, true})
+    for (const bool half : {false, true})
+      for (const auto& [head_dim, rope_dim] :
+           {std::pair{64, 64}, {80, 80}, {100, 64}, {2, 2}, {128, 0}, {22, 10}}) {
+        CAPTURE(f32);
+        CAPTURE(half);
+        CAPTURE(head_dim);
+        const AttentionShape shape{6, 3, head_dim, rope_dim, half};
+        const DType dtype = f32 ? DType::f32 : DType::f16;
+        // Three sequences, out of order in the table; positions over a page's border; one token of padding.
+        const std::vector<std::int32_t> positions = {62, 63, 64, 65, 0, -1, 127},
+                                        sequences = {2, 2, 2, 2, 0, 0, 1};
+        const std::vector<std::int32_t> table = {3, 99, 99, 4, 0, 2};
+        const std::size_t n = positions.size(), dim = static_cast<std::size_t>(head_dim), q_cols = 6 * dim,
+                          kv_cols = 3 * dim, cols = q_cols + 2 * kv_cols,
+                          pairs = static_cast<std::size_t>(rope_dim / 2);
+        const std::vector<float> qkv = random_floats(rng, n * cols), cos = random_floats(rng, n * pairs + 1),
+                                 sin = random_floats(rng, n * pairs + 1);
+        const DeviceArray<float> x(qkv), dcos(cos), dsin(sin), q(n * q_cols);
+        const DeviceArray<std::int32_t> dpositions(positions), dsequences(sequences), dtable(table);
+        const std::size_t page = cuda::kv_page_bytes(shape, dtype);
+        const DeviceArray<unsigned char> pages(5 * page);
+        cuda::fill_bytes(pages.data(), 0xff, 5 * page, nullptr);
+        const KvLayer kv{reinterpret_cast<std::byte*>(pages.data()), page, dtype, 64};
+        Batch batch{};
+        batch.n_tokens = static_cast<std::int32_t>(n);
+        batch.n_sequences = 3;
+        batch.positions = dpositions.data();
+        batch.sequence_of = dsequences.data();
+        batch.block_table = dtable.data();
+        batch.block_table_stride = 2;
+        batch.rope_cos = dcos.data();
+        batch.rope_sin = dsin.data();
+        const auto stride = static_cast<std::int64_t>(cols);
+        cuda::append_kv({&batch, shape, x.data(), x.data() + q_cols, x.data() + q_cols + kv_cols, stride,
+                         stride, q.data(), kv},
+                        nullptr);
+        const std::vector<float> got_q = q.get();
+        const std::vector<unsigned char> bytes = pages.get();
+        const std::size_t padded = static_cast<std::size_t>(cuda::padded_head_dim(head_dim));
+        std::size_t written = 0;
+        bool right = true;
+        for (std::size_t t = 0; t < n; t++) {
+          if (positions[t] < 0) continue;
+          const auto position = static_cast<std::size_t>(positions[t]);
+          const float* row = qkv.data() + t * cols;
+          for (std::size_t h = 0; h < 9; h++) {  // q's and k's
+            const std::vector<float> expected =
+                rotated({row + h * dim, row + (h + 1) * dim}, cos.data() + t * pairs, sin.data() + t * pairs,
+                        static_cast<std::size_t>(rope_dim), half);
+            if (h < 6) {
+              right &= std::memcmp(expected.data(), got_q.data() + t * q_cols + h * dim, dim * 4) == 0;
+              continue;
+            }
+            const std::size_t id =
+                static_cast<std::size_t>(table[static_cast<std::size_t>(sequences[t]) * 2 + position / 64]);
+            const unsigned char* block =
+                bytes.data() + id * page + (h - 6) * cuda::kv_block_bytes(head_dim, dtype);
+            for (std::size_t d = 0; d < padded; d++) {
+              const float k = d < dim ? expected[d] : 0.0f,
+                          v = d < dim ? row[q_cols + kv_cols + (h - 6) * dim + d] : 0.0f;
+              const auto stored = [&](float y) { return f32 ? y : f16_to_f32(f32_to_f16(y)); };
+              right &= value_at(block + k_offset(position % 64, d, padded, f32), f32) == stored(k);
+              right &= value_at(block + v_offset(position % 64, d, padded, f32), f32) == stored(v);
+              written += 2 * (f32 ? 4 : 2);
+            }
+          }
+        }
+        CHECK(right);
+        // Nothing else was written. (No value has a byte of ones in every place.)
+        std::size_t untouched = 0;
+        for (std::size_t i = 0; i + 1 < bytes.size(); i += 2)
+          untouched += bytes[i] == 0xff && bytes[i + 1] == 0xff ? 2 : 0;
+        CHECK(untouched >= bytes.size() - written);
+      }
+}
+
+TEST_CASE("embed from every type of weights in its file's layout") {
+  CRIA_SEEDED_RNG(rng);
+  for (const DType dtype :
+       {DType::f32, DType::f16, DType::bf16, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0,
+        DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs}) {
+    CAPTURE(static_cast<int>(dtype));
+    const std::size_t hidden = 512, vocab = 9, row = row_bytes(dtype, hidden);
+    std::vector<unsigned char> bytes(row * vocab);
+    for (unsigned char& b : bytes)
+      b = static_cast<unsigned char>(rng());  // any bits are a block; some scales are NaN
+    const std::vector<std::uint32_t> tokens = {3, 0, 8, 3, 9};
+    const DeviceArray<unsigned char> table(bytes);
+    const DeviceArray<std::uint32_t> ids(tokens);
+    const DeviceArray<float> x(tokens.size() * hidden);
+    cuda::embed(table.data(), dtype, 9, 512, ids.data(), 5, x.data(), nullptr);
+    const std::vector<float> got = x.get();
+    std::vector<float> expected(hidden);
+    for (std::size_t t = 0; t < 4; t++) {
+      dequantize_row(dtype, bytes.data() + tokens[t] * row, expected.data(), 512);
+      for (std::size_t i = 0; i < hidden; i++) {
+        CAPTURE(i);
+        const float y = got[t * hidden + i];
+        REQUIRE((float_bits(y) == float_bits(expected[i]) || (std::isnan(y) && std::isnan(expected[i]))));
+      }
+    }
+    CHECK(std::isnan(got[4 * hidden]));
+  }
+}
+
+TEST_CASE("softmax") {
+  CRIA_SEEDED_RNG(rng);
+  for (const std::size_t n : {1, 31, 256, 257, 3000}) {
+    std::vector<float> x = random_floats(rng, 3 * n, 5.0f);
+    if (n > 1) x[0] = -INFINITY;
+    std::vector<double> expected;
+    for (std::size_t r = 0; r < 3; r++) {
+      double top = -INFINITY, sum = 0;
+      for (std::size_t i = 0; i < n; i++) top = std::max(top, static_cast<double>(x[r * n + i]));
+      for (std::size_t i = 0; i < n; i++) sum += std::exp(x[r * n + i] - top);
+      for (std::size_t i = 0; i < n; i++) expected.push_back(std::exp(x[r * n + i] - top) / sum);
+    }
+    const DeviceArray<float> dx(x);
+    cuda::softmax(dx.data(), dx.data(), 3, static_cast<std::int64_t>(n), nullptr);
+    CHECK(relative_error(dx.get(), expected) < 1e-6);
+  }
+}
