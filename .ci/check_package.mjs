@@ -16,6 +16,10 @@ const MUST_HOLD = [
   'dist/index.d.ts',
   'dist/index.js',
   'dist/index.mjs',
+  'dist/kernels.d.mts',
+  'dist/kernels.d.ts',
+  'dist/kernels.js',
+  'dist/kernels.mjs',
   'models/demo.gguf',
   'package.json',
   `prebuilds/${process.platform}-${process.arch}/cria.node`,
@@ -55,6 +59,13 @@ try {
     const { tokens, text } = await model.generate('Once upon a time', { maxTokens: 5, ignoreEos: true })
     await model.dispose()
     if (tokens.length !== 5 || text === '') throw new Error('no text')`
+  const norm = `
+    const [y] = await kernels.rmsNorm(Float32Array.of(2), Float32Array.of(3), { eps: 0 })
+    if (y !== 3) throw new Error('a wrong norm')`
+  writeFileSync(join(scratch, 'norm.mjs'), `import { kernels } from 'cria/kernels'\n${norm}`)
+  writeFileSync(join(scratch, 'norm.cjs'), `const { kernels } = require('cria/kernels')\n;(async () => {${norm}})()`)
+  run(process.execPath, ['norm.mjs'], scratch)
+  run(process.execPath, ['norm.cjs'], scratch)
   const names = 'loadModel, demoModelPath'
   writeFileSync(join(scratch, 'story.mjs'), `import { ${names} } from 'cria'\n${story}`)
   writeFileSync(join(scratch, 'story.cjs'), `const { ${names} } = require('cria')\n;(async () => {${story}})()`)

@@ -1,7 +1,7 @@
-// Products of each weight type at the CPU's level in use (CRIA_CPU_ISA chooses another): matrix-vector in
-// GB/s of weights from the cache (1 thread) and streamed from memory, matrix-matrix in G multiply-adds/s, on
-// 1 and on all threads; medians.
-//   build/test/native/bench_matmul [cols] [tokens] [type ...]
+// Products of each weight type at the CPU's level in use (CRIA_CPU_ISA chooses another), in G multiply-adds/s
+// and GB/s of weights, on 1 and on all threads; medians. Up to 64 tokens the weights stream from memory (256
+// MiB of them); more tokens meet 2048 rows. "cache": 384 KiB of weights, one thread.
+//   build/test/native/bench_matmul [cols] [tokens,...] [type ...]
 #include <time.h>
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <random>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,8 @@ using namespace cria;
 constexpr DType kTypes[] = {DType::q4_k, DType::q5_k, DType::q6_k, DType::q8_0,   DType::q4_0,
                             DType::bf16, DType::f16,  DType::f32,  DType::q2_k,   DType::q3_k,
                             DType::q4_1, DType::q5_0, DType::q5_1, DType::iq4_nl, DType::iq4_xs};
+
+constexpr std::int64_t kStreamedTokens = 64, kFewRows = 2048;
 
 double median(std::vector<double> v) {
   std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), v.end());
@@ -55,9 +58,13 @@ double time_product(Backend& backend, const Weight& w, const std::vector<float>&
 
 int main(int argc, char** argv) {
   const std::int64_t cols = argc > 1 ? std::atoll(argv[1]) : 2048;
-  const int tokens = argc > 2 ? std::atoi(argv[2]) : 512;
-  std::printf("level %s, %lld columns\n%-7s %36s %28s\n", choose_level().isa, static_cast<long long>(cols),
-              "type", "matrix-vector GB/s (cache, 1, all)", "matrix-matrix G/s (1, all)");
+  std::vector<int> token_counts;
+  std::stringstream list(argc > 2 ? argv[2] : "1,512");
+  for (std::string count; std::getline(list, count, ',');) token_counts.push_back(std::stoi(count));
+  const std::int64_t most = *std::max_element(token_counts.begin(), token_counts.end());
+  std::printf("level %s, %lld columns\n%-7s %6s %11s %11s %11s %11s %11s %11s\n", choose_level().isa,
+              static_cast<long long>(cols), "type", "tokens", "1: G/s", "1: GB/s", "all: G/s", "all: GB/s",
+              "cache: G/s", "cache: GB/s");
   std::mt19937_64 rng(1);
   std::normal_distribution<float> normal;
   for (const DType type : kTypes) {
@@ -77,27 +84,31 @@ int main(int argc, char** argv) {
       for (float& v : values) v = normal(rng);
       quantize_row(type, values.data(), at, cols);
     }
-    std::vector<float> x(static_cast<std::size_t>(cols) * static_cast<std::size_t>(tokens));
+    std::vector<float> x(static_cast<std::size_t>(cols * most));
     for (float& v : x) v = normal(rng);
-    std::vector<float> y(static_cast<std::size_t>(rows) * static_cast<std::size_t>(std::max(tokens, 1)));
-    double gb[2], macs[2], cached = 0;
-    for (int all = 0; all < 2; all++) {
-      const auto backend = create_backend({"cpu", all ? 0 : 1});
-      const Weight large{memory.data(), type, rows, cols};
-      gb[all] = static_cast<double>(row) * static_cast<double>(rows) /
-                time_product(*backend, large, x, y, 1, 9) / 1e9;
-      if (!all) {
+    std::vector<float> y(
+        static_cast<std::size_t>(std::max(rows * std::min(most, kStreamedTokens), kFewRows * most)));
+    for (const int tokens : token_counts) {
+      const Weight weights{memory.data(), type, tokens <= kStreamedTokens ? rows : kFewRows, cols};
+      std::printf("%-7s %6d", std::string(name_of(type)).c_str(), tokens);
+      for (const int threads : {1, 0}) {
+        const auto backend = create_backend({"cpu", threads});
+        const double seconds = time_product(*backend, weights, x, y, tokens, tokens == 1 ? 9 : 5);
+        const double products = static_cast<double>(cols) * static_cast<double>(weights.rows) * tokens;
+        const double bytes = static_cast<double>(row) * static_cast<double>(weights.rows);
+        std::printf(" %11.1f %11.1f", products / seconds / 1e9, bytes / seconds / 1e9);
+      }
+      if (tokens <= kStreamedTokens) {
+        const auto backend = create_backend({"cpu", 1});
         const Weight few{memory.data(), type,
                          static_cast<std::int64_t>((std::size_t{384} << 10) / row) / 32 * 32, cols};
-        cached = static_cast<double>(row) * static_cast<double>(few.rows) /
-                 time_product(*backend, few, x, y, 1, 400) / 1e9;
+        const double seconds = time_product(*backend, few, x, y, tokens, 400 / tokens);
+        std::printf(" %11.1f %11.1f",
+                    static_cast<double>(cols) * static_cast<double>(few.rows) * tokens / seconds / 1e9,
+                    static_cast<double>(row) * static_cast<double>(few.rows) / seconds / 1e9);
       }
-      const Weight small{memory.data(), type, 2048, cols};
-      macs[all] =
-          static_cast<double>(cols) * 2048 * tokens / time_product(*backend, small, x, y, tokens, 5) / 1e9;
+      std::printf("\n");
+      std::fflush(stdout);
     }
-    std::printf("%-7s %10.1f %12.1f %12.1f %14.1f %13.1f\n", std::string(name_of(type)).c_str(), cached,
-                gb[0], gb[1], macs[0], macs[1]);
-    std::fflush(stdout);
   }
 }

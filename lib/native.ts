@@ -3,6 +3,8 @@
  * Native errors arrive as `Error` with `code` ("ERR_..."), `details` (a flat record) and an English message.
  */
 
+import type { NativeKernels } from './kernels/native'
+
 export type KvDtype = 'f16' | 'f32'
 
 /** A long native operation: it runs on a thread of its own, never on the JS thread. */
@@ -272,8 +274,8 @@ export interface NativeMachineCeilings {
 export interface NativeAddon {
   readonly version: string
   cpuInfo(): NativeCpuInfo
-  /** Takes about two seconds of all cores and 512 MiB. `threads` 0: as cpuInfo() says. */
-  measureMachine(threads: number): NativeTask<NativeMachineCeilings>
+  /** Takes about two seconds of all cores and 512 MiB. `threads` 0: as cpuInfo() says; `isa`: of the level in use. */
+  measureMachine(threads: number, isa?: string): NativeTask<NativeMachineCeilings>
   /** `onProgress` is called on the JS thread, at most every 50 ms. */
   loadModel(
     options: NativeLoadOptions,
@@ -281,4 +283,5 @@ export interface NativeAddon {
   ): NativeTask<NativeModel>
   loadTokenizer(path: string): NativeTask<NativeTokenizer>
   inspect(path: string): NativeTask<NativeFileInfo>
+  readonly kernels: NativeKernels
 }

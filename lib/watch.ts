@@ -88,7 +88,7 @@ interface RequestEventBase {
 
 /**
  * A request changed its state: `'queued'`, `'started'` (its first step begins), `'firstToken'`, `'preempted'` (it gave
- * its memory to others and will begin again), `'paused'` and `'resumed'` (its reader was slow), and at last `'finished'`
+ * its memory to others; `'started'` comes again when it goes on), `'paused'` and `'resumed'` (its reader was slow), and at last `'finished'`
  * or `'failed'`.
  */
 export type RequestEvent = RequestEventBase &

@@ -4,17 +4,7 @@ import { loadavg } from 'node:os'
 import { CriaError, invalidArgument } from '../errors'
 import type { Usage } from '../generation'
 import { type LoadModelOptions, loadModel, type Model, type ModelInfo } from '../model'
-import {
-  abortSignal,
-  boolean,
-  callback,
-  checkOptions,
-  custom,
-  integer,
-  oneOf,
-  type Rules,
-  string,
-} from '../validate'
+import { abortSignal, boolean, callback, checkOptions, integer, oneOf, type Rules, string } from '../validate'
 import { type Figure, figure } from './figures'
 import { type MachineInfo, measureMachine, versions } from './machine'
 import { RandomWords } from './random_weights'
@@ -29,7 +19,7 @@ export interface BenchOptions {
   decode?: number | undefined
   /** Tokens in the cache when decoding begins. Default 0. */
   context?: number | undefined
-  /** Requests at once: 1 for now. */
+  /** Requests that decode at once; the prompt is measured alone. Default 1. */
   batch?: number | undefined
   /** Rounds that count; one more comes before them to warm up. Default 5. */
   repeat?: number | undefined
@@ -46,7 +36,7 @@ const rules = {
   prompt: integer(0, 2 ** 20),
   decode: integer(0, 2 ** 20),
   context: integer(0, 2 ** 20),
-  batch: custom('1 (requests are measured one at a time for now)', (value) => (value === 1 ? 1 : undefined)),
+  batch: integer(1, 64),
   repeat: integer(1, 1000),
   threads: integer(1, 1024),
   kvDtype: oneOf('f16', 'f32'),
@@ -137,7 +127,7 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
     },
     settings: { ...rest, threads: info.threads },
     workload,
-    limits: limits(workload, machine.ceilings, Math.max(context, 1) + decode / 2),
+    limits: limits(workload, machine.ceilings, Math.max(context, 1) + decode / 2, rest.batch),
     figures: {
       ...(prompt > 0 ? { prompt: figure('tokens/s', samples.prompt) } : {}),
       ...(decode > 0 ? { decode: figure('tokens/s', samples.decode) } : {}),
@@ -171,8 +161,8 @@ export function checkBenchOptions(options: BenchOptions) {
     kvDtype: values.kvDtype,
     mmap: values.mmap,
     signal,
-    // Room for both measurements and no more.
-    contextLength: Math.max(prompt + 1, decode > 0 ? Math.max(context, 1) + decode + 1 : 0),
+    // Room for both measurements and no more; each request that decodes has its own tokens.
+    contextLength: Math.max(prompt + 1, decode > 0 ? batch * (Math.max(context, 1) + decode + 1) : 0),
   }
   return { path, prompt, decode, context, batch, repeat, load, signal, onPhase: values.onPhase ?? (() => {}) }
 }
@@ -204,7 +194,7 @@ async function loadTimes(
 /** Tokens per second in each round, after one that does not count. */
 async function speeds(
   model: Model,
-  { prompt, decode, context, repeat }: Omit<BenchSettings, 'threads'>,
+  { prompt, decode, context, batch, repeat }: Omit<BenchSettings, 'threads'>,
   onPhase: (phase: string) => void,
   signal: AbortSignal | undefined,
 ): Promise<{ prompt: number[]; decode: number[] }> {
@@ -219,9 +209,12 @@ async function speeds(
       if (round > 0) samples.prompt.push((1e3 * prompt) / prefillMs)
     }
     if (decode > 0) {
+      const usages = await Promise.all(
+        Array.from({ length: batch }, () => run(model, ids(Math.max(context, 1)), decode + 1, signal)),
+      )
       // The first token ends the prompt; decodeMs spans the others.
-      const { decodeMs } = await run(model, ids(Math.max(context, 1)), decode + 1, signal)
-      if (round > 0) samples.decode.push((1e3 * decode) / decodeMs)
+      const decodeMs = Math.max(...usages.map((usage) => usage.decodeMs))
+      if (round > 0) samples.decode.push((1e3 * batch * decode) / decodeMs)
     }
   }
   return samples

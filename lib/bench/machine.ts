@@ -28,10 +28,19 @@ export interface MachineInfo {
   ceilings: MachineCeilings
 }
 
+/** Takes some seconds of `threads` cores, and 512 MiB; at an instruction-set level, or at the one in use. */
+export function measureCeilings(threads: number, isa = '', signal?: AbortSignal): Promise<MachineCeilings> {
+  return runTask('bench', () => addon().measureMachine(threads, isa), signal)
+}
+
 /** Takes some seconds of `threads` cores, and 512 MiB. */
 export async function measureMachine(threads: number, signal?: AbortSignal): Promise<MachineInfo> {
-  const { isa, physicalCores } = cpuInfo()
-  const ceilings = await runTask('bench', () => addon().measureMachine(threads), signal)
+  const { isa } = cpuInfo()
+  return describeMachine(isa, await measureCeilings(threads, isa, signal))
+}
+
+export function describeMachine(isa: string, ceilings: MachineCeilings): MachineInfo {
+  const { physicalCores } = cpuInfo()
   return {
     cpu: cpus()[0]?.model.trim() ?? 'unknown',
     cores: physicalCores,

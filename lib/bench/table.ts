@@ -48,13 +48,16 @@ function speedRows({ figures, settings, workload, limits, machine }: BenchResult
   }
   if (figures.decode) {
     const attended = Math.max(settings.context, 1) + settings.decode / 2
-    const bytes = workload.weightBytesPerToken + attended * workload.kvBytesPerToken
+    const bytes = workload.weightBytesPerToken / settings.batch + attended * workload.kvBytesPerToken
     const { readGBs } = machine.ceilings
     const read = `${((figures.decode.median * bytes) / GB).toFixed(1)} GB/s`
     const share = limits.decode
-      ? `, ${percent(figures.decode.median / limits.decode)} of the memory's ${readGBs.toFixed(1)}`
+      ? settings.batch > 1
+        ? `, ${percent(figures.decode.median / limits.decode)} of the limit, ${limits.decode.toFixed(0)}`
+        : `, ${percent(figures.decode.median / limits.decode)} of the memory's ${readGBs.toFixed(1)}`
       : ''
-    const name = `decode of ${settings.decode}${settings.context > 0 ? ` after ${settings.context}` : ''}`
+    const at = settings.batch > 1 ? `, ${settings.batch} at once` : ''
+    const name = `decode of ${settings.decode}${settings.context > 0 ? ` after ${settings.context}` : ''}${at}`
     rows.push(speedRow(name, figures.decode, read + share))
   }
   return rows

@@ -53,12 +53,15 @@ export interface Limits {
 }
 
 /** `kvTokens`: tokens in the cache that each decoded one attends to, on average. */
-export function limits(work: Workload, ceilings: MachineCeilings, kvTokens: number): Limits {
+export function limits(work: Workload, ceilings: MachineCeilings, kvTokens: number, batch = 1): Limits {
   const peak = peakGMacs(work, ceilings)
-  const bytes = work.weightBytesPerToken + kvTokens * work.kvBytesPerToken
+  // A step reads the weights once, whatever the batch.
+  const bytes = work.weightBytesPerToken + batch * kvTokens * work.kvBytesPerToken
+  const computed = peak > 0 ? (peak * 1e9) / work.promptMacsPerToken : Infinity
+  const read = ceilings.readGBs > 0 ? (batch * ceilings.readGBs * 1e9) / bytes : Infinity
   return {
-    ...(peak > 0 ? { prompt: (peak * 1e9) / work.promptMacsPerToken } : {}),
-    ...(ceilings.readGBs > 0 ? { decode: (ceilings.readGBs * 1e9) / bytes } : {}),
+    ...(peak > 0 ? { prompt: computed } : {}),
+    ...(ceilings.readGBs > 0 ? { decode: batch > 1 ? Math.min(read, computed) : read } : {}),
   }
 }
 

@@ -5,7 +5,7 @@ import { closestOption } from '../validate'
 /** A mistake on the command line: told in one line, with exit code 2. */
 export class UsageError extends Error {}
 
-type Command = 'generate' | 'chat' | 'inspect' | 'bench'
+type Command = 'generate' | 'chat' | 'inspect' | 'bench' | 'bench kernels'
 
 export interface CommandLine {
   command: Command | 'help' | 'version'
@@ -114,7 +114,7 @@ const BENCH: Record<string, Option> = {
   prompt: { kind: 'integer', to: ['bench', 'prompt'], help: 'tokens of the prompt (default: 512; 0: none)' },
   decode: { kind: 'integer', to: ['bench', 'decode'], help: 'tokens to decode (default: 64; 0: none)' },
   context: { kind: 'integer', to: ['bench', 'context'], help: 'tokens in the cache before decoding' },
-  batch: { kind: 'integer', to: ['bench', 'batch'], help: 'requests at once: 1 for now' },
+  batch: { kind: 'integer', to: ['bench', 'batch'], help: 'requests that decode at once (default: 1)' },
   repeat: { kind: 'integer', to: ['bench', 'repeat'], help: 'rounds that count (default: 5)' },
   threads: { ...MODEL.threads!, to: ['bench', 'threads'] },
   'kv-dtype': { ...MODEL['kv-dtype']!, to: ['bench', 'kvDtype'] },
@@ -129,6 +129,35 @@ const BENCH: Record<string, Option> = {
     to: ['bench', 'noCache'],
     help: 'make the synthetic file anew, and remove it afterwards',
   },
+}
+
+const BENCH_KERNELS: Record<string, Option> = {
+  op: { kind: 'text', to: ['bench', 'op'], help: 'kernels, e.g. rmsNorm,matmul (default: all)' },
+  shape: { kind: 'text', to: ['bench', 'shape'], help: 'models whose sizes to run (default: llama-3.1-8b)' },
+  type: { kind: 'text', to: ['bench', 'type'], help: 'weight types (default: Q4_K,Q8_0,BF16)' },
+  device: { kind: 'text', to: ['bench', 'device'], help: 'cpu, cuda or cuda:<n> (default: cpu)' },
+  isa: { kind: 'text', to: ['bench', 'isa'], help: 'instruction-set levels (default: the one in use)' },
+  filter: { kind: 'text', to: ['bench', 'filter'], help: 'only what has this in its name' },
+  threads: { ...MODEL.threads!, to: ['bench', 'threads'] },
+  warmup: { kind: 'integer', to: ['bench', 'warmup'], help: 'runs that do not count (default: 3)' },
+  iterations: {
+    kind: 'integer',
+    to: ['bench', 'iterations'],
+    help: 'runs that count (default: half a second)',
+  },
+  json: {
+    kind: 'text',
+    to: ['bench', 'json'],
+    help: 'write the result to this file; -: instead of the table',
+  },
+  csv: { kind: 'text', to: ['bench', 'csv'], help: 'write the table to this file' },
+  svg: { kind: 'text', to: ['bench', 'svg'], help: 'write a roofline plot to this file' },
+  compare: {
+    kind: 'text',
+    to: ['bench', 'compare'],
+    help: 'an earlier --json; exit code 1 when a kernel got slower',
+  },
+  threshold: { kind: 'number', to: ['bench', 'threshold'], help: 'by more than this share (default: 0.1)' },
 }
 
 const JSON_OPTION: Option = { kind: 'flag', to: ['self', 'json'], help: 'print one JSON object instead' }
@@ -150,6 +179,7 @@ const OPTIONS: Record<Command, Record<string, Option>> = {
   },
   inspect: { model: MODEL.model!, json: JSON_OPTION, help: HELP },
   bench: { ...BENCH, help: HELP },
+  'bench kernels': { ...BENCH_KERNELS, help: HELP },
 }
 
 const USAGE = {
@@ -163,7 +193,11 @@ const USAGE = {
     'cria bench --model <file> | --synthetic <shape>:<type> [options]\n\nMeasures a model, and this machine beside it. ' +
     `Medians, of one request at a time.\nShapes: ${SHAPE_NAMES.join(', ')}.\n` +
     `Types: ${FILE_TYPES.slice(0, 12).join(', ')},\n  ${FILE_TYPES.slice(12).join(', ')}.\n` +
-    'They are made once, and kept in ~/.cache/cria/bench.',
+    'They are made once, and kept in ~/.cache/cria/bench.\n' +
+    'cria bench kernels measures the kernels alone.',
+  'bench kernels':
+    'cria bench kernels [options]\n\nMeasures the kernels in the sizes of known models, beside what this machine can do.\n' +
+    `Shapes: ${SHAPE_NAMES.join(', ')}. Lists are separated by commas.`,
 }
 
 export function helpText(topic?: Command): string {
@@ -175,6 +209,7 @@ export function helpText(topic?: Command): string {
       '  cria chat [message]      converse',
       '  cria inspect [file]      show what is in a GGUF file',
       '  cria bench               measure a model on this machine',
+      '  cria bench kernels       measure its kernels alone',
       '  cria <command> --help    options of a command',
       '  cria --version',
       '',
@@ -207,9 +242,13 @@ function convert(name: string, kind: Kind, value: unknown): unknown {
 
 export function parseCommandLine(argv: string[]): CommandLine {
   const line: CommandLine = { command: 'help', json: false, load: {}, generation: {} }
-  const [first, ...rest] = argv
+  let [first, ...rest] = argv
+  if (first === 'bench' && rest[0] === 'kernels') {
+    first = 'bench kernels'
+    rest = rest.slice(1)
+  }
   if (first === undefined || first === '--help' || first === '-h' || first === 'help') {
-    const [topic] = rest
+    const topic = rest[0] === 'bench' && rest[1] === 'kernels' ? 'bench kernels' : rest[0]
     if (topic !== undefined && Object.hasOwn(OPTIONS, topic)) line.topic = topic as keyof typeof OPTIONS
     return line
   }
@@ -246,8 +285,10 @@ export function parseCommandLine(argv: string[]): CommandLine {
     target[key] = convert(name, kind, value)
   }
   Object.assign(line, groups.self)
-  if (command === 'bench') line.bench = groups.bench
+  if (command === 'bench' || command === 'bench kernels') line.bench = groups.bench
   const { positionals } = parsed
+  if (command === 'bench kernels' && positionals.length > 0)
+    throw new UsageError(`bench kernels takes options only, got '${positionals[0]}'`)
   if (command === 'bench' && positionals.length > 0)
     throw new UsageError(`bench takes options only, got '${positionals[0]}'; the file goes after --model`)
   if (positionals.length > 1) {

@@ -5,6 +5,7 @@ import { version } from '../binding'
 import { CriaError } from '../errors'
 import { type CommandLine, helpText, parseCommandLine, UsageError } from './args'
 import { bench } from './bench'
+import { benchKernels } from './bench_kernels'
 import { chat } from './chat'
 import { generate } from './generate'
 import { inspect } from './inspect'
@@ -46,6 +47,8 @@ async function run(line: CommandLine, abort: AbortController): Promise<void> {
       return inspect(line, abort)
     case 'bench':
       return bench(line, abort)
+    case 'bench kernels':
+      return benchKernels(line, abort)
   }
 }
 

@@ -8,6 +8,7 @@
 #include "addon/convert.h"
 #include "addon/environment.h"
 #include "addon/inspect.h"
+#include "addon/kernels.h"
 #include "addon/model.h"
 #include "addon/requests.h"
 #include "addon/tasks.h"
@@ -59,8 +60,9 @@ Napi::Value measure_machine_task(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     return start_task(
         info.Env(), TaskLength::long_work,
-        [threads = static_cast<int>(as_integer(info[0], "threads", 0, 1024))](const CancelFlag& cancel) {
-          return measure_machine(threads, cancel);
+        [threads = static_cast<int>(as_integer(info[0], "threads", 0, 1024)),
+         isa = info[1].IsUndefined() ? std::string() : as_string(info[1], "isa")](const CancelFlag& cancel) {
+          return measure_machine(threads, cancel, isa);
         },
         [](Napi::Env e, MachineCeilings&& found) -> Napi::Value {
           Napi::Object o = Napi::Object::New(e);
@@ -131,6 +133,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("loadModel", Napi::Function::New(env, load_model_task, "loadModel"));
   exports.Set("loadTokenizer", Napi::Function::New(env, load_tokenizer_task, "loadTokenizer"));
   exports.Set("inspect", Napi::Function::New(env, inspect_task, "inspect"));
+  exports.Set("kernels", kernels_to_js(env));
   return exports;
 }
 

@@ -14,11 +14,13 @@ void Environment::shut_down() noexcept {
     callbacks->drop();
   }
   executor.join();
+  kernels.reset();
   tasks.clear();
   engines.clear();
   progress.clear();
   model_class.Reset();
   tokenizer_class.Reset();
+  tensor_class.Reset();
 }
 
 }  // namespace cria

@@ -15,6 +15,7 @@
 
 namespace cria {
 
+class KernelRuntime;
 class RequestCallbacks;
 
 struct Environment {
@@ -22,7 +23,8 @@ struct Environment {
 
   std::shared_ptr<JsThread> js;
   Executor executor;
-  Napi::FunctionReference model_class, tokenizer_class;
+  Napi::FunctionReference model_class, tokenizer_class, tensor_class;
+  std::shared_ptr<KernelRuntime> kernels;  // used by the executor's ordered thread alone
 
   // JS thread only: what has to be stopped when the environment ends.
   std::set<std::shared_ptr<CancelFlag>> tasks;

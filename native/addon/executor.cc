@@ -4,25 +4,30 @@
 
 namespace cria {
 
-void Executor::run_short(std::function<void()> work) {
+void Executor::run_short(std::function<void()> work) { run_pooled(short_, std::move(work)); }
+
+void Executor::run_ordered(std::function<void()> work) { run_pooled(ordered_, std::move(work)); }
+
+void Executor::run_pooled(Pool& pool, std::function<void()> work) {
   const std::lock_guard lock(mutex_);
-  queue_.push_back(std::move(work));
-  if (idle_ < queue_.size() && short_threads_.size() < kShortThreads)
-    short_threads_.emplace_back([this] { short_main(); });
-  wake_.notify_one();
+  pool.queue.push_back(std::move(work));
+  if (pool.idle < pool.queue.size() && pool.threads.size() < pool.most_threads)
+    pool.threads.emplace_back([this, &pool] { pool_main(pool); });
+  wake_.notify_all();
 }
 
-void Executor::short_main() {
+void Executor::pool_main(Pool& pool) {
   std::unique_lock lock(mutex_);
   for (;;) {
-    idle_++;
-    wake_.wait(lock, [&] { return closing_ || !queue_.empty(); });
-    idle_--;
-    if (queue_.empty()) return;  // closing
-    const std::function<void()> work = std::move(queue_.front());
-    queue_.pop_front();
+    pool.idle++;
+    wake_.wait(lock, [&] { return closing_ || !pool.queue.empty(); });
+    pool.idle--;
+    if (pool.queue.empty()) return;  // closing
+    std::function<void()> work = std::move(pool.queue.front());
+    pool.queue.pop_front();
     lock.unlock();
     work();
+    work = nullptr;  // what it holds goes while nobody waits for the lock
     lock.lock();
   }
 }
@@ -61,8 +66,10 @@ void Executor::join() noexcept {
     closing_ = true;
     wake_.notify_all();
   }
-  for (std::thread& t : short_threads_) t.join();
-  short_threads_.clear();
+  for (Pool* pool : {&short_, &ordered_}) {
+    for (std::thread& t : pool->threads) t.join();
+    pool->threads.clear();
+  }
   // A thread sets `finished` in its own node, so nodes leave the list only after the join.
   for (LongThread& t : long_threads_) t.thread.join();
   long_threads_.clear();

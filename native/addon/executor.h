@@ -1,6 +1,6 @@
 // Threads of one environment for work that must not run on the JS thread: a small pool for short tasks
-// (encoding, decoding), a thread of its own for each long one (loading, freeing a model). All are joined when
-// the environment ends.
+// (encoding, decoding), one thread for kernels, a thread of its own for each long task (loading, freeing a
+// model). All are joined when the environment ends.
 #pragma once
 
 #include <condition_variable>
@@ -21,6 +21,8 @@ class Executor {
   /// `work` must not throw.
   void run_short(std::function<void()> work);
   void run_long(std::function<void()> work);
+  /// One after the other, in the order of the calls: kernels, which share a worker pool.
+  void run_ordered(std::function<void()> work);
   /// Runs what is queued and joins every thread. Afterwards nothing may be run.
   void join() noexcept;
 
@@ -30,16 +32,19 @@ class Executor {
     bool finished = false;
   };
 
-  void short_main();
+  struct Pool {
+    std::size_t most_threads;
+    std::deque<std::function<void()>> queue;
+    std::vector<std::thread> threads;
+    std::size_t idle = 0;
+  };
+  void run_pooled(Pool& pool, std::function<void()> work);
+  void pool_main(Pool& pool);
   void reap_locked(std::list<LongThread>& finished);
-
-  static constexpr std::size_t kShortThreads = 2;
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<std::function<void()>> queue_;
-  std::vector<std::thread> short_threads_;
-  std::size_t idle_ = 0;
+  Pool short_{2, {}, {}}, ordered_{1, {}, {}};
   std::list<LongThread> long_threads_;
   bool closing_ = false;
 };

@@ -13,7 +13,7 @@
 
 namespace cria {
 
-enum class TaskLength { short_work, long_work };
+enum class TaskLength { short_work, long_work, ordered_work };
 
 /// { promise, cancel() } of a promise that is settled elsewhere.
 Napi::Object task_object(Napi::Env env, const Napi::Promise& promise, std::function<void()> cancel);
@@ -58,6 +58,8 @@ Napi::Object start_task(Napi::Env env, TaskLength length, Work work, Convert con
   };
   if (length == TaskLength::long_work)
     environment.executor.run_long(std::move(run));
+  else if (length == TaskLength::ordered_work)
+    environment.executor.run_ordered(std::move(run));
   else
     environment.executor.run_short(std::move(run));
   environment.tasks.insert(state->cancel);

@@ -23,6 +23,12 @@ class ThreadPool {
 
   int size() const noexcept { return static_cast<int>(workers_.size()) + 1; }
 
+  /// At most `most`, and so that every thread has two ranges of [0, n) to take, where n allows.
+  std::int64_t grain_for(std::int64_t n, std::int64_t most) const noexcept {
+    const std::int64_t even = n / (2 * size());
+    return even < 1 ? 1 : even < most ? even : most;
+  }
+
   /// Calls body(begin, end), or body(begin, end, thread) with a thread number below size(), for consecutive
   /// ranges of at most `grain` indices that cover [0, n), on all threads, and returns when all are done.
   /// `body` must not throw and must not call the pool. One caller at a time.

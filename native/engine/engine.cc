@@ -308,6 +308,10 @@ void Engine::end_due() {
       fail(id, timeout_error(active.timeout_ms));
     }
   }
+  if (due.empty()) return;
+  // They need not wait for the step of the others.
+  update_stats();
+  deliver();
 }
 
 /// Ends a request from outside, with what it has.
@@ -350,7 +354,7 @@ void Engine::deliver() {
 
 void Engine::update_stats() {
   const PagePool& pool = scheduler_.pool();
-  counts_.waiting = static_cast<std::int32_t>(scheduler_.waiting());
+  counts_.waiting = static_cast<std::int32_t>(scheduler_.waiting() - scheduler_.waiting_paused());
   counts_.paused = static_cast<std::int32_t>(scheduler_.paused());
   counts_.running = static_cast<std::int32_t>(scheduler_.active() - scheduler_.active_paused());
   counts_.pages = pool.size();

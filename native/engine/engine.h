@@ -73,7 +73,8 @@ class Engine {
     std::unique_ptr<Sequence> sequence;  // of a generation, else null
     std::vector<TokenId> ids;            // of another request
     bool saves_state = false;
-    bool started = false;
+    bool started = false;  // has run at some time
+    bool runs = false;     // has run since it was last preempted
     std::span<const TokenId> tokens() const {
       return sequence ? sequence->tokens() : std::span<const TokenId>(ids);
     }

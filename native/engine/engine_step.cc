@@ -35,7 +35,9 @@ void Engine::step() {
   const SchedulerPlan plan = scheduler_.plan(prefill_budget());
   counts_.preemptions += plan.preempted.size();
   for (const SequenceId id : plan.preempted) {
-    if (Sequence* s = active_.at(id).sequence.get()) s->preempted();
+    Active& active = active_.at(id);
+    active.runs = false;
+    if (active.sequence) active.sequence->preempted();
     send(id, StatusEvent{StatusEvent::Status::preempted});
   }
   try {
@@ -45,6 +47,7 @@ void Engine::step() {
     for (const ScheduledChunk& chunk : plan.chunks) fail(chunk.id, error);
     return;
   }
+  scheduler_.copies_made();
   if (plan.out_of_pages) {
     const RequestId id = *plan.out_of_pages;
     if (active_.at(id).sequence)
@@ -59,10 +62,11 @@ void Engine::step() {
   for (const ScheduledChunk& chunk : plan.chunks) {
     n_tokens += chunk.count;
     Active& active = active_.at(chunk.id);
-    if (std::exchange(active.started, true)) continue;
-    if (active.sequence) active.sequence->started();
+    if (std::exchange(active.runs, true)) continue;
+    if (!std::exchange(active.started, true) && active.sequence) active.sequence->started();
     send(chunk.id, StatusEvent{StatusEvent::Status::started});
   }
+  deliver();  // what the step begins with is told before it takes its time
   run(plan.chunks);
   counts_.steps++;
   counts_.last_step_ms = ms_since(begin);

@@ -8,6 +8,9 @@ namespace {
 
 // Waiting a step for somebody else's tokens pays when they are at least this many, or all that is missing.
 constexpr std::int32_t kWorthWaiting = 8;
+// A prompt that takes more steps than this leaves a quarter of each to those behind it: a short prompt does
+// not wait for a long one.
+constexpr std::int32_t kLongPromptSteps = 4;
 
 std::pair<std::int64_t, SequenceId> order_of(const ScheduledSequence& s) { return {s.rank, s.id}; }
 
@@ -110,8 +113,7 @@ ScheduledSequence* Scheduler::find_mutable(SequenceId id) {
 SchedulerPlan Scheduler::plan(const PrefillBudget& budgets) {
   SchedulerPlan plan;
   step_++;
-  for (const PageId page : copied_from_) pool_.release(page);
-  copied_from_.clear();
+  copies_made();
 
   plan_decodes(plan);
   const auto n_decodes = static_cast<std::int32_t>(plan.chunks.size());
@@ -140,6 +142,11 @@ SchedulerPlan Scheduler::plan(const PrefillBudget& budgets) {
     }
   }
   return plan;
+}
+
+void Scheduler::copies_made() {
+  for (const PageId page : copied_from_) pool_.release(page);
+  copied_from_.clear();
 }
 
 bool Scheduler::has_slot(const SchedulerPlan& plan) const {
@@ -171,7 +178,10 @@ void Scheduler::plan_prefill(ScheduledSequence& s, std::int32_t& budget, Schedul
   reuse_full_pages(s);
   if (is_being_computed(s, plan)) return;
   reuse_part_of_page(s, plan);
-  const std::int32_t count = std::min(s.n_pending(), budget);
+  std::int32_t most = budget;
+  const bool others_want_more = sequences_.size() - n_paused_ > plan.chunks.size() + 1;
+  if (s.n_pending() / kLongPromptSteps >= budget && others_want_more) most = std::max(1, budget - budget / 4);
+  const std::int32_t count = std::min(s.n_pending(), most);
   if (!take_pages(s, s.n_cached + count, plan)) return;
   add_chunk(s, count, plan);
   budget -= count;

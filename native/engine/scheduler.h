@@ -96,8 +96,10 @@ class Scheduler {
   void set_paused(SequenceId id, bool paused);
 
   /// The next step, with pages taken for it. A plan that is not committed is made again; its copies must be
-  /// carried out in any case.
+  /// carried out in any case, and copies_made() said then.
   SchedulerPlan plan(const PrefillBudget& budgets);
+  /// Lets go of what the copies of the last plan were made from: it may be the last plan for long.
+  void copies_made();
   /// The chunk ran: its tokens are cached, and its pages are there for others.
   void commit(const ScheduledChunk& chunk);
   /// A token was sampled.
@@ -117,6 +119,7 @@ class Scheduler {
   std::size_t waiting() const { return waiting_.size(); }
   std::size_t paused() const { return n_paused_; }
   std::size_t active_paused() const { return n_active_paused_; }
+  std::size_t waiting_paused() const { return n_paused_ - n_active_paused_; }
   bool has_work() const { return sequences_.size() > n_paused_; }
   const PagePool& pool() const { return pool_; }
   /// Pages held for the copies of the last plan.

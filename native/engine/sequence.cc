@@ -47,11 +47,13 @@ Sequence::Sequence(RequestId id, GenerateRequest request, std::vector<TokenId> p
 }
 
 void Sequence::started() {
+  has_started_ = true;
   started_ = prefilled_ = Clock::now();
   usage_.queue_ms = ms_between(queued_, started_);
 }
 
 void Sequence::prefilled(std::int32_t n_cached_tokens) {
+  has_prefilled_ = true;
   prefilled_ = Clock::now();
   usage_.cached_tokens = n_cached_tokens;
   usage_.prefill_ms = ms_between(started_, prefilled_);
@@ -133,7 +135,9 @@ void Sequence::send_ready(bool all, std::vector<Event>& out) {
 EndEvent Sequence::end(FinishReason reason, std::string stop_string, std::vector<Event>& out) {
   if (reason != FinishReason::stop_string) held_text_ += decoder_.finish();
   send_ready(true, out);
-  usage_.decode_ms = ms_between(prefilled_, Clock::now());
+  // Whichever it was stopped in.
+  double& last_ms = !has_started_ ? usage_.queue_ms : !has_prefilled_ ? usage_.prefill_ms : usage_.decode_ms;
+  last_ms = ms_between(prefilled_, Clock::now());
   return {reason, std::move(stop_string), usage_};
 }
 

@@ -66,6 +66,7 @@ class Sequence {
   ChunkEvent held_;        // tokens whose text is not complete or not sent yet
   Usage usage_;
   Clock::time_point queued_, started_, prefilled_;
+  bool has_started_ = false, has_prefilled_ = false;
 };
 
 }  // namespace cria

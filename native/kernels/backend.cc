@@ -6,6 +6,11 @@
 
 namespace cria {
 
+ElementaryOps& Backend::elementary() {
+  throw Error(ErrorCode::unsupported_device, "device '" + info().device + "' has no elementary kernels yet",
+              {{"device", info().device}});
+}
+
 std::unique_ptr<Backend> create_backend(const BackendOptions& options) {
   const std::string& device = options.device;
   if (device == "cpu") return create_cpu_backend(options, "asked for by name");
@@ -18,10 +23,10 @@ std::unique_ptr<Backend> create_backend(const BackendOptions& options) {
   }
   if (is_cuda_device(device)) return create_cuda_backend(options);
   if (device == "cuda" || device.starts_with("cuda:")) {
-    throw Error(ErrorCode::unsupported_device,
-                "device '" + device +
-                    "' is not available: this build has no CUDA backend; use 'cpu' or 'auto'",
-                {{"device", device}});
+    throw Error(
+        ErrorCode::unsupported_device,
+        "device '" + device + "' is not available: this build has no CUDA backend; use 'cpu' or 'auto'",
+        {{"device", device}});
   }
   throw Error(ErrorCode::invalid_argument,
               "device must be 'auto', 'cpu', 'cuda' or 'cuda:<number>', found '" + device + "'",

@@ -16,9 +16,12 @@
 
 namespace cria {
 
+class ElementaryOps;
+
 struct BackendOptions {
   std::string device = "auto";  // "auto", "cpu", "cuda", "cuda:N"
   int threads = 0;              // 0: usable_cores()
+  std::string isa;              // CPU: the instruction-set level; empty: CRIA_CPU_ISA, or the best there is
   // What "auto" decides by.
   std::uint64_t weight_bytes = 0;  // of the model, as far as known
   bool adopts_weights = false;     // they are to be used where they lie (adopt_weights)
@@ -137,6 +140,9 @@ class Backend : public Ops {
   virtual bool begin_pass(const Pass&) { return true; }
   virtual void end_pass() {}
   virtual void cancel_pass() noexcept {}
+
+  /// The pieces of the ops (elementary.h). Throws ERR_UNSUPPORTED_DEVICE where the device does not give them.
+  virtual ElementaryOps& elementary();
 };
 
 /// Throws ERR_UNSUPPORTED_DEVICE when the named device is not to be had ("auto" always is: BackendInfo's

@@ -1,8 +1,8 @@
 #include "model/config_rope.h"
 
 #include <cmath>
-#include <numbers>
 
+#include "core/rope_frequencies.h"
 #include "io/file_error.h"
 #include "model/config_error.h"
 
@@ -26,9 +26,7 @@ double get_factor(const GgufFile& file, const std::string& key, double min) {
 
 constexpr double kMinFactor = 1e-3;  // shrinking positions is odd but defined; zero is not
 
-/// Llama 3.1's scaling from its parameters: long waves are slowed down by `factor`, short ones stay, and
-/// those between are blended. Source: Hugging Face transformers, _compute_llama3_parameters; Meta's
-/// apply_scaling.
+/// Llama 3.1's scaling from its parameters.
 void apply_llama3(const GgufFile& file, const ModelConfig& config, std::vector<double>* inv_freq) {
   const double factor = get_factor(file, rope_key(config, "scaling.factor"), kMinFactor);
   const double low = get_factor(file, rope_key(config, "scaling.low_freq_factor"), kMinFactor);
@@ -38,15 +36,12 @@ void apply_llama3(const GgufFile& file, const ModelConfig& config, std::vector<d
     throw_invalid_key(file, high_key, "more than the low_freq_factor " + number_text(low), number_text(high));
   const std::string original_key = rope_key(config, "scaling.original_context_length");
   const double original = get_factor(file, original_key, 1);
-  for (double& freq : *inv_freq) {
-    const double wavelength = 2 * std::numbers::pi / freq;
-    if (wavelength > original / low) {
-      freq /= factor;
-    } else if (wavelength >= original / high) {
-      const double smooth = (original / wavelength - low) / (high - low);
-      freq = (1 - smooth) * freq / factor + smooth * freq;
-    }
-  }
+  const RopeScaling scaling{.kind = RopeScaling::Kind::llama3,
+                            .factor = factor,
+                            .low_freq_factor = low,
+                            .high_freq_factor = high,
+                            .original_context = original};
+  for (double& freq : *inv_freq) freq = llama3_frequency(freq, scaling);
 }
 
 /// Linear scaling: positions divided by a factor. `rope.scale_linear` is its older spelling.

@@ -83,8 +83,8 @@ void Decoder::build_batch(std::span<const DecoderInput> inputs) {
 bool Decoder::forward(std::span<const DecoderInput> inputs, const std::function<bool()>& stopped) {
   build_batch(inputs);
   try {
-    const bool calls_ops = backend_->begin_pass(
-        {&batch_, logit_rows_.data(), static_cast<std::int32_t>(logit_rows_.size())});
+    const bool calls_ops =
+        backend_->begin_pass({&batch_, logit_rows_.data(), static_cast<std::int32_t>(logit_rows_.size())});
     if (calls_ops && !run_ops(stopped)) {
       backend_->cancel_pass();
       return false;

@@ -7,8 +7,8 @@ list(TRANSFORM CRIA_CUDA_KERNELS PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda
 list(TRANSFORM CRIA_CUDA_HOST_SOURCES PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda/ OUTPUT_VARIABLE cuda_host)
 set(cuda_emulator async_copy.cc device_memory.cc fiber.cc grid.cc meetings.cc ptx_twins.cc race.cc runtime_twin.cc shared_memory.cc)
 list(TRANSFORM cuda_emulator PREPEND ${CMAKE_SOURCE_DIR}/test/cuda_emulation/)
-set(cuda_tests cuda/attention_test.cc cuda/elementwise_test.cc cuda/kv_cache_test.cc cuda/matmul_test.cc cuda/product_test.cc
-  cuda/ptx_test.cc cuda/runtime_test.cc cuda/sample_test.cc)
+set(cuda_tests cuda/attention_test.cc cuda/elementwise_test.cc cuda/kv_cache_test.cc cuda/matmul_test.cc
+  cuda/product_test.cc cuda/ptx_test.cc cuda/runtime_test.cc cuda/sample_test.cc)
 set(cuda_emulator_tests cuda/mutation_test.cc cuda/runtime_twin_test.cc)
 set(cuda_test_kernels mutants.cu ptx_kernels.cu)
 list(TRANSFORM cuda_test_kernels PREPEND ${CMAKE_CURRENT_LIST_DIR}/cuda/)
@@ -34,7 +34,7 @@ cria_cuda_backend(cria_cuda_backend_emulated ${CRIA_CUDA_BACKEND_SOURCES})
 target_link_libraries(cria_cuda_backend_emulated PUBLIC cria_cuda_emulated)
 
 cria_native_test(cuda_emulated ROOM cuda_emulated SOURCES ${cuda_tests} ${cuda_emulator_tests})
-target_link_libraries(test_cuda_emulated PRIVATE cria_cuda_test_kernels cria_cuda_emulated cria_sampler cria_kernels)
+target_link_libraries(test_cuda_emulated PRIVATE cria_cuda_test_kernels cria_cuda_emulated cria_kernels cria_sampler)
 
 # cria_emulated_test(<name> SOURCES <files>...): a test program whose device is the emulated one.
 function(cria_emulated_test name)
@@ -51,14 +51,14 @@ if(NOT CRIA_SANITIZE)
   target_compile_options(cria_cuda_race_kernels PRIVATE -fsanitize=thread -g1)
   cria_emulated_kernels(cria_cuda_race ${cuda_host} ${cuda_emulator} ${CMAKE_SOURCE_DIR}/test/cuda_emulation/race_hooks.cc)
   cria_native_test(cuda_race ROOM cuda_race SOURCES ${cuda_tests} ${cuda_emulator_tests})
-  target_link_libraries(test_cuda_race PRIVATE cria_cuda_race_kernels cria_cuda_race cria_sampler cria_kernels)
+  target_link_libraries(test_cuda_race PRIVATE cria_cuda_race_kernels cria_cuda_race cria_kernels cria_sampler)
   target_link_options(test_cuda_race PRIVATE -u __tsan_read4)  # in race_hooks.cc
 endif()
 
 # The same tests on a device; skipped where there is none.
 if(CRIA_HAVE_CUDA)
   add_executable(test_cuda_device cuda/device_main.cc ${cuda_tests})
-  target_link_libraries(test_cuda_device PRIVATE cria_cuda_test_kernels_device cria_cuda cria_sampler cria_kernels doctest::doctest)
+  target_link_libraries(test_cuda_device PRIVATE cria_cuda_test_kernels_device cria_cuda cria_kernels cria_sampler doctest::doctest)
   target_include_directories(test_cuda_device PRIVATE ${CMAKE_CURRENT_LIST_DIR})
   add_test(NAME cuda_device COMMAND test_cuda_device)
   set_tests_properties(cuda_device PROPERTIES SKIP_RETURN_CODE 77)
@@ -92,13 +92,13 @@ function(cria_cuda_mutant name file kernel from to)
   # The mutant is linked as an object, so the library's own version of the kernel is not taken.
   add_executable(test_cuda_mutant_${name} $<TARGET_OBJECTS:cuda_${test}_test>
     $<TARGET_OBJECTS:cria_cuda_mutant_${name}>)
-  target_link_libraries(test_cuda_mutant_${name} PRIVATE cria_cuda_emulated cria_kernels)
+  target_link_libraries(test_cuda_mutant_${name} PRIVATE cria_cuda_emulated cria_kernels cria_sampler)
   add_test(NAME cuda_mutant_${name} COMMAND test_cuda_mutant_${name})
   set_tests_properties(cuda_mutant_${name} PROPERTIES PASS_REGULAR_EXPRESSION "Status: FAILURE")
 endfunction()
 
 if(NOT CRIA_SANITIZE)  # which would end the program instead
-  foreach(test elementwise matmul)
+  foreach(test attention elementwise matmul)
     add_library(cuda_${test}_test OBJECT doctest_main.cc cuda/${test}_test.cc)
     target_link_libraries(cuda_${test}_test PRIVATE cria_cuda_emulated doctest::doctest)
     target_include_directories(cuda_${test}_test PRIVATE ${CMAKE_CURRENT_LIST_DIR})
@@ -115,10 +115,6 @@ if(NOT CRIA_SANITIZE)  # which would end the program instead
   cria_cuda_mutant(tiles_wait matmul_tiles.cuh matmul_tiles_floats.cu "cp_async_wait<1>()" "cp_async_wait<2>()" matmul)
   cria_cuda_mutant(tiles_barrier matmul_tiles.cuh matmul_tiles_floats.cu "__syncthreads();  // the chunk" "// the chunk" matmul)
   cria_cuda_mutant(silu_bounds swiglu.cu swiglu.cu "if (i < n)" "if (i <= n)")
-
-  add_library(cuda_attention_test OBJECT doctest_main.cc cuda/attention_test.cc)
-  target_link_libraries(cuda_attention_test PRIVATE cria_cuda_emulated doctest::doctest)
-  target_include_directories(cuda_attention_test PRIVATE ${CMAKE_CURRENT_LIST_DIR})
   cria_cuda_mutant(attention_wait attention_mma.cuh attention.cu "    wait_for_copies(stages - 2);\n" "" attention)
   cria_cuda_mutant(attention_stage attention_mma.cuh attention.cu
     "    __syncthreads();\n    issue();" "    issue();\n    __syncthreads();" attention)

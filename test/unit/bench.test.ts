@@ -214,13 +214,23 @@ describe('what a model asks of a machine', () => {
 
 describe('bench', () => {
   test.each<[Partial<BenchOptions>, string]>([
-    [{ batch: 4 }, "option 'batch' must be 1 (requests are measured one at a time for now), got 4"],
+    [{ batch: 65 }, "option 'batch' must be an integer from 1 to 64, got 65"],
     [{ repeat: 0 }, "option 'repeat' must be an integer from 1 to 1000, got 0"],
     [{ prompt: 0, decode: 0 }, "option 'decode' must be more than 0, as option 'prompt' is 0"],
     [{ path: undefined as unknown as string }, "option 'path' must be a string"],
     [{ promt: 1 } as Partial<BenchOptions>, "unknown option 'promt'; did you mean 'prompt'?"],
   ])('refuses %j', (options, message) => {
     expect(() => checkBenchOptions({ path: demo, ...options })).toThrow(message)
+  })
+
+  test('measures several requests that decode at once', async () => {
+    const result = await bench({
+      path: await tiny('Q8_0'),
+      ...{ prompt: 0, decode: 6, context: 3, batch: 5, repeat: 1, threads: 1 },
+    })
+    expect(result.figures.decode?.median).toBeGreaterThan(0)
+    expect(result.limits.decode).toBeGreaterThan(0)
+    expect(benchTable(result)).toMatch(/^decode of 6 after 3, 5 at once, tokens\/s .* % of the limit/m)
   })
 
   test('measures, and its table says what was measured', async () => {
@@ -300,7 +310,10 @@ describe('the command', () => {
     [['--model', demo, '--synthetic', 'test-tiny:Q4_0'], expect.stringContaining('bench needs a model')],
     [['--model', demo, '--no-cache'], 'cria: --no-cache is for --synthetic\n'],
     [['file.gguf'], "cria: bench takes options only, got 'file.gguf'; the file goes after --model\n"],
-    [['--synthetic', 'test-tiny:Q4_0', '--batch', '4'], expect.stringContaining("option 'batch' must be 1")],
+    [
+      ['--synthetic', 'test-tiny:Q4_0', '--batch', '0'],
+      expect.stringContaining("option 'batch' must be an integer"),
+    ],
     [['--synthetic', 'x:Q4_0'], expect.stringContaining('one of the shapes')],
     [['--synthetic', 'test-tiny:Q4_0', '--threads', '0'], expect.stringContaining("option 'threads'")],
     [['--prompt', 'many'], "cria: --prompt needs an integer, got 'many'\n"],

@@ -148,6 +148,10 @@ export class FakeAddon implements NativeAddon {
     return { isa: 'fake', isaLevels: ['fake'], physicalCores: 2, threads: 2 }
   }
 
+  get kernels(): never {
+    throw new Error('the fake addon has no kernels')
+  }
+
   measureMachine(threads: number) {
     return new FakeTask({ threads, readGBs: 10, int8GMacs: 100, f32GMacs: 10, bf16GMacs: 0 })
   }

@@ -22,7 +22,7 @@ ActivationRows ActivationBuffer::prepare(const CpuKernels& kernels, ThreadPool& 
     case DType::f32: rows.f32 = x; return rows;
     case DType::f16: {
       float* out = at_least(f32_, n_tokens * cols);
-      pool.parallel_for(n_tokens, 4, [&](std::int64_t begin, std::int64_t end) {
+      pool.parallel_for(n_tokens, pool.grain_for(n_tokens, 4), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t t = begin; t < end; t++) kernels.round_f16(x + t * cols, out + t * cols, cols);
       });
       rows.f32 = out;
@@ -30,7 +30,7 @@ ActivationRows ActivationBuffer::prepare(const CpuKernels& kernels, ThreadPool& 
     }
     case DType::bf16: {
       std::uint16_t* out = at_least(bf16_, n_tokens * cols);
-      pool.parallel_for(n_tokens, 4, [&](std::int64_t begin, std::int64_t end) {
+      pool.parallel_for(n_tokens, pool.grain_for(n_tokens, 4), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t t = begin; t < end; t++) kernels.round_bf16(x + t * cols, out + t * cols, cols);
       });
       rows.bf16 = out;
@@ -45,7 +45,7 @@ ActivationRows ActivationBuffer::prepare(const CpuKernels& kernels, ThreadPool& 
   float* scale = at_least(scale_, n_tokens * rows.scale_stride);
   float* sum = rows.dtype == DType::q8_1 ? at_least(weighted_sum_, n_tokens * rows.scale_stride) : nullptr;
   std::int16_t* sums16 = at_least(sums16_, n_tokens * rows.sums_stride);
-  pool.parallel_for(n_tokens, 4, [&](std::int64_t begin, std::int64_t end) {
+  pool.parallel_for(n_tokens, pool.grain_for(n_tokens, 4), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; t++) {
       if (super) {
         kernels.quantize_q8_k(x + t * cols, q + t * cols, scale + t * rows.scale_stride,

@@ -7,43 +7,58 @@
 
 namespace cria::CRIA_ISA {
 
-// Largest magnitude of n floats (a multiple of 16), or NaN when one is NaN or infinite.
-CRIA_INLINE float largest_magnitude(const float* x, int n) {
-  F32x16 most = set1(0.0f), poison = set1(0.0f);
+/// The largest of n floats (a multiple of 16) and of their negatives; NaN when one is NaN or infinite.
+struct Extremes {
+  float high, low;
+};
+CRIA_INLINE Extremes extremes(const float* x, int n) {
+  const F32x16 zero = set1(0.0f);
+  F32x16 high = zero, low = zero, poison = zero;
   for (int i = 0; i < n; i += 16) {
     const F32x16 v = load(x + i);
-    most = max(most, abs(v));
-    poison = fma(v, set1(0.0f), poison);
+    high = max(high, v);
+    low = max(low, sub(zero, v));
+    poison = fma(v, zero, poison);
   }
   const float bad = reduce_add(poison);
-  return bad == bad ? reduce_max(most) : bad;
+  if (bad != bad) return {bad, bad};
+  return {reduce_max(high), reduce_max(low)};
 }
 
-CRIA_INLINE int16_t sum_of_16(const int8_t* q) {
-  int sum = 0;
-  for (int i = 0; i < 16; i++) sum += q[i];
-  return static_cast<int16_t>(sum);
-}
+// Of whole numbers, so the order is free.
+CRIA_INLINE int16_t sum_of_16(F32x16 q) { return static_cast<int16_t>(reduce_add(q)); }
 
 // Q8_0, and Q8_1 when weighted_sum is asked for. n is a multiple of 32.
 static void quantize_q8_0(const float* x, int8_t* q, float* scale, float* weighted_sum, int16_t* sums16,
                           int64_t n) {
-  for (int64_t b = 0; b < n / 32; b++, x += 32, q += 32, sums16 += 2) {
-    const float amax = largest_magnitude(x, 32);
-    const float d = amax / 127.0f;
-    float inverse = 1.0f / d;
-    if (amax != amax || !(inverse <= 3.402823466e38f)) inverse = 0.0f;
-    for (int i = 0; i < 32; i += 16) {
-      // A block with a NaN or an infinity holds zeros: 0 * NaN would not be an integer.
-      const F32x16 v = inverse == 0.0f ? set1(0.0f) : mul(load(x + i), set1(inverse));
-      store_i8(q + i, round_half_away(v), 16);
-      sums16[i / 16] = sum_of_16(q + i);
+  for (int64_t first = 0; first < n / 32; first += 16) {
+    // The scales of sixteen blocks together.
+    const int64_t blocks = n / 32 - first < 16 ? n / 32 - first : 16;
+    float amax[16] = {}, d[16], inverse[16], rounded[16];
+    uint16_t half[16];
+    for (int64_t b = 0; b < blocks; b++) {
+      const Extremes of = extremes(x + 32 * b, 32);
+      amax[b] = of.high > of.low ? of.high : of.low;
     }
-    const bool bad = amax != amax;
-    scale[b] = bad ? float_from_bits(0x7fc00000u) : f16_to_f32(f32_to_f16(d));
-    if (weighted_sum) {
-      const float sum = d * static_cast<float>(sums16[0] + sums16[1]);
-      weighted_sum[b] = bad ? float_from_bits(0x7fc00000u) : f16_to_f32(f32_to_f16(sum));
+    const F32x16 step = div(load(amax), set1(127.0f));
+    store(d, step);
+    store(inverse, div(set1(1.0f), step));
+    store_f16(half, step, 16);
+    store(rounded, load_f16(half));
+    for (int64_t b = 0; b < blocks; b++, x += 32, q += 32, sums16 += 2) {
+      const bool bad = amax[b] != amax[b];
+      const bool usable = !bad && inverse[b] <= 3.402823466e38f;
+      for (int i = 0; i < 32; i += 16) {
+        // A block with a NaN or an infinity holds zeros: 0 * NaN would not be an integer.
+        const F32x16 whole = round_half_away(usable ? mul(load(x + i), set1(inverse[b])) : set1(0.0f));
+        store_i8(q + i, whole, 16);
+        sums16[i / 16] = sum_of_16(whole);
+      }
+      scale[first + b] = bad ? float_from_bits(0x7fc00000u) : rounded[b];
+      if (weighted_sum) {
+        const float sum = d[b] * static_cast<float>(sums16[0] + sums16[1]);
+        weighted_sum[first + b] = bad ? float_from_bits(0x7fc00000u) : f16_to_f32(f32_to_f16(sum));
+      }
     }
   }
 }
@@ -51,18 +66,23 @@ static void quantize_q8_0(const float* x, int8_t* q, float* scale, float* weight
 // n is a multiple of 256.
 static void quantize_q8_k(const float* x, int8_t* q, float* scale, int16_t* sums16, int64_t n) {
   for (int64_t b = 0; b < n / 256; b++, x += 256, q += 256, sums16 += 16) {
-    const float amax = largest_magnitude(x, 256);
+    const Extremes of = extremes(x, 256);
+    const float amax = of.high > of.low ? of.high : of.low;
     float inverse = 0.0f;
     if (amax > 0.0f) {
-      int extreme = 0;
-      while (__builtin_fabsf(x[extreme]) != amax) extreme++;
-      inverse = -127.0f / x[extreme];
+      float extreme = of.high > of.low ? of.high : -of.low;
+      if (of.high == of.low) {  // both signs: the first one's
+        int i = 0;
+        while (__builtin_fabsf(x[i]) != amax) i++;
+        extreme = x[i];
+      }
+      inverse = -127.0f / extreme;
     }
     const bool usable = inverse != 0.0f && __builtin_fabsf(inverse) <= 3.402823466e38f;
     for (int i = 0; i < 256; i += 16) {
       const F32x16 v = usable ? min(set1(127.0f), round(mul(set1(inverse), load(x + i)))) : set1(0.0f);
       store_i8(q + i, v, 16);
-      sums16[i / 16] = sum_of_16(q + i);
+      sums16[i / 16] = sum_of_16(v);
     }
     scale[b] = amax != amax ? float_from_bits(0x7fc00000u) : usable ? 1.0f / inverse : 0.0f;
   }

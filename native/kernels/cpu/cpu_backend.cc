@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/huge_memory.h"
+#include "kernels/cpu/cpu_elementary.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/isa.h"
 
@@ -55,7 +56,8 @@ class CpuWeightUpload : public WeightUpload {
 
 class CpuBackend final : public CpuOps {
  public:
-  CpuBackend(const CpuKernels& kernels, int threads, std::string reason) : CpuOps(kernels, threads) {
+  CpuBackend(const CpuKernels& kernels, int threads, std::string reason)
+      : CpuOps(kernels, threads), elementary_(*this, kernels, pool_) {
     info_ = {"cpu", std::move(reason), kernels.isa, pool_.size(), kCpuPageTokens, "cpu-1", 512, 256};
   }
 
@@ -136,6 +138,8 @@ class CpuBackend final : public CpuOps {
     std::memcpy(values, from, n * sizeof(float));
   }
 
+  ElementaryOps& elementary() override { return elementary_; }
+
  private:
   static std::byte* page_of(const KvLayer& layer, std::int32_t page) {
     return layer.pages + static_cast<std::size_t>(page) * layer.page_stride;
@@ -144,12 +148,13 @@ class CpuBackend final : public CpuOps {
   BackendInfo info_;
   std::deque<HugeMemory> memory_;
   std::vector<std::shared_ptr<const void>> owners_;  // of adopted weights
+  CpuElementary elementary_;
 };
 
 }  // namespace
 
 std::unique_ptr<Backend> create_cpu_backend(const BackendOptions& options, std::string reason) {
-  const CpuKernels& kernels = choose_level();
+  const CpuKernels& kernels = choose_level(options.isa);
   const int threads = options.threads > 0 ? options.threads : usable_cores();
   return std::make_unique<CpuBackend>(kernels, threads,
                                       std::move(reason) + "; instruction set " + kernels.isa);

@@ -54,15 +54,33 @@ bool CpuOps::wants_panels(std::int64_t n_tokens, std::size_t scratch_bytes) {
 const float* CpuOps::normalize(const float* x, const Weight& norm, float eps, std::int64_t n_tokens) {
   const std::int64_t hidden = norm.cols;
   float* out = at_least(normalized_, n_tokens * hidden);
-  pool_.parallel_for(n_tokens, 4, [&](std::int64_t begin, std::int64_t end) {
+  pool_.parallel_for(n_tokens, pool_.grain_for(n_tokens, 4), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; t++)
       kernels_.rms_norm(x + t * hidden, static_cast<const float*>(norm.data), eps, out + t * hidden, hidden);
   });
   return out;
 }
 
-// A thread that streams weights fetches some kilobytes ahead of itself: large chunks, so that little of that
-// lands in another thread's. With many tokens a chunk is what is unpacked, or kept in L2, for all of them.
+template <class Body>
+void CpuOps::for_chunks(std::int64_t chunks, Body&& body) {
+  const std::int64_t threads = pool_.size();
+  for (std::int64_t t = 0; t < threads; t++) {
+    Share& share = shares_[static_cast<std::size_t>(t)];
+    share.next.store(chunks * t / threads, std::memory_order_relaxed);
+    share.end = chunks * (t + 1) / threads;
+  }
+  // The pool counts chunks and orders memory; which chunk a call is for, the shares say.
+  pool_.parallel_for(chunks, 1, [&](std::int64_t begin, std::int64_t end, int thread) {
+    auto from = static_cast<std::size_t>(thread);
+    for (; begin < end; begin++) {
+      std::int64_t chunk;
+      while ((chunk = shares_[from].next.fetch_add(1, std::memory_order_relaxed)) >= shares_[from].end)
+        from = (from + 1) % shares_.size();
+      body(chunk, thread);
+    }
+  });
+}
+
 std::int64_t CpuOps::chunk_rows(const Weight& weight, std::int64_t n_tokens) {
   if (n_tokens >= kPanelMinTokens) return kRowChunk;
   const std::size_t row = row_bytes(weight.dtype, static_cast<std::size_t>(weight.cols));
@@ -87,16 +105,15 @@ void CpuOps::multiply(const Product* products, int n, const float* x, std::int64
     rows[i] = matmul_rows(w, acts[p], n_tokens, products[i].y, products[i].y_stride, products[i].accumulate);
     chunk[i] = chunk_rows(w, n_tokens);
     first_chunk[i + 1] = first_chunk[i] + (w.rows + chunk[i] - 1) / chunk[i];
-    const std::size_t bytes = kernels_.matmul_panel ? kernels_.panel_scratch_bytes(w.dtype, w.cols) : 0;
+    const std::size_t bytes = kernels_.matmul_panel ? kernels_.panel_scratch_bytes(w.dtype, n_tokens) : 0;
     panels[i] = bytes > 0;
     scratch_bytes = std::max(scratch_bytes, bytes);
   }
   const bool wide = wants_panels(n_tokens, scratch_bytes);
-  pool_.parallel_for(first_chunk[n], 1, [&](std::int64_t begin, std::int64_t, int thread) {
+  for_chunks(first_chunk[n], [&](std::int64_t at, int thread) {
     int i = 0;
-    while (begin >= first_chunk[i + 1]) i++;
-    const std::int64_t row = (begin - first_chunk[i]) * chunk[i],
-                       end = std::min(row + chunk[i], rows[i].rows);
+    while (at >= first_chunk[i + 1]) i++;
+    const std::int64_t row = (at - first_chunk[i]) * chunk[i], end = std::min(row + chunk[i], rows[i].rows);
     if (wide && panels[i])
       kernels_.matmul_panel(&rows[i], row, end, scratch(thread));
     else
@@ -130,7 +147,7 @@ void CpuOps::attention_input(const AttentionInputArgs& args) {
 
   const bool f32 = args.kv.dtype == DType::f32;
   const std::size_t block_bytes = kv_block_elements(s.head_dim) * (f32 ? 4 : 2);
-  pool_.parallel_for(n, 4, [&](std::int64_t begin, std::int64_t end) {
+  pool_.parallel_for(n, pool_.grain_for(n, 4), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; t++) {
       const std::int32_t half = s.rope_dim / 2, position = args.batch->positions[t];
       RopeRow rope{args.batch->rope_cos + t * half,
@@ -276,9 +293,13 @@ void CpuOps::paged_attention(const PagedAttentionArgs& args) {
   }
 }
 
+void CpuOps::matmul(const Weight& weight, const float* x, std::int64_t n_tokens, float* y, bool accumulate) {
+  const Product product{weight, y, weight.rows, accumulate};
+  multiply(&product, 1, x, n_tokens);
+}
+
 void CpuOps::project_residual(const ProjectResidualArgs& args) {
-  const Product product{args.weight, args.x, args.weight.rows, true};
-  multiply(&product, 1, args.h, args.n_tokens);
+  matmul(args.weight, args.h, args.n_tokens, args.x, true);
 }
 
 void CpuOps::swiglu(const SwigluArgs& args) {
@@ -294,17 +315,18 @@ void CpuOps::swiglu(const SwigluArgs& args) {
   const MatmulRows up_rows = matmul_rows(up, up_x, args.n_tokens, nullptr, up.rows, false);
   std::size_t gate_bytes = 0, up_bytes = 0;
   if (kernels_.gate_up_panel) {
-    gate_bytes = kernels_.panel_scratch_bytes(gate.dtype, gate.cols);
-    up_bytes = kernels_.panel_scratch_bytes(up.dtype, up.cols);
+    gate_bytes = kernels_.panel_scratch_bytes(gate.dtype, args.n_tokens);
+    up_bytes = kernels_.panel_scratch_bytes(up.dtype, args.n_tokens);
   }
   const bool wide = gate_bytes > 0 && up_bytes > 0 && wants_panels(args.n_tokens, gate_bytes + up_bytes);
-  pool_.parallel_for(gate.rows, chunk_rows(gate, args.n_tokens),
-                     [&](std::int64_t begin, std::int64_t end, int thread) {
-                       if (wide)
-                         kernels_.gate_up_panel(&gate_rows, &up_rows, begin, end, scratch(thread));
-                       else
-                         kernels_.gate_up(&gate_rows, &up_rows, begin, end);
-                     });
+  const std::int64_t chunk = chunk_rows(gate, args.n_tokens);
+  for_chunks((gate.rows + chunk - 1) / chunk, [&](std::int64_t at, int thread) {
+    const std::int64_t row = at * chunk, end = std::min(row + chunk, gate.rows);
+    if (wide)
+      kernels_.gate_up_panel(&gate_rows, &up_rows, row, end, scratch(thread));
+    else
+      kernels_.gate_up(&gate_rows, &up_rows, row, end);
+  });
 }
 
 void CpuOps::logits(const LogitsArgs& args) {

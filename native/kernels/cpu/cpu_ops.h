@@ -1,6 +1,7 @@
 // The ops of ops.h on the CPU: each splits its work over the pool and calls the level's kernels.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -14,7 +15,8 @@ namespace cria {
 
 class CpuOps : public Backend {
  public:
-  CpuOps(const CpuKernels& kernels, int threads) : kernels_(kernels), pool_(threads) {}
+  CpuOps(const CpuKernels& kernels, int threads)
+      : kernels_(kernels), pool_(threads), shares_(static_cast<std::size_t>(pool_.size())) {}
 
   void embed(const EmbedArgs& args) override;
   void attention_input(const AttentionInputArgs& args) override;
@@ -23,6 +25,9 @@ class CpuOps : public Backend {
   void swiglu(const SwigluArgs& args) override;
   void logits(const LogitsArgs& args) override;
   void sample(const SampleArgs& args) override;
+
+  /// y = x · Wᵀ, or y += x · Wᵀ, as the ops multiply.
+  void matmul(const Weight& weight, const float* x, std::int64_t n_tokens, float* y, bool accumulate);
 
  protected:
   const CpuKernels& kernels_;
@@ -39,6 +44,10 @@ class CpuOps : public Backend {
   /// y = x · Wᵀ for several weights that share x, as one parallel loop over all their rows.
   void multiply(const Product* products, int n, const float* x, std::int64_t n_tokens);
   static std::int64_t chunk_rows(const Weight& weight, std::int64_t n_tokens);
+  /// Calls body(chunk, thread) for all chunks. A thread takes those of its own share in order, so that what
+  /// it fetches ahead is its own, and then helps the others with theirs.
+  template <class Body>
+  void for_chunks(std::int64_t chunks, Body&& body);
   const float* normalize(const float* x, const Weight& norm, float eps, std::int64_t n_tokens);
   MatmulRows matmul_rows(const Weight& weight, const ActivationRows& x, std::int64_t n_tokens, float* y,
                          std::int64_t y_stride, bool accumulate) const;
@@ -48,6 +57,12 @@ class CpuOps : public Backend {
   std::uint8_t* scratch(int thread) {
     return scratch_.data() + static_cast<std::size_t>(thread) * scratch_stride_;
   }
+
+  struct alignas(64) Share {
+    std::atomic<std::int64_t> next;
+    std::int64_t end;
+  };
+  std::vector<Share> shares_;  // one a thread
 
   /// Consecutive tokens of one sequence whose attention is computed together.
   struct QueryTile {

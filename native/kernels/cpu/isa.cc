@@ -94,18 +94,28 @@ const std::vector<const CpuKernels*>& runnable_levels() {
   return *levels;
 }
 
-const CpuKernels& choose_level() {
-  const auto& levels = runnable_levels();
-  const char* wanted = std::getenv("CRIA_CPU_ISA");
-  if (!wanted || !*wanted) return *levels.back();
+namespace {
+
+const CpuKernels& find_level(const std::string& wanted, const std::string& asked_by) {
   std::string names;
-  for (const CpuKernels* level : levels) {
-    if (std::string(level->isa) == wanted) return *level;
+  for (const CpuKernels* level : runnable_levels()) {
+    if (level->isa == wanted) return *level;
     names += (names.empty() ? "" : ", ") + std::string(level->isa);
   }
   throw Error(ErrorCode::invalid_argument,
-              "CRIA_CPU_ISA: expected one of " + names + " on this machine, found '" + wanted + "'",
-              {{"expected", names}, {"found", std::string(wanted)}});
+              asked_by + ": expected one of " + names + " on this machine, found '" + wanted + "'",
+              {{"expected", names}, {"found", wanted}});
+}
+
+}  // namespace
+
+const CpuKernels& choose_level() {
+  const char* wanted = std::getenv("CRIA_CPU_ISA");
+  return wanted && *wanted ? find_level(wanted, "CRIA_CPU_ISA") : *runnable_levels().back();
+}
+
+const CpuKernels& choose_level(const std::string& name) {
+  return name.empty() ? choose_level() : find_level(name, "isa");
 }
 
 }  // namespace cria

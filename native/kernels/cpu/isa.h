@@ -15,4 +15,7 @@ const std::vector<const CpuKernels*>& runnable_levels();
 /// is not to be had here, and lists those that are.
 const CpuKernels& choose_level();
 
+/// The level of that name, or, where it is empty, the level in use. Throws likewise.
+const CpuKernels& choose_level(const std::string& name);
+
 }  // namespace cria

@@ -8,6 +8,7 @@
 #include "kernels/cpu/rmsnorm.h"
 #include "kernels/cpu/rope.h"
 #include "kernels/cpu/sample.h"
+#include "kernels/cpu/softmax.h"
 #include "kernels/cpu/swiglu.h"
 
 namespace cria::CRIA_ISA {
@@ -40,6 +41,14 @@ const CpuKernels kernels = {
     nullptr,
 #endif
     sample,
+    rms_norm_stream,
+    add_rms_norm,
+    add_rms_norm_stream,
+    rope_to,
+    rope_stream,
+    silu_mul_stream,
+    softmax,
+    softmax_stream,
 };
 
 }  // namespace cria::CRIA_ISA

@@ -95,16 +95,32 @@ struct CpuKernels {
   bool (*matmul)(const MatmulRows* args, int64_t row_begin, int64_t row_end);
   /// The same rows of two products, h = silu(gate) * up, written to gate's y.
   bool (*gate_up)(const MatmulRows* gate, const MatmulRows* up, int64_t row_begin, int64_t row_end);
-  /// Matrix-matrix: bytes of scratch (aligned to 64) for 32 rows of a weight type; 0 where the level has no
-  /// such product of that type, and matmul serves. The three below are null where a level has none at all.
-  size_t (*panel_scratch_bytes)(DType dtype, int64_t cols);
-  /// matmul for at most 32 rows and many tokens: the same bits, the weights unpacked once.
+  /// Several tokens: bytes of scratch (aligned to 64) that the product of a weight type wants; 0 where the
+  /// level has no such product of that type, and matmul serves. The three are null where a level has none.
+  size_t (*panel_scratch_bytes)(DType dtype, int64_t n_tokens);
+  /// matmul for many tokens: the same bits, the weights unpacked once. 32 rows at a time.
   void (*matmul_panel)(const MatmulRows* args, int64_t row_begin, int64_t row_end, uint8_t* scratch);
   /// gate_up likewise; scratch for both.
   void (*gate_up_panel)(const MatmulRows* gate, const MatmulRows* up, int64_t row_begin, int64_t row_end,
                         uint8_t* scratch);
   /// Greedy choice and log(sum(e^logit)).
   void (*sample)(const float* logits, int64_t n, uint32_t* argmax, float* log_sum_exp);
+
+  // For elementary.h. The _stream forms give the same bits and write past the cache: `out` is aligned to 64
+  // bytes, is none of the inputs, and sizes are multiples of 16 floats (rope: head_dim, and rope_dim too, or
+  // rope_dim / 2 where the layout is halves).
+  void (*rms_norm_stream)(const float* x, const float* weight, float eps, float* out, int64_t n);
+  /// x += y; out = RMSNorm(x), may be x or y.
+  void (*add_rms_norm)(float* x, const float* y, const float* weight, float eps, float* out, int64_t n);
+  void (*add_rms_norm_stream)(float* x, const float* y, const float* weight, float eps, float* out,
+                              int64_t n);
+  /// One token's heads from x to out; may be in place.
+  void (*rope_to)(const float* x, float* out, const RopeRow* args);
+  void (*rope_stream)(const float* x, float* out, const RopeRow* args);
+  void (*silu_mul_stream)(const float* gate, const float* up, float* h, int64_t n);
+  /// e^(x - max) / sum; may be in place.
+  void (*softmax)(const float* x, float* out, int64_t n);
+  void (*softmax_stream)(const float* x, float* scratch, float* out, int64_t n);
 };
 
 }  // namespace cria

@@ -1,147 +1,22 @@
-// Matrix-matrix products of quantized weights on AVX-512 VNNI, with the bits of matmul.h. Compiled per level.
+// Products of quantized weights with many tokens on AVX-512 VNNI, with the bits of matmul.h. Compiled per
+// level.
 //
-// 32 rows are unpacked once into a panel of unsigned bytes, four columns to a dword and rows in lanes, which
-// stays in L2; then tiles of up to six tokens run over all columns: each broadcast of four activations meets
-// two registers of rows. Signed formats become unsigned by an offset, which is taken off through the
+// 32 rows by 256 or 512 columns at a time are unpacked into a panel of unsigned bytes, four columns to a
+// dword and rows in lanes, which stays in L1; tiles of up to six tokens then add its products to their sums:
+// each broadcast of four activations meets two registers of rows. Meanwhile the bytes of the next 32 rows are
+// fetched, a few lines at a time. Signed formats become unsigned by an offset, which is taken off through the
 // activations' sums.
 #pragma once
 
-#include "kernels/cpu/matmul_tiles.h"
+#include "kernels/cpu/matmul_unpack.h"
 #include "kernels/cpu/swiglu.h"
 
 namespace cria::CRIA_ISA {
 
-constexpr int kPanelRows = 32;
 constexpr int kPanelTokens =
     6;  // 12 accumulators of 16 rows, as many sums, 2 weights, 1 broadcast: 27 of 32 registers
 
 typedef int32_t __attribute__((may_alias, aligned(1))) DwordAnywhere;
-typedef int16_t __attribute__((may_alias, aligned(1))) WordAnywhere;
-
-/// 32 rows of a block of 32 columns.
-struct Panel32 {
-  uint8_t q[8][4 * kPanelRows];  // [column / 4][row * 4 + column % 4]
-  float d[kPanelRows];
-  float m[kPanelRows];  // formats with a minimum
-};
-
-/// 32 rows of a super-block of 256 columns. Scales are those of groups of 32, or of 16 when kGroups is 16.
-template <int kGroups>
-struct Panel256 {
-  uint8_t q[8][8][4 * kPanelRows];  // [group of 32][column % 32 / 4][row * 4 + column % 4]
-  int32_t scale[kGroups][kPanelRows];
-  int16_t with_sums[8][kPanelRows]
-                   [2];  // what meets the sums of 16 activations, by twos: the mins, or the scales
-  float d[kPanelRows];
-  float minus_dmin[kPanelRows];
-};
-
-// r[i]: 16 dwords of row i -> r[k]: dword k of 16 rows.
-CRIA_INLINE void transpose16(__m512i r[16]) {
-  __m512i t[16];
-  for (int i = 0; i < 8; i++) {
-    t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-    t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
-  }
-  for (int i = 0; i < 4; i++) {
-    for (int j = 0; j < 2; j++) {
-      r[4 * i + 2 * j] = _mm512_unpacklo_epi64(t[4 * i + j], t[4 * i + 2 + j]);
-      r[4 * i + 2 * j + 1] = _mm512_unpackhi_epi64(t[4 * i + j], t[4 * i + 2 + j]);
-    }
-  }
-  for (int i = 0; i < 4; i++) {
-    for (int h = 0; h < 2; h++) {
-      t[8 * h + i] = _mm512_shuffle_i32x4(r[8 * h + i], r[8 * h + i + 4], 0x88);
-      t[8 * h + i + 4] = _mm512_shuffle_i32x4(r[8 * h + i], r[8 * h + i + 4], 0xdd);
-    }
-  }
-  for (int i = 0; i < 8; i++) {
-    r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
-    r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
-  }
-}
-
-CRIA_INLINE __m512i unsigned_bytes(I8x32 first, I8x32 second, bool is_signed) {
-  const __m512i bytes = _mm512_inserti64x4(_mm512_castsi256_si512(first.v), second.v, 1);
-  return is_signed ? _mm512_xor_si512(bytes, _mm512_set1_epi8(static_cast<char>(0x80))) : bytes;
-}
-
-// ---- unpacking: rows beyond the last repeat it; their results are not stored ----
-
-struct RowPointers {
-  const uint8_t* row[kPanelRows];
-};
-
-template <class F>
-static void unpack_panel32(const RowPointers& rows, int64_t blocks, void* scratch) {
-  using Block = typename F::Block;
-  auto* panels = static_cast<Panel32*>(scratch);
-  for (int64_t b = 0; b < blocks; b += 2) {
-    const bool two = b + 1 < blocks;
-    for (int half = 0; half < 2; half++) {
-      __m512i r[16];
-      alignas(16) uint16_t d[2][16], m[2][16];
-#pragma GCC unroll 16
-      for (int i = 0; i < 16; i++) {
-        const Block* block = reinterpret_cast<const Block*>(rows.row[16 * half + i]) + b;
-        const Block* next = block + (two ? 1 : 0);
-        r[i] = unsigned_bytes(F::bytes(*block), F::bytes(*next), F::kSigned);
-        d[0][i] = block->d;
-        d[1][i] = next->d;
-        if constexpr (F::kHasMin) {
-          m[0][i] = block->m;
-          m[1][i] = next->m;
-        }
-      }
-      transpose16(r);
-      for (int j = 0; j <= (two ? 1 : 0); j++) {
-        Panel32& p = panels[b + j];
-        for (int k = 0; k < 8; k++) _mm512_store_si512(p.q[k] + 64 * half, r[8 * j + k]);
-        store(p.d + 16 * half, load_f16(d[j]));
-        if constexpr (F::kHasMin) store(p.m + 16 * half, load_f16(m[j]));
-      }
-    }
-  }
-}
-
-template <class F>
-static void unpack_panel256(const RowPointers& rows, int64_t blocks, void* scratch) {
-  using Block = typename F::Block;
-  constexpr int kRepeat = 16 / F::kGroups;
-  auto* panels = static_cast<Panel256<F::kGroups>*>(scratch);
-  for (int64_t b = 0; b < blocks; b++) {
-    Panel256<F::kGroups>& p = panels[b];
-    for (int half = 0; half < 2; half++) {
-#pragma GCC unroll 4
-      for (int pair = 0; pair < 4; pair++) {
-        __m512i r[16];
-#pragma GCC unroll 16
-        for (int i = 0; i < 16; i++) {
-          I8x32 first, second;
-          F::pair(*(reinterpret_cast<const Block*>(rows.row[16 * half + i]) + b), pair, first, second);
-          r[i] = unsigned_bytes(first, second, F::kSigned);
-        }
-        transpose16(r);
-        for (int k = 0; k < 16; k++) _mm512_store_si512(p.q[2 * pair + k / 8][k % 8] + 64 * half, r[k]);
-      }
-    }
-    alignas(16) uint16_t d[kPanelRows], dmin[kPanelRows];
-    for (int i = 0; i < kPanelRows; i++) {
-      const Block& block = *(reinterpret_cast<const Block*>(rows.row[i]) + b);
-      int16_t scale[16], min[16];
-      F::scales(block, scale, min);
-      for (int g = 0; g < F::kGroups; g++) p.scale[g][i] = scale[g];
-      const int16_t* with_sums = F::kHasMin ? min : scale;
-      for (int g = 0; g < 16; g++) p.with_sums[g / 2][i][g % 2] = with_sums[g / kRepeat];
-      d[i] = block.d;
-      dmin[i] = min_scale(block);
-    }
-    for (int half = 0; half < 2; half++) {
-      store(p.d + 16 * half, load_f16(d + 16 * half));
-      if constexpr (F::kHasMin) store(p.minus_dmin + 16 * half, sub(set1(0.0f), load_f16(dmin + 16 * half)));
-    }
-  }
-}
 
 // ---- tiles ----
 
@@ -155,131 +30,165 @@ CRIA_INLINE void multiply_group(const uint8_t* q, const int8_t* const* x, int64_
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; t++) {
       const __m512i v = _mm512_set1_epi32(*reinterpret_cast<const DwordAnywhere*>(x[t] + at + 4 * k));
-      acc[t][0] = _mm512_dpbusd_epi32(k ? acc[t][0] : _mm512_setzero_si512(), w0, v);
-      acc[t][1] = _mm512_dpbusd_epi32(k ? acc[t][1] : _mm512_setzero_si512(), w1, v);
+      acc[t][0] = _mm512_dpbusd_epi32(acc[t][0], w0, v);
+      acc[t][1] = _mm512_dpbusd_epi32(acc[t][1], w1, v);
     }
   }
 }
 
+/// Lines that a tile fetches while it computes, a few at a step.
+struct Fetch {
+  const uint8_t* next;
+  int lines_per_step;
+
+  inline __attribute__((always_inline)) void step() {
+    const uint8_t* stop = next + 64 * lines_per_step;
+    for (; next < stop; next += 64) prefetch(next);
+  }
+};
+
 struct PanelTile {
-  const void* panels;
-  int64_t blocks;
+  const void* panel;
+  int64_t first_block;
+  int blocks;
   const ActivationRows* x;
   int64_t token;
-  int offset;  // of the unsigned bytes; 0 for formats with a minimum
-  float (*out)[kPanelRows];
+  int offset;                 // of the unsigned bytes; 0 for formats with a minimum
+  float (*sums)[kPanelRows];  // of the columns before, to which the panel's are added
+  Fetch fetch;
 };
 
 template <bool kHasMin, int kTokens>
 static void tile_panel32(const PanelTile& tile) {
   const ActivationRows& x = *tile.x;
-  const auto* panels = static_cast<const Panel32*>(tile.panels);
+  const auto& p = *static_cast<const Panel32*>(tile.panel);
   __m512 acc[kTokens][2];
   const int8_t* q[kTokens];
+  // A block's scale, and where its sum starts: at what the offset of the bytes adds to it, or (kHasMin) what
+  // its minimum meets.
+  alignas(64) float scale[kTokens][kPanelBlocks], weighted[kTokens][kPanelBlocks];
+  alignas(64) int32_t start[kTokens][kPanelBlocks];
+  const __mmask16 present = first_lanes(tile.blocks);
   for (int t = 0; t < kTokens; t++) {
-    acc[t][0] = acc[t][1] = _mm512_setzero_ps();
-    q[t] = x.q + (tile.token + t) * x.cols;
+    const int64_t token = tile.token + t, at = token * x.scale_stride + tile.first_block;
+    acc[t][0] = _mm512_load_ps(tile.sums[t]);
+    acc[t][1] = _mm512_load_ps(tile.sums[t] + 16);
+    q[t] = x.q + token * x.cols + kBlockSize * tile.first_block;
+    _mm512_store_ps(scale[t], _mm512_maskz_loadu_ps(present, x.scale + at));
+    if constexpr (kHasMin) {
+      _mm512_store_ps(weighted[t], _mm512_maskz_loadu_ps(present, x.weighted_sum + at));
+    } else {
+      const int16_t* sums = x.sums16 + token * x.sums_stride + 2 * tile.first_block;
+      const __m512i minus = _mm512_set1_epi16(static_cast<short>(-tile.offset));
+      _mm512_store_si512(start[t], _mm512_madd_epi16(_mm512_maskz_loadu_epi32(present, sums), minus));
+    }
   }
-  const float* scale = x.scale + tile.token * x.scale_stride;
-  const int16_t* sums = x.sums16 + tile.token * x.sums_stride;
-  for (int64_t b = 0; b < tile.blocks; b++) {
-    const Panel32& p = panels[b];
+  Fetch fetch = tile.fetch;
+  for (int b = 0; b < tile.blocks; b++) {
+    fetch.step();
     __m512i isum[kTokens][2];
-    multiply_group<kTokens, 8>(p.q[0], q, 32 * b, isum);
-    const __m512 d0 = _mm512_load_ps(p.d), d1 = _mm512_load_ps(p.d + 16);
+    for (int t = 0; t < kTokens; t++)
+      isum[t][0] = isum[t][1] = kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(start[t][b]);
+    multiply_group<kTokens, 8>(p.q[b][0], q, 32 * b, isum);
+    const __m512 d0 = _mm512_load_ps(p.d[b]), d1 = _mm512_load_ps(p.d[b] + 16);
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; t++) {
-      if constexpr (!kHasMin) {
-        const int16_t* s = sums + t * x.sums_stride + 2 * b;
-        const __m512i off = _mm512_set1_epi32(tile.offset * (s[0] + s[1]));
-        isum[t][0] = _mm512_sub_epi32(isum[t][0], off);
-        isum[t][1] = _mm512_sub_epi32(isum[t][1], off);
-      }
-      const __m512 dx = _mm512_set1_ps(scale[t * x.scale_stride + b]);
+      const __m512 dx = _mm512_set1_ps(scale[t][b]);
       acc[t][0] = _mm512_fmadd_ps(_mm512_mul_ps(d0, dx), _mm512_cvtepi32_ps(isum[t][0]), acc[t][0]);
       acc[t][1] = _mm512_fmadd_ps(_mm512_mul_ps(d1, dx), _mm512_cvtepi32_ps(isum[t][1]), acc[t][1]);
       if constexpr (kHasMin) {
-        const __m512 sx = _mm512_set1_ps(x.weighted_sum[(tile.token + t) * x.scale_stride + b]);
-        acc[t][0] = _mm512_fmadd_ps(_mm512_load_ps(p.m), sx, acc[t][0]);
-        acc[t][1] = _mm512_fmadd_ps(_mm512_load_ps(p.m + 16), sx, acc[t][1]);
+        const __m512 sx = _mm512_set1_ps(weighted[t][b]);
+        acc[t][0] = _mm512_fmadd_ps(_mm512_load_ps(p.m[b]), sx, acc[t][0]);
+        acc[t][1] = _mm512_fmadd_ps(_mm512_load_ps(p.m[b] + 16), sx, acc[t][1]);
       }
     }
   }
   for (int t = 0; t < kTokens; t++) {
-    _mm512_storeu_ps(tile.out[t], acc[t][0]);
-    _mm512_storeu_ps(tile.out[t] + 16, acc[t][1]);
+    _mm512_store_ps(tile.sums[t], acc[t][0]);
+    _mm512_store_ps(tile.sums[t] + 16, acc[t][1]);
   }
+}
+
+/// A token's sums of a super-block's groups, two words to a dword.
+template <int kGroups>
+CRIA_INLINE void group_sums(const int16_t* sums16, int32_t pairs[kGroups / 2]) {
+  const __m256i s = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums16));
+  if constexpr (kGroups == 16)
+    _mm256_store_si256(reinterpret_cast<__m256i*>(pairs), s);
+  else  // sums of 32: at most 32 * 127
+    _mm_store_si128(reinterpret_cast<__m128i*>(pairs),
+                    _mm256_cvtepi32_epi16(_mm256_madd_epi16(s, _mm256_set1_epi16(1))));
 }
 
 template <int kGroups, bool kHasMin, int kTokens>
 static void tile_panel256(const PanelTile& tile) {
   const ActivationRows& x = *tile.x;
-  const auto* panels = static_cast<const Panel256<kGroups>*>(tile.panels);
-  __m512 acc[kTokens][2];
+  const auto& p = *static_cast<const Panel256<kGroups>*>(tile.panel);
   const int8_t* q[kTokens];
+  alignas(32) int32_t pairs[kTokens][kGroups / 2];
   for (int t = 0; t < kTokens; t++) {
-    acc[t][0] = acc[t][1] = _mm512_setzero_ps();
-    q[t] = x.q + (tile.token + t) * x.cols;
+    q[t] = x.q + (tile.token + t) * x.cols + kSuperBlockSize * tile.first_block;
+    group_sums<kGroups>(x.sums16 + (tile.token + t) * x.sums_stride + 16 * tile.first_block, pairs[t]);
   }
-  const float* scale = x.scale + tile.token * x.scale_stride;
-  const int16_t* sums = x.sums16 + tile.token * x.sums_stride;
-  for (int64_t b = 0; b < tile.blocks; b++) {
-    const Panel256<kGroups>& p = panels[b];
-    __m512i isum[kTokens][2];
-    for (int t = 0; t < kTokens; t++) isum[t][0] = isum[t][1] = _mm512_setzero_si512();
-    for (int g = 0; g < 8; g++) {
-      asm("" : "+r"(g));  // a real loop: unrolled it overflows the cache of decoded instructions
-      constexpr int kParts = kGroups / 8, kSteps = 8 / kParts;
+  __m512i isum[kTokens][2];
+  for (int t = 0; t < kTokens; t++) isum[t][0] = isum[t][1] = _mm512_setzero_si512();
+  // What the mins add, or what the offset of the bytes does.
+  const auto add_sums = [&](int t, __m512i sum[2]) {
+    for (int j = 0; j < kGroups / 2; j++) {
+      const __m512i v = _mm512_set1_epi32(pairs[t][j]);
+      sum[0] = _mm512_dpwssd_epi32(sum[0], _mm512_load_si512(p.with_sums[j][0]), v);
+      sum[1] = _mm512_dpwssd_epi32(sum[1], _mm512_load_si512(p.with_sums[j][16]), v);
+    }
+  };
+  if constexpr (!kHasMin) {
+#pragma GCC unroll 8
+    for (int t = 0; t < kTokens; t++) add_sums(t, isum[t]);
+  }
+  Fetch fetch = tile.fetch;
+  for (int g = 0; g < 8; g++) {
+    asm("" : "+r"(g));  // a real loop: unrolled it overflows the cache of decoded instructions
+    fetch.step();
+    constexpr int kParts = kGroups / 8, kSteps = 8 / kParts;
 #pragma GCC unroll 2
-      for (int part = 0; part < kParts; part++) {
-        __m512i products[kTokens][2];
-        multiply_group<kTokens, kSteps>(p.q[g][kSteps * part], q, 256 * b + 32 * g + 4 * kSteps * part,
-                                        products);
-        const int32_t* s = p.scale[kParts * g + part];
-        const __m512i s0 = _mm512_load_si512(s), s1 = _mm512_load_si512(s + 16);
+    for (int part = 0; part < kParts; part++) {
+      __m512i products[kTokens][2];
+      for (int t = 0; t < kTokens; t++) products[t][0] = products[t][1] = _mm512_setzero_si512();
+      multiply_group<kTokens, kSteps>(p.q[g][kSteps * part], q, 32 * g + 4 * kSteps * part, products);
+      const int32_t* s = p.scale[kParts * g + part];
+      const __m512i s0 = _mm512_load_si512(s), s1 = _mm512_load_si512(s + 16);
 #pragma GCC unroll 8
-        for (int t = 0; t < kTokens; t++) {
-          isum[t][0] = _mm512_add_epi32(isum[t][0], _mm512_mullo_epi32(products[t][0], s0));
-          isum[t][1] = _mm512_add_epi32(isum[t][1], _mm512_mullo_epi32(products[t][1], s1));
-        }
-      }
-    }
-    const __m512i offset = _mm512_set1_epi32(tile.offset);
-#pragma GCC unroll 8
-    for (int t = 0; t < kTokens; t++) {
-      const int16_t* token_sums = sums + t * x.sums_stride + 16 * b;
-      __m512i m[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-      for (int j = 0; j < 8; j++) {
-        const __m512i v = _mm512_set1_epi32(*reinterpret_cast<const DwordAnywhere*>(token_sums + 2 * j));
-        m[0] = _mm512_dpwssd_epi32(m[0], _mm512_load_si512(p.with_sums[j][0]), v);
-        m[1] = _mm512_dpwssd_epi32(m[1], _mm512_load_si512(p.with_sums[j][16]), v);
-      }
-      const __m512 dx = _mm512_set1_ps(scale[t * x.scale_stride + b]);
-      for (int h = 0; h < 2; h++) {
-        const __m512 d = _mm512_load_ps(p.d + 16 * h);
-        if constexpr (kHasMin) {
-          const __m512 step = _mm512_fmadd_ps(_mm512_load_ps(p.minus_dmin + 16 * h), _mm512_cvtepi32_ps(m[h]),
-                                              _mm512_mul_ps(d, _mm512_cvtepi32_ps(isum[t][h])));
-          acc[t][h] = _mm512_fmadd_ps(dx, step, acc[t][h]);
-        } else {
-          const __m512i sum = _mm512_sub_epi32(isum[t][h], _mm512_mullo_epi32(m[h], offset));
-          acc[t][h] = _mm512_fmadd_ps(_mm512_mul_ps(d, dx), _mm512_cvtepi32_ps(sum), acc[t][h]);
-        }
+      for (int t = 0; t < kTokens; t++) {
+        isum[t][0] = _mm512_add_epi32(isum[t][0], _mm512_mullo_epi32(products[t][0], s0));
+        isum[t][1] = _mm512_add_epi32(isum[t][1], _mm512_mullo_epi32(products[t][1], s1));
       }
     }
   }
+#pragma GCC unroll 8
   for (int t = 0; t < kTokens; t++) {
-    _mm512_storeu_ps(tile.out[t], acc[t][0]);
-    _mm512_storeu_ps(tile.out[t] + 16, acc[t][1]);
+    const __m512 dx = _mm512_set1_ps(x.scale[(tile.token + t) * x.scale_stride + tile.first_block]);
+    __m512i m[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    if constexpr (kHasMin) add_sums(t, m);
+    for (int h = 0; h < 2; h++) {
+      float* sums = tile.sums[t] + 16 * h;
+      const __m512 d = _mm512_load_ps(p.d + 16 * h), before = _mm512_load_ps(sums);
+      const __m512 sum = _mm512_cvtepi32_ps(isum[t][h]);
+      if constexpr (kHasMin) {
+        const __m512 step = _mm512_fmadd_ps(_mm512_load_ps(p.minus_dmin + 16 * h), _mm512_cvtepi32_ps(m[h]),
+                                            _mm512_mul_ps(d, sum));
+        _mm512_store_ps(sums, _mm512_fmadd_ps(dx, step, before));
+      } else {
+        _mm512_store_ps(sums, _mm512_fmadd_ps(_mm512_mul_ps(d, dx), sum, before));
+      }
+    }
   }
 }
 
 // ---- by format ----
 
 struct PanelFormat {
-  void (*unpack)(const RowPointers& rows, int64_t blocks, void* scratch);
+  void (*unpack)(const RowPointers& rows, int64_t first_block, int blocks, void* panel);
   void (*tiles[kPanelTokens])(const PanelTile& tile);  // [tokens - 1]
-  int block_size;
+  int block_size, few_blocks, many_blocks;             // blocks of a panel
   size_t panel_bytes;
   int offset;
 };
@@ -291,8 +200,10 @@ CRIA_INLINE PanelFormat panel_format32() {
           {tile_panel32<kMin, 1>, tile_panel32<kMin, 2>, tile_panel32<kMin, 3>, tile_panel32<kMin, 4>,
            tile_panel32<kMin, 5>, tile_panel32<kMin, 6>},
           kBlockSize,
+          kPanelBlocks / 2,
+          kPanelBlocks,
           sizeof(Panel32),
-          F::kSigned ? 128 : F::kOffset};
+          kUnsignedOffset<F>};
 }
 
 template <class F>
@@ -303,8 +214,10 @@ CRIA_INLINE PanelFormat panel_format256() {
           {tile_panel256<kG, kMin, 1>, tile_panel256<kG, kMin, 2>, tile_panel256<kG, kMin, 3>,
            tile_panel256<kG, kMin, 4>, tile_panel256<kG, kMin, 5>, tile_panel256<kG, kMin, 6>},
           kSuperBlockSize,
+          1,
+          1,
           sizeof(Panel256<kG>),
-          F::kSigned ? 128 : F::kOffset};
+          0};
 }
 
 static PanelFormat panel_format(DType dtype) {
@@ -325,77 +238,80 @@ static PanelFormat panel_format(DType dtype) {
   }
 }
 
-static size_t panel_scratch_bytes(DType dtype, int64_t cols) {
+// Up to here the rows' bytes should stay in L1 beside their panel; from here on a tile should be long.
+constexpr int64_t kFewTokens = 32;
+constexpr int64_t kSumBytes = kPanelRows * sizeof(float);
+
+static size_t panel_scratch_bytes(DType dtype, int64_t n_tokens) {
   const PanelFormat f = panel_format(dtype);
-  return f.unpack ? static_cast<size_t>(cols / f.block_size) * f.panel_bytes : 0;
+  return f.unpack ? f.panel_bytes + static_cast<size_t>(n_tokens * kSumBytes) : 0;
 }
 
-struct PanelRun {
-  PanelFormat format;
-  const MatmulRows* args;
-  uint8_t* scratch;
+/// The sums of rows [row, row + 32) with all tokens: [n_tokens][32]. `scratch`: panel_scratch_bytes, aligned
+/// to 64; the sums are its end.
+static float (*multiply_panels(const MatmulRows& args, int64_t row, int64_t row_end,
+                               uint8_t* scratch))[kPanelRows] {
+  const PanelFormat format = panel_format(args.dtype);
+  auto* sums = reinterpret_cast<float(*)[kPanelRows]>(scratch + format.panel_bytes);
+  __builtin_memset(sums, 0, static_cast<size_t>(args.n_tokens * kSumBytes));
+  const int64_t row_bytes = bytes_per_row(args.dtype, args.cols);
+  RowPointers rows;
+  for (int i = 0; i < kPanelRows; i++)
+    rows.row[i] = args.weights + (row + i < row_end ? row + i : row_end - 1) * row_bytes;
 
-  PanelRun(const MatmulRows* a, uint8_t* memory) : format(panel_format(a->dtype)), args(a), scratch(memory) {}
-
-  inline __attribute__((always_inline)) void unpack(int64_t row, int64_t row_end, int64_t row_bytes) const {
-    RowPointers rows;
-    for (int i = 0; i < kPanelRows; i++)
-      rows.row[i] = args->weights + (row + i < row_end ? row + i : row_end - 1) * row_bytes;
-    format.unpack(rows, args->cols / format.block_size, scratch);
+  // Even shares of at most kPanelTokens: 16 tokens are 6 + 5 + 5, never 6 + 6 + 4.
+  const int64_t tiles = (args.n_tokens + kPanelTokens - 1) / kPanelTokens;
+  const int64_t blocks = args.cols / format.block_size,
+                at_once = args.n_tokens > kFewTokens ? format.many_blocks : format.few_blocks;
+  // Each tile fetches its share of what the next 32 rows have where this panel lies.
+  const int64_t lines = (row_bytes * at_once / blocks * kPanelRows + 63) / 64;
+  const int64_t steps = at_once * format.block_size / 32;  // of a tile
+  const int lines_per_step = static_cast<int>((lines + steps * tiles - 1) / (steps * tiles));
+  const uint8_t* ahead = rows.row[0] + kPanelRows * row_bytes;
+  for (int64_t b = 0; b < blocks; b += at_once) {
+    const int count = static_cast<int>(blocks - b < at_once ? blocks - b : at_once);
+    format.unpack(rows, b, count, scratch);
+    int64_t token = 0;
+    int64_t fetched = 0;
+    for (int64_t i = 0; i < tiles; i++) {
+      const int tokens = static_cast<int>(args.n_tokens / tiles + (i < args.n_tokens % tiles ? 1 : 0));
+      const int now = fetched < lines ? lines_per_step : 0;
+      format.tiles[tokens - 1](
+          {scratch, b, count, &args.x, token, format.offset, sums + token, {ahead + 64 * fetched, now}});
+      fetched += steps * now;
+      token += tokens;
+    }
+    ahead += 64 * lines;
   }
-  inline __attribute__((always_inline)) void multiply(int64_t token, int count,
-                                                      float (*out)[kPanelRows]) const {
-    format.tiles[count - 1]({scratch, args->cols / format.block_size, &args->x, token, format.offset, out});
-  }
-};
-
-/// Calls body(first token, count) for even shares of at most kPanelTokens: 16 tokens are 6 + 5 + 5, never 6 +
-/// 6 + 4.
-template <class Body>
-CRIA_INLINE void for_token_tiles(int64_t n, Body body) {
-  const int64_t tiles = (n + kPanelTokens - 1) / kPanelTokens;
-  int64_t token = 0;
-  for (int64_t i = 0; i < tiles; i++) {
-    const int count = static_cast<int>(n / tiles + (i < n % tiles ? 1 : 0));
-    body(token, count);
-    token += count;
-  }
+  return sums;
 }
 
-/// Rows [row_begin, row_end), at most 32, for all tokens. `scratch`: panel_scratch_bytes, aligned to 64.
 static void matmul_panel(const MatmulRows* args, int64_t row_begin, int64_t row_end, uint8_t* scratch) {
-  const PanelRun run(args, scratch);
-  run.unpack(row_begin, row_end, bytes_per_row(args->dtype, args->cols));
-  const int n = static_cast<int>(row_end - row_begin);
-  for_token_tiles(args->n_tokens, [&](int64_t token, int count) {
-    alignas(64) float out[kPanelTokens][kPanelRows];
-    run.multiply(token, count, out);
-    for (int t = 0; t < count; t++) {
-      float* y = args->y + (token + t) * args->y_stride + row_begin;
+  for (int64_t row = row_begin; row < row_end; row += kPanelRows) {
+    const auto* sums = multiply_panels(*args, row, row_end, scratch);
+    for (int64_t t = 0; t < args->n_tokens; t++) {
+      float* y = args->y + t * args->y_stride + row;
       for (int h = 0; h < 2; h++) {
-        const int lanes = n - 16 * h;
+        const int lanes = static_cast<int>(row_end - row) - 16 * h;
         if (lanes <= 0) break;
-        const F32x16 sum = load(out[t] + 16 * h);
+        const F32x16 sum = load(sums[t] + 16 * h);
         store(y + 16 * h, args->accumulate ? add(load(y + 16 * h, lanes), sum) : sum, lanes);
       }
     }
-  });
+  }
 }
 
-/// The same rows of gate and up, h = silu(gate) * up written to gate's y. `scratch` holds both panels.
+/// The same rows of gate and up, h = silu(gate) * up written to gate's y. `scratch`: room for both.
 static void gate_up_panel(const MatmulRows* gate, const MatmulRows* up, int64_t row_begin, int64_t row_end,
                           uint8_t* scratch) {
-  const PanelRun run_gate(gate, scratch), run_up(up, scratch + panel_scratch_bytes(gate->dtype, gate->cols));
-  run_gate.unpack(row_begin, row_end, bytes_per_row(gate->dtype, gate->cols));
-  run_up.unpack(row_begin, row_end, bytes_per_row(up->dtype, up->cols));
-  for_token_tiles(gate->n_tokens, [&](int64_t token, int count) {
-    alignas(64) float out_gate[kPanelTokens][kPanelRows], out_up[kPanelTokens][kPanelRows];
-    run_gate.multiply(token, count, out_gate);
-    run_up.multiply(token, count, out_up);
-    for (int t = 0; t < count; t++)
-      silu_mul(out_gate[t], out_up[t], gate->y + (token + t) * gate->y_stride + row_begin,
-               row_end - row_begin);
-  });
+  uint8_t* up_scratch = scratch + panel_scratch_bytes(gate->dtype, gate->n_tokens);
+  for (int64_t row = row_begin; row < row_end; row += kPanelRows) {
+    const auto* gate_sums = multiply_panels(*gate, row, row_end, scratch);
+    const auto* up_sums = multiply_panels(*up, row, row_end, up_scratch);
+    const int64_t n = row_end - row < kPanelRows ? row_end - row : kPanelRows;
+    for (int64_t t = 0; t < gate->n_tokens; t++)
+      silu_mul(gate_sums[t], up_sums[t], gate->y + t * gate->y_stride + row, n);
+  }
 }
 
 }  // namespace cria::CRIA_ISA

@@ -7,7 +7,7 @@
 // alone.
 #pragma once
 
-#include "kernels/cpu/matmul_panels.h"
+#include "kernels/cpu/matmul_unpack.h"
 
 namespace cria::CRIA_ISA {
 
@@ -28,10 +28,6 @@ CRIA_INLINE void fetch_lines(const uint8_t* ahead, int from, int to) {
 
 // ---- blocks of 32: two blocks of a row are 64 unsigned bytes ----
 
-CRIA_INLINE __m512i two_halves(const void* low32, const void* high32) {
-  return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(static_cast<const __m256i*>(low32))),
-                            _mm256_loadu_si256(static_cast<const __m256i*>(high32)), 1);
-}
 CRIA_INLINE __m256i two_quarters(const void* low16, const void* high16) {
   return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(low16))),
                                  _mm_loadu_si128(static_cast<const __m128i*>(high16)), 1);
@@ -250,10 +246,6 @@ CRIA_INLINE __m512i shift_halves_left(__m512i v, int n, int m) {
                                         _mm256_set1_epi16(static_cast<short>(m)), 1);
   return _mm512_sllv_epi16(v, by);
 }
-CRIA_INLINE __m512i keep(__m512i v, uint8_t mask) {
-  return _mm512_and_si512(v, _mm512_set1_epi8(static_cast<char>(mask)));
-}
-
 /// Elements 64p .. 64p + 63 as unsigned bytes.
 CRIA_INLINE __m512i quarter(const BlockQ6_K& b, int p) {
   const __m512i low = _mm512_loadu_si512(b.ql + 64 * (p / 2)), high = both_halves(b.qh + 32 * (p / 2));

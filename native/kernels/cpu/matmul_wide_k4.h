@@ -17,18 +17,10 @@ struct K4Headers {
   __m256i d_and_dmin;  // a dword a row
 };
 
-// The first 16 bytes of four blocks: d and dmin, then the twelve bytes of k4_scales().
-CRIA_INLINE __m512i four_headers(const uint8_t* a, const uint8_t* b, const uint8_t* c, const uint8_t* d) {
-  __m512i v = _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a)));
-  v = _mm512_inserti32x4(v, _mm_loadu_si128(reinterpret_cast<const __m128i*>(b)), 1);
-  v = _mm512_inserti32x4(v, _mm_loadu_si128(reinterpret_cast<const __m128i*>(c)), 2);
-  return _mm512_inserti32x4(v, _mm_loadu_si128(reinterpret_cast<const __m128i*>(d)), 3);
-}
-
 CRIA_INLINE void read_k4_headers(const Tile& tile, int64_t at, K4Headers& h) {
   const uint8_t* const* rows = tile.rows;
-  const __m512i even = four_headers(rows[0] + at, rows[2] + at, rows[4] + at, rows[6] + at);
-  const __m512i odd = four_headers(rows[1] + at, rows[3] + at, rows[5] + at, rows[7] + at);
+  const __m512i even = four_quarters(rows[0] + at, rows[2] + at, rows[4] + at, rows[6] + at);
+  const __m512i odd = four_quarters(rows[1] + at, rows[3] + at, rows[5] + at, rows[7] + at);
   // A qword a row, as dwords: d, w0 and w1, w2, with the words of k4_scales().
   const __m512i d_w0 = _mm512_unpacklo_epi64(even, odd), w1_w2 = _mm512_unpackhi_epi64(even, odd);
   const __m512i w0_w1 = _mm512_mask_shuffle_epi32(_mm512_srli_epi64(d_w0, 32), 0xaaaa, w1_w2, _MM_PERM_CCAA);

@@ -2,24 +2,53 @@
 #pragma once
 
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/rmsnorm.h"
 #include "kernels/cpu/simd.h"
 
 namespace cria::CRIA_ISA {
 
-static void rope(float* x, const RopeRow* args) {
+// (a, b) -> (a cos - b sin, a sin + b cos), no product fused. kStream: out is not x, is aligned, and head_dim
+// and, for the half layout, rope_dim / 2 are multiples of 16.
+template <bool kStream>
+static void rope_heads(const float* x, float* out, const RopeRow* args) {
   const int32_t half = args->rope_dim / 2;
-  const int32_t step = args->half_layout ? half : 1, stride = args->half_layout ? 1 : 2;
-  for (int32_t h = 0; h < args->n_heads; h++) {
-    float* head = x + static_cast<int64_t>(h) * args->head_dim;
-    for (int32_t i = 0; i < half; i++) {
-      float* a = head + i * stride;
-      float* b = a + step;
-      const float c = args->cos[i], s = args->sin[i], va = *a, vb = *b;
-      *a = va * c - vb * s;
-      *b = va * s + vb * c;
+  for (int32_t h = 0; h < args->n_heads; h++, x += args->head_dim, out += args->head_dim) {
+    if (kStream)
+      for (int32_t i = 0; i < args->head_dim; i += 16) prefetch(x + i + kReadAhead);
+    int32_t i = 0;
+    if (args->half_layout) {
+      for (; i + 16 <= half; i += 16) {
+        const F32x16 a = load(x + i), b = load(x + half + i), c = load(args->cos + i),
+                     s = load(args->sin + i);
+        put<kStream>(out + i, sub(mul(a, c), mul(b, s)));
+        put<kStream>(out + half + i, add(mul(a, s), mul(b, c)));
+      }
+      for (; i < half; i++) {
+        const float c = args->cos[i], s = args->sin[i], a = x[i], b = x[half + i];
+        out[i] = a * c - b * s;
+        out[half + i] = a * s + b * c;
+      }
+    } else {
+      for (; i + 8 <= half; i += 8) {
+        const F32x16 v = load(x + 2 * i);
+        const F32x16 crossed = negate_even(mul(swap_pairs(v), load_twice(args->sin + i)));
+        put<kStream>(out + 2 * i, add(mul(v, load_twice(args->cos + i)), crossed));
+      }
+      for (; i < half; i++) {
+        const float c = args->cos[i], s = args->sin[i], a = x[2 * i], b = x[2 * i + 1];
+        out[2 * i] = a * c - b * s;
+        out[2 * i + 1] = a * s + b * c;
+      }
     }
+    if (out != x)
+      for (int32_t d = args->rope_dim; d < args->head_dim; d++) out[d] = x[d];
   }
+  if (kStream) end_streaming();
 }
+
+static void rope(float* x, const RopeRow* args) { rope_heads<false>(x, x, args); }
+static void rope_to(const float* x, float* out, const RopeRow* args) { rope_heads<false>(x, out, args); }
+static void rope_stream(const float* x, float* out, const RopeRow* args) { rope_heads<true>(x, out, args); }
 
 // K a token a lane, V a token a row, as attention.h reads them; V's padding stays zero.
 static void append_kv(const float* k, const float* v, int32_t head_dim, uint8_t* block, int32_t slot,

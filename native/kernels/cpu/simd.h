@@ -33,12 +33,9 @@
 
 namespace cria::CRIA_ISA {
 
-/// e^x, 0 below -87.3 and infinite above 88.37: degree-6 polynomial after Cody-Waite reduction, about 1 ulp;
-/// NaN stays NaN.
-CRIA_INLINE F32x16 exp(F32x16 x) {
-  const F32x16 clamped = min(set1(89.0f), max(set1(-87.3f), x));  // in this order a NaN passes
-  const F32x16 n = round(mul(clamped, set1(1.44269504f)));
-  F32x16 r = fma(n, set1(-0.693145752f), clamped);  // ln 2 in two parts, the first exact in products with n
+/// e^(x - n ln 2) for |x - n ln 2| <= ln 2 / 2.
+CRIA_INLINE F32x16 exp_of_rest(F32x16 x, F32x16 n) {
+  F32x16 r = fma(n, set1(-0.693145752f), x);  // ln 2 in two parts, the first exact in products with n
   r = fma(n, set1(-1.42860677e-6f), r);
   F32x16 p = set1(1.38888889e-3f);
   p = fma(p, r, set1(8.33333333e-3f));
@@ -46,8 +43,22 @@ CRIA_INLINE F32x16 exp(F32x16 x) {
   p = fma(p, r, set1(1.66666667e-1f));
   p = fma(p, r, set1(0.5f));
   p = fma(p, r, set1(1.0f));
-  p = fma(p, r, set1(1.0f));
-  return zero_below(x, -87.3f, scale_by_power_of_two(p, n));
+  return fma(p, r, set1(1.0f));
+}
+
+/// e^x, 0 below -87.3 and infinite above 88.37: degree-6 polynomial after Cody-Waite reduction, about 1 ulp;
+/// NaN stays NaN.
+CRIA_INLINE F32x16 exp(F32x16 x) {
+  const F32x16 clamped = min(set1(89.0f), max(set1(-87.3f), x));  // in this order a NaN passes
+  const F32x16 n = round(mul(clamped, set1(1.44269504f)));
+  return zero_below(x, -87.3f, scale_by_power_of_two(exp_of_rest(clamped, n), n));
+}
+
+/// exp() for x of at most 0 or NaN: the same bits, in fewer steps.
+CRIA_INLINE F32x16 exp_down(F32x16 x) {
+  const F32x16 clamped = max(set1(-87.3f), x);
+  const F32x16 n = round(mul(clamped, set1(1.44269504f)));
+  return zero_below(x, -87.3f, scale_down(exp_of_rest(clamped, n), n));
 }
 
 /// x / (1 + e^-x).

@@ -78,6 +78,18 @@ CRIA_INLINE void store(float* p, F32x16 x, int n) {
   store(buffer, x);
   __builtin_memcpy(p, buffer, sizeof(float) * static_cast<size_t>(n));
 }
+CRIA_INLINE void stream(float* p, F32x16 x) { store(p, x); }
+CRIA_INLINE void end_streaming() {}
+CRIA_INLINE F32x16 load_twice(const float* p) {
+  const float32x4_t x = vld1q_f32(p), y = vld1q_f32(p + 4);
+  return {vzip1q_f32(x, x), vzip2q_f32(x, x), vzip1q_f32(y, y), vzip2q_f32(y, y)};
+}
+CRIA_INLINE F32x16 swap_pairs(F32x16 x) { return CRIA_EACH1(vrev64q_f32, x); }
+CRIA_INLINE float32x4_t negate_even4(float32x4_t x) {
+  const uint32x4_t sign = vreinterpretq_u32_u64(vdupq_n_u64(0x80000000ull));
+  return vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(x), sign));
+}
+CRIA_INLINE F32x16 negate_even(F32x16 x) { return CRIA_EACH1(negate_even4, x); }
 CRIA_INLINE F32x16 add(F32x16 x, F32x16 y) { return CRIA_EACH2(vaddq_f32, x, y); }
 CRIA_INLINE F32x16 sub(F32x16 x, F32x16 y) { return CRIA_EACH2(vsubq_f32, x, y); }
 CRIA_INLINE F32x16 mul(F32x16 x, F32x16 y) { return CRIA_EACH2(vmulq_f32, x, y); }
@@ -105,6 +117,7 @@ CRIA_INLINE float reduce_add(F32x16 x) {
   const float32x2_t s2 = vadd_f32(vget_low_f32(s4), vget_high_f32(s4));
   return vget_lane_f32(s2, 0) + vget_lane_f32(s2, 1);
 }
+CRIA_INLINE F32x16 scale_down(F32x16 a, F32x16 n) { return scale_by_power_of_two(a, n); }
 CRIA_INLINE float reduce_max(F32x16 x) {
   const float32x4_t m4 = max4(max4(x.a, x.c), max4(x.b, x.d));
   const float32x4_t m2 = max4(m4, vextq_f32(m4, m4, 2));

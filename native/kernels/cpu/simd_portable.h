@@ -40,6 +40,15 @@ CRIA_INLINE void store(float* p, F32x16 a) {
 CRIA_INLINE void store(float* p, F32x16 a, int n) {
   for (int i = 0; i < n && i < 16; i++) p[i] = a.v[i];
 }
+/// A store that need not bring the line into the cache; `p` is aligned to 64 bytes. end_streaming() before
+/// others read it.
+CRIA_INLINE void stream(float* p, F32x16 a) { store(p, a); }
+CRIA_INLINE void end_streaming() {}
+/// p[0], p[0], p[1], p[1], ... p[7], p[7].
+CRIA_INLINE F32x16 load_twice(const float* p) { CRIA_LANES(p[i / 2]); }
+/// Lanes 2i and 2i + 1 change places.
+CRIA_INLINE F32x16 swap_pairs(F32x16 a) { CRIA_LANES(a.v[i ^ 1]); }
+CRIA_INLINE F32x16 negate_even(F32x16 a) { CRIA_LANES(i % 2 == 0 ? -a.v[i] : a.v[i]); }
 CRIA_INLINE F32x16 add(F32x16 a, F32x16 b) { CRIA_LANES(a.v[i] + b.v[i]); }
 CRIA_INLINE F32x16 sub(F32x16 a, F32x16 b) { CRIA_LANES(a.v[i] - b.v[i]); }
 CRIA_INLINE F32x16 mul(F32x16 a, F32x16 b) { CRIA_LANES(a.v[i] * b.v[i]); }
@@ -53,12 +62,16 @@ CRIA_INLINE F32x16 round(F32x16 a) { CRIA_LANES(__builtin_rintf(a.v[i])); }
 /// To the nearest integer, halves away from zero; exact for |a| < 2^22.
 CRIA_INLINE F32x16 round_half_away(F32x16 a) { CRIA_LANES(__builtin_roundf(a.v[i])); }
 CRIA_INLINE F32x16 zero_below(F32x16 x, float limit, F32x16 a) { CRIA_LANES(x.v[i] < limit ? 0.0f : a.v[i]); }
+// A NaN, and what no exponent holds, is taken as 0.
+CRIA_INLINE uint32_t biased_exponent(float n) {
+  return static_cast<uint32_t>((n >= -127.0f && n <= 128.0f ? static_cast<int>(n) : 0) + 127);
+}
 CRIA_INLINE F32x16 scale_by_power_of_two(F32x16 a, F32x16 n) {
-  CRIA_LANES(
-      a.v[i] *
-      float_from_bits(static_cast<uint32_t>((n.v[i] == n.v[i] ? static_cast<int>(n.v[i]) : 0) + 127) << 23));
+  CRIA_LANES(a.v[i] * float_from_bits(biased_exponent(n.v[i]) << 23));
 }
 #undef CRIA_LANES
+/// The same for n of at most 0.
+CRIA_INLINE F32x16 scale_down(F32x16 a, F32x16 n) { return scale_by_power_of_two(a, n); }
 
 /// Lanes i and i+8, then i+4, i+2, i+1: the fixed tree of the contract.
 CRIA_INLINE float reduce_add(F32x16 a) {

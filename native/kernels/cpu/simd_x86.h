@@ -48,6 +48,15 @@ CRIA_INLINE F32x16 load_f16(const uint16_t* p, int n) {
 }
 CRIA_INLINE void store(float* p, F32x16 a) { _mm512_storeu_ps(p, a.v); }
 CRIA_INLINE void store(float* p, F32x16 a, int n) { _mm512_mask_storeu_ps(p, first_lanes(n), a.v); }
+CRIA_INLINE void stream(float* p, F32x16 a) { _mm512_stream_ps(p, a.v); }
+CRIA_INLINE F32x16 load_twice(const float* p) {
+  const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+  return {_mm512_permutexvar_ps(twice, _mm512_castps256_ps512(_mm256_loadu_ps(p)))};
+}
+CRIA_INLINE F32x16 swap_pairs(F32x16 a) { return {_mm512_permute_ps(a.v, 0xb1)}; }
+CRIA_INLINE F32x16 negate_even(F32x16 a) {
+  return {_mm512_xor_ps(a.v, _mm512_castsi512_ps(_mm512_set1_epi64(0x80000000ll)))};
+}
 CRIA_INLINE F32x16 add(F32x16 a, F32x16 b) { return {_mm512_add_ps(a.v, b.v)}; }
 CRIA_INLINE F32x16 sub(F32x16 a, F32x16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
 CRIA_INLINE F32x16 mul(F32x16 a, F32x16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
@@ -68,10 +77,11 @@ CRIA_INLINE F32x16 zero_below(F32x16 x, float limit, F32x16 a) {
   return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x.v, _mm512_set1_ps(limit), _CMP_NLT_UQ), a.v)};
 }
 CRIA_INLINE F32x16 scale_by_power_of_two(F32x16 a, F32x16 n) {
-  const __mmask16 number = _mm512_cmp_ps_mask(n.v, n.v, _CMP_ORD_Q);
-  const __m512i e = _mm512_add_epi32(_mm512_maskz_cvtps_epi32(number, n.v), _mm512_set1_epi32(127));
+  // A NaN becomes 0x80000000, whose bit the shift drops: times 1.
+  const __m512i e = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
   return {_mm512_mul_ps(a.v, _mm512_castsi512_ps(_mm512_slli_epi32(e, 23)))};
 }
+CRIA_INLINE F32x16 scale_down(F32x16 a, F32x16 n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 CRIA_INLINE __m256 low_half(F32x16 a) { return _mm512_castps512_ps256(a.v); }
 CRIA_INLINE __m256 high_half(F32x16 a) { return _mm512_extractf32x8_ps(a.v, 1); }
 CRIA_INLINE void store_f16(uint16_t* p, F32x16 a, int n) {
@@ -111,6 +121,22 @@ CRIA_INLINE void store(float* p, F32x16 x, int n) {
   _mm256_maskstore_ps(p, first_lanes(n), x.a);
   _mm256_maskstore_ps(p + 8, first_lanes(n - 8), x.b);
 }
+CRIA_INLINE void stream(float* p, F32x16 x) {
+  _mm256_stream_ps(p, x.a);
+  _mm256_stream_ps(p + 8, x.b);
+}
+CRIA_INLINE F32x16 load_twice(const float* p) {
+  const __m256 v = _mm256_loadu_ps(p);
+  return {_mm256_permutevar8x32_ps(v, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)),
+          _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7))};
+}
+CRIA_INLINE F32x16 swap_pairs(F32x16 x) {
+  return {_mm256_permute_ps(x.a, 0xb1), _mm256_permute_ps(x.b, 0xb1)};
+}
+CRIA_INLINE F32x16 negate_even(F32x16 x) {
+  const __m256 sign = _mm256_castsi256_ps(_mm256_set1_epi64x(0x80000000ll));
+  return {_mm256_xor_ps(x.a, sign), _mm256_xor_ps(x.b, sign)};
+}
 CRIA_INLINE F32x16 add(F32x16 x, F32x16 y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
 CRIA_INLINE F32x16 sub(F32x16 x, F32x16 y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
 CRIA_INLINE F32x16 mul(F32x16 x, F32x16 y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
@@ -140,13 +166,14 @@ CRIA_INLINE F32x16 zero_below(F32x16 x, float limit, F32x16 y) {
           _mm256_and_ps(_mm256_cmp_ps(x.b, l, _CMP_NLT_UQ), y.b)};
 }
 CRIA_INLINE __m256 times_power_of_two(__m256 x, __m256 n) {
-  const __m256 number = _mm256_and_ps(n, _mm256_cmp_ps(n, n, _CMP_ORD_Q));
-  const __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(number), _mm256_set1_epi32(127));
+  // A NaN becomes 0x80000000, whose bit the shift drops: times 1.
+  const __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
   return _mm256_mul_ps(x, _mm256_castsi256_ps(_mm256_slli_epi32(e, 23)));
 }
 CRIA_INLINE F32x16 scale_by_power_of_two(F32x16 x, F32x16 n) {
   return {times_power_of_two(x.a, n.a), times_power_of_two(x.b, n.b)};
 }
+CRIA_INLINE F32x16 scale_down(F32x16 x, F32x16 n) { return scale_by_power_of_two(x, n); }
 CRIA_INLINE __m256 low_half(F32x16 x) { return x.a; }
 CRIA_INLINE __m256 high_half(F32x16 x) { return x.b; }
 CRIA_INLINE void store_f16(uint16_t* p, F32x16 x, int n) {
@@ -163,6 +190,9 @@ CRIA_INLINE void store_i8(int8_t* p, F32x16 x, int n) {
 }
 
 #endif
+
+// Orders streamed stores before what other threads do after they hear of them.
+CRIA_INLINE void end_streaming() { _mm_sfence(); }
 
 CRIA_INLINE float reduce_add(F32x16 x) {
   const __m256 s8 = _mm256_add_ps(low_half(x), high_half(x));

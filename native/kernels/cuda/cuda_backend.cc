@@ -34,8 +34,8 @@ class CudaBackend final : public CudaOps {
  public:
   CudaBackend(int device, std::string reason) : CudaOps(device, graphs_wanted()) {
     info_.device = std::string(device_kind()) + ":" + std::to_string(device);
-    info_.device_reason = std::move(reason) + "; " + properties_.name + ", " +
-                          mib(properties_.total_memory) + " of memory";
+    info_.device_reason =
+        std::move(reason) + "; " + properties_.name + ", " + mib(properties_.total_memory) + " of memory";
     info_.isa = "sm_" + std::to_string(properties_.major * 10 + properties_.minor);
     info_.threads = 1;
     info_.page_tokens = kKvPageTokens;
@@ -165,8 +165,8 @@ int device_number(std::string_view name) {
   const char* const end = name.data() + name.size();
   const auto [stop, error] = std::from_chars(name.data() + colon + 1, end, number);
   if (error != std::errc() || stop != end || number < 0)
-    throw Error(ErrorCode::invalid_argument, "device must be 'auto', 'cpu', 'cuda' or 'cuda:<number>', found '" +
-                                                 std::string(name) + "'",
+    throw Error(ErrorCode::invalid_argument,
+                "device must be 'auto', 'cpu', 'cuda' or 'cuda:<number>', found '" + std::string(name) + "'",
                 {{"device", std::string(name)}});
   return number;
 }

@@ -65,7 +65,7 @@ class CudaOps : public Backend {
   std::int32_t n_logit_rows_ = 0;  // of the pass, without padding
 
   // Scratch.
-  bool clear_workspaces_ = true;  // at the next pass: they are new, or a pass failed
+  bool clear_workspaces_ = true;              // at the next pass: they are new, or a pass failed
   std::int64_t most_cols_ = 0, most_up_ = 0;  // of the matrices; rows of those up that are not interleaved
   DeviceMemory<std::byte> activations_;
   DeviceMemory<float> qkv_, up_;
@@ -74,8 +74,8 @@ class CudaOps : public Backend {
   DeviceMemory<std::byte> greedy_workspace_;
   DeviceMemory<std::uint32_t> greedy_;         // [max_sequences] tokens, then as many log-sum-exps
   PinnedMemory<std::uint32_t> greedy_result_;  // the same on the host
-  const float* logits_ = nullptr;  // where passes leave their logits
-  std::int32_t greedy_rows_ = 0;   // of the last pass; 0 when the choice was overwritten
+  const float* logits_ = nullptr;              // where passes leave their logits
+  std::int32_t greedy_rows_ = 0;               // of the last pass; 0 when the choice was overwritten
 };
 
 }  // namespace cria::cuda

@@ -12,8 +12,7 @@ void clear_page_from(const AttentionShape& shape, DType dtype, std::int32_t n_to
   const std::size_t element = f32 ? 4 : 2;
   const int padded = padded_head_dim(shape.head_dim), tiles = padded / 16;
   for (std::int32_t head = 0; head < shape.n_kv_heads; head++) {
-    std::byte* const k =
-        page + static_cast<std::size_t>(head) * kv_block_bytes(shape.head_dim, dtype);
+    std::byte* const k = page + static_cast<std::size_t>(head) * kv_block_bytes(shape.head_dim, dtype);
     std::byte* const v = k + static_cast<std::size_t>(kKvPageTokens * padded) * element;
     for (int token = n_tokens; token < kKvPageTokens; token++)
       for (int d = 0; d < padded; d++) {

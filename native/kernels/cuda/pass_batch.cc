@@ -109,8 +109,7 @@ void PassBatch::stage(const Pass& pass, const PassShape& shape, Stream stream) {
   put(layout.rope_cos, b.rope_cos, n * half);
   put(layout.rope_sin, b.rope_sin, n * half);
   for (std::int32_t s = 0; s < b.n_sequences; s++)
-    put(layout.block_table +
-            static_cast<std::size_t>(s) * static_cast<std::size_t>(shape.table_stride) * 4,
+    put(layout.block_table + static_cast<std::size_t>(s) * static_cast<std::size_t>(shape.table_stride) * 4,
         b.block_table + static_cast<std::ptrdiff_t>(s) * b.block_table_stride,
         static_cast<std::size_t>(b.block_table_stride));
   if (planned) {
@@ -121,7 +120,9 @@ void PassBatch::stage(const Pass& pass, const PassShape& shape, Stream stream) {
   copy_to_device(device_.get(), host, layout.bytes, stream);
 
   const std::byte* const device = device_.get();
-  const auto ints = [&](std::size_t offset) { return reinterpret_cast<const std::int32_t*>(device + offset); };
+  const auto ints = [&](std::size_t offset) {
+    return reinterpret_cast<const std::int32_t*>(device + offset);
+  };
   const auto floats = [&](std::size_t offset) { return reinterpret_cast<const float*>(device + offset); };
   shape_ = shape;
   plan_ = device + layout.plan;

@@ -259,3 +259,25 @@ TEST_CASE("a saved state holds nothing of other requests") {
   REQUIRE(a->pages.size() == b->pages.size());
   CHECK(std::equal(a->pages.data(), a->pages.data() + a->pages.size(), b->pages.data()));
 }
+
+TEST_CASE("nothing is held when nothing runs, and what was stopped tells in what") {
+  Fixture f;
+  std::vector<TokenId> ids(100);
+  std::iota(ids.begin(), ids.end(), 300u);
+  GenerateRequest request = story(1);
+  request.prompt = ids;
+  f.sink->wait(f.engine->submit(request));
+  ids.resize(50);  // the second page is shared in part: it is copied
+  ids.insert(ids.end(), {1000u, 1001u});
+  request.prompt = ids;
+  CHECK(f.sink->wait(f.engine->submit(request)).end->usage.cached_tokens == 50);
+  CHECK(f.engine->stats().pages_used == 0);
+
+  const RequestId queued = f.engine->submit(story(100));
+  f.engine->set_paused(queued, true);
+  f.sink->wait(f.engine->submit(story(20)));
+  f.engine->cancel(queued);
+  const Usage usage = f.sink->wait(queued).end->usage;
+  CHECK(usage.queue_ms + usage.prefill_ms + usage.decode_ms > 0);
+  if (usage.generated_tokens == 0) CHECK(usage.decode_ms == 0);
+}

@@ -206,7 +206,7 @@ class Model {
   void check() {
     const PagePool& pool = scheduler_.pool();
     references_.assign(slots_.size(), 0);
-    std::size_t waiting = 0, paused = 0;
+    std::size_t waiting = 0, paused = 0, active_paused = 0;
     for (const auto& [id, live] : live_) {
       const ScheduledSequence* s = scheduler_.find(id);
       REQUIRE(s != nullptr);
@@ -216,6 +216,7 @@ class Model {
       REQUIRE(static_cast<std::size_t>(scheduler_.pages_for(s->n_cached)) <= s->pages.size());
       waiting += !s->is_active;
       paused += s->is_paused;
+      active_paused += s->is_active && s->is_paused;
     }
     for (const PageId page : scheduler_.copied_from()) references_.at(static_cast<std::size_t>(page))++;
     std::int32_t used = 0, cached = 0, shared = 0;
@@ -233,6 +234,7 @@ class Model {
     REQUIRE(scheduler_.size() == live_.size());
     REQUIRE(scheduler_.waiting() == waiting);
     REQUIRE(scheduler_.paused() == paused);
+    REQUIRE(scheduler_.active_paused() == active_paused);
     REQUIRE(scheduler_.active() + waiting == live_.size());
   }
 

@@ -100,6 +100,19 @@ TEST_CASE("first come, first served, but for priority; a removed sequence gives 
   CHECK(scheduler.pool().used_pages() == 0);
 }
 
+TEST_CASE("a short prompt does not wait for a long one") {
+  Scheduler scheduler({1000, 4, 64, 8});
+  scheduler.add(1, tokens(3000, 1));
+  CHECK(step(scheduler, {40, 40}).chunks[0].count == 40);
+  scheduler.add(2, tokens(10, 2));
+  scheduler.add(3, tokens(10, 3));
+  const auto plan = step(scheduler, {40, 40});
+  CHECK(ids(plan) == Ids{1, 2});
+  CHECK(plan.chunks[0].count == 30);
+  CHECK(plan.chunks[1].reaches_end);
+  CHECK(ids(step(scheduler, {40, 40})) == Ids{2, 1, 3});
+}
+
 TEST_CASE("priority overtakes a bounded number of others") {
   Scheduler scheduler({1000, 4, 4, 1});
   scheduler.add(1, tokens(4, 1));

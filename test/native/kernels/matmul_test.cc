@@ -22,6 +22,22 @@ std::vector<float> multiply(const CpuKernels& kernels, const TestMatrix& w, cons
   return y;
 }
 
+// The same through the product for many tokens; empty where the level has none of the type.
+std::vector<float> multiply_by_panels(const CpuKernels& kernels, const TestMatrix& w, const float* x,
+                                      std::int64_t n_tokens) {
+  const std::size_t bytes = kernels.panel_scratch_bytes ? kernels.panel_scratch_bytes(w.dtype, n_tokens) : 0;
+  if (bytes == 0) return {};
+  ThreadPool pool(1);
+  ActivationBuffer buffer;
+  std::vector<float> y(static_cast<std::size_t>(n_tokens * w.rows), NAN);
+  const MatmulRows args{
+      w.bytes.data(), w.dtype,  w.rows, w.cols, buffer.prepare(kernels, pool, w.dtype, x, n_tokens, w.cols),
+      n_tokens,       y.data(), w.rows, false};
+  Scratch scratch(bytes);
+  kernels.matmul_panel(&args, 0, w.rows, scratch.data());
+  return y;
+}
+
 }  // namespace
 
 TEST_CASE("products equal float64 within rounding, and the portable level bit for bit") {
@@ -70,6 +86,35 @@ TEST_CASE("a token has the same bits alone and in a batch of any size") {
         CAPTURE(size);
         const std::vector<float> batch = multiply(*level, w, x.data(), size);
         CHECK(same_bits(batch, {alone.begin(), alone.begin() + static_cast<std::ptrdiff_t>(batch.size())}));
+      }
+    }
+  }
+}
+
+TEST_CASE("a token has the same bits alone and by panels with any number of others") {
+  CRIA_SEEDED_RNG(rng);
+  for (const CpuKernels* level : runnable_levels()) {
+    for (const DType dtype : kWeightTypes) {
+      const auto block = static_cast<std::int64_t>(traits_of(dtype).block_size);
+      // Blocks of 32: no whole panel of columns, and one and a part of the next; rows likewise.
+      for (const std::int64_t cols : {block, 3 * block, 13 * block}) {
+        CAPTURE(level->isa);
+        CAPTURE(std::string(name_of(dtype)));
+        CAPTURE(cols);
+        const std::int64_t most = 33;
+        const TestMatrix w(rng, dtype, cols == block ? 7 : 45, cols);
+        const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(most * cols));
+        if (multiply_by_panels(*level, w, x.data(), 1).empty()) continue;
+        std::vector<float> alone;
+        for (std::int64_t t = 0; t < most; t++) {
+          const std::vector<float> y = multiply(*level, w, x.data() + t * cols, 1);
+          alone.insert(alone.end(), y.begin(), y.end());
+        }
+        for (std::int64_t size = 1; size <= most; size++) {
+          CAPTURE(size);
+          CHECK(same_bits(multiply_by_panels(*level, w, x.data(), size),
+                          {alone.begin(), alone.begin() + size * w.rows}));
+        }
       }
     }
   }

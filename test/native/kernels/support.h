@@ -9,6 +9,18 @@
 
 namespace cria::test {
 
+/// Scratch for a matrix-matrix product, aligned to 64.
+class Scratch {
+ public:
+  explicit Scratch(std::size_t bytes) : memory_(bytes + 64) {}
+  std::uint8_t* data() {
+    return memory_.data() + (64 - reinterpret_cast<std::uintptr_t>(memory_.data()) % 64) % 64;
+  }
+
+ private:
+  std::vector<std::uint8_t> memory_;
+};
+
 /// A matrix of `dtype` from random values, and the values it really holds.
 struct TestMatrix {
   DType dtype;

@@ -1,0 +1,387 @@
+/**
+ * A soak of the engine: many streams of random requests on a model with too little memory for them, for minutes. Prompts
+ * share beginnings, readers are slow or leave, requests are stopped at any moment, contexts shift, and a second model
+ * comes and goes. All along it checks that
+ *
+ * - every request ends, and tells its states in order;
+ * - no page of the KV cache is held when nothing runs;
+ * - a request that is stopped takes part in no step after the next;
+ * - the same request gives the same tokens at any moment;
+ * - memory stays flat.
+ *
+ *   node bench/soak.mjs [--minutes 10] [--streams 64] [--model file.gguf] [--seed n] [--json file]
+ *
+ * The exit code is 1 when something of this did not hold.
+ */
+
+import { writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { demoModelPath, loadModel } from '../dist/index.mjs'
+import { Hang, Histogram, Memory, Random, rest, within } from './soak/measure.mjs'
+import { visit } from './soak/visitor.mjs'
+import { Watch } from './soak/watch.mjs'
+import { beginnings, KINDS, referenceRequests } from './soak/workload.mjs'
+
+const { values: args } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '10' },
+    streams: { type: 'string', default: '64' },
+    model: { type: 'string', default: demoModelPath() },
+    // The KV cache holds so many full contexts, so that a few streams fill it and the others are preempted.
+    contexts: { type: 'string', default: '10' },
+    'context-length': { type: 'string', default: '384' },
+    threads: { type: 'string' },
+    seed: { type: 'string', default: String(Date.now() % 1_000_000) },
+    // MiB per minute, over the second half: in ten minutes the allocator's own ups and downs make one or two.
+    'memory-limit': { type: 'string', default: '4' },
+    json: { type: 'string' },
+  },
+})
+const minutes = Number(args.minutes)
+const seed = Number(args.seed)
+const memoryLimit = Number(args['memory-limit'])
+
+/** Something ends in every such time, or nothing goes on. */
+const HANG_MS = 60_000
+/** Steps from a stop to its rejection: the one in flight and one more, for 99 of 100. */
+const STOP_STEPS = 2
+/** A slope over less than this is noise. */
+const SLOPE_MINUTES = 3
+
+class Soak {
+  random = new Random(seed)
+  violations = new Map()
+  kinds = new Map()
+  codes = new Map()
+  repeated = 0
+  timeoutMs = new Histogram()
+  engineStopMs = new Histogram()
+  stopSteps = new Histogram()
+  stopStepsSeen = new Histogram()
+  stopMs = new Histogram()
+  draining = false
+  /** When a generation began, and how many of its tokens were read. */
+  #started = new WeakMap()
+
+  constructor(model) {
+    this.model = model
+    this.contextLength = model.info.contextLength
+    this.beginnings = beginnings(this.random, this.contextLength)
+    this.watch = new Watch(model, (text) => this.violation(text))
+  }
+
+  /** Alone, before anything else runs. */
+  async prepare() {
+    this.references = referenceRequests(this.random, this.beginnings, this.contextLength)
+    for (const reference of this.references) {
+      reference.tokens = (await this.model.generate(reference.prompt, reference.options)).tokens
+    }
+    const ids = this.model.tokenizer.encode('Once upon a time there was a fox')
+    this.logits = { ids: await ids, logits: await this.model.logits(await ids) }
+  }
+
+  violation(text) {
+    if (!this.violations.has(text)) console.error(`VIOLATION after ${elapsed()}: ${text}`)
+    this.violations.set(text, (this.violations.get(text) ?? 0) + 1)
+  }
+
+  /** How a promise settles: `{ value }` or `{ error }`. */
+  async settled(promise, what = 'a request') {
+    const outcome = Promise.resolve(promise).then(
+      (value) => ({ value }),
+      (error) => ({ error }),
+    )
+    const { value, error } = await within(
+      HANG_MS,
+      outcome,
+      () => this.watch.ended,
+      () => `${what}, ${JSON.stringify(this.model.stats())}`,
+    )
+    if (error) {
+      this.codes.set(error.code, (this.codes.get(error.code) ?? 0) + 1)
+      if (!EXPECTED.has(error.code)) this.violation(`${what} failed: ${error.stack ?? error}`)
+    }
+    return { value, error }
+  }
+
+  ended(generation) {
+    return this.settled(generation)
+  }
+
+  generate(prompt, options) {
+    const begin = performance.now()
+    const generation = this.model.generate(prompt, options)
+    this.#started.set(generation, { begin, received: undefined })
+    return generation
+  }
+
+  /**
+   * Reads at once what comes, counting tokens, until `enough` says so. Resolves to the iterator, without leaving it; what
+   * went wrong is for whoever awaits the generation.
+   */
+  async read(generation, enough = () => false) {
+    const record = this.#started.get(generation)
+    const iterator = generation[Symbol.asyncIterator]()
+    record.received = 0
+    try {
+      for (let step = await iterator.next(); !step.done; step = await iterator.next()) {
+        record.received += step.value.tokens.length
+        if (enough(record.received)) break
+      }
+    } catch {}
+    return iterator
+  }
+
+  /** Stops a generation with `act` and counts what it takes. */
+  async stopped(generation, act) {
+    const count = this.#stopwatch(generation)
+    act()
+    return count(await this.ended(generation))
+  }
+
+  /** The same for a signal that goes off by itself. */
+  watchStop(signal) {
+    let generation
+    let count
+    signal.addEventListener('abort', () => {
+      if (generation) count = this.#stopwatch(generation)
+    })
+    return async (watched) => {
+      generation = watched
+      const outcome = await this.ended(watched)
+      return count ? count(outcome) : outcome
+    }
+  }
+
+  /**
+   * Counts from now on. What counts is how many steps a request takes part in after its stop. The steps until JavaScript
+   * is told are more: its thread waits for a core. So they are taken in proportion to the time that passed in the engine,
+   * which the request's own timings tell. One that generates gets a token from each step, so that these are no fewer
+   * than its steps either, and the smaller number holds.
+   */
+  #stopwatch(generation) {
+    const { steps } = this.model.stats().totals
+    const { begin, received } = this.#started.get(generation)
+    const stop = performance.now()
+    return (outcome) => {
+      const partial = outcome.error?.code === 'ERR_ABORTED' && outcome.error.partial
+      // Nothing was produced by one that had not reached the engine.
+      if (!partial || partial.usage.promptTokens === 0) return outcome
+      const seen = this.model.stats().totals.steps - steps
+      const { queueMs, prefillMs, decodeMs } = partial.usage
+      const ms = performance.now() - stop
+      const engineMs = Math.max(0, begin + queueMs + prefillMs + decodeMs - stop)
+      const took = Math.ceil(seen * Math.min(1, engineMs / ms))
+      this.stopMs.add(ms)
+      this.engineStopMs.add(engineMs)
+      this.stopStepsSeen.add(seen)
+      this.stopSteps.add(received > 0 ? Math.min(took, partial.tokens.length - received) : took)
+      return outcome
+    }
+  }
+
+  checkSame(reference, { value, error }, where = '') {
+    this.repeated++
+    if (error) this.violation(`a repeated request failed${where}: ${error.code}`)
+    else if (!sameTokens(value.tokens, reference.tokens)) this.#differs(reference, value, where)
+  }
+
+  /** Of a request that was stopped, if it was. */
+  checkBeginning(reference, { value, error }) {
+    const partial = value ?? error.partial
+    const expected = reference.tokens.subarray(0, partial?.tokens.length ?? 0)
+    if (partial && !sameTokens(partial.tokens, expected)) this.#differs(reference, partial, ', stopped')
+  }
+
+  #differs(reference, { tokens, usage }, where) {
+    const at = tokens.findIndex((token, i) => token !== reference.tokens[i])
+    this.violation(
+      `other tokens for the same request${where}: ${JSON.stringify({ ...reference, tokens: reference.tokens.length })}, ` +
+        `from token ${at} of ${tokens.length} on; ${JSON.stringify(usage)}`,
+    )
+  }
+
+  /** Sleeps, but not for long when everything is to end. */
+  async nap(ms) {
+    const until = performance.now() + ms
+    while (!this.draining && performance.now() < until)
+      await rest(Math.min(100, until - performance.now() + 1))
+  }
+
+  async stream() {
+    while (!this.draining) {
+      const kind = this.random.weighted(KINDS)
+      await kind.run(this)
+      this.kinds.set(kind.name, (this.kinds.get(kind.name) ?? 0) + 1)
+    }
+  }
+
+  /** With everything ended: nothing runs and nothing is held. */
+  async checkIdle() {
+    // The last step's counts come with its events at the latest.
+    await rest(50)
+    const { running, waiting, paused, pages, totals } = this.model.stats()
+    if (running + waiting + paused > 0)
+      this.violation(`idle, but ${running} + ${waiting} + ${paused} requests`)
+    if (pages.used > 0) this.violation(`pages are held while nothing runs`)
+    if (pages.used > 0) this.mostHeld = Math.max(this.mostHeld ?? 0, pages.used)
+    if (pages.used + pages.cached + pages.free !== pages.total)
+      this.violation(`pages do not add up: ${JSON.stringify(pages)}`)
+    this.watch.checkIdle(totals)
+  }
+
+  /** Under load for some time, then idle. */
+  async phase(ms) {
+    this.draining = false
+    const all = [visit(this, args.model)]
+    for (let i = 0; i < Number(args.streams); i++) all.push(this.stream())
+    const timer = setTimeout(() => {
+      this.draining = true
+    }, ms)
+    await Promise.all(all)
+    clearTimeout(timer)
+    await this.checkIdle()
+  }
+}
+
+const EXPECTED = new Set(['ERR_ABORTED', 'ERR_TIMEOUT', 'ERR_PROMPT_TOO_LONG', 'ERR_CONTEXT_FULL'])
+
+const sameTokens = (a, b) => a.length === b.length && a.every((token, i) => token === b[i])
+
+const begin = performance.now()
+const elapsed = () => `${((performance.now() - begin) / 1000).toFixed(1)} s`
+
+async function load() {
+  const contextLength = Number(args['context-length'])
+  // How much a context takes, and what the default number of threads is, are the library's to say.
+  const probe = await loadModel(args.model, { contextLength })
+  const { info } = probe
+  await probe.dispose()
+  const contextBytes = (info.kvBytes / info.kvPages / info.kvPageTokens) * info.contextLength
+  return loadModel(args.model, {
+    contextLength,
+    kvMemory: Math.ceil(contextBytes * Number(args.contexts)),
+    // A core is left to JavaScript: how long its thread waits for one would count as the engine's delay.
+    threads: args.threads ? Number(args.threads) : Math.max(1, info.threads - 1),
+  })
+}
+
+async function main() {
+  const model = await load()
+  const { info } = model
+  console.log(
+    `${args.streams} streams for ${minutes} min on ${info.name || info.path}: context ${info.contextLength}, ` +
+      `${info.kvPages} pages of ${info.kvPageTokens}, ${info.threads} threads, ${info.isa}; seed ${seed}`,
+  )
+  const soak = new Soak(model)
+  process.on('unhandledRejection', (error) => soak.violation(`unhandled rejection: ${error?.stack ?? error}`))
+  await soak.prepare()
+  const memory = new Memory()
+  const end = begin + minutes * 60_000
+  const phaseMs = Math.min(20_000, Math.max(3000, (minutes * 60_000) / 4))
+  try {
+    while (performance.now() < end - 500) {
+      await soak.phase(Math.min(phaseMs, end - performance.now()))
+      memory.sampleIdle()
+      progress(soak, memory)
+    }
+  } catch (error) {
+    soak.violation(error instanceof Hang ? `hang: ${error.message}` : String(error?.stack ?? error))
+  }
+  memory.stop()
+  judge(soak, memory)
+  const report = summary(soak, memory)
+  if (args.json) writeFileSync(args.json, `${JSON.stringify(report, null, 2)}\n`)
+  print(report)
+  process.exitCode = soak.violations.size > 0 ? 1 : 0
+  // What a hang has left behind fails now, and adds nothing.
+  soak.violation = () => {}
+  // Disposal is part of what must end.
+  await within(
+    HANG_MS,
+    model.dispose(),
+    () => 0,
+    () => 'dispose',
+  ).catch((error) => {
+    console.error(String(error))
+    process.exit(1)
+  })
+}
+
+function judge(soak, memory) {
+  const p99 = soak.stopSteps.percentile(0.99)
+  if (p99 > STOP_STEPS) soak.violation(`a stop takes ${p99} steps (p99), at most ${STOP_STEPS} expected`)
+  if (soak.stopSteps.count === 0 || soak.repeated === 0) soak.violation('too short: nothing was measured')
+  if (minutes < SLOPE_MINUTES) return
+  const { nativeIdle, heapIdle } = memory.summary().perMinute
+  for (const [name, rise] of Object.entries({ 'native memory': nativeIdle, 'the heap': heapIdle })) {
+    if (rise > memoryLimit)
+      soak.violation(`${name} rises by ${rise} MiB a minute, at most ${memoryLimit} allowed`)
+  }
+}
+
+function summary(soak, memory) {
+  return {
+    seed,
+    minutes: Number(((performance.now() - begin) / 60_000).toFixed(2)),
+    streams: Number(args.streams),
+    requests: soak.watch.ended,
+    kinds: Object.fromEntries([...soak.kinds].sort()),
+    errors: Object.fromEntries([...soak.codes].sort()),
+    events: soak.watch.counts,
+    secondModels: soak.visits ?? 0,
+    repeated: soak.repeated,
+    firstTokenMs: soak.watch.firstTokenMs.summary(),
+    requestMs: soak.watch.requestMs.summary(),
+    stopMs: soak.stopMs.summary(),
+    engineStopMs: soak.engineStopMs.summary(),
+    stopStepsSeen: soak.stopStepsSeen.summary(),
+    stopSteps: soak.stopSteps.summary(),
+    timeoutOvershootMs: soak.timeoutMs.summary(),
+    memory: memory.summary(),
+    mostPagesHeldIdle: soak.mostHeld ?? 0,
+    stats: soak.model.stats(),
+    violations: Object.fromEntries(soak.violations),
+  }
+}
+
+function progress(soak, memory) {
+  const { totals } = soak.model.stats()
+  const { rss, native, heap } = memory.idle.at(-1)
+  console.log(
+    `${elapsed().padStart(8)}  ${soak.watch.ended} requests, ${totals.generatedTokens} tokens, ` +
+      `${totals.preemptions} preemptions, ${soak.watch.counts.paused ?? 0} pauses, ` +
+      `${rss.toFixed(1)} MiB (native ${native.toFixed(1)}, heap ${heap.toFixed(1)})`,
+  )
+}
+
+function print(report) {
+  const line = ({ count, p50, p90, p99, max }) =>
+    `p50 ${p50}, p90 ${p90}, p99 ${p99}, longest ${max} (${count})`
+  const list = (counts) =>
+    Object.entries(counts)
+      .map(([name, count]) => `${count} ${name}`)
+      .join(', ')
+  const { memory, stats } = report
+  console.log(`
+requests        ${report.requests}: ${list(report.kinds)}
+errors          ${list(report.errors)}
+events          ${list(report.events)}
+steps           ${stats.totals.steps}, longest ${stats.stepMs.longest.toFixed(1)} ms
+same tokens     ${report.repeated} repetitions compared, ${report.secondModels} second models
+first token     ${line(report.firstTokenMs)} ms
+request         ${line(report.requestMs)} ms
+stop            ${line(report.stopMs)} ms, as JavaScript sees it
+                ${line(report.engineStopMs)} ms in the engine
+                ${line(report.stopStepsSeen)} steps until JavaScript sees it
+                ${line(report.stopSteps)} steps that it still takes part in
+timeout, late   ${line(report.timeoutOvershootMs)} ms
+memory          ${memory.firstIdle.rss} MiB idle at first, ${memory.lastIdle.rss} at last, peak ${memory.peak}
+                native ${memory.firstIdle.native} to ${memory.lastIdle.native}, heap ${memory.firstIdle.heap} to \
+${memory.lastIdle.heap}
+                MiB a minute in the second half: ${list(memory.perMinute)}
+pages           ${stats.pages.used} of ${stats.pages.total} held at the end
+violations      ${Object.keys(report.violations).length === 0 ? 'none' : list(report.violations)}`)
+}
+
+await main()

@@ -1,0 +1,41 @@
+// RMSNorm written out in JavaScript, against the kernel: the same values, and what the kernel is good for.
+import { bench, kernels } from 'cria/kernels'
+
+const [rows, cols, eps] = [512, 4096, 1e-5]
+
+/** out = x / sqrt(mean(x²) + eps) · weight, row by row. */
+function rmsNorm(x: Float32Array, weight: Float32Array): Float32Array {
+  const out = new Float32Array(x.length)
+  for (let start = 0; start < x.length; start += cols) {
+    let squares = 0
+    for (let i = start; i < start + cols; i++) squares += x[i]! * x[i]!
+    const scale = 1 / Math.sqrt(squares / cols + eps)
+    for (let i = 0; i < cols; i++) out[start + i] = x[start + i]! * scale * weight[i]!
+  }
+  return out
+}
+
+const random = (n: number) => Float32Array.from({ length: n }, () => Math.random() * 2 - 1)
+const [x, weight] = [random(rows * cols), random(cols)]
+
+const byHand = rmsNorm(x, weight)
+const byKernel = await kernels.rmsNorm(x, weight, { eps })
+let worst = 0
+byHand.forEach((value, i) => {
+  worst = Math.max(worst, Math.abs(value - byKernel[i]!))
+})
+console.log(`${rows} rows of ${cols}: the largest difference is ${worst.toExponential(1)}`)
+
+// On tensors that stay on the device, nothing is copied: what is timed is the kernel.
+using resident = await kernels.upload(x, { shape: [rows, cols] })
+using scale = await kernels.upload(weight)
+using out = await kernels.allocate([rows, cols])
+const script = await bench(() => rmsNorm(x, weight), { iterations: 20 })
+const kernel = await bench(() => kernels.rmsNorm(resident, scale, { eps, out }), { iterations: 20 })
+const times = script.medianUs / kernel.medianUs
+console.log(
+  `JavaScript ${script.medianUs.toFixed(0)} µs, the kernel ${kernel.medianUs.toFixed(0)} µs: ${times.toFixed(1)} times`,
+)
+console.log(
+  `${kernel.gbPerSec.toFixed(1)} GB/s, ${(100 * kernel.shareOfPeak).toFixed(0)} % of what this machine can do`,
+)

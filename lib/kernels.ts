@@ -1,0 +1,36 @@
+/**
+ * cria's kernels, one by one, from a script: on plain typed arrays, or on tensors that stay on the device.
+ *
+ * ```js
+ * import { bench, kernels } from 'cria/kernels'
+ * const y = await kernels.rmsNorm(Float32Array.of(3, 4), Float32Array.of(1, 1))
+ * const { gbPerSec, shareOfPeak } = await bench({ op: 'matmul', dtype: 'Q4_K', rows: 4096, cols: 4096, tokens: 1 })
+ * ```
+ *
+ * Calls run off the JS thread, in the order in which they are made. Matrices are row-major, the contiguous dimension
+ * is a shape's last. Arrays are copied at the call. Results are float32, and resident where the first input is.
+ *
+ * @module
+ */
+
+export { CriaError } from './errors'
+export * as kernels from './kernels/all'
+export type {
+  AttentionInputOptions,
+  AttentionSequence,
+  AttentionWeights,
+  HostPages,
+  KvCacheOptions,
+  PagedAttentionOptions,
+} from './kernels/attention'
+export type { KernelBenchOptions, KernelBenchResult } from './kernels/bench'
+export { bench } from './kernels/bench'
+export type { BenchSpec } from './kernels/bench_specs'
+export type { KernelDevice, KernelOptions, OutputOptions } from './kernels/call'
+export type { DataOf, DType, TensorData, WeightType } from './kernels/dtypes'
+export type { AddRmsNormResult, NormOptions, RopeKernelOptions } from './kernels/elementwise'
+export { type DeviceInfo, devices, type UploadOptions } from './kernels/memory'
+export type { MatmulOptions, Quantized, SwigluWeights } from './kernels/products'
+export type { RopeOptions, RopeScaling } from './kernels/rope'
+export type { SampleOptions, SampleResult } from './kernels/sample'
+export { type HostTensor, KvCache, type Result, Tensor, type TensorInput } from './kernels/tensor'

@@ -1,0 +1,223 @@
+/** How long kernels take, and how near that is to what the machine can do. */
+
+import { type MachineCeilings, measureCeilings } from '../bench/machine'
+import { addon } from '../binding'
+import { CriaError, invalidArgument } from '../errors'
+import { callNative, runTask } from '../tasks'
+import { abortSignal, checkOptions, integer, type Rules } from '../validate'
+import { type BenchSpec, benchInputs, checkSpec } from './bench_specs'
+import {
+  type KernelOptions,
+  type KernelRecord,
+  kernelRules,
+  type Plan,
+  recordKernels,
+  type Work,
+} from './call'
+import type { NativeWhere } from './native'
+
+export interface KernelBenchOptions extends KernelOptions {
+  /** Runs before those that count. Default 3. */
+  warmup?: number | undefined
+  /** Runs that count. Default: as many as half a second holds, 5 to 200. */
+  iterations?: number | undefined
+  signal?: AbortSignal | undefined
+}
+
+/** A kernel's time, and what follows from it. */
+export interface KernelBenchResult {
+  /** Microseconds on the device: its events, or on the CPU the monotonic clock around the kernel alone. */
+  medianUs: number
+  p5Us: number
+  p95Us: number
+  iterations: number
+  /** Bytes that a run reads and writes at the least, each once. */
+  bytes: number
+  /** Additions and multiplications of a run. */
+  flops: number
+  /** 10^9 bytes, and operations, per second of the median. */
+  gbPerSec: number
+  gflopPerSec: number
+  /**
+   * The time that the machine's measured bandwidth and arithmetic rates allow at the least, over the median: 1 is the
+   * roofline. Above 1 the inputs came from a cache. NaN where no kernel ran or no ceiling is known.
+   */
+  shareOfPeak: number
+}
+
+const rules = {
+  ...kernelRules,
+  warmup: integer(0, 2 ** 20),
+  iterations: integer(1, 2 ** 20),
+  signal: abortSignal(),
+} satisfies Rules
+
+const BUDGET_US = 5e5
+/** Inputs are taken in turn, so that caches hold little of what is next. */
+const COLD_BYTES = 256 * 2 ** 20
+const MOST_SETS = 64
+
+/**
+ * Measures a kernel.
+ *
+ * With a description, its inputs are random and resident, and as many of them as 256 MiB hold are used in turn: large
+ * ones come from memory, as weights do in decoding. With a function, which may be async, the kernels that it calls are
+ * timed each time it runs, without what lies between them; where it calls none, the time is the function's own.
+ *
+ * ```js
+ * await bench({ op: 'rmsNorm', rows: 8192, cols: 4096 })
+ * await bench(() => kernels.softmax(x, { out }), { warmup: 2, iterations: 50 })
+ * ```
+ *
+ * The first call also measures the machine, which takes two seconds.
+ *
+ * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_OUT_OF_MEMORY, ERR_ABORTED, and what the function throws
+ */
+export async function bench(
+  target: BenchSpec | (() => unknown),
+  options?: KernelBenchOptions,
+): Promise<KernelBenchResult> {
+  const { warmup = 3, iterations, signal, ...where } = checkOptions('bench', options, rules)
+  const { times, work, places } =
+    typeof target === 'function'
+      ? await timeFunction(target, where, warmup, iterations)
+      : await timeSpec(checkSpec(target), where, warmup, iterations, signal)
+  const bytes = work.reduce((sum, one) => sum + one.bytes, 0)
+  const flops = work.reduce((sum, one) => sum + one.flops, 0)
+  const sorted = Float64Array.from(times).sort()
+  const medianUs = quantile(sorted, 0.5)
+  const limitUs = await roofline(work, places, signal)
+  return {
+    medianUs,
+    p5Us: quantile(sorted, 0.05),
+    p95Us: quantile(sorted, 0.95),
+    iterations: sorted.length,
+    bytes,
+    flops,
+    gbPerSec: bytes / (1e3 * medianUs),
+    gflopPerSec: flops / (1e3 * medianUs),
+    shareOfPeak: limitUs / medianUs,
+  }
+}
+
+interface Timed {
+  times: ArrayLike<number>
+  work: Work[]
+  /** Where each ran. */
+  places: NativeWhere[]
+}
+
+async function timeSpec(
+  spec: BenchSpec,
+  where: KernelOptions,
+  warmup: number,
+  iterations: number | undefined,
+  signal: AbortSignal | undefined,
+): Promise<Timed> {
+  const inputs = benchInputs(spec, where)
+  try {
+    const plans: Array<Plan<unknown>> = [await inputs.plan()]
+    const [{ op, work, where: place }] = plans as [Plan<unknown>]
+    const sets = Math.min(MOST_SETS, Math.ceil(COLD_BYTES / Math.max(work.bytes, 1)))
+    while (plans.length < sets) plans.push(await inputs.plan())
+    const calls = plans.map(({ args }) => args)
+    const run = async (before: number, counted: number) =>
+      (await runTask('bench', () => addon().kernels.run(op, calls, place, before, counted), signal)).times
+    const counted = iterations ?? affordable(await run(0, 3))
+    return { times: await run(warmup, counted), work: [work], places: [place] }
+  } finally {
+    inputs.dispose()
+  }
+}
+
+async function timeFunction(
+  body: () => unknown,
+  where: KernelOptions,
+  warmup: number,
+  iterations: number | undefined,
+): Promise<Timed> {
+  for (const [name, value] of Object.entries(where)) {
+    if (value !== undefined) {
+      throw invalidArgument(
+        'bench',
+        `option '${name}'`,
+        'given to the kernels that the function calls',
+        value,
+        { option: name },
+      )
+    }
+  }
+  let last: KernelRecord[] = []
+  const once = async (): Promise<number> => {
+    const records: KernelRecord[] = []
+    const begin = performance.now()
+    await recordKernels(records, body)
+    const wall = 1e3 * (performance.now() - begin)
+    last = records
+    return records.length > 0 ? records.reduce((sum, { us }) => sum + us, 0) : wall
+  }
+  const first: number[] = []
+  for (let i = 0; i < Math.max(warmup, iterations === undefined ? 1 : 0); i++) first.push(await once())
+  const counted = iterations ?? affordable(first)
+  const times: number[] = []
+  for (let i = 0; i < counted; i++) times.push(await once())
+  return { times, work: last, places: last.map(({ where: place }) => place) }
+}
+
+/** Runs that the budget holds, by the fastest of some. */
+function affordable(times: ArrayLike<number>): number {
+  const us = Math.min(...Array.from(times))
+  return Math.max(5, Math.min(200, Math.floor(BUDGET_US / Math.max(us, 1))))
+}
+
+/** Of ascending values, between two of them in proportion. */
+export function quantile(sorted: ArrayLike<number>, share: number): number {
+  const at = share * (sorted.length - 1)
+  const low = Math.floor(at)
+  const high = Math.min(low + 1, sorted.length - 1)
+  return sorted[low]! + (sorted[high]! - sorted[low]!) * (at - low)
+}
+
+const measured = new Map<string, Promise<MachineCeilings>>()
+
+/** What the machine can do at most at a level, with so many threads: measured once in a process. */
+export function ceilingsOf(
+  { isa, threads }: Pick<NativeWhere, 'isa' | 'threads'>,
+  signal?: AbortSignal,
+): Promise<MachineCeilings> {
+  const info = callNative(() => addon().cpuInfo())
+  const level = isa === '' ? info.isa : isa
+  const count = threads === 0 ? info.threads : threads
+  const key = `${level} ${count}`
+  const known = measured.get(key)
+  if (known) return known
+  const found = measureCeilings(count, level, signal)
+  measured.set(key, found)
+  found.catch(() => measured.delete(key))
+  return found
+}
+
+/** 10^9 multiply-adds per second that the machine has for this work; 0: not known. */
+export function peakGMacs(arithmetic: Work['arithmetic'], ceilings: MachineCeilings): number {
+  if (arithmetic === 'bf16') return ceilings.bf16GMacs || ceilings.f32GMacs
+  return arithmetic === 'f32' ? ceilings.f32GMacs : ceilings.int8GMacs
+}
+
+/** Microseconds below which the machine cannot get. */
+async function roofline(
+  work: Work[],
+  places: NativeWhere[],
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  if (work.length === 0) return Number.NaN
+  let us = 0
+  for (const [i, { bytes, flops, arithmetic }] of work.entries()) {
+    const place = places[i]!
+    if (place.device !== 'cpu')
+      throw new CriaError('ERR_UNSUPPORTED_DEVICE', `bench: no ceilings of ${place.device}`)
+    const ceilings = await ceilingsOf(place, signal)
+    const peak = peakGMacs(arithmetic, ceilings)
+    us += Math.max(bytes / (1e3 * ceilings.readGBs), peak > 0 ? flops / (2e3 * peak) : 0)
+  }
+  return us
+}

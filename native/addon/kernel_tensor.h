@@ -1,0 +1,53 @@
+// NativeTensor of lib/kernels/native.ts: memory on a device that a script holds.
+#pragma once
+
+#include <napi.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/dtype.h"
+#include "kernels/elementary.h"
+
+namespace cria {
+
+struct KernelTensor {
+  std::string device;  // "cpu"
+  DType dtype = DType::f32;
+  std::vector<std::int64_t> shape;  // of a KV cache: [2, pages, kv heads, page tokens, head_dim]
+  TensorMemory memory;
+  std::size_t kv_page_bytes = 0;  // a KV cache's, in the device's own layout; 0: a plain tensor
+
+  bool is_kv() const { return kv_page_bytes > 0; }
+  std::int64_t elements() const;
+};
+
+/// Bytes of a plain tensor. Throws ERR_INVALID_ARGUMENT when its last dimension is no whole number of blocks.
+std::size_t tensor_bytes(DType dtype, const std::vector<std::int64_t>& shape, const std::string& name);
+
+class JsTensor : public Napi::ObjectWrap<JsTensor> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  static Napi::Object create(Napi::Env env, std::shared_ptr<KernelTensor> tensor);
+  /// The tensor behind a JavaScript value; null where it is none. Throws ERR_DISPOSED.
+  static std::shared_ptr<KernelTensor> of(Napi::Env env, const Napi::Value& value, const std::string& name);
+
+  explicit JsTensor(const Napi::CallbackInfo& info);
+  ~JsTensor() override;
+
+ private:
+  Napi::Value dtype(const Napi::CallbackInfo& info);
+  Napi::Value shape(const Napi::CallbackInfo& info);
+  Napi::Value device(const Napi::CallbackInfo& info);
+  Napi::Value bytes(const Napi::CallbackInfo& info);
+  Napi::Value disposed(const Napi::CallbackInfo& info);
+  Napi::Value dispose(const Napi::CallbackInfo& info);
+  void drop();
+
+  std::shared_ptr<KernelTensor> tensor_;  // what is known of it stays after dispose(), without the memory
+  bool disposed_ = false;
+};
+
+}  // namespace cria

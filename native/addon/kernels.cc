@@ -1,0 +1,233 @@
+#include "addon/kernels.h"
+
+#include <utility>
+#include <vector>
+
+#include "addon/convert.h"
+#include "addon/environment.h"
+#include "addon/kernel_call.h"
+#include "addon/tasks.h"
+#include "core/rope_frequencies.h"
+#include "io/gguf.h"
+
+namespace cria {
+namespace {
+
+using Calls = std::vector<std::shared_ptr<KernelCall>>;
+
+BackendOptions as_backend_options(const Napi::Value& value) {
+  const Napi::Object o = as_object(value, "where");
+  BackendOptions options;
+  options.device = as_string(o.Get("device"), "device");
+  options.threads = static_cast<int>(as_integer(o.Get("threads"), "threads", 0, 1024));
+  options.isa = as_string(o.Get("isa"), "isa");
+  return options;
+}
+
+/// Work on the kernels' thread, with a backend.
+template <class Work, class Convert>
+Napi::Object start_kernel_task(Napi::Env env, BackendOptions options, Work work, Convert convert) {
+  return start_task(
+      env, TaskLength::ordered_work,
+      [runtime = Environment::of(env)->kernels, options = std::move(options), work = std::move(work)](
+          const CancelFlag& cancel) mutable { return work(runtime->backend(options), cancel); },
+      std::move(convert));
+}
+
+struct Ran {
+  Calls calls;
+  std::vector<double> times;
+};
+
+/// Calls in turn: `warmup` times, and as often as there are times to be taken.
+Ran run_calls(Backend& backend, const CancelFlag& cancel, Calls calls, std::int64_t warmup,
+              std::int64_t iterations) {
+  for (const auto& call : calls) call->prepare(backend);
+  Ran ran{std::move(calls), {}};
+  ran.times.reserve(static_cast<std::size_t>(iterations));
+  for (std::int64_t i = -warmup; i < iterations; i++) {
+    cancel.check();
+    KernelCall& call = *ran.calls[static_cast<std::size_t>(i + warmup) % ran.calls.size()];
+    const double us = backend.elementary().time_us([&] { call.run(backend); });
+    if (i >= 0) ran.times.push_back(us);
+  }
+  ran.calls.resize(1);
+  ran.calls[0]->finish(backend);
+  return ran;
+}
+
+/// run(op, calls, { device, isa, threads }, warmup, iterations)
+Napi::Value run_kernel(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    const std::string op = as_string(info[0], "op");
+    if (!info[1].IsArray() || info[1].As<Napi::Array>().Length() == 0)
+      throw_argument("calls", "an array of arguments");
+    const auto list = info[1].As<Napi::Array>();
+    BackendOptions options = as_backend_options(info[2]);
+    const std::int64_t warmup = as_integer(info[3], "warmup", 0, 1 << 20),
+                       iterations = as_integer(info[4], "iterations", 1, 1 << 20);
+    Calls calls;
+    for (std::uint32_t i = 0; i < list.Length(); i++) {
+      calls.push_back(std::make_shared<KernelCall>(env, as_object(list.Get(i), "calls")));
+      parse_kernel(op, *calls.back());
+    }
+    return start_kernel_task(
+        env, std::move(options),
+        [calls = std::move(calls), warmup, iterations](Backend& backend, const CancelFlag& cancel) mutable {
+          return run_calls(backend, cancel, std::move(calls), warmup, iterations);
+        },
+        [](Napi::Env e, Ran&& ran) -> Napi::Value {
+          const KernelCall& call = *ran.calls[0];
+          Napi::Object o = Napi::Object::New(e);
+          o.Set("outputs", call.results(e));
+          o.Set("ids", ids_to_js(e, call.found_ids));
+          o.Set("floats", floats_to_js(e, call.found_floats));
+          Napi::Float64Array times = Napi::Float64Array::New(e, ran.times.size());
+          std::copy(ran.times.begin(), ran.times.end(), times.Data());
+          o.Set("times", times);
+          return o;
+        });
+  });
+}
+
+/// allocateKv({ pages, kvHeads, headDim, dtype }, where)
+Napi::Value allocate_kv(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Napi::Object o = as_object(info[0], "options");
+    const std::int64_t pages = as_integer(o.Get("pages"), "pages", 1, 1 << 24);
+    const auto heads = static_cast<std::int32_t>(as_integer(o.Get("kvHeads"), "kvHeads", 1, 65536)),
+               dim = static_cast<std::int32_t>(as_integer(o.Get("headDim"), "headDim", 1, 65536));
+    const DType dtype = as_string(o.Get("dtype"), "dtype") == "F32" ? DType::f32 : DType::f16;
+    return start_kernel_task(
+        info.Env(), as_backend_options(info[1]),
+        [=](Backend& backend, const CancelFlag&) { return make_kv(backend, dtype, pages, heads, dim); },
+        [](Napi::Env e, std::shared_ptr<KernelTensor>&& tensor) -> Napi::Value {
+          return JsTensor::create(e, std::move(tensor));
+        });
+  });
+}
+
+using NamedTensors = std::vector<std::pair<std::string, std::shared_ptr<KernelTensor>>>;
+
+NamedTensors load(Backend& backend, const CancelFlag& cancel, const std::string& path) {
+  const GgufFile file = GgufFile::open(path);
+  NamedTensors tensors;
+  for (const GgufTensor& from : file.tensors()) {
+    cancel.check();
+    auto tensor = std::make_shared<KernelTensor>();
+    tensor->device = backend.info().device;
+    tensor->dtype = from.dtype;
+    for (std::uint32_t d = from.n_dims; d > 0; d--)
+      tensor->shape.push_back(static_cast<std::int64_t>(from.dims[d - 1]));
+    TensorMemory memory = allocate_host(from.bytes);
+    file.files()[from.file_index]->read_at(from.offset, memory.data, from.bytes);
+    tensor->memory = backend.elementary().to_device(std::move(memory));
+    tensors.emplace_back(from.name, std::move(tensor));
+  }
+  return tensors;
+}
+
+/// loadTensors(path, where)
+Napi::Value load_tensors(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return start_kernel_task(
+        info.Env(), as_backend_options(info[1]),
+        [path = as_string(info[0], "path")](Backend& backend, const CancelFlag& cancel) {
+          return load(backend, cancel, path);
+        },
+        [](Napi::Env e, NamedTensors&& tensors) -> Napi::Value {
+          Napi::Array array = Napi::Array::New(e, tensors.size());
+          for (std::uint32_t i = 0; i < array.Length(); i++) {
+            Napi::Array entry = Napi::Array::New(e, 2);
+            entry.Set(0u, Napi::String::New(e, tensors[i].first));
+            entry.Set(1u, JsTensor::create(e, std::move(tensors[i].second)));
+            array.Set(i, entry);
+          }
+          return array;
+        });
+  });
+}
+
+/// describe(where)
+Napi::Value describe(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return start_kernel_task(
+        info.Env(), as_backend_options(info[0]),
+        [](Backend& backend, const CancelFlag&) {
+          backend.elementary();  // or the error that there are none
+          return backend.info();
+        },
+        [](Napi::Env e, BackendInfo&& found) -> Napi::Value {
+          Napi::Object o = Napi::Object::New(e);
+          o.Set("device", Napi::String::New(e, found.device));
+          o.Set("isa", Napi::String::New(e, found.isa));
+          o.Set("threads", Napi::Number::New(e, found.threads));
+          o.Set("pageTokens", Napi::Number::New(e, found.page_tokens));
+          return o;
+        });
+  });
+}
+
+/// ropeFrequencies({ base, dim, scaling, factor, ... }) -> { frequencies, magnitude }
+Napi::Value rope_frequencies(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Napi::Env env = info.Env();
+    const Napi::Object o = as_object(info[0], "options");
+    const auto number = [&](const char* name) { return as_number(o.Get(name), name); };
+    RopeScaling scaling;
+    const std::string kind = as_string(o.Get("scaling"), "scaling");
+    scaling.kind = kind == "linear"   ? RopeScaling::Kind::linear
+                   : kind == "llama3" ? RopeScaling::Kind::llama3
+                   : kind == "yarn"   ? RopeScaling::Kind::yarn
+                                      : RopeScaling::Kind::none;
+    scaling.factor = number("factor");
+    scaling.low_freq_factor = number("lowFreqFactor");
+    scaling.high_freq_factor = number("highFreqFactor");
+    scaling.original_context = number("originalContextLength");
+    scaling.beta_fast = number("betaFast");
+    scaling.beta_slow = number("betaSlow");
+    const auto dim = static_cast<std::int32_t>(as_integer(o.Get("dim"), "dim", 2, 65536));
+    if (o.Get("factors").IsTypedArray()) {
+      const auto factors = o.Get("factors").As<Napi::Float32Array>();
+      if (factors.TypedArrayType() != napi_float32_array ||
+          factors.ElementLength() != static_cast<std::size_t>(dim / 2))
+        throw_argument("factors", "a Float32Array of one for each pair of dimensions");
+      scaling.factors.assign(factors.Data(), factors.Data() + factors.ElementLength());
+    }
+    Napi::Object found = Napi::Object::New(env);
+    found.Set("frequencies", floats_to_js(env, rope_inverse_frequencies(number("base"), dim, scaling)));
+    found.Set("magnitude", Napi::Number::New(env, rope_magnitude(scaling)));
+    return found;
+  });
+}
+
+}  // namespace
+
+Backend& KernelRuntime::backend(const BackendOptions& options) {
+  for (auto at = entries_.begin(); at != entries_.end(); ++at)
+    if (at->options.device == options.device && at->options.threads == options.threads &&
+        at->options.isa == options.isa) {
+      entries_.splice(entries_.begin(), entries_, at);
+      return *entries_.front().backend;
+    }
+  auto backend = create_backend(options);
+  if (entries_.size() >= kMost) entries_.pop_back();
+  entries_.push_front({options, std::move(backend)});
+  return *entries_.front().backend;
+}
+
+Napi::Object kernels_to_js(Napi::Env env) {
+  const auto& environment = Environment::of(env);
+  environment->kernels = std::make_shared<KernelRuntime>();
+  environment->tensor_class = Napi::Persistent(JsTensor::define(env));
+  Napi::Object kernels = Napi::Object::New(env);
+  kernels.Set("run", Napi::Function::New(env, run_kernel, "run"));
+  kernels.Set("allocateKv", Napi::Function::New(env, allocate_kv, "allocateKv"));
+  kernels.Set("loadTensors", Napi::Function::New(env, load_tensors, "loadTensors"));
+  kernels.Set("describe", Napi::Function::New(env, describe, "describe"));
+  kernels.Set("ropeFrequencies", Napi::Function::New(env, rope_frequencies, "ropeFrequencies"));
+  return kernels;
+}
+
+}  // namespace cria

@@ -1,0 +1,189 @@
+#include "kernels/cpu/cpu_elementary.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <new>
+#include <string>
+
+#include "core/error.h"
+#include "core/float_bits.h"
+#include "core/huge_memory.h"
+#include "kernels/cpu/dequantize.h"
+#include "kernels/cpu/quantize.h"
+
+namespace cria {
+namespace {
+
+constexpr std::size_t kAlignment = 64;
+constexpr std::size_t kHugeFrom = std::size_t{1} << 20;      // smaller tensors share pages
+constexpr std::size_t kCheckedFrom = std::size_t{64} << 20;  // larger ones must fit what is free
+
+constexpr std::int64_t kChunkFloats = std::int64_t{1} << 14;  // floats that a thread takes at a time
+constexpr std::int64_t kStreamChunkFloats = std::int64_t{1} << 18;
+constexpr std::int64_t kStreamFloats = std::int64_t{1} << 20;  // outputs from here on go past the cache
+constexpr std::int64_t kScratchFloats = std::int64_t{1}
+                                        << 16;  // a row of softmax that stays in L2 beside its input
+
+/// Rows that make a chunk. Larger where the next row is fetched ahead, so that it is the thread's own.
+std::int64_t rows_at_once(std::int64_t cols, bool streams = false) {
+  return std::max<std::int64_t>(1, (streams ? kStreamChunkFloats : kChunkFloats) / cols);
+}
+
+/// Whether `n` floats at `out` are worth, and allow, stores past the cache; `unit` is what one kernel call
+/// writes.
+bool may_stream(const float* out, std::int64_t n, std::int64_t unit) {
+  return n >= kStreamFloats && unit % 16 == 0 && reinterpret_cast<std::uintptr_t>(out) % kAlignment == 0;
+}
+
+std::int64_t kv_row(const KvCopyArgs& a, std::int32_t page, std::int32_t head, std::int32_t token) {
+  return ((static_cast<std::int64_t>(page) * a.shape.n_kv_heads + head) * kCpuPageTokens + token) *
+         a.shape.head_dim;
+}
+
+}  // namespace
+
+TensorMemory allocate_host(std::size_t bytes) {
+  if (bytes == 0) return {};
+  if (bytes >= kCheckedFrom) {
+    const std::size_t available = available_memory();
+    if (bytes > available)
+      throw Error(
+          ErrorCode::out_of_memory,
+          "a tensor needs " + std::to_string(bytes) + " bytes, available are " + std::to_string(available),
+          {{"requestedBytes", static_cast<double>(bytes)},
+           {"availableBytes", static_cast<double>(available)}});
+  }
+  if (bytes >= kHugeFrom) {
+    auto memory = std::make_shared<HugeMemory>(bytes, "a tensor");
+    std::byte* data = memory->data();
+    return {std::move(memory), data, bytes};
+  }
+  // Whole vectors: a kernel may load, though not use, the rest of the last one.
+  const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  auto* data = static_cast<std::byte*>(::operator new(rounded, std::align_val_t{kAlignment}));
+  std::shared_ptr<void> owner(data, [](void* p) { ::operator delete(p, std::align_val_t{kAlignment}); });
+  std::memset(data, 0, rounded);
+  return {std::move(owner), data, bytes};
+}
+
+double CpuElementary::time_us(const std::function<void()>& op) {
+  const auto begin = std::chrono::steady_clock::now();
+  op();
+  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
+}
+
+void CpuElementary::rms_norm(const RmsNormArgs& a) {
+  const bool streams = a.out != a.x && may_stream(a.out, a.n_rows * a.cols, a.cols);
+  const auto kernel = streams ? kernels_.rms_norm_stream : kernels_.rms_norm;
+  pool_.parallel_for(a.n_rows, rows_at_once(a.cols, streams), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; r++)
+      kernel(a.x + r * a.cols, a.weight, a.eps, a.out + r * a.cols, a.cols);
+  });
+}
+
+void CpuElementary::add_rms_norm(const AddRmsNormArgs& a) {
+  const bool streams = a.out != a.x && a.out != a.y && may_stream(a.out, a.n_rows * a.cols, a.cols);
+  const auto kernel = streams ? kernels_.add_rms_norm_stream : kernels_.add_rms_norm;
+  pool_.parallel_for(a.n_rows, rows_at_once(a.cols, streams), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; r++)
+      kernel(a.x + r * a.cols, a.y + r * a.cols, a.weight, a.eps, a.out + r * a.cols, a.cols);
+  });
+}
+
+void CpuElementary::rope(const RopeArgs& a) {
+  const std::int64_t half = a.rope_dim / 2, token = static_cast<std::int64_t>(a.n_heads) * a.head_dim;
+  const bool whole = a.head_dim % 16 == 0 && (a.half_layout ? half : a.rope_dim) % 16 == 0;
+  const auto kernel = whole && a.out != a.x && may_stream(a.out, a.n_tokens * token, token)
+                          ? kernels_.rope_stream
+                          : kernels_.rope_to;
+  pool_.parallel_for(a.n_tokens, rows_at_once(token), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; t++) {
+      const RopeRow row{a.cos + t * half, a.sin + t * half, a.rope_dim, a.head_dim, a.n_heads, a.half_layout};
+      kernel(a.x + t * token, a.out + t * token, &row);
+    }
+  });
+}
+
+void CpuElementary::matmul(const MatmulArgs& a) { ops_.matmul(a.weight, a.x, a.n_tokens, a.y, a.accumulate); }
+
+void CpuElementary::silu_mul(const SiluMulArgs& a) {
+  const bool streams = a.out != a.gate && a.out != a.up && may_stream(a.out, a.n, 16);
+  pool_.parallel_for(a.n, kChunkFloats, [&](std::int64_t begin, std::int64_t end) {
+    const auto kernel = streams && (end - begin) % 16 == 0 ? kernels_.silu_mul_stream : kernels_.silu_mul;
+    kernel(a.gate + begin, a.up + begin, a.out + begin, end - begin);
+  });
+}
+
+void CpuElementary::softmax(const SoftmaxArgs& a) {
+  const bool streams =
+      a.out != a.x && a.cols <= kScratchFloats && may_stream(a.out, a.n_rows * a.cols, a.cols);
+  if (streams) scratch_.resize(static_cast<std::size_t>(pool_.size()) * kScratchFloats);
+  pool_.parallel_for(a.n_rows, rows_at_once(a.cols, streams),
+                     [&](std::int64_t begin, std::int64_t end, int thread) {
+                       for (std::int64_t r = begin; r < end; r++) {
+                         const float* x = a.x + r * a.cols;
+                         float* out = a.out + r * a.cols;
+                         if (streams)
+                           kernels_.softmax_stream(x, scratch_.data() + thread * kScratchFloats, out, a.cols);
+                         else
+                           kernels_.softmax(x, out, a.cols);
+                       }
+                     });
+}
+
+void CpuElementary::quantize(const QuantizeArgs& a) {
+  const std::size_t bytes = row_bytes(a.dtype, static_cast<std::size_t>(a.cols));
+  pool_.parallel_for(a.n_rows, rows_at_once(a.cols), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; r++)
+      quantize_row(a.dtype, a.x + r * a.cols,
+                   static_cast<std::byte*>(a.out) + static_cast<std::size_t>(r) * bytes, a.cols);
+  });
+}
+
+void CpuElementary::dequantize(const DequantizeArgs& a) {
+  const std::size_t bytes = row_bytes(a.dtype, static_cast<std::size_t>(a.cols));
+  pool_.parallel_for(a.n_rows, rows_at_once(a.cols), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; r++)
+      dequantize_row(a.dtype, static_cast<const std::byte*>(a.x) + static_cast<std::size_t>(r) * bytes,
+                     a.out + r * a.cols, a.cols);
+  });
+}
+
+void CpuElementary::write_kv(const KvCopyArgs& a) {
+  const bool f32 = a.kv.dtype == DType::f32;
+  const std::size_t block_bytes = kv_block_elements(a.shape.head_dim) * (f32 ? 4 : 2);
+  pool_.parallel_for(a.n_pages, 1, [&](std::int64_t page, std::int64_t) {
+    auto* at =
+        reinterpret_cast<std::uint8_t*>(a.kv.pages) + static_cast<std::size_t>(page) * a.kv.page_stride;
+    for (std::int32_t h = 0; h < a.shape.n_kv_heads; h++, at += block_bytes)
+      for (std::int32_t t = 0; t < kCpuPageTokens; t++) {
+        const std::int64_t row = kv_row(a, static_cast<std::int32_t>(page), h, t);
+        kernels_.append_kv(a.k + row, a.v + row, a.shape.head_dim, at, t, f32);
+      }
+  });
+}
+
+void CpuElementary::read_kv(const KvCopyArgs& a) {
+  const std::int32_t dim = a.shape.head_dim, padded = padded_head_dim(dim);
+  const bool f32 = a.kv.dtype == DType::f32;
+  const std::size_t block_bytes = kv_block_elements(dim) * (f32 ? 4 : 2);
+  pool_.parallel_for(a.n_pages, 1, [&](std::int64_t page, std::int64_t) {
+    const std::byte* block = a.kv.pages + static_cast<std::size_t>(page) * a.kv.page_stride;
+    const auto at = [&](std::int64_t i) {
+      if (f32) return reinterpret_cast<const float*>(block)[i];
+      return f16_to_f32(reinterpret_cast<const std::uint16_t*>(block)[i]);
+    };
+    for (std::int32_t h = 0; h < a.shape.n_kv_heads; h++, block += block_bytes)
+      for (std::int32_t t = 0; t < kCpuPageTokens; t++) {
+        const std::int64_t row = kv_row(a, static_cast<std::int32_t>(page), h, t);
+        for (std::int32_t d = 0; d < dim; d++) {
+          a.k[row + d] = at(d * kCpuPageTokens + t);
+          a.v[row + d] =
+              at(static_cast<std::int64_t>(kCpuPageTokens) * dim + static_cast<std::int64_t>(t) * padded + d);
+        }
+      }
+  });
+}
+
+}  // namespace cria

@@ -1,0 +1,32 @@
+/** The kernels' examples run, and find what they say they find. */
+
+import { spawnSync } from 'node:child_process'
+import { readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { compileExamples } from '../fixtures/compile_example'
+
+const root = join(__dirname, '..', '..')
+const folder = join(root, 'examples', 'kernels')
+const names = readdirSync(folder).filter((name) => name.endsWith('.mts'))
+const compiled = compileExamples(folder, names)
+afterAll(() => rmSync(compiled, { recursive: true, force: true }))
+
+const FINDINGS: Record<string, RegExp> = {
+  'rms_norm.mts': /largest difference is \d\.\de-[678]\n[\s\S]*the kernel \d+ µs[\s\S]*GB\/s/,
+  'attention.mts': /at most \d\.\de-[678]\n[\s\S]*at most \d\.\de-[678], from the other order in no bit/,
+  'llama.mts': /Once upon a time.{40}[\s\S]*40 tokens, the same as generate's/,
+}
+
+test('each example has its finding', () => {
+  expect(Object.keys(FINDINGS).sort()).toEqual(names.sort())
+})
+
+test.each(Object.entries(FINDINGS))('%s', (name, finding) => {
+  const { status, signal, stdout, stderr } = spawnSync(
+    process.execPath,
+    [join(compiled, name.replace('.mts', '.mjs'))],
+    { cwd: root, encoding: 'utf8', timeout: 60_000 },
+  )
+  expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' })
+  expect(stdout).toMatch(finding)
+})

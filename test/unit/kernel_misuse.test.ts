@@ -1,0 +1,436 @@
+/** What could go wrong if: wrong shapes, types, devices, lengths and options say what was expected and what came. */
+
+import { Worker } from 'node:worker_threads'
+import { cpuInfo } from '../../lib/index'
+import { bench, CriaError, kernels, type Tensor } from '../../lib/kernels'
+
+const one = Float32Array.of(1)
+const two = Float32Array.of(1, 2)
+const q4 = (rows: number, cols: number) => ({
+  data: new Uint8Array((rows * cols * 18) / 32),
+  dtype: 'Q4_0' as const,
+  shape: [rows, cols],
+})
+const kv = (n = 1) => {
+  const page = { data: new Float32Array(n * 32 * 4), shape: [n, 1, 32, 4] }
+  return { k: page, v: page }
+}
+const at = (position: number, tokens: number, pages: number[]) => ({
+  sequences: [{ position, tokens, pages }],
+})
+
+/** Calls that the types forbid too. */
+// biome-ignore lint/suspicious/noExplicitAny: that is the point
+const any = kernels as any
+
+type Case = [name: string, call: () => Promise<unknown>, message: RegExp]
+
+const CASES: Case[] = [
+  [
+    'x that is no tensor',
+    () => any.rmsNorm('x', one),
+    /rmsNorm: x must be a Float32Array.*got "x" \(string\)/,
+  ],
+  [
+    'no x',
+    () => any.rmsNorm(),
+    /x must be a Float32Array, \{ data, dtype, shape \} or a tensor, got undefined/,
+  ],
+  ['a plain array', () => any.softmax([1, 2]), /x must be a Float32Array.*got an array of 2/],
+  [
+    'bits without a type',
+    () => any.softmax(new Uint16Array(2)),
+    /x must be \{ data, dtype \} for a Uint16Array/,
+  ],
+  [
+    'bytes of a float type',
+    () => any.dequantize({ data: new Uint8Array(4), dtype: 'F32', shape: [1] }),
+    /x.dtype must be Q4_0 or.*got "F32"/,
+  ],
+  [
+    'a type that is none',
+    () => any.dequantize({ data: new Uint8Array(18), dtype: 'Q4' }),
+    /x.dtype must be.*got "Q4" \(string\)/,
+  ],
+  [
+    'a field too many',
+    () => any.softmax({ data: one, sahpe: [1] }),
+    /x must be \{ data, dtype, shape \}, got an object with 'sahpe'/,
+  ],
+  [
+    'a shape for another length',
+    () => kernels.softmax({ data: two, shape: [3] }),
+    /x.data must be a Float32Array of 3 elements for shape \[3\] of F32, got 2/,
+  ],
+  [
+    'a shape that is none',
+    () => any.softmax({ data: two, shape: [2, -1] }),
+    /x.shape must be an array of integers of at least 0, got \[2,-1\]/,
+  ],
+  ['no dimension', () => any.softmax({ data: one, shape: [] }), /x.shape must be an array/],
+  [
+    'half a block',
+    () => kernels.dequantize({ data: new Uint8Array(9), dtype: 'Q4_0', shape: [16] }),
+    /a multiple of 32, Q4_0's block, got \[16\]/,
+  ],
+  [
+    'rows of another width',
+    () => kernels.rmsNorm({ data: new Float32Array(6), shape: [2, 3] }, two),
+    /x must be rows of 2 columns, as the weight has, got shape \[2, 3\]/,
+  ],
+  ['a norm of nothing', () => kernels.rmsNorm(new Float32Array(0), new Float32Array(0)), /rows of 0 columns/],
+  ['a quantized activation', () => kernels.softmax(q4(1, 32)), /x.dtype must be F32, F16 or BF16, got Q4_0/],
+  [
+    'y of another shape',
+    () => kernels.addRmsNorm(two, one, two),
+    /y must be of shape \[2\], got shape \[1\]/,
+  ],
+  [
+    'an odd head',
+    () => kernels.rope(new Float32Array(3), { headDim: 3, positions: [0] }),
+    /'ropeDim' must be an even number of at most the head size 3/,
+  ],
+  [
+    'half a head',
+    () => kernels.rope(new Float32Array(6), { headDim: 4, positions: [0] }),
+    /x must be of 1 positions times a whole number of heads of 4/,
+  ],
+  [
+    'a position below 0',
+    () => kernels.rope(new Float32Array(4), { headDim: 4, positions: [-1] }),
+    /'positions'\[0\] must be an integer from 0/,
+  ],
+  ['no head size', () => any.rope(new Float32Array(4), { positions: [0] }), /'headDim' must be/],
+  [
+    'a scaling without its factor',
+    () => any.rope(new Float32Array(4), { headDim: 4, positions: [0], scaling: { type: 'linear' } }),
+    /'scaling.factor' must be a number from 0.001/,
+  ],
+  [
+    'an unknown scaling',
+    () => any.rope(new Float32Array(4), { headDim: 4, positions: [0], scaling: { type: 'ntk' } }),
+    /'scaling' must be .*'yarn'/,
+  ],
+  [
+    'llama3 turned round',
+    () =>
+      kernels.rope(new Float32Array(4), {
+        headDim: 4,
+        positions: [0],
+        scaling: {
+          type: 'llama3',
+          factor: 8,
+          lowFreqFactor: 4,
+          highFreqFactor: 1,
+          originalContextLength: 8192,
+        },
+      }),
+    /'scaling.highFreqFactor' must be more than lowFreqFactor 4, got 1/,
+  ],
+  [
+    'a matrix of one dimension',
+    () => kernels.matmul(two, { data: two }),
+    /weight must be a matrix of shape \[rows, cols\], got shape \[2\]/,
+  ],
+  [
+    'x for another matrix',
+    () => kernels.matmul(new Float32Array(33), q4(2, 32)),
+    /x must be rows of 32 columns, as the weight has, got shape \[33\]/,
+  ],
+  [
+    'weights of an activations’ type',
+    () => kernels.matmul(new Float32Array(32), { data: new Uint8Array(36), dtype: 'Q8_1', shape: [1, 32] }),
+    /weight.dtype must be a type of weights/,
+  ],
+  [
+    'a sum of another shape',
+    () => kernels.matmul(new Float32Array(32), q4(2, 32), { addTo: one }),
+    /'addTo' must be of shape \[1, 2\], got shape \[1\]/,
+  ],
+  [
+    'gate and up apart',
+    () =>
+      kernels.swiglu(new Float32Array(32), { norm: new Float32Array(32), gate: q4(2, 32), up: q4(3, 32) }),
+    /weights.up must be of shape \[2, 32\], got shape \[3, 32\]/,
+  ],
+  ['no weights', () => any.swiglu(one), /weights.norm must be a Float32Array/],
+  [
+    'an id beyond the table',
+    () => kernels.embed(q4(2, 32), [0, 2]),
+    /ids\[1\] must be a token id from 0 to 1, got 2/,
+  ],
+  [
+    'columns that are no blocks',
+    () => kernels.quantize(new Float32Array(33), 'Q8_0'),
+    /rows of a multiple of 32 columns for Q8_0, got shape \[33\]/,
+  ],
+  ['an unknown type', () => any.quantize(one, 'Q9'), /dtype must be 'F32' or/],
+  [
+    'a page beyond the cache',
+    () => kernels.pagedAttention(new Float32Array(4), kv(), at(0, 1, [1])),
+    /sequences\[0\].pages\[0\] must be a page from 0 to 0, got 1/,
+  ],
+  [
+    'too few pages',
+    () => kernels.pagedAttention(new Float32Array(4), kv(), at(32, 1, [0])),
+    /sequences\[0\].pages must be at least 2 pages of 32 tokens for 33, got 1/,
+  ],
+  [
+    'no sequences',
+    () => any.pagedAttention(new Float32Array(4), kv(), {}),
+    /'sequences' must be an array of \{ position, tokens, pages \}/,
+  ],
+  [
+    'a token too many',
+    () => kernels.pagedAttention(new Float32Array(4), kv(), at(0, 2, [0])),
+    /q must be a multiple of the cache's 1 KV heads, got 0.5 heads/,
+  ],
+  [
+    'pages of another size',
+    () => {
+      const page = { data: new Float32Array(64), shape: [1, 1, 16, 4] }
+      return kernels.pagedAttention(new Float32Array(4), { k: page, v: page }, at(0, 1, [0]))
+    },
+    /kv: expected pages of 32 tokens on cpu, found 16/,
+  ],
+  [
+    'no cache',
+    () => any.pagedAttention(new Float32Array(4), 5, at(0, 1, [0])),
+    /kv must be a KvCache, got 5/,
+  ],
+  [
+    'a cache of nothing',
+    () => kernels.kvCache({ pages: 0, kvHeads: 1, headDim: 4 }),
+    /'pages' must be an integer from 1/,
+  ],
+  ['no head size of a cache', () => any.kvCache({ pages: 1, kvHeads: 1 }), /'headDim' must be an integer/],
+  [
+    'a misspelt option',
+    () => any.softmax(one, { treads: 1 }),
+    /unknown option 'treads'; did you mean 'threads'\?/,
+  ],
+  [
+    'an unknown level',
+    () => kernels.softmax(one, { isa: 'avx9' }),
+    /'isa' must be an instruction-set level of this machine/,
+  ],
+  [
+    'no threads',
+    () => kernels.softmax(one, { threads: 0 }),
+    /'threads' must be an integer from 1 to 1024, got 0/,
+  ],
+  [
+    'an unknown device',
+    () => any.softmax(one, { device: 'gpu' }),
+    /'device' must be 'cpu', 'cuda' or 'cuda:<n>', got "gpu"/,
+  ],
+  ['out of the host', () => any.softmax(one, { out: one }), /'out' must be a resident tensor of F32/],
+  [
+    'no row of logits',
+    () => kernels.sample(new Float32Array(0)),
+    /logits must be rows of at least one logit/,
+  ],
+  [
+    'positions for other rows',
+    () => kernels.sample(one, { positions: [1, 2] }),
+    /one for each of 1 rows, got 2/,
+  ],
+  [
+    'too cold',
+    () => kernels.sample(one, { temperature: -1 }),
+    /'temperature' must be a number from 0 to 100/,
+  ],
+  [
+    'an upload of nothing known',
+    () => any.upload([1]),
+    /data.data must be a Float32Array, Uint16Array or Uint8Array, got an array of 1/,
+  ],
+  ['a bench of nothing known', () => bench({ op: 'rmsnorm' } as never), /op must be 'rmsNorm' or/],
+  [
+    'a size that is none',
+    () => bench({ op: 'softmax', rows: 0, cols: 1 }),
+    /rows must be an integer of at least 1, got 0/,
+  ],
+  [
+    'a field of another op',
+    () => bench({ op: 'softmax', rows: 1, cols: 1, tokens: 1 } as never),
+    /softmax's spec must be of op, rows, cols, got "tokens"/,
+  ],
+  [
+    'a context shorter than its end',
+    () => bench({ op: 'pagedAttention', heads: 1, kvHeads: 1, headDim: 4, tokens: 2, context: 1 }),
+    /context must be at least 2, the new tokens, got 1/,
+  ],
+  [
+    'a level for a function',
+    () => bench(() => 1, { isa: cpuInfo().isa }),
+    /'isa' must be given to the kernels that the function calls/,
+  ],
+]
+
+test.each(CASES)('%s', async (_name, call, message) => {
+  const error = await call().then(
+    () => undefined,
+    (reason: unknown) => reason,
+  )
+  expect(error).toBeInstanceOf(CriaError)
+  expect((error as CriaError).message).toMatch(message)
+  expect((error as CriaError).code).toBe('ERR_INVALID_ARGUMENT')
+})
+
+test('a device that is not there is no CPU', async () => {
+  await expect(kernels.softmax(one, { device: 'cuda' })).rejects.toMatchObject({
+    code: 'ERR_UNSUPPORTED_DEVICE',
+  })
+  await expect(kernels.upload(one, { device: 'cuda:1' })).rejects.toMatchObject({
+    code: 'ERR_UNSUPPORTED_DEVICE',
+  })
+})
+
+describe('resident tensors', () => {
+  test('results are resident where the first input is', async () => {
+    using x = await kernels.upload(two, { shape: [1, 2] })
+    using y = await kernels.softmax(x)
+    expect([y.dtype, y.shape, y.device, y.bytes, y.disposed]).toEqual(['F32', [1, 2], 'cpu', 8, false])
+    expect(await kernels.siluMul(two, y)).toHaveLength(2)
+    expect(await y.download()).toEqual(await kernels.softmax(two))
+  })
+
+  test('out, in place, and what may not be out', async () => {
+    using x = await kernels.upload(two)
+    using out = await kernels.allocate([2])
+    expect(await kernels.softmax(x, { out })).toBe(out)
+    expect(await kernels.softmax(x, { out: x })).toBe(x)
+    expect(await x.download()).toEqual(await out.download())
+    await expect(kernels.rmsNorm(two, x, { out: x })).rejects.toThrow(
+      /'out' must be a tensor that is no input of this kernel, got 'weight'/,
+    )
+    using matrix = await kernels.upload(two, { shape: [1, 2] })
+    await expect(kernels.matmul(x, matrix, { out: x })).rejects.toThrow(
+      /'out' must be of shape \[1, 1\], got shape \[2\]/,
+    )
+    using single = await kernels.upload(one, { shape: [1, 1] })
+    await expect(kernels.matmul(single, single, { out: single })).rejects.toThrow(
+      /no input of this kernel, got 'x'/,
+    )
+    await expect(kernels.matmul(single, single, { addTo: single })).rejects.toThrow(
+      /no input of this kernel, got 'x'/,
+    )
+    await expect(kernels.matmul(single, single, { addTo: one })).rejects.toThrow(
+      /'addTo' must be resident where x is/,
+    )
+    await expect(kernels.addRmsNorm(x, x, two)).rejects.toThrow(/no input of this kernel, got 'y'/)
+    await expect(any.softmax(x, { out: await kernels.allocate([2], { dtype: 'F16' }) })).rejects.toThrow(
+      /F32/,
+    )
+  })
+
+  test('a resident x becomes the sum', async () => {
+    using x = await kernels.upload(two)
+    const { sum, out } = await kernels.addRmsNorm(x, two, two)
+    expect(sum).toBe(x)
+    expect(await x.download()).toEqual(Float32Array.of(2, 4))
+    out.dispose()
+    using h = await kernels.upload(one, { shape: [1, 1] })
+    using y = await kernels.upload(one, { shape: [1, 1] })
+    expect(await kernels.matmul(h, { data: one, shape: [1, 1] }, { addTo: y })).toBe(y)
+    expect(await y.download()).toEqual(Float32Array.of(2))
+  })
+
+  test('calls run in the order in which they are made, and see what was there when they were', async () => {
+    using x = await kernels.upload(Float32Array.of(0, 0))
+    const ones = Float32Array.of(1, 1)
+    const sums = Array.from({ length: 50 }, () => kernels.addRmsNorm(x, ones, ones))
+    ones.fill(7)
+    const late = x.download()
+    for (const { out } of await Promise.all(sums)) out.dispose()
+    expect(await late).toEqual(Float32Array.of(50, 50))
+  })
+
+  test('disposed: known still, used no more; what runs is not disturbed', async () => {
+    const x = await kernels.upload(new Float32Array(1 << 16).fill(1), { shape: [1, 1 << 16] })
+    const running = kernels.softmax(x)
+    x.dispose()
+    x.dispose()
+    expect([x.disposed, x.shape, x.dtype]).toEqual([true, [1, 1 << 16], 'F32'])
+    using y = await running
+    expect((await y.download())[5]).toBeCloseTo(1 / (1 << 16), 9)
+    for (const call of [() => x.download(), () => kernels.softmax(x), () => kernels.softmax(y, { out: x })]) {
+      await expect(call()).rejects.toMatchObject({ code: 'ERR_DISPOSED' })
+    }
+    const cache = await kernels.kvCache({ pages: 1, kvHeads: 1, headDim: 4 })
+    cache.dispose()
+    await expect(cache.download()).rejects.toMatchObject({ code: 'ERR_DISPOSED' })
+    await expect(kernels.writeKv(cache, kv())).rejects.toThrow(/a cache that was not disposed/)
+  })
+
+  test('a cache is no tensor, and a tensor no cache', async () => {
+    using cache = await kernels.kvCache({ pages: 1, kvHeads: 1, headDim: 4 })
+    await expect(kernels.softmax(cache as unknown as Tensor)).rejects.toThrow(
+      /x must be a tensor, got a KV cache/,
+    )
+    using x = await kernels.upload(two)
+    await expect(any.pagedAttention(new Float32Array(4), x, at(0, 1, [0]))).rejects.toThrow(
+      /kv must be a KvCache/,
+    )
+  })
+
+  test('more memory than there is', async () => {
+    await expect(kernels.allocate([2 ** 45])).rejects.toMatchObject({ code: 'ERR_OUT_OF_MEMORY' })
+  })
+
+  test('a file that is none', async () => {
+    await expect(kernels.loadTensors('/nowhere.gguf')).rejects.toMatchObject({ code: 'ERR_FILE_NOT_FOUND' })
+    await expect(kernels.loadTensors(__filename)).rejects.toMatchObject({ code: 'ERR_INVALID_FILE' })
+  })
+})
+
+test('an array is copied at the call: changing or detaching it afterwards changes nothing', async () => {
+  const x = new Float32Array(1 << 16).fill(1)
+  const running = kernels.softmax(x)
+  structuredClone(x.buffer, { transfer: [x.buffer] })
+  expect((await running)[0]).toBeCloseTo(1 / (1 << 16), 9)
+  expect(await kernels.softmax(new Float32Array(new SharedArrayBuffer(8)))).toEqual(Float32Array.of(0.5, 0.5))
+  const part = Float32Array.of(9, 0, 0, 9).subarray(1, 3)
+  expect(await kernels.softmax(part)).toEqual(Float32Array.of(0.5, 0.5))
+})
+
+test('nothing in, nothing out', async () => {
+  expect(await kernels.rmsNorm(new Float32Array(0), two)).toEqual(new Float32Array(0))
+  expect(await kernels.siluMul(new Float32Array(0), new Float32Array(0))).toEqual(new Float32Array(0))
+  expect(await kernels.matmul(new Float32Array(0), q4(2, 32))).toEqual(new Float32Array(0))
+  expect(await kernels.embed(q4(2, 32), [])).toEqual(new Float32Array(0))
+  expect(await kernels.dequantize({ data: new Uint8Array(0), dtype: 'Q4_0', shape: [0, 32] })).toEqual(
+    new Float32Array(0),
+  )
+})
+
+test('the event loop turns while a kernel runs', async () => {
+  let turns = 0
+  const timer = setInterval(() => turns++, 5)
+  await kernels.matmul(
+    new Float32Array(256 * 2048),
+    { data: new Float32Array(2048 * 2048), shape: [2048, 2048] },
+    { isa: 'portable' },
+  )
+  clearInterval(timer)
+  expect(turns).toBeGreaterThan(2)
+})
+
+test('a worker that is terminated in the middle of kernels', async () => {
+  const script = `
+    const { kernels } = require('${process.cwd()}/dist/kernels.js')
+    const x = { data: new Float32Array(1 << 22), shape: [1 << 10, 1 << 12] }
+    const weight = new Float32Array(1 << 12)
+    const { parentPort } = require('node:worker_threads')
+    kernels.rmsNorm(x, weight).then(() => parentPort.postMessage('going'))
+    for (let i = 0; i < 20; i++) kernels.upload(x.data).then(() => {})`
+  for (let round = 0; round < 3; round++) {
+    const worker = new Worker(script, { eval: true })
+    await new Promise((resolve, reject) => {
+      worker.on('message', resolve)
+      worker.on('error', reject)
+    })
+    await worker.terminate()
+  }
+})
