@@ -5,6 +5,7 @@
 #include <memory>
 #include <numeric>
 
+#include "random_inputs.h"
 #include "core/float_bits.h"
 #include "cuda/support.h"
 #include "kernels/cuda/attention.h"
@@ -193,9 +194,5 @@ struct AttentionCase {
     return std::sqrt(difference / summed);
   }
 };
-
-inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
 
 }  // namespace cria::test
