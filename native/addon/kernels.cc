@@ -21,6 +21,7 @@ BackendOptions as_backend_options(const Napi::Value& value) {
   options.device = as_string(o.Get("device"), "device");
   options.threads = static_cast<int>(as_integer(o.Get("threads"), "threads", 0, 1024));
   options.isa = as_string(o.Get("isa"), "isa");
+  options.not_cuda = "kernels from a script run on the CPU so far";
   return options;
 }
 
