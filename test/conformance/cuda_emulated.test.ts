@@ -1,0 +1,74 @@
+/**
+ * The whole CUDA backend, kernels and host code, without a GPU: the golden cases on the device 'cuda-emulated', which the
+ * addon built for the tests has (and no other). The reference is the one of the CPU's tests.
+ */
+
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { loadModel } from '../../lib/index'
+import { available, dataPath, describeConformance, readJson, relativeError } from './data'
+
+/** Greedy tokens that are compared: emulated, one costs thousands of times what it costs a GPU. */
+const TOKENS = 48
+
+interface Answer {
+  device: string
+  deviceReason: string
+  stories: Array<{ logits: number[]; halfLogits: number[]; ids: number[]; halfIds: number[] }>
+  quantized: Array<{ file: string; logits: number[] }>
+}
+
+const emulated = join(__dirname, '..', '..', 'build', 'test', 'native', 'cria_emulated.node')
+const built = existsSync(emulated)
+
+test('no other addon knows the emulated device', async () => {
+  const model = join(__dirname, '..', '..', 'models', 'demo.gguf')
+  await expect(loadModel(model, { device: 'cuda-emulated' as 'cuda' })).rejects.toMatchObject({
+    code: 'ERR_INVALID_ARGUMENT',
+  })
+})
+
+if (!built) test.skip('the emulated device (npm run build:tests builds its addon)', () => {})
+else
+  describeConformance('golden logits and text on the emulated CUDA device', () => {
+    const stories = available
+      ? readJson<{ cases: Array<{ logitsAfterPrompt: number[]; greedyIds: number[] }> }>(
+          'tinystories-260k',
+          'golden.json',
+        ).cases
+      : []
+    const quantized = available
+      ? readJson<{ cases: Array<{ file: string; logits: number[] }> }>('quantized', 'golden.json').cases
+      : []
+    let answer: Answer
+    beforeAll(() => {
+      const { status, signal, stdout, stderr } = spawnSync(
+        process.execPath,
+        [join(__dirname, 'emulated_child.js'), dataPath(), String(TOKENS)],
+        { encoding: 'utf8', env: { ...process.env, CRIA_BINARY: emulated }, maxBuffer: 2 ** 28 },
+      )
+      expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' })
+      answer = JSON.parse(stdout) as Answer
+    }, 300_000)
+
+    test('is what runs', () => {
+      expect(answer.device).toBe('cuda-emulated:0')
+      expect(answer.deviceReason).toMatch(/asked for by name; emulated device/)
+      expect([stories.length, quantized.length]).toEqual([4, 15])
+    })
+
+    test.each(stories.map((story, index) => [index, story] as const))('story %d', (index, story) => {
+      const { logits, halfLogits, ids, halfIds } = answer.stories[index]!
+      expect(relativeError(logits, story.logitsAfterPrompt)).toBeLessThanOrEqual(1e-4)
+      // With an F16 cache q and the exponentials are F16 too (docs/gpu.md).
+      expect(relativeError(halfLogits, story.logitsAfterPrompt)).toBeLessThanOrEqual(1e-3)
+      expect(ids).toEqual(story.greedyIds.slice(0, TOKENS))
+      expect(halfIds).toEqual(story.greedyIds.slice(0, TOKENS))
+    })
+
+    test.each(quantized.map((one) => [one.file, one] as const))('%s', (file, one) => {
+      const logits = answer.quantized.find((other) => other.file === file)!.logits
+      expect(relativeError(logits, one.logits)).toBeLessThanOrEqual(0.02)
+    })
+  })

@@ -1,0 +1,49 @@
+/**
+ * The golden cases on the emulated CUDA device, in a process of its own: CRIA_BINARY names the addon that has it. The public
+ * API knows no such device, so the model is loaded through the addon. Arguments: the data folder, tokens to generate.
+ * Prints one JSON object.
+ */
+const { readFileSync } = require('node:fs')
+const { join } = require('node:path')
+const { addon } = require('../../dist/binding.js')
+const { Model } = require('../../dist/model.js')
+
+async function load(path, kvDtype) {
+  const options = { path, device: 'cuda-emulated', threads: 1, contextLength: 0, kvMemory: 0, kvDtype }
+  return Model.create(
+    await addon().loadModel({ ...options, prefillChunk: 0, maxQueue: 16, mmap: false }, null).promise,
+  )
+}
+
+async function main(folder, maxTokens) {
+  const read = (...parts) => JSON.parse(readFileSync(join(folder, ...parts), 'utf8'))
+  const result = { stories: [], quantized: [] }
+  const file = join(folder, 'tinystories-260k', 'gguf', 'tinystories-260k-f32.gguf')
+  const exact = await load(file, 'f32')
+  const half = await load(file, 'f16')
+  result.device = exact.info.device
+  result.deviceReason = exact.info.deviceReason
+  const { cases } = read('tinystories-260k', 'golden.json')
+  // At once: the sequences share each emulated product.
+  result.stories = await Promise.all(
+    cases.map(async ({ promptIds, greedyIds }) => {
+      const options = { temperature: 0, maxTokens: Math.min(maxTokens, greedyIds.length), ignoreEos: true }
+      const [a, b] = await Promise.all([exact, half].map((model) => model.generate(promptIds, options)))
+      return {
+        logits: [...(await exact.logits(promptIds))],
+        halfLogits: [...(await half.logits(promptIds))],
+        ids: [...a.tokens],
+        halfIds: [...b.tokens],
+      }
+    }),
+  )
+  await Promise.all([exact.dispose(), half.dispose()])
+  for (const { file: name, ids } of read('quantized', 'golden.json').cases) {
+    const model = await load(join(folder, 'quantized', name), 'f32')
+    result.quantized.push({ file: name, logits: [...(await model.logits(ids))] })
+    await model.dispose()
+  }
+  process.stdout.write(JSON.stringify(result))
+}
+
+main(process.argv[2], Number(process.argv[3]))
