@@ -5,10 +5,10 @@
 #include <memory>
 #include <numeric>
 
-#include "random_inputs.h"
 #include "core/float_bits.h"
 #include "cuda/support.h"
 #include "kernels/cuda/attention.h"
+#include "random_inputs.h"
 
 namespace cria::test {
 

@@ -57,8 +57,8 @@ class Streams {
     std::vector<DecoderInput> inputs;
     for (std::size_t s = 0; s < tokens_.size(); s++) {
       tokens_[s].push_back(decoder_.greedy_token(s));
-      inputs.push_back({std::span(tokens_[s]).last(1), static_cast<std::int32_t>(tokens_[s].size()) - 1,
-                        pages_[s], true});
+      inputs.push_back(
+          {std::span(tokens_[s]).last(1), static_cast<std::int32_t>(tokens_[s].size()) - 1, pages_[s], true});
     }
     forward(inputs);
   }

@@ -19,7 +19,8 @@ constexpr auto kMany = static_cast<std::uint32_t>(sized(33, 10));
 
 /// The i-th of a set of requests that differ in prompt, length, temperature and seed.
 GenerateRequest varied(std::uint32_t i) {
-  GenerateRequest r = story(sized(20, 3) + static_cast<std::int32_t>(i % 7) * sized(9, 1), i % 3 == 0 ? 0.0 : 0.9, i);
+  GenerateRequest r =
+      story(sized(20, 3) + static_cast<std::int32_t>(i % 7) * sized(9, 1), i % 3 == 0 ? 0.0 : 0.9, i);
   std::string text = kBeginnings[i % std::size(kBeginnings)];
   for (std::uint32_t n = 0; n < i % 4; n++) text += " The sun was warm and the birds sang in the trees.";
   r.prompt = PromptText{{{text, false}}, std::nullopt};
@@ -204,7 +205,8 @@ TEST_CASE("a full context: an error, or a shift that goes on") {
   CHECK(f.engine->stats().pages_used == 0);
   // The same again, among others.
   std::vector<RequestId> others;
-  for (std::uint32_t i = 0; i < sized_count(6, 3); i++) others.push_back(f.engine->submit(story(sized(20, 5), 0.9, i)));
+  for (std::uint32_t i = 0; i < sized_count(6, 3); i++)
+    others.push_back(f.engine->submit(story(sized(20, 5), 0.9, i)));
   CHECK(f.sink->wait(f.engine->submit(request)).tokens == shifted.tokens);
   for (const RequestId id : others) f.sink->wait(id);
 

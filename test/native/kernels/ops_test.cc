@@ -59,15 +59,8 @@ std::vector<Weight> upload(Backend& backend, const std::vector<Source>& sources)
 }
 
 LayerWeights Layer::upload(Backend& backend) const {
-  const std::vector<Weight> w = ::upload(backend, {attention_norm,
-                                                   q,
-                                                   k,
-                                                   v,
-                                                   o,
-                                                   ffn_norm,
-                                                   {gate, WeightUse::gate},
-                                                   {up, WeightUse::up},
-                                                   down});
+  const std::vector<Weight> w = ::upload(
+      backend, {attention_norm, q, k, v, o, ffn_norm, {gate, WeightUse::gate}, {up, WeightUse::up}, down});
   return {w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8]};
 }
 
@@ -350,8 +343,8 @@ TEST_CASE("a page of the cache as bytes: there and back, and nothing beyond its 
       return static_cast<std::size_t>(std::ranges::count(read, std::byte{0}));
     };
     for (const std::int32_t n : {1, 7, page_tokens - 1}) {
-      const std::size_t least = static_cast<std::size_t>(page_tokens - n) * 2 * 2 * 20 *
-                                (dtype == DType::f32 ? 4 : 2);
+      const std::size_t least =
+          static_cast<std::size_t>(page_tokens - n) * 2 * 2 * 20 * (dtype == DType::f32 ? 4 : 2);
       CHECK(zeros(n) >= least);
       CHECK(zeros(n) <= static_cast<std::size_t>(page_tokens - n) * of_a_token);
     }
