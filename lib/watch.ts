@@ -77,26 +77,23 @@ export function modelStats(stats: NativeStats): ModelStats {
   }
 }
 
-interface RequestEventBase {
+/**
+ * A request changed its state: `'queued'`, `'started'` (its first step begins), `'firstToken'`, `'preempted'` (it gave
+ * its memory to others; `'started'` comes again when it goes on), `'paused'` and `'resumed'` (its reader was slow), and at last `'finished'`
+ * or `'failed'`.
+ */
+export type RequestEvent = {
   /** Counts a model's requests from 1. */
   readonly id: number
   /** Which method made it: `'model.generate'`, … */
   readonly call: string
   /** Milliseconds, on `performance.now()`'s clock. */
   readonly at: number
-}
-
-/**
- * A request changed its state: `'queued'`, `'started'` (its first step begins), `'firstToken'`, `'preempted'` (it gave
- * its memory to others; `'started'` comes again when it goes on), `'paused'` and `'resumed'` (its reader was slow), and at last `'finished'`
- * or `'failed'`.
- */
-export type RequestEvent = RequestEventBase &
-  (
-    | { readonly type: 'queued' | 'started' | 'firstToken' | 'preempted' | 'paused' | 'resumed' }
-    | { readonly type: 'finished'; readonly finishReason: FinishReason; readonly usage: Usage }
-    | { readonly type: 'failed'; readonly error: CriaError }
-  )
+} & (
+  | { readonly type: 'queued' | 'started' | 'firstToken' | 'preempted' | 'paused' | 'resumed' }
+  | { readonly type: 'finished'; readonly finishReason: FinishReason; readonly usage: Usage }
+  | { readonly type: 'failed'; readonly error: CriaError }
+)
 
 export type RequestListener = (event: RequestEvent) => void
 
