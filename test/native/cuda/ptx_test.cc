@@ -145,6 +145,7 @@ TEST_CASE("integer instructions") {
 TEST_CASE("approximations") {
   CRIA_SEEDED_RNG(rng);
   std::vector<float> x = random_floats(rng, 3000, 30.0f);
+  for (float& value : x) value = std::min(value, 120.0f);  // beyond, the power is no float32
   x[0] = 0.0f, x[1] = -200.0f, x[2] = 1.0f;
   const DeviceArray<float> dx(x), out(2 * x.size());
   approximations(dx.data(), out.data(), static_cast<int>(x.size()));
