@@ -20,12 +20,14 @@ typedef int32_t __attribute__((may_alias, aligned(1))) DwordAnywhere;
 
 // ---- tiles ----
 
-/// acc += rows x 4 * kSteps columns, for kTokens tokens at x[t].
-template <int kTokens, int kSteps>
-CRIA_INLINE void multiply_group(const uint8_t* q, const int8_t* const* x, int64_t at, __m512i acc[][2]) {
+/// acc += rows x 4 * kSteps columns, for kTokens tokens at x[t]. Of the bytes what `mask` keeps, if kMasked.
+template <int kTokens, int kSteps, bool kMasked = false>
+CRIA_INLINE void multiply_group(const uint8_t* q, const int8_t* const* x, int64_t at, __m512i acc[][2],
+                                uint8_t mask = 0) {
 #pragma GCC unroll 8
   for (int k = 0; k < kSteps; k++) {
     __m512i w0 = _mm512_load_si512(q + 128 * k), w1 = _mm512_load_si512(q + 128 * k + 64);
+    if constexpr (kMasked) w0 = keep(w0, mask), w1 = keep(w1, mask);
     asm("" : "+v"(w0), "+v"(w1));  // or gcc 12 loads them again for every token
 #pragma GCC unroll 8
     for (int t = 0; t < kTokens; t++) {
@@ -113,57 +115,63 @@ static void tile_panel32(const PanelTile& tile) {
   }
 }
 
-/// A token's sums of a super-block's groups, two words to a dword.
+/// A token's sums of a super-block's groups of 32 activations, or of 16 when kGroups is 16.
 template <int kGroups>
-CRIA_INLINE void group_sums(const int16_t* sums16, int32_t pairs[kGroups / 2]) {
+CRIA_INLINE __m256i group_sums(const int16_t* sums16) {
   const __m256i s = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums16));
-  if constexpr (kGroups == 16)
-    _mm256_store_si256(reinterpret_cast<__m256i*>(pairs), s);
-  else  // sums of 32: at most 32 * 127
-    _mm_store_si128(reinterpret_cast<__m128i*>(pairs),
-                    _mm256_cvtepi32_epi16(_mm256_madd_epi16(s, _mm256_set1_epi16(1))));
+  if constexpr (kGroups == 16) return s;
+  // At most 32 * 127.
+  return _mm256_castsi128_si256(_mm256_cvtepi32_epi16(_mm256_madd_epi16(s, _mm256_set1_epi16(1))));
 }
 
-template <int kGroups, bool kHasMin, int kTokens>
+template <int kGroups, bool kHasMin, bool kNibbles, int kTokens>
 static void tile_panel256(const PanelTile& tile) {
   const ActivationRows& x = *tile.x;
   const auto& p = *static_cast<const Panel256<kGroups>*>(tile.panel);
   const int8_t* q[kTokens];
-  alignas(32) int32_t pairs[kTokens][kGroups / 2];
+  // kHasMin: what the mins meet, two words to a dword. Else what the products of a group begin with: what the
+  // offset of the bytes adds to them, taken off.
+  alignas(64) int32_t pairs[kTokens][kGroups / 2], start[kTokens][16];
   for (int t = 0; t < kTokens; t++) {
     q[t] = x.q + (tile.token + t) * x.cols + kSuperBlockSize * tile.first_block;
-    group_sums<kGroups>(x.sums16 + (tile.token + t) * x.sums_stride + 16 * tile.first_block, pairs[t]);
+    const __m256i sums =
+        group_sums<kGroups>(x.sums16 + (tile.token + t) * x.sums_stride + 16 * tile.first_block);
+    if constexpr (!kHasMin)
+      _mm512_store_si512(start[t],
+                         _mm512_mullo_epi32(_mm512_cvtepi16_epi32(sums), _mm512_set1_epi32(-tile.offset)));
+    else if constexpr (kGroups == 16)
+      _mm256_store_si256(reinterpret_cast<__m256i*>(pairs[t]), sums);
+    else
+      _mm_store_si128(reinterpret_cast<__m128i*>(pairs[t]), _mm256_castsi256_si128(sums));
   }
   __m512i isum[kTokens][2];
   for (int t = 0; t < kTokens; t++) isum[t][0] = isum[t][1] = _mm512_setzero_si512();
-  // What the mins add, or what the offset of the bytes does.
-  const auto add_sums = [&](int t, __m512i sum[2]) {
-    for (int j = 0; j < kGroups / 2; j++) {
-      const __m512i v = _mm512_set1_epi32(pairs[t][j]);
-      sum[0] = _mm512_dpwssd_epi32(sum[0], _mm512_load_si512(p.with_sums[j][0]), v);
-      sum[1] = _mm512_dpwssd_epi32(sum[1], _mm512_load_si512(p.with_sums[j][16]), v);
-    }
-  };
-  if constexpr (!kHasMin) {
-#pragma GCC unroll 8
-    for (int t = 0; t < kTokens; t++) add_sums(t, isum[t]);
-  }
   Fetch fetch = tile.fetch;
-  for (int g = 0; g < 8; g++) {
-    asm("" : "+r"(g));  // a real loop: unrolled it overflows the cache of decoded instructions
-    fetch.step();
-    constexpr int kParts = kGroups / 8, kSteps = 8 / kParts;
+  constexpr int kTogether = kNibbles ? 2 : 1;
+  for (int pair = 0; pair < 8; pair += kTogether) {
+    asm("" : "+r"(pair));  // a real loop: unrolled it overflows the cache of decoded instructions
 #pragma GCC unroll 2
-    for (int part = 0; part < kParts; part++) {
-      __m512i products[kTokens][2];
-      for (int t = 0; t < kTokens; t++) products[t][0] = products[t][1] = _mm512_setzero_si512();
-      multiply_group<kTokens, kSteps>(p.q[g][kSteps * part], q, 32 * g + 4 * kSteps * part, products);
-      const int32_t* s = p.scale[kParts * g + part];
-      const __m512i s0 = _mm512_load_si512(s), s1 = _mm512_load_si512(s + 16);
+    for (int upper = 0; upper < kTogether; upper++) {
+      const int g = pair + upper;
+      fetch.step();
+      constexpr int kParts = kGroups / 8, kSteps = 8 / kParts;
+#pragma GCC unroll 2
+      for (int part = 0; part < kParts; part++) {
+        __m512i products[kTokens][2];
+        for (int t = 0; t < kTokens; t++)
+          products[t][0] = products[t][1] =
+              kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(start[t][kParts * g + part]);
+        multiply_group<kTokens, kSteps, kNibbles>(p.q[g / kTogether][kSteps * part], q,
+                                                  32 * g + 4 * kSteps * part, products, upper ? 0xf0 : 0x0f);
+        const int32_t* s = p.scale[kParts * g + part];
+        const __m512i s0 = _mm512_load_si512(s), s1 = _mm512_load_si512(s + 16);
 #pragma GCC unroll 8
-      for (int t = 0; t < kTokens; t++) {
-        isum[t][0] = _mm512_add_epi32(isum[t][0], _mm512_mullo_epi32(products[t][0], s0));
-        isum[t][1] = _mm512_add_epi32(isum[t][1], _mm512_mullo_epi32(products[t][1], s1));
+        for (int t = 0; t < kTokens; t++) {
+          if (upper)  // the nibbles were multiplied where they stand, sixteen times too much
+            for (int h = 0; h < 2; h++) products[t][h] = _mm512_srai_epi32(products[t][h], 4);
+          isum[t][0] = _mm512_add_epi32(isum[t][0], _mm512_mullo_epi32(products[t][0], s0));
+          isum[t][1] = _mm512_add_epi32(isum[t][1], _mm512_mullo_epi32(products[t][1], s1));
+        }
       }
     }
   }
@@ -171,7 +179,11 @@ static void tile_panel256(const PanelTile& tile) {
   for (int t = 0; t < kTokens; t++) {
     const __m512 dx = _mm512_set1_ps(x.scale[(tile.token + t) * x.scale_stride + tile.first_block]);
     __m512i m[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-    if constexpr (kHasMin) add_sums(t, m);
+    for (int j = 0; j < kGroups / 2 && kHasMin; j++) {
+      const __m512i v = _mm512_set1_epi32(pairs[t][j]);
+      m[0] = _mm512_dpwssd_epi32(m[0], _mm512_load_si512(p.min[j][0]), v);
+      m[1] = _mm512_dpwssd_epi32(m[1], _mm512_load_si512(p.min[j][16]), v);
+    }
     for (int h = 0; h < 2; h++) {
       float* sums = tile.sums[t] + 16 * h;
       const __m512 d = _mm512_load_ps(p.d + 16 * h), before = _mm512_load_ps(sums);
@@ -219,10 +231,13 @@ template <class F>
 CRIA_INLINE PanelFormat panel_format256() {
   constexpr int kG = F::kGroups;
   constexpr bool kMin = F::kHasMin;
-  const PanelTileFunction tiles[] = {tile_panel256<kG, kMin, 1>, tile_panel256<kG, kMin, 2>,
-                                     tile_panel256<kG, kMin, 3>, tile_panel256<kG, kMin, 4>,
-                                     tile_panel256<kG, kMin, 5>, tile_panel256<kG, kMin, 6>};
-  PanelFormat format{unpack_panel256<F>, {}, {}, kSuperBlockSize, 1, 1, sizeof(Panel256<kG>), 0};
+  constexpr bool kNibbles = kPanelNibbles<F>;
+  const PanelTileFunction tiles[] = {
+      tile_panel256<kG, kMin, kNibbles, 1>, tile_panel256<kG, kMin, kNibbles, 2>,
+      tile_panel256<kG, kMin, kNibbles, 3>, tile_panel256<kG, kMin, kNibbles, 4>,
+      tile_panel256<kG, kMin, kNibbles, 5>, tile_panel256<kG, kMin, kNibbles, 6>};
+  PanelFormat format{unpack_panel256<F>, {}, {}, kSuperBlockSize, 1, 1, sizeof(Panel256<kG>),
+                     kUnsignedOffset<F>};
   for (int i = 0; i < kPanelTokens; i++) format.few[i] = format.many[i] = tiles[i];
   return format;
 }

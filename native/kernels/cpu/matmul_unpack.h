@@ -18,6 +18,12 @@ using PanelStep = uint8_t[4 * kPanelRows];
 template <class F>
 constexpr int kUnsignedOffset = F::kSigned ? 128 : F::kOffset;
 
+/// Whether a panel keeps the format's nibbles in pairs.
+template <class F>
+constexpr bool kPanelNibbles = false;
+template <>
+constexpr bool kPanelNibbles<FormatQ4_K> = true;
+
 /// 32 rows of a block of 32 columns; up to kPanelBlocks of them lie together.
 struct Panel32 {
   PanelStep q[8];  // [column / 4]
@@ -28,10 +34,10 @@ struct Panel32 {
 /// 32 rows of a super-block of 256 columns, with scales of groups of 32, or of 16 when kGroups is 16.
 template <int kGroups>
 struct Panel256 {
-  PanelStep q[8][8];  // [group of 32][column % 32 / 4]
+  PanelStep q[8][8];  // [group of 32][column % 32 / 4]; nibbles: [pair of groups of 32][column % 32 / 4]
   int32_t scale[kGroups][kPanelRows];
-  // What meets the groups' sums of activations, by twos: the mins, or the scales times minus the offset.
-  int16_t with_sums[kGroups / 2][kPanelRows][2];
+  int16_t min[kGroups / 2][kPanelRows]
+             [2];  // by twos, as they meet the activations' sums; formats with a minimum
   float d[kPanelRows];
   float minus_dmin[kPanelRows];
 };
@@ -205,16 +211,14 @@ CRIA_INLINE void turn_bytes(const BlockPointers<Block>& blocks, int half, int64_
   transpose16(r);
 }
 
+// Groups 2p and 2p + 1 stay the low and the high nibbles of q[p]: half the stores.
 CRIA_INLINE void turn_quants(FormatQ4_K, const BlockPointers<BlockQ4_K>& blocks, PanelStep (*q)[8]) {
   for (int i = 0; i < 4; i++) {
     const int half = i % 2, c = i / 2;
     __m512i r[16];
     turn_bytes(blocks, half, static_cast<int64_t>(offsetof(BlockQ4_K, qs)) + 64 * c, r);
 #pragma GCC unroll 16
-    for (int k = 0; k < 16; k++) {
-      _mm512_store_si512(q[4 * c + k / 8 * 2][k % 8] + 64 * half, keep(r[k], 15));
-      _mm512_store_si512(q[4 * c + k / 8 * 2 + 1][k % 8] + 64 * half, shifted(r[k], 4, 15));
-    }
+    for (int k = 0; k < 16; k++) _mm512_store_si512(q[2 * c + k / 8][k % 8] + 64 * half, r[k]);
   }
 }
 
@@ -292,36 +296,22 @@ CRIA_INLINE void turn_scales(Number number, __m512i turned[16]) {
 
 template <class F>
 CRIA_INLINE void unpack_scales(F, const BlockPointers<typename F::Block>& blocks, Panel256<F::kGroups>& p) {
-  constexpr int kRepeat = 16 / F::kGroups;
-  int16_t scale[kPanelRows][16], min[kPanelRows][16];
-  uint16_t d[kPanelRows], dmin[kPanelRows];
+  static_assert(!F::kHasMin);
+  int16_t scale[kPanelRows][16];
+  uint16_t d[kPanelRows];
   for (int i = 0; i < kPanelRows; i++) {
-    F::scales(*blocks.row[i], scale[i], min[i]);
+    F::scales(*blocks.row[i], scale[i], nullptr);
     d[i] = blocks.row[i]->d;
-    dmin[i] = min_scale(*blocks.row[i]);
   }
-  const auto load16 = [](const int16_t* p16) {
-    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p16));
-  };
   __m512i turned[16];
-  turn_scales([&](int i) { return load16(scale[i]); }, turned);
+  turn_scales([&](int i) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(scale[i])); }, turned);
   for (int half = 0; half < 2; half++) {
     for (int j = 0; j < F::kGroups / 2; j++) {
       const __m512i both = turned[8 * half + j];
       _mm512_store_si512(p.scale[2 * j] + 16 * half, _mm512_srai_epi32(_mm512_slli_epi32(both, 16), 16));
       _mm512_store_si512(p.scale[2 * j + 1] + 16 * half, _mm512_srai_epi32(both, 16));
     }
-  }
-  static_assert(kRepeat == 1 || kRepeat == 2);
-  if constexpr (F::kHasMin) turn_scales([&](int i) { return load16(min[i]); }, turned);
-  for (int half = 0; half < 2; half++) {
-    for (int j = 0; j < F::kGroups / 2; j++) {
-      const __m512i minus = _mm512_set1_epi16(static_cast<short>(-kUnsignedOffset<F>)),
-                    v = turned[8 * half + j];
-      _mm512_store_si512(p.with_sums[j][16 * half], F::kHasMin ? v : _mm512_mullo_epi16(v, minus));
-    }
     store(p.d + 16 * half, load_f16(d + 16 * half));
-    if constexpr (F::kHasMin) store(p.minus_dmin + 16 * half, sub(set1(0.0f), load_f16(dmin + 16 * half)));
   }
 }
 
@@ -343,8 +333,8 @@ CRIA_INLINE void unpack_k4_scales(const BlockPointers<Block>& blocks, Panel256<8
                                             _mm512_set1_epi32(255)));
       const __m128i pairs = _mm_setr_epi8(0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13, -1);
       const __m512i first = _mm512_broadcast_i32x4(pairs), two = _mm512_set1_epi16(2);
-      _mm512_store_si512(p.with_sums[2 * four][16 * half], _mm512_shuffle_epi8(min[four], first));
-      _mm512_store_si512(p.with_sums[2 * four + 1][16 * half],
+      _mm512_store_si512(p.min[2 * four][16 * half], _mm512_shuffle_epi8(min[four], first));
+      _mm512_store_si512(p.min[2 * four + 1][16 * half],
                          _mm512_shuffle_epi8(min[four], _mm512_add_epi8(first, two)));
     }
     store(p.d + 16 * half, f16_of_dwords(d));
@@ -356,6 +346,44 @@ CRIA_INLINE void unpack_scales(FormatQ4_K, const BlockPointers<BlockQ4_K>& block
 }
 CRIA_INLINE void unpack_scales(FormatQ5_K, const BlockPointers<BlockQ5_K>& blocks, Panel256<8>& p) {
   unpack_k4_scales(blocks, p);
+}
+
+// Q6_K and Q2_K: a byte for each of sixteen groups, turned by fours.
+template <class F>
+CRIA_INLINE void unpack_byte_scales(const BlockPointers<typename F::Block>& blocks, Panel256<16>& p) {
+  uint16_t d[kPanelRows], dmin[kPanelRows];
+  for (int i = 0; i < kPanelRows; i++) {
+    d[i] = blocks.row[i]->d;
+    dmin[i] = min_scale(*blocks.row[i]);
+  }
+  for (int half = 0; half < 2; half++) {
+    __m512i fours[4];
+    turn([&](int i) { return blocks.row[16 * half + i]->scales; }, fours);
+#pragma GCC unroll 4
+    for (int four = 0; four < 4; four++) {  // groups 4 four .. 4 four + 3, a byte each
+      const __m512i all = fours[four], scales = F::kHasMin ? keep(all, 15) : all;
+#pragma GCC unroll 4
+      for (unsigned g = 0; g < 4; g++)  // to the top and down again: with their signs
+        _mm512_store_si512(p.scale[4 * four + static_cast<int>(g)] + 16 * half,
+                           _mm512_srai_epi32(_mm512_slli_epi32(scales, 24 - 8 * g), 24));
+      const __m128i pairs = _mm_setr_epi8(0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13, -1);
+      const __m512i mins = shifted(all, 4, 15), first = _mm512_broadcast_i32x4(pairs),
+                    two = _mm512_set1_epi16(2);
+      if constexpr (F::kHasMin) {
+        _mm512_store_si512(p.min[2 * four][16 * half], _mm512_shuffle_epi8(mins, first));
+        _mm512_store_si512(p.min[2 * four + 1][16 * half],
+                           _mm512_shuffle_epi8(mins, _mm512_add_epi8(first, two)));
+      }
+    }
+    store(p.d + 16 * half, load_f16(d + 16 * half));
+    if constexpr (F::kHasMin) store(p.minus_dmin + 16 * half, sub(set1(0.0f), load_f16(dmin + 16 * half)));
+  }
+}
+CRIA_INLINE void unpack_scales(FormatQ6_K, const BlockPointers<BlockQ6_K>& blocks, Panel256<16>& p) {
+  unpack_byte_scales<FormatQ6_K>(blocks, p);
+}
+CRIA_INLINE void unpack_scales(FormatQ2_K, const BlockPointers<BlockQ2_K>& blocks, Panel256<16>& p) {
+  unpack_byte_scales<FormatQ2_K>(blocks, p);
 }
 
 template <class F>
