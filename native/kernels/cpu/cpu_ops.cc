@@ -37,8 +37,12 @@ MatmulRows CpuOps::matmul_rows(const Weight& weight, const ActivationRows& x, st
           accumulate};
 }
 
+bool CpuOps::uses_panels(std::int64_t n_tokens) const {
+  return kernels_.matmul_panel && n_tokens >= kPanelMinTokens;
+}
+
 bool CpuOps::wants_panels(std::int64_t n_tokens, std::size_t scratch_bytes) {
-  if (n_tokens < kPanelMinTokens || scratch_bytes == 0) return false;
+  if (!uses_panels(n_tokens) || scratch_bytes == 0) return false;
   constexpr std::size_t kAlignment = 4096;
   scratch_bytes = (scratch_bytes + kAlignment - 1) / kAlignment * kAlignment;
   if (scratch_bytes > scratch_stride_) {
@@ -99,7 +103,7 @@ void CpuOps::multiply(const Product* products, int n, const float* x, std::int64
     int p = 0;
     while (p < n_prepared && acts[p].dtype != activation_dtype(w.dtype)) p++;
     if (p == n_prepared) {
-      acts[p] = activations_[p].prepare(kernels_, pool_, w.dtype, x, n_tokens, w.cols);
+      acts[p] = activations_[p].prepare(kernels_, pool_, w.dtype, x, n_tokens, w.cols, uses_panels(n_tokens));
       n_prepared++;
     }
     rows[i] = matmul_rows(w, acts[p], n_tokens, products[i].y, products[i].y_stride, products[i].accumulate);
@@ -305,12 +309,13 @@ void CpuOps::project_residual(const ProjectResidualArgs& args) {
 void CpuOps::swiglu(const SwigluArgs& args) {
   const Weight &gate = args.layer->gate, &up = args.layer->up;
   const float* x = normalize(args.x, args.layer->ffn_norm, args.rms_norm_eps, args.n_tokens);
+  const bool panels = uses_panels(args.n_tokens);
   const ActivationRows gate_x =
-      activations_[0].prepare(kernels_, pool_, gate.dtype, x, args.n_tokens, gate.cols);
+      activations_[0].prepare(kernels_, pool_, gate.dtype, x, args.n_tokens, gate.cols, panels);
   const ActivationRows up_x =
       activation_dtype(up.dtype) == gate_x.dtype
           ? gate_x
-          : activations_[1].prepare(kernels_, pool_, up.dtype, x, args.n_tokens, up.cols);
+          : activations_[1].prepare(kernels_, pool_, up.dtype, x, args.n_tokens, up.cols, panels);
   const MatmulRows gate_rows = matmul_rows(gate, gate_x, args.n_tokens, args.h, gate.rows, false);
   const MatmulRows up_rows = matmul_rows(up, up_x, args.n_tokens, nullptr, up.rows, false);
   std::size_t gate_bytes = 0, up_bytes = 0;

@@ -12,7 +12,8 @@ namespace cria {
 
 /// Tokens' activations in the form that a weight type multiplies with (activation_dtype in quantize.h).
 /// Row t of each array starts at t * its stride. Integer forms: Q8_0 and Q8_1 have a scale per 32, Q8_K one
-/// per 256.
+/// per 256. For panels Q8_K lies by super-blocks instead, so that what a panel of 256 columns meets is one
+/// piece: q [cols / 256, n, 256], scale [cols / 256, n], sums16 [cols / 256, n, 16].
 struct ActivationRows {
   DType dtype;  // f32, f16, bf16, q8_0, q8_1 or q8_k
   int64_t cols;

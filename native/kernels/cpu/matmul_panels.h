@@ -54,7 +54,7 @@ struct PanelTile {
   int64_t first_block;
   int blocks;
   const ActivationRows* x;
-  int64_t token;
+  int64_t n_tokens, token;    // of x; the tile's first
   int offset;                 // of the unsigned bytes; 0 for formats with a minimum
   float (*sums)[kPanelRows];  // of the columns before, to which the panel's are added
   Fetch fetch;
@@ -133,9 +133,9 @@ static void tile_panel256(const PanelTile& tile) {
   // offset of the bytes adds to them, taken off.
   alignas(64) int32_t pairs[kTokens][kGroups / 2], start[kTokens][16];
   for (int t = 0; t < kTokens; t++) {
-    q[t] = x.q + (tile.token + t) * x.cols + kSuperBlockSize * tile.first_block;
-    const __m256i sums =
-        group_sums<kGroups>(x.sums16 + (tile.token + t) * x.sums_stride + 16 * tile.first_block);
+    const int64_t at = tile.first_block * tile.n_tokens + tile.token + t;
+    q[t] = x.q + kSuperBlockSize * at;
+    const __m256i sums = group_sums<kGroups>(x.sums16 + 16 * at);
     if constexpr (!kHasMin)
       _mm512_store_si512(start[t],
                          _mm512_mullo_epi32(_mm512_cvtepi16_epi32(sums), _mm512_set1_epi32(-tile.offset)));
@@ -177,7 +177,7 @@ static void tile_panel256(const PanelTile& tile) {
   }
 #pragma GCC unroll 8
   for (int t = 0; t < kTokens; t++) {
-    const __m512 dx = _mm512_set1_ps(x.scale[(tile.token + t) * x.scale_stride + tile.first_block]);
+    const __m512 dx = _mm512_set1_ps(x.scale[tile.first_block * tile.n_tokens + tile.token + t]);
     __m512i m[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     for (int j = 0; j < kGroups / 2 && kHasMin; j++) {
       const __m512i v = _mm512_set1_epi32(pairs[t][j]);
@@ -300,8 +300,15 @@ static float (*multiply_panels(const MatmulRows& args, int64_t row, int64_t row_
     for (int64_t i = 0; i < tiles; i++) {
       const int tokens = static_cast<int>(args.n_tokens / tiles + (i < args.n_tokens % tiles ? 1 : 0));
       const int now = fetched < lines ? lines_per_step : 0;
-      (many ? format.many : format.few)[tokens - 1](
-          {scratch, b, count, &args.x, token, format.offset, sums + token, {ahead + 64 * fetched, now}});
+      (many ? format.many : format.few)[tokens - 1]({scratch,
+                                                     b,
+                                                     count,
+                                                     &args.x,
+                                                     args.n_tokens,
+                                                     token,
+                                                     format.offset,
+                                                     sums + token,
+                                                     {ahead + 64 * fetched, now}});
       fetched += steps * now;
       token += tokens;
     }

@@ -22,7 +22,7 @@ std::vector<float> multiply_on_cpu(const TestMatrix& w, const std::vector<float>
                   w.dtype,
                   w.rows,
                   w.cols,
-                  buffer.prepare(kernels, pool, w.dtype, x.data(), n_tokens, w.cols),
+                  buffer.prepare(kernels, pool, w.dtype, x.data(), n_tokens, w.cols, false),
                   n_tokens,
                   nullptr,
                   w.rows,

@@ -13,9 +13,15 @@ std::vector<float> multiply(const CpuKernels& kernels, const TestMatrix& w, cons
                             std::int64_t n_tokens) {
   ThreadPool pool(1);
   ActivationBuffer buffer;
-  MatmulRows args{
-      w.bytes.data(), w.dtype, w.rows, w.cols, buffer.prepare(kernels, pool, w.dtype, x, n_tokens, w.cols),
-      n_tokens,       nullptr, w.rows, false};
+  MatmulRows args{w.bytes.data(),
+                  w.dtype,
+                  w.rows,
+                  w.cols,
+                  buffer.prepare(kernels, pool, w.dtype, x, n_tokens, w.cols, false),
+                  n_tokens,
+                  nullptr,
+                  w.rows,
+                  false};
   std::vector<float> y(static_cast<std::size_t>(n_tokens * w.rows), NAN);
   args.y = y.data();
   REQUIRE(kernels.matmul(&args, 0, w.rows));
@@ -30,9 +36,15 @@ std::vector<float> multiply_by_panels(const CpuKernels& kernels, const TestMatri
   ThreadPool pool(1);
   ActivationBuffer buffer;
   std::vector<float> y(static_cast<std::size_t>(n_tokens * w.rows), NAN);
-  const MatmulRows args{
-      w.bytes.data(), w.dtype,  w.rows, w.cols, buffer.prepare(kernels, pool, w.dtype, x, n_tokens, w.cols),
-      n_tokens,       y.data(), w.rows, false};
+  const MatmulRows args{w.bytes.data(),
+                        w.dtype,
+                        w.rows,
+                        w.cols,
+                        buffer.prepare(kernels, pool, w.dtype, x, n_tokens, w.cols, true),
+                        n_tokens,
+                        y.data(),
+                        w.rows,
+                        false};
   Scratch scratch(bytes);
   kernels.matmul_panel(&args, 0, w.rows, scratch.data());
   return y;
