@@ -83,7 +83,16 @@ test('the cases: every op, each name once, all of them well-formed', () => {
 })
 
 const ceilings = { threads: 2, readGBs: 20, int8GMacs: 200, f32GMacs: 50, bf16GMacs: 0 }
-const machine = { cpu: 'A & B', cores: 2, memoryBytes: 1, platform: 'p', kernel: 'k', isa: 'avx2', ceilings }
+const machine = {
+  cpu: 'A & B',
+  cores: 2,
+  memoryBytes: 1,
+  platform: 'p',
+  kernel: 'k',
+  device: 'cpu',
+  isa: 'avx2',
+  ceilings,
+}
 const row = (name: string, medianUs: number) => ({
   ...{ name, spec: { op: 'softmax' as const, rows: 1, cols: 1 }, device: 'cpu', isa: 'avx2', threads: 2 },
   ...{ medianUs, p5Us: medianUs, p95Us: medianUs, iterations: 5, bytes: 1000, flops: 500 },

@@ -63,17 +63,24 @@ TEST_CASE("rope, both layouts, with the CPU's bits") {
             expected[a] = x[a] * c - x[b] * s;
             expected[b] = x[a] * s + x[b] * c;
           }
-      const DeviceArray<float> dx(x), dcos(cos), dsin(sin);
-      cuda::rope({.x = dx.data(),
-                  .token_stride = stride,
-                  .cos = dcos.data(),
-                  .sin = dsin.data(),
-                  .n_tokens = n_tokens,
-                  .n_heads = n_heads,
-                  .head_dim = head_dim,
-                  .rope_dim = rope_dim,
-                  .half_layout = half_layout},
-                 nullptr);
+      std::vector<float> before = x;  // of the output: what lies between the tokens is not its own
+      for (std::int32_t t = 0; t < n_tokens; t++)
+        std::fill_n(before.begin() + t * stride, n_heads * head_dim, 7.0f);
+      const DeviceArray<float> dx(x), dcos(cos), dsin(sin), out(before);
+      cuda::RopeArgs args{.x = dx.data(),
+                          .out = out.data(),
+                          .token_stride = stride,
+                          .cos = dcos.data(),
+                          .sin = dsin.data(),
+                          .n_tokens = n_tokens,
+                          .n_heads = n_heads,
+                          .head_dim = head_dim,
+                          .rope_dim = rope_dim,
+                          .half_layout = half_layout};
+      cuda::rope(args, nullptr);
+      CHECK(out.get() == expected);
+      args.out = dx.data();
+      cuda::rope(args, nullptr);
       CHECK(dx.get() == expected);
     }
 }
