@@ -182,6 +182,8 @@ describe('cria bench kernels', () => {
     [['--shape', 'llama-9'], /--shape needs names of llama-3.2-1b/],
     [['--type', 'Q9'], /--type needs names of/],
     [['--isa', 'avx9'], /--isa needs names of/],
+    [['--device', 'cpu,gpu'], /--device needs names of 'cpu', 'cuda' or 'cuda:<n>'; got 'gpu'/],
+    [['--device', 'cuda', '--threads', '2'], /--threads is for the CPU; --device is 'cuda'/],
     [['--filter', 'nothing'], /no kernel's name contains 'nothing'/],
     [['--threshold', '0'], /--threshold needs a number above 0/],
     [['somewhere.gguf'], /bench kernels takes options only/],
