@@ -95,7 +95,8 @@ void CudaOps::prepare_passes(const PassLimits& limits) {
                 {{"found", static_cast<double>(s.head_dim)}});
   synchronize(stream());
   greedy_.reset();  // not ready, should anything below fail
-  graphs_ = {};     // they have the addresses of what is made anew
+  batch_.reset();
+  graphs_ = {};  // they have the addresses of what is made anew
   limits_ = limits;
   if (limits.kv_dtype != DType::f32) attention_ = attention_setup(s, properties_);
   batch_ = std::make_unique<PassBatch>(limits, properties_);
@@ -129,10 +130,11 @@ void CudaOps::reserve_activations(std::size_t bytes) {
 }
 
 void CudaOps::clear_workspaces() {
-  if (!std::exchange(must_clear_, false)) return;
+  if (!must_clear_) return;
   fill_bytes(greedy_workspace_.get(), 0, greedy_workspace_bytes(limits_.max_sequences, limits_.vocab),
              stream());
   batch_->clear_workspace(stream());
+  must_clear_ = false;
 }
 
 // ---- passes ----
