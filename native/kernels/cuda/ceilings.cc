@@ -55,7 +55,7 @@ double gmacs(Stopwatch& watch, double macs_a_round, const Run& run) {
 DeviceCeilings measure_ceilings(const DeviceProperties& device, Stream stream, const CancelFlag& cancel) {
   const auto blocks = static_cast<unsigned>(device.multiprocessors * kBlocks);
   const double threads = static_cast<double>(blocks) * kCeilingThreads;
-  const std::size_t bytes = 16 * std::max(device.l2_bytes, std::size_t{1} << 20);
+  const std::size_t bytes = 16 * std::max(device.l2_bytes, std::size_t{1} << 16);
   const auto memory = allocate_array<std::byte>(bytes, "measuring the memory's bandwidth");
   const auto results = allocate_array<std::uint32_t>(std::size_t{blocks} * kCeilingThreads, "measuring");
   fill_bytes(memory.get(), 1, bytes, stream);
