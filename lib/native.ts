@@ -263,19 +263,9 @@ export interface NativeCpuInfo {
 }
 
 /** What the machine can do at most, all threads together, as far as the instruction-set level in use reaches. */
-export interface NativeMachineCeilings {
-  threads: number
-  readGBs: number // 10^9 bytes per second, streamed from memory
-  int8GMacs: number // 10^9 multiply-adds per second; 0: no such instruction, or not measured at this level
-  f32GMacs: number
-  bf16GMacs: number
-}
-
 export interface NativeAddon {
   readonly version: string
   cpuInfo(): NativeCpuInfo
-  /** Takes about two seconds of all cores and 512 MiB. `threads` 0: as cpuInfo() says; `isa`: of the level in use. */
-  measureMachine(threads: number, isa?: string): NativeTask<NativeMachineCeilings>
   /** `onProgress` is called on the JS thread, at most every 50 ms. */
   loadModel(
     options: NativeLoadOptions,

@@ -31,21 +31,30 @@ function cells({ name, medianUs, p5Us, p95Us, gbPerSec, gflopPerSec, shareOfPeak
   return [name, us(medianUs), us(p5Us), us(p95Us), gbPerSec.toFixed(1), gflopPerSec.toFixed(1), share]
 }
 
+/** The processor or the device, and how it was used. */
+export function machineTitle({ accelerator, device, cpu, isa, ceilings: { threads } }: MachineInfo): string {
+  if (accelerator !== undefined) return `${accelerator}, ${device}, ${isa}`
+  return `${cpu}, ${threads} thread${threads === 1 ? '' : 's'}, ${isa}`
+}
+
+/** What was measured on a machine of a report. */
+export function rowsOf(machine: MachineInfo, results: KernelRow[]): KernelRow[] {
+  return results.filter(({ device, isa }) => device === machine.device && isa === machine.isa)
+}
+
 /** For people: one section a device and level. */
 export function kernelTable({ machines, results, loadAverage }: KernelReport): string {
   const lines: string[] = []
   for (const machine of machines) {
-    const { readGBs, int8GMacs, bf16GMacs, f32GMacs, threads } = machine.ceilings
-    const rows = results.filter(({ isa }) => isa === machine.isa)
+    const { readGBs, int8GMacs, bf16GMacs, f32GMacs } = machine.ceilings
+    const rows = rowsOf(machine, results)
     const rates = [
       `${readGBs.toFixed(1)} GB/s`,
       ...[['int8', int8GMacs] as const, ['bf16', bf16GMacs] as const, ['f32', f32GMacs] as const].flatMap(
         ([name, gmacs]) => (gmacs > 0 ? [`${name} ${(2 * gmacs).toFixed(0)} GFLOP/s`] : []),
       ),
     ]
-    lines.push(
-      `${machine.cpu}, ${threads} thread${threads === 1 ? '' : 's'}, ${machine.isa}: ${rates.join(', ')}`,
-    )
+    lines.push(`${machineTitle(machine)}: ${rates.join(', ')}`)
     if (loadAverage > 0.5) lines.push(`the machine was busy: load average ${loadAverage.toFixed(1)}`)
     lines.push('', ...align([[...HEADINGS], ...rows.map(cells)]), '')
   }

@@ -1,6 +1,6 @@
 /** The roofline plot of a report (Williams, Waterman & Patterson 2009), as SVG. */
 
-import type { KernelReport, KernelRow } from './kernel_report'
+import { type KernelReport, type KernelRow, machineTitle, rowsOf } from './kernel_report'
 
 const WIDTH = 960
 const HEIGHT = 600
@@ -31,10 +31,10 @@ function axis(values: number[], from: number, to: number): Axis {
   return { low, high, at: (value) => from + ((Math.log10(value) - low) / (high - low)) * (to - from) }
 }
 
-/** Points of the first machine's level: arithmetic intensity across, GFLOP/s upwards, under its measured ceilings. */
+/** Points of the last machine, a device or a level: arithmetic intensity across, GFLOP/s upwards, under its measured ceilings. */
 export function rooflineSvg({ machines, results }: KernelReport): string {
   const machine = machines.at(-1)!
-  const rows = results.filter(({ isa, flops }) => isa === machine.isa && flops > 0)
+  const rows = rowsOf(machine, results).filter(({ flops }) => flops > 0)
   const { readGBs, int8GMacs, bf16GMacs, f32GMacs } = machine.ceilings
   const roofs = [
     { name: 'int8', gflops: 2 * int8GMacs },
@@ -53,13 +53,7 @@ export function rooflineSvg({ machines, results }: KernelReport): string {
   return `${[
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="12">`,
     `<rect width="${WIDTH}" height="${HEIGHT}" fill="white"/>`,
-    text(
-      (PLOT.left + PLOT.right) / 2,
-      22,
-      `${escapeXml(machine.cpu)}, ${machine.ceilings.threads} threads, ${machine.isa}`,
-      'middle',
-      14,
-    ),
+    text((PLOT.left + PLOT.right) / 2, 22, escapeXml(machineTitle(machine)), 'middle', 14),
     ...grid(x, y),
     ...ceilings(x, y, readGBs, roofs),
     ...rows.map((row) => point(row, x, y, COLORS[ops.indexOf(row.spec.op) % COLORS.length]!)),

@@ -16,8 +16,9 @@ import { CriaError } from '../errors'
 import { cpuInfo } from '../info'
 import { bench, ceilingsOf } from '../kernels/bench'
 import { BENCH_OPS } from '../kernels/bench_specs'
-import type { KernelDevice } from '../kernels/call'
+import { type KernelDevice, kernelRules } from '../kernels/call'
 import { WEIGHT_TYPES, type WeightType } from '../kernels/dtypes'
+import { describeDevice } from '../kernels/memory'
 import { type CommandLine, UsageError } from './args'
 import { dim, Output } from './terminal'
 
@@ -47,8 +48,8 @@ export async function benchKernels(line: CommandLine, abort: AbortController): P
   const { threshold = DEFAULT_THRESHOLD, compare, json, csv, svg } = settings
   if (!(threshold > 0)) throw new UsageError(`--threshold needs a number above 0, got '${threshold}'`)
   const cases = chosenCases(settings)
+  const devices = chosenDevices(settings)
   const levels = listed('isa', settings.isa, cpuInfo().isaLevels) ?? [cpuInfo().isa]
-  const devices = (settings.device ?? 'cpu').split(',') as KernelDevice[]
   // Before minutes are spent.
   const before = compare === undefined ? undefined : await readJson(compare)
 
@@ -60,7 +61,7 @@ export async function benchKernels(line: CommandLine, abort: AbortController): P
     results: [],
   }
   for (const device of devices) {
-    for (const isa of levels) {
+    for (const isa of device === 'cpu' ? levels : [undefined]) {
       const { machine, rows } = await measure(cases, device, isa, settings, abort.signal)
       report.machines.push(machine)
       report.results.push(...rows)
@@ -81,20 +82,34 @@ export async function benchKernels(line: CommandLine, abort: AbortController): P
 async function measure(
   cases: KernelCase[],
   device: KernelDevice,
-  isa: string,
+  level: string | undefined,
   { threads, warmup, iterations }: Settings,
   signal: AbortSignal,
 ): Promise<{ machine: MachineInfo; rows: KernelRow[] }> {
-  const where = { device, isa, threads }
+  // The level and the threads are the CPU's.
+  const where = { device, ...(device === 'cpu' ? { isa: level, threads } : {}) }
+  const info = await describeDevice('bench kernels', where)
   const rows: KernelRow[] = []
-  const ceilings = await ceilingsOf({ isa, threads: threads ?? 0 }, signal)
+  const ceilings = await ceilingsOf({ device: info.device, isa: info.isa, threads: info.threads }, signal)
   for (const [i, { name, spec }] of cases.entries()) {
-    show(`${isa}: ${i + 1} of ${cases.length}, ${name}`)
+    show(`${info.device} ${info.isa}: ${i + 1} of ${cases.length}, ${name}`)
     const result = await bench(spec, { ...where, warmup, iterations, signal })
-    rows.push({ name, spec, device, isa, threads: ceilings.threads, ...result })
+    rows.push({ name, spec, device: info.device, isa: info.isa, threads: ceilings.threads, ...result })
   }
   show('')
-  return { machine: describeMachine(isa, ceilings), rows }
+  return { machine: describeMachine(info, ceilings), rows }
+}
+
+function chosenDevices({ device = 'cpu', isa, threads }: Settings): KernelDevice[] {
+  const names = device.split(',').map((name) => name.trim())
+  const { expected, parse } = kernelRules.device
+  const wrong = names.find((name) => parse(name) === undefined)
+  if (wrong !== undefined) throw new UsageError(`--device needs names of ${expected}; got '${wrong}'`)
+  for (const [option, value] of Object.entries({ isa, threads })) {
+    if (value !== undefined && !names.includes('cpu'))
+      throw new UsageError(`--${option} is for the CPU; --device is '${device}'`)
+  }
+  return names as KernelDevice[]
 }
 
 function chosenCases({ op, shape, type, filter }: Settings): KernelCase[] {

@@ -241,7 +241,7 @@ export function planPagedAttention<X extends TensorInput>(
     work: {
       bytes: 8 * query.elements + 2 * read * shape.kvHeads * shape.headDim * shape.elementBytes,
       flops: 4 * heads * shape.headDim * seen,
-      arithmetic: 'f32',
+      arithmetic: shape.elementBytes === 2 ? 'f16' : 'f32',
     },
     result: ({ outputs }) => resultOf(outputs[0]!, values.out),
   }
@@ -331,7 +331,8 @@ export function planAttentionInput<X extends TensorInput>(
  * @param kv what attentionInput filled, or plain arrays, which are copied into pages first
  * @param options `out` is not q
  * @returns as q
- * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY
+ * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY; ERR_UNSUPPORTED_MODEL on CUDA when headDim is
+ *   odd or above 256
  */
 export async function pagedAttention<X extends TensorInput>(
   q: X,
@@ -348,7 +349,8 @@ export async function pagedAttention<X extends TensorInput>(
  * @param x `[tokens, hidden]` F32
  * @param kv K and V are written here
  * @returns q, `[tokens, heads · headDim]` F32, rotated
- * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY
+ * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY; ERR_UNSUPPORTED_MODEL on CUDA when headDim is
+ *   above 256
  */
 export async function attentionInput<X extends TensorInput>(
   x: X,

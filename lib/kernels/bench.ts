@@ -2,7 +2,7 @@
 
 import { type MachineCeilings, measureCeilings } from '../bench/machine'
 import { addon } from '../binding'
-import { CriaError, invalidArgument } from '../errors'
+import { invalidArgument } from '../errors'
 import { callNative, runTask } from '../tasks'
 import { abortSignal, checkOptions, integer, type Rules } from '../validate'
 import { type BenchSpec, benchInputs, checkSpec } from './bench_specs'
@@ -14,6 +14,7 @@ import {
   recordKernels,
   type Work,
 } from './call'
+import type { Arithmetic } from './dtypes'
 import type { NativeWhere } from './native'
 
 export interface KernelBenchOptions extends KernelOptions {
@@ -180,27 +181,33 @@ export function quantile(sorted: ArrayLike<number>, share: number): number {
 
 const measured = new Map<string, Promise<MachineCeilings>>()
 
-/** What the machine can do at most at a level, with so many threads: measured once in a process. */
+/** What a device can do at most, the CPU at a level and with so many threads: measured once in a process. */
 export function ceilingsOf(
-  { isa, threads }: Pick<NativeWhere, 'isa' | 'threads'>,
+  { device, isa, threads }: NativeWhere,
   signal?: AbortSignal,
 ): Promise<MachineCeilings> {
   const info = callNative(() => addon().cpuInfo())
-  const level = isa === '' ? info.isa : isa
-  const count = threads === 0 ? info.threads : threads
-  const key = `${level} ${count}`
+  const where =
+    device === 'cpu'
+      ? { device, isa: isa === '' ? info.isa : isa, threads: threads === 0 ? info.threads : threads }
+      : { device, isa: '', threads: 0 }
+  const key = Object.values(where).join(' ')
   const known = measured.get(key)
   if (known) return known
-  const found = measureCeilings(count, level, signal)
+  const found = measureCeilings(where, signal)
   measured.set(key, found)
   found.catch(() => measured.delete(key))
   return found
 }
 
-/** 10^9 multiply-adds per second that the machine has for this work; 0: not known. */
-export function peakGMacs(arithmetic: Work['arithmetic'], ceilings: MachineCeilings): number {
-  if (arithmetic === 'bf16') return ceilings.bf16GMacs || ceilings.f32GMacs
-  return arithmetic === 'f32' ? ceilings.f32GMacs : ceilings.int8GMacs
+/** 10^9 multiply-adds per second that a device has for this work; 0: not known. */
+export function peakGMacs(arithmetic: Arithmetic, device: string, ceilings: MachineCeilings): number {
+  const { int8GMacs, f32GMacs, bf16GMacs } = ceilings
+  if (arithmetic === 'int8') return int8GMacs
+  if (arithmetic === 'f32') return f32GMacs
+  // Tensor cores multiply both 16-bit floats at one rate; CPUs turn f16 into float32 first.
+  if (device !== 'cpu') return bf16GMacs
+  return arithmetic === 'bf16' ? bf16GMacs || f32GMacs : f32GMacs
 }
 
 /** Microseconds below which the machine cannot get. */
@@ -213,10 +220,8 @@ async function roofline(
   let us = 0
   for (const [i, { bytes, flops, arithmetic }] of work.entries()) {
     const place = places[i]!
-    if (place.device !== 'cpu')
-      throw new CriaError('ERR_UNSUPPORTED_DEVICE', `bench: no ceilings of ${place.device}`)
     const ceilings = await ceilingsOf(place, signal)
-    const peak = peakGMacs(arithmetic, ceilings)
+    const peak = peakGMacs(arithmetic, place.device, ceilings)
     us += Math.max(bytes / (1e3 * ceilings.readGBs), peak > 0 ? flops / (2e3 * peak) : 0)
   }
   return us

@@ -6,7 +6,7 @@ import { kvCache, planAttentionInput, planPagedAttention, writeKv } from './atte
 import type { KernelOptions, Plan } from './call'
 import { bytesOf, type DType, type WeightType } from './dtypes'
 import { planAddRmsNorm, planRmsNorm, planRope, planSiluMul, planSoftmax } from './elementwise'
-import { allocate, devices, upload } from './memory'
+import { allocate, describeDevice, upload } from './memory'
 import { planDequantize, planEmbed, planMatmul, planQuantize, planSwiglu } from './products'
 import { planSample } from './sample'
 import type { Tensor } from './tensor'
@@ -295,6 +295,6 @@ async function plan(spec: BenchSpec, where: KernelOptions, inputs: Inputs): Prom
   }
 }
 
-async function pageTokens({ device = 'cpu' }: KernelOptions): Promise<number> {
-  return (await devices()).find((one) => one.device === device)?.pageTokens ?? 32
+async function pageTokens(where: KernelOptions): Promise<number> {
+  return (await describeDevice('bench', where)).pageTokens
 }

@@ -2,9 +2,10 @@
 
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { addon } from '../binding'
+import { show } from '../errors'
 import { callNative, runTask } from '../tasks'
 import { custom, integer, matching, type Rules } from '../validate'
-import type { TensorData } from './dtypes'
+import type { Arithmetic, TensorData } from './dtypes'
 import type {
   NativeKernelArgs,
   NativeKernelOp,
@@ -20,7 +21,10 @@ export type KernelDevice = 'cpu' | 'cuda' | `cuda:${number}`
 
 /** Where a kernel runs. The results are the same bits wherever the level and the threads are chosen. */
 export interface KernelOptions {
-  /** Default: where the resident inputs are, else `'cpu'`. A device that is not there is an error, never replaced. */
+  /**
+   * Default: where the resident inputs are, else `'cpu'`. `'cuda'` is `'cuda:0'`. A device that is not there is an
+   * error, never replaced.
+   */
   device?: KernelDevice | undefined
   /** CPU: an instruction-set level of `cpuInfo().isaLevels`. Default: `CRIA_CPU_ISA`, or the best there is. */
   isa?: string | undefined
@@ -34,8 +38,11 @@ export interface OutputOptions extends KernelOptions {
   out?: Tensor<'F32'> | undefined
 }
 
+/** The second is the one of the addon that is built for the tests; others do not know it. */
+export const CUDA_KINDS = ['cuda', 'cuda-emulated'] as const
+
 export const kernelRules = {
-  device: matching<KernelDevice>("'cpu', 'cuda' or 'cuda:<n>'", /^(cpu|cuda(:\d+)?)$/),
+  device: matching<KernelDevice>("'cpu', 'cuda' or 'cuda:<n>'", /^(cpu|cuda(-emulated)?(:\d+)?)$/),
   isa: custom<string>('an instruction-set level of this machine (cpuInfo().isaLevels)', (value) =>
     callNative(() => addon().cpuInfo()).isaLevels.find((level) => level === value),
   ),
@@ -56,7 +63,7 @@ export interface Work {
   /** Additions and multiplications. */
   flops: number
   /** The unit that most of them run on. */
-  arithmetic: 'int8' | 'bf16' | 'f32'
+  arithmetic: Arithmetic
 }
 
 export interface Plan<T> {
@@ -90,6 +97,11 @@ export async function execute<T>({ call, op, args, where, work, result }: Plan<T
   return result(native)
 }
 
+/** The device as tensors name it. */
+export function deviceName(device: string): string {
+  return (CUDA_KINDS as readonly string[]).includes(device) ? `${device}:0` : device
+}
+
 /**
  * Where a call runs: what was asked for, and the inputs' device.
  * @throws ERR_INVALID_ARGUMENT when inputs lie elsewhere
@@ -99,14 +111,21 @@ export function placeOf(
   { device, isa, threads }: KernelOptions,
   inputs: Record<string, { device: string | undefined } | undefined>,
 ): NativeWhere {
-  let chosen: string | undefined = device
+  let chosen: string | undefined = device === undefined ? undefined : deviceName(device)
   for (const [name, input] of Object.entries(inputs)) {
     if (input?.device === undefined) continue
     chosen ??= input.device
     if (input.device !== chosen)
       throw wrong(call, name, `on device '${chosen}'`, `a tensor on '${input.device}'`)
   }
-  return { device: chosen ?? 'cpu', isa: isa ?? '', threads: threads ?? 0 }
+  const where = { device: chosen ?? 'cpu', isa: isa ?? '', threads: threads ?? 0 }
+  if (where.device !== 'cpu') {
+    for (const [name, value] of Object.entries({ isa, threads })) {
+      if (value !== undefined)
+        throw wrong(call, `option '${name}'`, `absent on '${where.device}': it is the CPU's`, show(value))
+    }
+  }
+  return where
 }
 
 /**

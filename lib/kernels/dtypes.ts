@@ -51,8 +51,11 @@ export function bytesOf(dtype: DType, elements: number): number {
   return (elements / block) * bytes
 }
 
+/** What is multiplied: the CPU has no rate of its own for f16, and takes it as float32. */
+export type Arithmetic = 'int8' | 'bf16' | 'f16' | 'f32'
+
 /** Which of the machine's rates multiplies with weights of this type: what the activations become. */
-export function arithmeticOf(dtype: DType): 'int8' | 'bf16' | 'f32' {
+export function arithmeticOf(dtype: DType): Arithmetic {
   if (dtype === 'BF16') return 'bf16'
-  return dtype === 'F32' || dtype === 'F16' ? 'f32' : 'int8'
+  return dtype === 'F32' ? 'f32' : dtype === 'F16' ? 'f16' : 'int8'
 }

@@ -5,7 +5,7 @@ import type { CriaError } from '../errors'
 import { filePath } from '../path'
 import { runTask } from '../tasks'
 import { abortSignal, checkOptions, custom, oneOf, type Rules } from '../validate'
-import { type KernelDevice, kernelRules, placeOf } from './call'
+import { CUDA_KINDS, deviceName, type KernelDevice, type KernelOptions, kernelRules, placeOf } from './call'
 import { ALL_TYPES, type DType, elementsOf } from './dtypes'
 import type { NativeTensor } from './native'
 import { checkShape, source, Tensor } from './tensor'
@@ -20,12 +20,15 @@ export interface UploadOptions<D extends DType = DType> {
 
 /** A device that kernels can run on. */
 export interface DeviceInfo {
-  /** As the option `device` takes it. */
+  /** As the option `device` takes it: `'cpu'`, `'cuda:0'`. */
   readonly device: string
-  /** The CPU's instruction-set level in use. */
+  /** As its maker calls it; empty for the CPU. */
+  readonly name: string
+  /** The CPU's instruction-set level in use, or a CUDA device's compute capability, e.g. `'sm_90'`. */
   readonly isa: string
+  /** Empty for a CUDA device. */
   readonly isaLevels: readonly string[]
-  /** Threads that kernels use unless told otherwise. */
+  /** Threads of the host that kernels use unless told otherwise. */
   readonly threads: number
   /** Positions of one sequence that a page of a KV cache holds. */
   readonly pageTokens: number
@@ -42,7 +45,9 @@ export async function upload<D extends DType>(
   options: UploadOptions<D> & { dtype: D },
 ): Promise<Tensor<D>>
 /**
- * A resident copy of an array. It is copied before the call returns.
+ * A resident copy of an array. It is copied before the call returns. What a product then multiplies with is read as it
+ * lies on the CPU; on a CUDA device the first product packs the matrix for its kernels, outside of what is measured,
+ * and the copy stays with the tensor until that is written or disposed of.
  *
  * @param data float32 values; the bits of F16 or BF16; blocks of a quantized type
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_OUT_OF_MEMORY, ERR_UNSUPPORTED_DEVICE
@@ -54,9 +59,9 @@ export async function upload(
   const call = 'kernels.upload'
   const { dtype, shape, ...where } = checkOptions(call, options, uploadRules)
   const x = source(call, 'data', { data, dtype, shape: shape as number[] | undefined })
-  const args = { x: x.native, out: { resident: true, shape: x.shape } }
+  const args = { x: x.native }
   const { outputs } = await runTask(call, () =>
-    addon().kernels.run('copy', [args], placeOf(call, where, {}), 0, 1),
+    addon().kernels.run('upload', [args], placeOf(call, where, {}), 0, 1),
   )
   return Tensor.create(outputs[0] as NativeTensor)
 }
@@ -101,20 +106,29 @@ export async function loadTensors(
   return new Map(tensors.map(([name, native]) => [name, Tensor.create(native)]))
 }
 
+/** @internal */
+export function describeDevice(call: string, { device, isa = '', threads = 0 }: KernelOptions) {
+  const where = { device: deviceName(device ?? 'cpu'), isa, threads }
+  return runTask(call, () => addon().kernels.describe(where))
+}
+
 /**
- * The devices that kernels can run on here. The first is the CPU.
+ * The devices that kernels can run on here: the CPU, then the CUDA devices in the driver's order. It starts each of
+ * them, which takes a moment and some of its memory.
  * @throws (rejects) ERR_ADDON_LOAD, and ERR_INVALID_ARGUMENT when CRIA_CPU_ISA names a level this machine lacks
  */
 export async function devices(): Promise<DeviceInfo[]> {
   const { isaLevels } = addon().cpuInfo()
-  const found: DeviceInfo[] = []
-  for (const name of ['cpu', 'cuda']) {
+  const found: DeviceInfo[] = [{ ...(await describeDevice('devices', {})), isaLevels }]
+  for (const kind of CUDA_KINDS) {
     try {
-      const where = { device: name, isa: '', threads: 0 }
-      const info = await runTask('devices', () => addon().kernels.describe(where))
-      found.push({ ...info, isaLevels: name === 'cpu' ? isaLevels : [] })
+      for (let i = 0; ; i++) {
+        const info = await describeDevice('devices', { device: `${kind}:${i}` as KernelDevice })
+        found.push({ ...info, isaLevels: [] })
+      }
     } catch (error) {
-      if (name === 'cpu' || (error as CriaError).code !== 'ERR_UNSUPPORTED_DEVICE') throw error
+      // Not known to this addon, or the first number that no device has.
+      if (!['ERR_UNSUPPORTED_DEVICE', 'ERR_INVALID_ARGUMENT'].includes((error as CriaError).code)) throw error
     }
   }
   return found

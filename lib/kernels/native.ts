@@ -49,7 +49,8 @@ export type NativeKernelOp =
   | 'sample'
   | 'kvWrite'
   | 'kvRead'
-  | 'copy'
+  | 'upload'
+  | 'download'
   | 'allocate'
 
 export type NativeKernelArgs = Record<string, unknown>
@@ -76,6 +77,27 @@ export interface NativeRopeScaling {
   factors: Float32Array | null
 }
 
+export interface NativeDevice {
+  device: string
+  /** As its maker calls it; empty for the CPU. */
+  name: string
+  /** The CPU's level, or `sm_90` and the like. */
+  isa: string
+  threads: number
+  pageTokens: number
+}
+
+export interface NativeCeilings {
+  /** Of the host that took part: 0 on a device of its own. */
+  threads: number
+  /** 10^9 bytes per second, streamed from memory. */
+  readGBs: number
+  /** 10^9 multiply-adds per second; 0: no such instruction, or not measured at this level. */
+  int8GMacs: number
+  f32GMacs: number
+  bf16GMacs: number
+}
+
 export interface NativeKernels {
   /**
    * Runs calls of one op in turn, `warmup` + `iterations` times in all, on the kernels' thread; tasks run in the order
@@ -94,8 +116,8 @@ export interface NativeKernels {
   ): NativeTask<NativeTensor>
   /** Every tensor of a GGUF file, in its own type; shapes with the contiguous dimension last. */
   loadTensors(path: string, where: NativeWhere): NativeTask<Array<[name: string, tensor: NativeTensor]>>
-  describe(
-    where: NativeWhere,
-  ): NativeTask<{ device: string; isa: string; threads: number; pageTokens: number }>
+  describe(where: NativeWhere): NativeTask<NativeDevice>
+  /** Takes some seconds of the device: on the CPU of all `threads`, and 512 MiB. */
+  ceilings(where: NativeWhere): NativeTask<NativeCeilings>
   ropeFrequencies(options: NativeRopeScaling): { frequencies: Float32Array; magnitude: number }
 }

@@ -40,7 +40,7 @@ abstract class Resident {
     return nativeOf(this).shape
   }
 
-  /** Bytes on the device. */
+  /** Bytes on the device, without the packed copy that a CUDA device keeps of a matrix (`kernels.upload`). */
   get bytes(): number {
     return nativeOf(this).bytes
   }
@@ -85,7 +85,7 @@ export class Tensor<D extends DType = DType> extends Resident {
     if (native.disposed) throw disposed(call, 'the tensor')
     const args = { x: native, out: { resident: false, shape: native.shape } }
     const where = { device: native.device, isa: '', threads: 0 }
-    const { outputs } = await runTask(call, () => addon().kernels.run('copy', [args], where, 0, 1))
+    const { outputs } = await runTask(call, () => addon().kernels.run('download', [args], where, 0, 1))
     return outputs[0] as DataOf<D>
   }
 }

@@ -16,7 +16,6 @@
 #include "core/huge_memory.h"
 #include "engine/loader.h"
 #include "kernels/cpu/isa.h"
-#include "kernels/cpu/machine.h"
 
 namespace cria {
 namespace {
@@ -53,26 +52,6 @@ Napi::Value cpu_info(const Napi::CallbackInfo& info) {
     o.Set("physicalCores", Napi::Number::New(env, usable_cores()));
     o.Set("threads", Napi::Number::New(env, usable_cores()));
     return o;
-  });
-}
-
-Napi::Value measure_machine_task(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    return start_task(
-        info.Env(), TaskLength::long_work,
-        [threads = static_cast<int>(as_integer(info[0], "threads", 0, 1024)),
-         isa = info[1].IsUndefined() ? std::string() : as_string(info[1], "isa")](const CancelFlag& cancel) {
-          return measure_machine(threads, cancel, isa);
-        },
-        [](Napi::Env e, MachineCeilings&& found) -> Napi::Value {
-          Napi::Object o = Napi::Object::New(e);
-          o.Set("threads", Napi::Number::New(e, found.threads));
-          o.Set("readGBs", Napi::Number::New(e, found.read_gbs));
-          o.Set("int8GMacs", Napi::Number::New(e, found.int8_gmacs));
-          o.Set("f32GMacs", Napi::Number::New(e, found.f32_gmacs));
-          o.Set("bf16GMacs", Napi::Number::New(e, found.bf16_gmacs));
-          return o;
-        });
   });
 }
 
@@ -129,7 +108,6 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
 
   exports.Set("version", CRIA_VERSION);
   exports.Set("cpuInfo", Napi::Function::New(env, cpu_info, "cpuInfo"));
-  exports.Set("measureMachine", Napi::Function::New(env, measure_machine_task, "measureMachine"));
   exports.Set("loadModel", Napi::Function::New(env, load_model_task, "loadModel"));
   exports.Set("loadTokenizer", Napi::Function::New(env, load_tokenizer_task, "loadTokenizer"));
   exports.Set("inspect", Napi::Function::New(env, inspect_task, "inspect"));

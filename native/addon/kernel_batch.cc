@@ -1,5 +1,7 @@
 #include "addon/kernel_batch.h"
 
+#include <algorithm>
+#include <cstddef>
 #include <string>
 #include <utility>
 
@@ -28,39 +30,78 @@ void RopeTable::to_device(ElementaryOps& ops) {
 }
 
 KernelBatch::KernelBatch(KernelCall& call, const std::vector<std::int64_t>& kv_shape) {
-  const std::vector<std::int32_t> first = call.integers("first"), count = call.integers("count");
-  pages_ = call.integers("pages");
-  n_sequences_ = static_cast<std::int32_t>(first.size());
-  if (count.size() != first.size() ||
-      (n_sequences_ == 0 ? !pages_.empty() : pages_.size() % first.size() != 0))
+  const std::vector<std::int32_t> first = call.integers("first"), count = call.integers("count"),
+                                  pages = call.integers("pages");
+  const std::size_t n = first.size();
+  if (count.size() != n || (n == 0 ? !pages.empty() : pages.size() % n != 0))
     throw_argument("pages", "a row for each sequence");
-  stride_ = n_sequences_ == 0 ? 0 : static_cast<std::int32_t>(pages_.size() / first.size());
-  for (const std::int32_t page : pages_)
+  const std::size_t stride = n == 0 ? 0 : pages.size() / n;
+  stride_ = static_cast<std::int32_t>(stride);
+  for (const std::int32_t page : pages)
     if (page < 0 || page >= kv_shape[1]) throw_argument("pages", "pages of the cache");
-  for (std::int32_t s = 0; s < n_sequences_; s++) {
-    const auto at = static_cast<std::size_t>(s);
-    if (first[at] < 0 || count[at] < 0 ||
-        static_cast<std::int64_t>(first[at]) + count[at] > stride_ * kv_shape[3])
+  for (std::size_t s = 0; s < n; s++) {
+    if (first[s] < 0 || count[s] < 0 ||
+        static_cast<std::int64_t>(first[s]) + count[s] > stride_ * kv_shape[3])
       throw_argument("count", "tokens that fit the sequence's pages");
-    for (std::int32_t i = 0; i < count[at]; i++) {
-      positions_.push_back(first[at] + i);
-      sequence_of_.push_back(s);
+    if (count[s] == 0) continue;
+    for (std::int32_t i = 0; i < count[s]; i++) {
+      positions_.push_back(first[s] + i);
+      sequence_of_.push_back(n_sequences_);
+    }
+    const auto row = pages.begin() + static_cast<std::ptrdiff_t>(s * stride);
+    pages_.insert(pages_.end(), row, row + stride_);
+    n_sequences_++;
+  }
+}
+
+BatchPart KernelBatch::part(std::int64_t first, std::int32_t n, const RopeTable* table) const {
+  const std::int32_t* const sequences = sequence_of_.data() + first;
+  BatchPart part{first, {}, {sequences, sequences + n}};
+  for (std::int32_t& s : part.sequence_of) s -= sequences[0];
+  Batch& batch = part.batch;
+  batch.n_tokens = n;
+  batch.n_sequences = part.sequence_of.back() + 1;
+  batch.positions = positions_.data() + first;
+  batch.sequence_of = part.sequence_of.data();
+  batch.block_table = pages_.data() + static_cast<std::ptrdiff_t>(sequences[0]) * stride_;
+  batch.block_table_stride = stride_;
+  if (table) {
+    batch.rope_cos = table->cos() + first * (table->rope_dim() / 2);
+    batch.rope_sin = table->sin() + first * (table->rope_dim() / 2);
+  }
+  return part;
+}
+
+PassLimits plain_limits(std::int64_t matrix_cols) {
+  PassLimits limits;
+  limits.shape.n_heads = limits.shape.n_kv_heads = 1;
+  limits.shape.head_dim = limits.shape.rope_dim = 2;
+  limits.kv_dtype = DType::f32;
+  limits.max_tokens = limits.max_sequences = limits.max_pages = 1;
+  limits.vocab = 1;
+  limits.matrix_cols = matrix_cols;
+  return limits;
+}
+
+void run_in_passes(Backend& backend, const Timed& timed, PassLimits limits, std::int64_t n_tokens,
+                   const std::function<BatchPart(std::int64_t first, std::int32_t n)>& part,
+                   const std::function<void(const BatchPart&)>& op) {
+  const std::int64_t most = backend.info().max_batch_tokens;
+  limits.max_tokens = static_cast<std::int32_t>(std::min(most, n_tokens));
+  backend.prepare_passes(limits);
+  for (std::int64_t first = 0; first < n_tokens; first += most) {
+    const BatchPart tokens = part(first, static_cast<std::int32_t>(std::min(most, n_tokens - first)));
+    try {
+      if (backend.begin_pass({&tokens.batch, nullptr, 0})) timed([&] { op(tokens); });
+      backend.end_pass();
+    } catch (...) {
+      backend.cancel_pass();
+      throw;
     }
   }
 }
 
-Batch KernelBatch::view(const RopeTable* table) const {
-  Batch batch;
-  batch.n_tokens = static_cast<std::int32_t>(positions_.size());
-  batch.n_sequences = n_sequences_;
-  batch.positions = positions_.data();
-  batch.sequence_of = sequence_of_.data();
-  batch.block_table = pages_.data();
-  batch.block_table_stride = stride_;
-  batch.rope_cos = table ? table->cos() : nullptr;
-  batch.rope_sin = table ? table->sin() : nullptr;
-  return batch;
-}
+constexpr std::int32_t kMostRows = 16384;  // of logits, at a time
 
 void sample_kernel(KernelCall& c) {
   const auto rows = static_cast<std::int32_t>(c.integer("rows", 0, INT32_MAX));
@@ -71,7 +112,15 @@ void sample_kernel(KernelCall& c) {
   c.found_ids.resize(static_cast<std::size_t>(rows));
   c.found_floats.resize(static_cast<std::size_t>(rows));
   const auto greedy = [&c, &logits, rows, vocab](Backend& b) {
-    b.sample({rows, vocab, logits.f32(), c.found_ids.data(), c.found_floats.data()});
+    for (std::int32_t first = 0; first < rows; first += kMostRows)
+      b.sample({std::min(kMostRows, rows - first), vocab, logits.f32() + first * vocab,
+                c.found_ids.data() + first, c.found_floats.data() + first});
+  };
+  c.before = [rows, vocab](Backend& b) {
+    PassLimits limits = plain_limits(1);
+    limits.max_sequences = std::clamp(rows, 1, kMostRows);
+    limits.vocab = vocab;
+    b.prepare_passes(limits);
   };
   if (params.temperature == 0) {
     c.run = greedy;

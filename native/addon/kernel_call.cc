@@ -1,5 +1,6 @@
 #include "addon/kernel_call.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -147,6 +148,17 @@ Operand& KernelCall::matrix(const char* name, std::int64_t rows, std::int64_t co
   return operand;
 }
 
+WeightGroup& KernelCall::weights(std::initializer_list<Operand*> matrices, bool gate_and_up) {
+  for (Operand* o : matrices) {
+    if (!traits_of(o->tensor->dtype).is_weight) throw_argument(o->name, "a type of weights");
+    o->is_weight = true;
+  }
+  WeightGroup& group = weights_.emplace_back();
+  group.operands = matrices;
+  group.gate_and_up = gate_and_up;
+  return group;
+}
+
 Operand& KernelCall::output(const char* name, DType dtype, std::int64_t elements, bool may_alias) {
   const Napi::Value value = args_.Get(name);
   std::shared_ptr<KernelTensor> tensor = JsTensor::of(env_, value, name);
@@ -217,6 +229,48 @@ Operand& KernelCall::kv_cache(const char* name, bool or_host) {
   return kv;
 }
 
+/// What was packed before serves again, unless a matrix was written since. Where the device reads files' own
+/// layout, nothing is packed and nothing is kept.
+void KernelCall::pack(Backend& backend, WeightGroup& group) {
+  const auto is_current = [](const PackedGroup& known) {
+    return std::all_of(known.of.begin(), known.of.end(), [](const auto& one) {
+      const std::shared_ptr<KernelTensor> tensor = one.first.lock();
+      return tensor && tensor->writes == one.second;
+    });
+  };
+  const auto is_of = [&](const PackedGroup& known) {
+    return std::equal(known.of.begin(), known.of.end(), group.operands.begin(), group.operands.end(),
+                      [](const auto& one, const Operand* o) { return one.first.lock() == o->tensor; });
+  };
+  std::vector<PackedGroup>& kept = group.operands[0]->tensor->packed;
+  std::erase_if(kept, [&](const PackedGroup& known) { return !is_current(known); });
+  const auto found = std::find_if(kept.begin(), kept.end(), is_of);
+  if (found != kept.end()) {
+    group.packed = found->packed;
+    return;
+  }
+  ElementaryOps& ops = backend.elementary();
+  std::vector<WeightSpec> specs;
+  std::vector<TensorMemory> host;
+  PackedGroup packed;
+  bool all_callers = true;
+  for (std::size_t i = 0; i < group.operands.size(); i++) {
+    const Operand& o = *group.operands[i];
+    const Weight w = o.weight();
+    specs.push_back({w.dtype, w.rows, w.cols,
+                     !group.gate_and_up ? WeightUse::matrix
+                     : i == 0           ? WeightUse::gate
+                                        : WeightUse::up});
+    host.push_back(o.on_host ? o.tensor->memory : ops.to_host(o.tensor->memory));
+    packed.of.emplace_back(o.tensor, o.tensor->writes);
+    all_callers = all_callers && o.is_callers;
+  }
+  group.packed = ops.pack_weights(specs, host);
+  if (!all_callers || !group.packed.memory.data) return;
+  packed.packed = group.packed;
+  kept.push_back(std::move(packed));
+}
+
 void KernelCall::prepare(Backend& backend) {
   ElementaryOps& ops = backend.elementary();
   const std::string& device = backend.info().device;
@@ -228,10 +282,12 @@ void KernelCall::prepare(Backend& backend) {
                   o.name + ": expected a tensor on " + device + ", found one on " + tensor.device,
                   {{"name", o.name}, {"expected", device}, {"found", tensor.device}});
     if (tensor.device.empty()) {
-      tensor.memory = tensor.memory.data ? ops.to_device(std::move(tensor.memory))
-                                         : ops.allocate(tensor_bytes(tensor.dtype, tensor.shape, o.name));
+      if (!o.is_weight && !o.made_by_run)
+        tensor.memory = tensor.memory.data ? ops.to_device(std::move(tensor.memory))
+                                           : ops.allocate(tensor_bytes(tensor.dtype, tensor.shape, o.name));
       tensor.device = device;
     }
+    if (o.is_result && o.is_callers) tensor.writes++;
     if (o.wants_f32 && tensor.dtype != DType::f32) {
       auto converted = std::make_shared<KernelTensor>();
       converted->device = device;
@@ -243,12 +299,23 @@ void KernelCall::prepare(Backend& backend) {
       o.tensor = std::move(converted);
     }
   }
+  for (WeightGroup& group : weights_) pack(backend, group);
   if (before) before(backend);
+}
+
+double KernelCall::measure(Backend& backend) {
+  double us = 0;
+  const Timed timed = [&](const std::function<void()>& op) { us += backend.elementary().time_us(op); };
+  if (run_timed)
+    run_timed(backend, timed);
+  else
+    timed([&] { run(backend); });
+  return us;
 }
 
 void KernelCall::finish(Backend& backend) {
   for (Operand& o : operands_)
-    if (o.is_result && o.on_host)
+    if (o.is_result && o.on_host && !o.made_by_run)
       o.tensor->memory = backend.elementary().to_host(std::move(o.tensor->memory));
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <utility>
@@ -27,6 +28,8 @@ struct Operand {
   bool is_result = false;
   bool is_kv_to_be = false;  // keys and values of the host, before they are in pages
   bool is_callers = false;   // a tensor that the caller holds already
+  bool is_weight = false;    // a product reads it packed (WeightGroup)
+  bool made_by_run = false;  // an output of the host whose memory is what `run` makes
 
   template <class T>
   T* as() const {
@@ -36,6 +39,17 @@ struct Operand {
   /// As a matrix; its rows are all but the last dimension.
   Weight weight() const;
 };
+
+/// Matrices that one op multiplies with. Theirs as the device reads them: once KernelCall::prepare() ran.
+struct WeightGroup {
+  std::vector<Operand*> operands;
+  bool gate_and_up = false;  // two that may be interleaved
+  PackedWeights packed;
+  const Weight& operator[](std::size_t i) const { return packed.weights[i]; }
+};
+
+/// Runs what it is given, and counts its time.
+using Timed = std::function<void(const std::function<void()>&)>;
 
 class KernelCall {
  public:
@@ -63,6 +77,8 @@ class KernelCall {
   Operand& output(const char* name, DType dtype, std::int64_t elements, bool may_alias = false);
   /// float32 that is changed in place: a result too.
   Operand& in_out(const char* name, std::int64_t elements);
+  /// Of what matrix() gave, in the order in which the op reads them.
+  WeightGroup& weights(std::initializer_list<Operand*> matrices, bool gate_and_up = false);
   /// Anything else that has to live as long as the call.
   template <class T, class... Args>
   T* keep(Args&&... args) {
@@ -78,11 +94,14 @@ class KernelCall {
 
   /// Inputs to the device, room for the outputs.
   void prepare(Backend& backend);
+  /// Runs the kernel, perhaps not for the first time; microseconds on the device.
+  double measure(Backend& backend);
   /// Outputs of the host back to it.
   void finish(Backend& backend);
 
-  std::function<void(Backend&)> before;  // the last step of prepare()
-  std::function<void(Backend&)> run;     // what is measured; perhaps more than once
+  std::function<void(Backend&)> before;                   // the last step of prepare()
+  std::function<void(Backend&)> run;                      // what is measured
+  std::function<void(Backend&, const Timed&)> run_timed;  // instead, where not all that it does is measured
 
   // ---- on the JS thread again ----
 
@@ -95,10 +114,12 @@ class KernelCall {
  private:
   Operand& add(const char* name, std::shared_ptr<KernelTensor> tensor);
   Operand& source(const char* name);
+  void pack(Backend& backend, WeightGroup& group);
 
   Napi::Env env_;
   Napi::Object args_;  // valid while the call is parsed
   std::deque<Operand> operands_;
+  std::deque<WeightGroup> weights_;
   std::vector<std::shared_ptr<void>> kept_;
 };
 

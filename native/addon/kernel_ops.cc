@@ -19,6 +19,23 @@ void require(bool holds, const char* name, const char* expected) {
   if (!holds) throw_argument(name, expected);
 }
 
+/// Tokens that only their number is known of.
+BatchPart tokens_alone(std::int64_t first, std::int32_t n) {
+  BatchPart part{first, {}, {}};
+  part.batch.n_tokens = n;
+  return part;
+}
+
+PassLimits attention_limits(const Operand& kv, const AttentionShape& shape, const KernelBatch& batch,
+                            std::int64_t matrix_cols) {
+  PassLimits limits = plain_limits(matrix_cols);
+  limits.shape = shape;
+  limits.kv_dtype = kv.tensor->dtype;
+  limits.max_sequences = std::max(1, batch.n_sequences());
+  limits.max_pages = std::max(1, batch.n_pages());
+  return limits;
+}
+
 void rms_norm(KernelCall& c) {
   const std::int64_t rows = c.integer("rows", 0, kMost), cols = c.integer("cols", 1, kMostRows);
   const auto eps = static_cast<float>(c.number("eps"));
@@ -65,12 +82,12 @@ void matmul(KernelCall& c) {
   const std::int64_t tokens = c.integer("tokens", 0, kMostRows), rows = c.integer("rows", 1, kMostRows),
                      cols = c.integer("cols", 1, kMostRows);
   Operand &x = c.input("x", tokens * cols), &weight = c.matrix("weight", rows, cols);
-  require(traits_of(weight.tensor->dtype).is_weight, "weight", "a type of weights");
+  const WeightGroup& weights = c.weights({&weight});
   const bool accumulate = c.has("addTo");
   Operand& y = accumulate ? c.in_out("addTo", tokens * rows) : c.output("out", DType::f32, tokens * rows);
   require(y.tensor != x.tensor && y.tensor != weight.tensor, "addTo", "a tensor that is no other input");
-  c.run = [=, &x, &weight, &y](Backend& b) {
-    if (tokens > 0) b.elementary().matmul({tokens, weight.weight(), x.f32(), y.f32(), accumulate});
+  c.run = [=, &x, &weights, &y](Backend& b) {
+    if (tokens > 0) b.elementary().matmul({tokens, weights[0], x.f32(), y.f32(), accumulate});
   };
 }
 
@@ -89,21 +106,24 @@ void softmax(KernelCall& c) {
 }
 
 void swiglu(KernelCall& c) {
-  const auto tokens = static_cast<std::int32_t>(c.integer("tokens", 0, kMostRows));
-  const std::int64_t hidden = c.integer("hidden", 1, kMostRows), ffn = c.integer("ffnHidden", 1, kMostRows);
+  const std::int64_t tokens = c.integer("tokens", 0, kMostRows), hidden = c.integer("hidden", 1, kMostRows),
+                     ffn = c.integer("ffnHidden", 1, kMostRows);
   const auto eps = static_cast<float>(c.number("eps"));
   Operand &x = c.input("x", tokens * hidden), &norm = c.input("norm", hidden),
           &gate = c.matrix("gate", ffn, hidden), &up = c.matrix("up", ffn, hidden),
           &out = c.output("out", DType::f32, tokens * ffn);
-  for (Operand* w : {&gate, &up})
-    require(traits_of(w->tensor->dtype).is_weight, w->name.c_str(), "a type of weights");
-  c.run = [=, &x, &norm, &gate, &up, &out](Backend& b) {
-    if (tokens == 0) return;
+  const WeightGroup& weights = c.weights({&gate, &up}, true);
+  PassLimits limits = plain_limits(hidden);
+  limits.up_rows = ffn;
+  c.run_timed = [=, &x, &norm, &weights, &out](Backend& b, const Timed& timed) {
     LayerWeights layer;
     layer.ffn_norm = {norm.f32(), DType::f32, 1, hidden};
-    layer.gate = gate.weight();
-    layer.up = up.weight();
-    b.swiglu({tokens, &layer, eps, x.f32(), out.f32()});
+    layer.gate = weights[0];
+    layer.up = weights[1];
+    run_in_passes(b, timed, limits, tokens, tokens_alone, [&](const BatchPart& part) {
+      b.swiglu(
+          {part.batch.n_tokens, &layer, eps, x.f32() + part.first * hidden, out.f32() + part.first * ffn});
+    });
   };
 }
 
@@ -124,17 +144,21 @@ void attention_input(KernelCall& c) {
   Operand &x = c.input("x", n * hidden), &norm = c.input("norm", hidden),
           &query = c.matrix("query", q_dim, hidden), &key = c.matrix("key", kv_dim, hidden),
           &value = c.matrix("value", kv_dim, hidden), &out = c.output("out", DType::f32, n * q_dim);
-  for (Operand* w : {&query, &key, &value})
-    require(traits_of(w->tensor->dtype).is_weight, w->name.c_str(), "a type of weights");
-  c.run = [=, &x, &norm, &query, &key, &value, &kv, &out, &batch, &table](Backend& b) {
-    if (n == 0) return;
+  const WeightGroup& weights = c.weights({&query, &key, &value});
+  const PassLimits limits = attention_limits(kv, shape, batch, hidden);
+  c.run_timed = [=, &x, &norm, &weights, &kv, &out, &batch, &table](Backend& b, const Timed& timed) {
     LayerWeights layer;
     layer.attention_norm = {norm.f32(), DType::f32, 1, hidden};
-    layer.query = query.weight();
-    layer.key = key.weight();
-    layer.value = value.weight();
-    const Batch view = batch.view(&table);
-    b.attention_input({&view, &layer, shape, eps, x.f32(), kv_layer(kv), out.f32()});
+    layer.query = weights[0];
+    layer.key = weights[1];
+    layer.value = weights[2];
+    run_in_passes(
+        b, timed, limits, n,
+        [&](std::int64_t first, std::int32_t count) { return batch.part(first, count, &table); },
+        [&](const BatchPart& part) {
+          b.attention_input({&part.batch, &layer, shape, eps, x.f32() + part.first * hidden, kv_layer(kv),
+                             out.f32() + part.first * q_dim});
+        });
   };
 }
 
@@ -143,26 +167,36 @@ void paged_attention(KernelCall& c) {
   const AttentionShape shape = kv_shape(kv, static_cast<std::int32_t>(c.integer("heads", 1, 65536)));
   require(shape.n_heads % shape.n_kv_heads == 0, "heads", "a multiple of the cache's KV heads");
   KernelBatch& batch = *c.keep<KernelBatch>(c, kv.tensor->shape);
-  const std::int64_t n = batch.n_tokens() * shape.n_heads * shape.head_dim;
-  Operand &q = c.input("q", n), &out = c.output("out", DType::f32, n);
-  c.run = [=, &q, &kv, &out, &batch](Backend& b) {
-    if (n == 0) return;
-    const Batch view = batch.view(nullptr);
-    b.paged_attention({&view, shape, q.f32(), kv_layer(kv), out.f32()});
+  const std::int64_t n = batch.n_tokens(), width = static_cast<std::int64_t>(shape.n_heads) * shape.head_dim;
+  Operand &q = c.input("q", n * width), &out = c.output("out", DType::f32, n * width);
+  const PassLimits limits = attention_limits(kv, shape, batch, 1);
+  c.run_timed = [=, &q, &kv, &out, &batch](Backend& b, const Timed& timed) {
+    run_in_passes(
+        b, timed, limits, n,
+        [&](std::int64_t first, std::int32_t count) { return batch.part(first, count, nullptr); },
+        [&](const BatchPart& part) {
+          b.paged_attention({&part.batch, shape, q.f32() + part.first * width, kv_layer(kv),
+                             out.f32() + part.first * width});
+        });
   };
 }
 
 void embed(KernelCall& c) {
   const std::int64_t vocab = c.integer("vocab", 1, kMostRows), cols = c.integer("cols", 1, kMostRows);
   Operand& table = c.matrix("table", vocab, cols);
-  require(traits_of(table.tensor->dtype).is_weight, "table", "a type of weights");
+  const WeightGroup& weights = c.weights({&table});
   std::vector<std::uint32_t>& ids = *c.keep<std::vector<std::uint32_t>>(c.ids("ids", vocab));
-  Operand& out = c.output("out", DType::f32, static_cast<std::int64_t>(ids.size()) * cols);
-  c.run = [&table, &ids, &out](Backend& b) {
-    Batch batch;
-    batch.n_tokens = static_cast<std::int32_t>(ids.size());
-    batch.tokens = ids.data();
-    b.embed({&batch, table.weight(), out.f32()});
+  const auto n = static_cast<std::int64_t>(ids.size());
+  Operand& out = c.output("out", DType::f32, n * cols);
+  c.run_timed = [=, &weights, &ids, &out](Backend& b, const Timed& timed) {
+    run_in_passes(
+        b, timed, plain_limits(cols), n,
+        [&](std::int64_t first, std::int32_t count) {
+          BatchPart part = tokens_alone(first, count);
+          part.batch.tokens = ids.data() + first;
+          return part;
+        },
+        [&](const BatchPart& part) { b.embed({&part.batch, weights[0], out.f32() + part.first * cols}); });
   };
 }
 
@@ -213,16 +247,28 @@ void allocate(KernelCall& c) {
   c.run = [](Backend&) {};
 }
 
-/// Between host and device, or from one tensor to another, in its own type.
-void copy(KernelCall& c) {
+/// A tensor of the host, on the device.
+void upload(KernelCall& c) {
+  Operand& x = c.matrix("x", -1, -1);
+  require(x.on_host, "x", "an array");
+  x.is_result = true;
+  x.on_host = false;
+  c.run = [](Backend&) {};
+}
+
+/// And back. A copy in any case: later calls may write x before this one's result is in JavaScript.
+void download(KernelCall& c) {
   Operand& x = c.matrix("x", -1, -1);
   Operand& out = c.output("out", x.tensor->dtype, x.tensor->elements());
+  require(!x.on_host && out.on_host, "out", "an array, and x resident");
+  out.made_by_run = true;
   c.run = [&x, &out](Backend& b) {
-    ElementaryOps& ops = b.elementary();
-    const TensorMemory from = ops.to_host(x.tensor->memory);
-    TensorMemory to = ops.to_host(out.tensor->memory);
-    std::copy_n(from.data, from.bytes, to.data);
-    if (to.data != out.tensor->memory.data) out.tensor->memory = ops.to_device(std::move(to));
+    TensorMemory host = b.elementary().to_host(x.tensor->memory);
+    if (host.data == x.tensor->memory.data) {
+      host = allocate_host(host.bytes);
+      std::copy_n(x.tensor->memory.data, host.bytes, host.data);
+    }
+    out.tensor->memory = std::move(host);
   };
 }
 
@@ -243,7 +289,8 @@ const std::map<std::string, void (*)(KernelCall&)>& table() {
       {"sample", sample_kernel},
       {"kvWrite", kv_write},
       {"kvRead", kv_read},
-      {"copy", copy},
+      {"upload", upload},
+      {"download", download},
       {"allocate", allocate},
   };  // never destroyed
   return *ops;

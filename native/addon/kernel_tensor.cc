@@ -72,9 +72,12 @@ JsTensor::~JsTensor() {
 void JsTensor::drop() {
   disposed_ = true;
   Napi::MemoryManagement::AdjustExternalMemory(Env(), -static_cast<std::int64_t>(tensor_->memory.bytes));
-  auto known = std::make_shared<KernelTensor>(*tensor_);
-  known->memory.owner.reset();
-  known->memory.data = nullptr;
+  auto known = std::make_shared<KernelTensor>();
+  known->device = tensor_->device;
+  known->dtype = tensor_->dtype;
+  known->shape = tensor_->shape;
+  known->memory.bytes = tensor_->memory.bytes;
+  known->kv_page_bytes = tensor_->kv_page_bytes;
   tensor_ = std::move(known);
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/dtype.h"
@@ -13,12 +14,25 @@
 
 namespace cria {
 
+struct KernelTensor;
+
+/// Matrices that were packed together for the products of a device (ElementaryOps::pack_weights).
+struct PackedGroup {
+  /// Each, and how often it had been written: what became of it later is not in the packed copy.
+  std::vector<std::pair<std::weak_ptr<KernelTensor>, std::uint64_t>> of;
+  PackedWeights packed;
+};
+
 struct KernelTensor {
-  std::string device;  // "cpu"
+  std::string device;  // "cpu", "cuda:0"
   DType dtype = DType::f32;
   std::vector<std::int64_t> shape;  // of a KV cache: [2, pages, kv heads, page tokens, head_dim]
   TensorMemory memory;
   std::size_t kv_page_bytes = 0;  // a KV cache's, in the device's own layout; 0: a plain tensor
+
+  // The kernels' thread alone uses these.
+  std::uint64_t writes = 0;         // by kernels, while a script held it
+  std::vector<PackedGroup> packed;  // the groups that begin with it
 
   bool is_kv() const { return kv_page_bytes > 0; }
   std::int64_t elements() const;

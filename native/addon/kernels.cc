@@ -21,7 +21,6 @@ BackendOptions as_backend_options(const Napi::Value& value) {
   options.device = as_string(o.Get("device"), "device");
   options.threads = static_cast<int>(as_integer(o.Get("threads"), "threads", 0, 1024));
   options.isa = as_string(o.Get("isa"), "isa");
-  options.not_cuda = "kernels from a script run on the CPU so far";
   return options;
 }
 
@@ -49,7 +48,7 @@ Ran run_calls(Backend& backend, const CancelFlag& cancel, Calls calls, std::int6
   for (std::int64_t i = -warmup; i < iterations; i++) {
     cancel.check();
     KernelCall& call = *ran.calls[static_cast<std::size_t>(i + warmup) % ran.calls.size()];
-    const double us = backend.elementary().time_us([&] { call.run(backend); });
+    const double us = call.measure(backend);
     if (i >= 0) ran.times.push_back(us);
   }
   ran.calls.resize(1);
@@ -155,16 +154,34 @@ Napi::Value describe(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     return start_kernel_task(
         info.Env(), as_backend_options(info[0]),
-        [](Backend& backend, const CancelFlag&) {
-          backend.elementary();  // or the error that there are none
-          return backend.info();
-        },
+        [](Backend& backend, const CancelFlag&) { return backend.info(); },
         [](Napi::Env e, BackendInfo&& found) -> Napi::Value {
           Napi::Object o = Napi::Object::New(e);
           o.Set("device", Napi::String::New(e, found.device));
+          o.Set("name", Napi::String::New(e, found.name));
           o.Set("isa", Napi::String::New(e, found.isa));
           o.Set("threads", Napi::Number::New(e, found.threads));
           o.Set("pageTokens", Napi::Number::New(e, found.page_tokens));
+          return o;
+        });
+  });
+}
+
+/// ceilings(where)
+Napi::Value ceilings(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return start_kernel_task(
+        info.Env(), as_backend_options(info[0]),
+        [](Backend& backend, const CancelFlag& cancel) {
+          return backend.elementary().measure_ceilings(cancel);
+        },
+        [](Napi::Env e, DeviceCeilings&& found) -> Napi::Value {
+          Napi::Object o = Napi::Object::New(e);
+          o.Set("threads", Napi::Number::New(e, found.threads));
+          o.Set("readGBs", Napi::Number::New(e, found.read_gbs));
+          o.Set("int8GMacs", Napi::Number::New(e, found.int8_gmacs));
+          o.Set("f32GMacs", Napi::Number::New(e, found.f32_gmacs));
+          o.Set("bf16GMacs", Napi::Number::New(e, found.bf16_gmacs));
           return o;
         });
   });
@@ -227,6 +244,7 @@ Napi::Object kernels_to_js(Napi::Env env) {
   kernels.Set("allocateKv", Napi::Function::New(env, allocate_kv, "allocateKv"));
   kernels.Set("loadTensors", Napi::Function::New(env, load_tensors, "loadTensors"));
   kernels.Set("describe", Napi::Function::New(env, describe, "describe"));
+  kernels.Set("ceilings", Napi::Function::New(env, ceilings, "ceilings"));
   kernels.Set("ropeFrequencies", Napi::Function::New(env, rope_frequencies, "ropeFrequencies"));
   return kernels;
 }

@@ -6,11 +6,6 @@
 
 namespace cria {
 
-ElementaryOps& Backend::elementary() {
-  throw Error(ErrorCode::unsupported_device, "device '" + info().device + "' has no elementary kernels yet",
-              {{"device", info().device}});
-}
-
 std::unique_ptr<Backend> create_backend(const BackendOptions& options) {
   const std::string& device = options.device;
   if (device == "cpu") return create_cpu_backend(options, "asked for by name");

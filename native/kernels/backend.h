@@ -37,6 +37,7 @@ struct BackendInfo {
   std::string kv_layout;          // names the order inside a page; changes when that does
   std::int32_t max_batch_tokens;  // the largest Batch::n_tokens that it takes
   std::int32_t prefill_chunk;     // tokens of prompts in a step, unless the caller says otherwise
+  std::string name = {};          // of the device, as its maker calls it; empty for the CPU
 };
 
 enum class WeightUse {
@@ -85,6 +86,9 @@ struct PassLimits {
   std::int32_t max_sequences = 0;  // of a pass; as many rows of logits
   std::int32_t max_pages = 0;      // of a sequence
   std::int64_t vocab = 0;
+  // Of weights that did not come by upload_weights(): columns, and rows of an `up`.
+  std::int64_t matrix_cols = 0, up_rows = 0;
+  friend bool operator==(const PassLimits&, const PassLimits&) = default;
 };
 
 /// One forward pass. All arrays are on the host, and stay as they are until it ends.
@@ -131,7 +135,9 @@ class Backend : public Ops {
   /// The way back.
   virtual void store(float* values, const float* from, std::size_t n) = 0;
 
-  /// Once, after the weights are there and before the first pass. Throws ERR_OUT_OF_MEMORY.
+  /// After the weights are there and before the first pass; again where passes are to be larger, or of
+  /// another shape. Throws ERR_OUT_OF_MEMORY, and ERR_UNSUPPORTED_MODEL for a shape that the backend does not
+  /// take.
   virtual void prepare_passes(const PassLimits&) {}
   /// Around the ops of a pass (embed to logits). A backend may record the ops of one pass and repeat them:
   /// then begin_pass returns false, the ops are not to be called, and end_pass runs them. For that, all
@@ -141,8 +147,8 @@ class Backend : public Ops {
   virtual void end_pass() {}
   virtual void cancel_pass() noexcept {}
 
-  /// The pieces of the ops (elementary.h). Throws ERR_UNSUPPORTED_DEVICE where the device does not give them.
-  virtual ElementaryOps& elementary();
+  /// The pieces of the ops (elementary.h).
+  virtual ElementaryOps& elementary() = 0;
 };
 
 /// Throws ERR_UNSUPPORTED_DEVICE when the named device is not to be had ("auto" always is: BackendInfo's

@@ -9,7 +9,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
+#include <vector>
 
+#include "core/cancel.h"
+#include "kernels/backend.h"
 #include "kernels/ops.h"
 
 namespace cria {
@@ -59,7 +63,7 @@ struct RopeArgs {
 /// y = x · Wᵀ, or y += x · Wᵀ. Activations take the form that ops.h's products give them.
 struct MatmulArgs {
   std::int64_t n_tokens;
-  Weight weight;   // [rows, cols]
+  Weight weight;   // [rows, cols], from pack_weights()
   const float* x;  // [n_tokens, cols]
   float* y;        // [n_tokens, rows]
   bool accumulate;
@@ -105,6 +109,21 @@ struct KvCopyArgs {
   float* v;
 };
 
+/// Matrices of weights as the products of a device read them.
+struct PackedWeights {
+  TensorMemory memory;  // none where they are read where they lie
+  std::vector<Weight> weights;
+};
+
+/// What a device can do at most, measured now. 0: it has no such instruction, or that was not measured.
+struct DeviceCeilings {
+  int threads;        // of the host that took part
+  double read_gbs;    // 10^9 bytes per second, streamed from memory
+  double int8_gmacs;  // 10^9 multiply-adds per second
+  double f32_gmacs;
+  double bf16_gmacs;
+};
+
 /// The elementary ops of one device, and its memory. Not thread-safe, as Ops.
 class ElementaryOps {
  public:
@@ -115,8 +134,17 @@ class ElementaryOps {
   /// The same bytes on the device, or on the host; where both are one, the memory itself.
   virtual TensorMemory to_device(TensorMemory host) = 0;
   virtual TensorMemory to_host(TensorMemory device) = 0;
+  /// From one place of the device to another. No overlap.
+  virtual void copy(void* to, const void* from, std::size_t bytes) = 0;
+  /// Matrices for matmul(), and for the ops of ops.h: `host[i]` is on the host, as in a file, and what
+  /// specs[i] says. Those of one op come together, as a model brings them (WeightUse). Throws
+  /// ERR_OUT_OF_MEMORY.
+  virtual PackedWeights pack_weights(std::span<const WeightSpec> specs,
+                                     std::span<const TensorMemory> host) = 0;
   /// Microseconds that `op` takes on the device: by its events, or by the host's monotonic clock.
   virtual double time_us(const std::function<void()>& op) = 0;
+  /// Takes some seconds. Throws ERR_OUT_OF_MEMORY, ERR_ABORTED.
+  virtual DeviceCeilings measure_ceilings(const CancelFlag& cancel) = 0;
 
   virtual void rms_norm(const RmsNormArgs& args) = 0;
   virtual void add_rms_norm(const AddRmsNormArgs& args) = 0;

@@ -38,6 +38,7 @@ struct AttentionShape {
   std::int32_t head_dim = 0;      // even
   std::int32_t rope_dim = 0;      // leading dimensions of a head that are rotated; even, <= head_dim
   bool rope_half_layout = false;  // pairs (i, i + rope_dim/2) instead of (2i, 2i + 1)
+  friend bool operator==(const AttentionShape&, const AttentionShape&) = default;
 };
 
 /// One layer's slice of the paged KV cache. A page holds `page_tokens` positions of one sequence; its inner

@@ -7,7 +7,7 @@ list(TRANSFORM CRIA_CUDA_KERNELS PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda
 list(TRANSFORM CRIA_CUDA_HOST_SOURCES PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda/ OUTPUT_VARIABLE cuda_host)
 set(cuda_emulator async_copy.cc device_memory.cc fiber.cc grid.cc meetings.cc ptx_twins.cc race.cc runtime_twin.cc shared_memory.cc)
 list(TRANSFORM cuda_emulator PREPEND ${CMAKE_SOURCE_DIR}/test/cuda_emulation/)
-set(cuda_tests cuda/attention_test.cc cuda/elementwise_test.cc cuda/kv_cache_test.cc cuda/matmul_test.cc
+set(cuda_tests cuda/attention_test.cc cuda/convert_test.cc cuda/elementwise_test.cc cuda/kv_cache_test.cc cuda/matmul_test.cc
   cuda/product_test.cc cuda/ptx_test.cc cuda/runtime_test.cc cuda/sample_test.cc)
 set(cuda_emulator_tests cuda/mutation_test.cc cuda/runtime_twin_test.cc)
 set(cuda_test_kernels mutants.cu ptx_kernels.cu)
@@ -41,7 +41,7 @@ function(cria_emulated_test name)
   cria_native_test(${name} ROOM engine CUDA cria_cuda_backend_emulated ${ARGN})
   target_compile_definitions(test_${name} PRIVATE CRIA_TEST_DEVICE="cuda-emulated")
 endfunction()
-cria_emulated_test(cuda_backend SOURCES cuda/backend_test.cc kernels/ops_test.cc)
+cria_emulated_test(cuda_backend SOURCES cuda/backend_test.cc cuda/elementary_test.cc kernels/ops_test.cc)
 cria_emulated_test(cuda_engine SOURCES engine/engine_test.cc engine/batching_test.cc)
 
 # Once more with kernels that report every access to memory: races, and accesses out of bounds. The hooks are

@@ -83,7 +83,16 @@ test('the cases: every op, each name once, all of them well-formed', () => {
 })
 
 const ceilings = { threads: 2, readGBs: 20, int8GMacs: 200, f32GMacs: 50, bf16GMacs: 0 }
-const machine = { cpu: 'A & B', cores: 2, memoryBytes: 1, platform: 'p', kernel: 'k', isa: 'avx2', ceilings }
+const machine = {
+  cpu: 'A & B',
+  cores: 2,
+  memoryBytes: 1,
+  platform: 'p',
+  kernel: 'k',
+  device: 'cpu',
+  isa: 'avx2',
+  ceilings,
+}
 const row = (name: string, medianUs: number) => ({
   ...{ name, spec: { op: 'softmax' as const, rows: 1, cols: 1 }, device: 'cpu', isa: 'avx2', threads: 2 },
   ...{ medianUs, p5Us: medianUs, p95Us: medianUs, iterations: 5, bytes: 1000, flops: 500 },
@@ -173,6 +182,8 @@ describe('cria bench kernels', () => {
     [['--shape', 'llama-9'], /--shape needs names of llama-3.2-1b/],
     [['--type', 'Q9'], /--type needs names of/],
     [['--isa', 'avx9'], /--isa needs names of/],
+    [['--device', 'cpu,gpu'], /--device needs names of 'cpu', 'cuda' or 'cuda:<n>'; got 'gpu'/],
+    [['--device', 'cuda', '--threads', '2'], /--threads is for the CPU; --device is 'cuda'/],
     [['--filter', 'nothing'], /no kernel's name contains 'nothing'/],
     [['--threshold', '0'], /--threshold needs a number above 0/],
     [['somewhere.gguf'], /bench kernels takes options only/],

@@ -3,22 +3,16 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <new>
-#include <string>
 
-#include "core/error.h"
 #include "core/float_bits.h"
-#include "core/huge_memory.h"
 #include "kernels/cpu/dequantize.h"
+#include "kernels/cpu/machine.h"
 #include "kernels/cpu/quantize.h"
 
 namespace cria {
 namespace {
 
 constexpr std::size_t kAlignment = 64;
-constexpr std::size_t kHugeFrom = std::size_t{1} << 20;      // smaller tensors share pages
-constexpr std::size_t kCheckedFrom = std::size_t{64} << 20;  // larger ones must fit what is free
-
 constexpr std::int64_t kChunkFloats = std::int64_t{1} << 14;  // floats that a thread takes at a time
 constexpr std::int64_t kStreamChunkFloats = std::int64_t{1} << 18;
 constexpr std::int64_t kStreamFloats = std::int64_t{1} << 20;  // outputs from here on go past the cache
@@ -43,28 +37,20 @@ std::int64_t kv_row(const KvCopyArgs& a, std::int32_t page, std::int32_t head, s
 
 }  // namespace
 
-TensorMemory allocate_host(std::size_t bytes) {
-  if (bytes == 0) return {};
-  if (bytes >= kCheckedFrom) {
-    const std::size_t available = available_memory();
-    if (bytes > available)
-      throw Error(
-          ErrorCode::out_of_memory,
-          "a tensor needs " + std::to_string(bytes) + " bytes, available are " + std::to_string(available),
-          {{"requestedBytes", static_cast<double>(bytes)},
-           {"availableBytes", static_cast<double>(available)}});
-  }
-  if (bytes >= kHugeFrom) {
-    auto memory = std::make_shared<HugeMemory>(bytes, "a tensor");
-    std::byte* data = memory->data();
-    return {std::move(memory), data, bytes};
-  }
-  // Whole vectors: a kernel may load, though not use, the rest of the last one.
-  const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  auto* data = static_cast<std::byte*>(::operator new(rounded, std::align_val_t{kAlignment}));
-  std::shared_ptr<void> owner(data, [](void* p) { ::operator delete(p, std::align_val_t{kAlignment}); });
-  std::memset(data, 0, rounded);
-  return {std::move(owner), data, bytes};
+void CpuElementary::copy(void* to, const void* from, std::size_t bytes) {
+  if (bytes > 0) std::memcpy(to, from, bytes);
+}
+
+PackedWeights CpuElementary::pack_weights(std::span<const WeightSpec> specs,
+                                          std::span<const TensorMemory> host) {
+  PackedWeights packed;
+  for (std::size_t i = 0; i < specs.size(); i++)
+    packed.weights.push_back({host[i].data, specs[i].dtype, specs[i].rows, specs[i].cols});
+  return packed;
+}
+
+DeviceCeilings CpuElementary::measure_ceilings(const CancelFlag& cancel) {
+  return measure_machine(pool_.size(), cancel, kernels_.isa);
 }
 
 double CpuElementary::time_us(const std::function<void()>& op) {

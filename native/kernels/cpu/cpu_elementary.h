@@ -19,7 +19,10 @@ class CpuElementary final : public ElementaryOps {
   TensorMemory allocate(std::size_t bytes) override { return allocate_host(bytes); }
   TensorMemory to_device(TensorMemory host) override { return host; }
   TensorMemory to_host(TensorMemory device) override { return device; }
+  void copy(void* to, const void* from, std::size_t bytes) override;
+  PackedWeights pack_weights(std::span<const WeightSpec> specs, std::span<const TensorMemory> host) override;
   double time_us(const std::function<void()>& op) override;
+  DeviceCeilings measure_ceilings(const CancelFlag& cancel) override;
 
   void rms_norm(const RmsNormArgs& args) override;
   void add_rms_norm(const AddRmsNormArgs& args) override;

@@ -119,10 +119,10 @@ double peak_gmacs(PeakLoop loop, int macs, ThreadPool& pool, const CancelFlag& c
 
 }  // namespace
 
-MachineCeilings measure_machine(int threads, const CancelFlag& cancel, const std::string& level) {
+DeviceCeilings measure_machine(int threads, const CancelFlag& cancel, const std::string& level) {
   const std::string_view isa = choose_level(level).isa;
   ThreadPool pool(threads > 0 ? threads : usable_cores());
-  MachineCeilings found{pool.size(), read_gbs(pool, cancel), 0, 0, 0};
+  DeviceCeilings found{pool.size(), read_gbs(pool, cancel), 0, 0, 0};
 #if CRIA_HAVE_avx2
   const bool wide = isa.starts_with("avx512");
   if (isa != "portable") {

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/float_bits.h"
 #include "kernels/blocks.h"
+#include "kernels/quantize_blocks.h"
 
 namespace cria {
 namespace {
@@ -89,255 +90,11 @@ void compress(const float* x, BlockQ8_K& b) {
   b.d = 1.0f / inverse;
 }
 
-// ---- weights: simple fits
-// ----------------------------------------------------------------------------------------
-
-/// The nearest half, saturated: a weight's scale never becomes infinite.
-std::uint16_t scale_near(float value) { return f32_to_f16(std::clamp(value, -65504.0f, 65504.0f)); }
-
-/// The least half that is not below `value` >= 0, saturated: codes computed from it never exceed their range.
-std::uint16_t scale_above(float value) {
-  std::uint16_t half = scale_near(value);
-  if (f16_to_f32(half) < value && half < 0x7bff) half++;
-  return half;
-}
-
-float inverse_of(float value) { return value == 0.0f ? 0.0f : 1.0f / value; }
-
-/// round(value) + offset, kept in 0..max. `value` is not NaN.
-int level(float value, int offset, int max) {
-  return static_cast<int>(
-      std::clamp(std::round(value) + static_cast<float>(offset), 0.0f, static_cast<float>(max)));
-}
-
-float extreme_of(const float* x, int n) {
-  return *std::max_element(x, x + n, [](float a, float b) { return std::fabs(a) < std::fabs(b); });
-}
-
-/// Index of the codebook's value nearest to `value`.
-int nearest_iq4(float value) {
-  int index = 0;
-  while (index < 15 && value > 0.5f * static_cast<float>(kIq4Values[index] + kIq4Values[index + 1])) index++;
-  return index;
-}
-
-/// Writes two nibbles a byte: values j and j + 16 of 32.
-void pack_nibbles(const int q[32], std::uint8_t* qs) {
-  for (int j = 0; j < 16; j++) qs[j] = static_cast<std::uint8_t>((q[j] & 15) | (q[j + 16] & 15) << 4);
-}
-
-void pack_fifth_bits(const int q[32], std::uint8_t* qh) {
-  std::uint32_t bits = 0;
-  for (int j = 0; j < 32; j++) bits |= static_cast<std::uint32_t>(q[j] >> 4 & 1) << j;
-  std::memcpy(qh, &bits, 4);
-}
-
-/// Q4_0, Q5_0: the extreme value becomes level 0, which is one step further from zero than the highest level.
-std::uint16_t fit_signed(const float* x, int zero_level, int q[32]) {
-  const std::uint16_t d = scale_near(extreme_of(x, 32) / static_cast<float>(-zero_level));
-  const float inverse = inverse_of(f16_to_f32(d));
-  for (int j = 0; j < 32; j++) q[j] = level(x[j] * inverse, zero_level, 2 * zero_level - 1);
-  return d;
-}
-
-/// Q4_1, Q5_1: levels from the least to the greatest value.
-void fit_affine(const float* x, int max_level, int q[32], std::uint16_t& d, std::uint16_t& m) {
-  const auto [least, greatest] = std::minmax_element(x, x + 32);
-  m = scale_near(*least);
-  const float base = f16_to_f32(m);
-  d = scale_near(std::max(0.0f, *greatest - base) / static_cast<float>(max_level));
-  const float inverse = inverse_of(f16_to_f32(d));
-  for (int j = 0; j < 32; j++) q[j] = level((x[j] - base) * inverse, 0, max_level);
-}
-
-void compress(const float* x, BlockQ4_0& b) {
-  int q[32];
-  b.d = fit_signed(x, 8, q);
-  pack_nibbles(q, b.qs);
-}
-
-void compress(const float* x, BlockQ4_1& b) {
-  int q[32];
-  fit_affine(x, 15, q, b.d, b.m);
-  pack_nibbles(q, b.qs);
-}
-
-void compress(const float* x, BlockQ5_0& b) {
-  int q[32];
-  b.d = fit_signed(x, 16, q);
-  pack_nibbles(q, b.qs);
-  pack_fifth_bits(q, b.qh);
-}
-
-void compress(const float* x, BlockQ5_1& b) {
-  int q[32];
-  fit_affine(x, 31, q, b.d, b.m);
-  pack_nibbles(q, b.qs);
-  pack_fifth_bits(q, b.qh);
-}
-
-void compress(const float* x, BlockIQ4_NL& b) {
-  int q[32];
-  b.d = scale_near(extreme_of(x, 32) / -127.0f);
-  const float inverse = inverse_of(f16_to_f32(b.d));
-  for (int j = 0; j < 32; j++) q[j] = nearest_iq4(x[j] * inverse);
-  pack_nibbles(q, b.qs);
-}
-
-/// Super-blocks without mins: signed integer scales of the groups, magnitudes up to `max_code`, times one
-/// half. The codes are rounded up, so that each group's extreme value stays within its levels.
-struct SignedGroups {
-  std::uint16_t d = 0;
-  int codes[16] = {};
-  float inverse[16] = {};  // of each group's step
-
-  SignedGroups(const float* x, int groups, float extreme_level, int max_code) {
-    const int size = kSuperBlockSize / groups;
-    float steps[16];
-    float largest = 0;
-    for (int g = 0; g < groups; g++) {
-      steps[g] = extreme_of(x + g * size, size) / extreme_level;
-      largest = std::max(largest, std::fabs(steps[g]));
-    }
-    d = scale_above(largest / static_cast<float>(max_code));
-    const float unit = f16_to_f32(d), inverse_unit = inverse_of(unit);
-    for (int g = 0; g < groups; g++) {
-      const float code =
-          std::min(std::ceil(std::fabs(steps[g]) * inverse_unit), static_cast<float>(max_code));
-      codes[g] = static_cast<int>(steps[g] < 0 ? -code : code);
-      inverse[g] = inverse_of(unit * static_cast<float>(codes[g]));
-    }
-  }
+struct HostMachine {
+  static std::uint16_t to_f16(float x) { return f32_to_f16(x); }
+  static float from_f16(std::uint16_t bits) { return f16_to_f32(bits); }
+  static float iq4_value(int index) { return static_cast<float>(kIq4Values[index]); }
 };
-
-/// Super-blocks with mins: both the scales and the mins of the groups are unsigned codes, rounded up as
-/// above.
-struct AffineGroups {
-  std::uint16_t d = 0, dmin = 0;
-  int scales[16] = {}, mins[16] = {};
-  float inverse[16] = {}, offset[16] = {};
-
-  AffineGroups(const float* x, int groups, int max_level, int max_code) {
-    const int size = kSuperBlockSize / groups;
-    const float most = static_cast<float>(max_code);
-    float depths[16], tops[16], steps[16];
-    for (int g = 0; g < groups; g++) {
-      const auto [least, greatest] = std::minmax_element(x + g * size, x + (g + 1) * size);
-      depths[g] = std::max(0.0f, -*least);
-      tops[g] = *greatest;
-    }
-    dmin = scale_above(*std::max_element(depths, depths + groups) / most);
-    const float unit_min = f16_to_f32(dmin), inverse_min = inverse_of(unit_min);
-    for (int g = 0; g < groups; g++) {
-      mins[g] = static_cast<int>(std::min(std::ceil(depths[g] * inverse_min), most));
-      offset[g] = unit_min * static_cast<float>(mins[g]);
-      steps[g] = std::max(0.0f, tops[g] + offset[g]) / static_cast<float>(max_level);
-    }
-    d = scale_above(*std::max_element(steps, steps + groups) / most);
-    const float unit = f16_to_f32(d), inverse_unit = inverse_of(unit);
-    for (int g = 0; g < groups; g++) {
-      scales[g] = static_cast<int>(std::min(std::ceil(steps[g] * inverse_unit), most));
-      inverse[g] = inverse_of(unit * static_cast<float>(scales[g]));
-    }
-  }
-};
-
-void set_bits(std::uint8_t& byte, int value, int shift) {
-  byte = static_cast<std::uint8_t>(byte | value << shift);
-}
-
-void compress(const float* x, BlockQ2_K& b) {
-  std::memset(&b, 0, sizeof b);
-  const AffineGroups fit(x, 16, 3, 15);
-  b.d = fit.d;
-  b.dmin = fit.dmin;
-  for (int g = 0; g < 16; g++) b.scales[g] = static_cast<std::uint8_t>(fit.scales[g] | fit.mins[g] << 4);
-  for (int e = 0; e < 256; e++) {
-    const int q = level((x[e] + fit.offset[e / 16]) * fit.inverse[e / 16], 0, 3);
-    set_bits(b.qs[32 * (e / 128) + e % 32], q, 2 * (e % 128 / 32));
-  }
-}
-
-void compress(const float* x, BlockQ3_K& b) {
-  std::memset(&b, 0, sizeof b);
-  const SignedGroups fit(x, 16, -4.0f, 31);
-  b.d = fit.d;
-  for (int g = 0; g < 16; g++) {
-    const int code = fit.codes[g] + 32;
-    set_bits(b.scales[g % 8], code & 15, 4 * (g / 8));
-    set_bits(b.scales[8 + g % 4], code >> 4, 2 * (g / 4));
-  }
-  for (int e = 0; e < 256; e++) {
-    const int q = level(x[e] * fit.inverse[e / 16], 4, 7);
-    set_bits(b.qs[32 * (e / 128) + e % 32], q & 3, 2 * (e % 128 / 32));
-    set_bits(b.hmask[e % 32], q >> 2, e / 32);
-  }
-}
-
-/// The inverse of k4_scales().
-void pack_k4_scales(const int* scales, const int* mins, std::uint8_t* packed) {
-  for (int g = 0; g < 4; g++) {
-    set_bits(packed[g], scales[g], 0);
-    set_bits(packed[g + 4], mins[g], 0);
-  }
-  for (int g = 4; g < 8; g++) {
-    packed[g + 4] = static_cast<std::uint8_t>((scales[g] & 15) | (mins[g] & 15) << 4);
-    set_bits(packed[g - 4], scales[g] >> 4, 6);
-    set_bits(packed[g], mins[g] >> 4, 6);
-  }
-}
-
-void compress(const float* x, BlockQ4_K& b) {
-  std::memset(&b, 0, sizeof b);
-  const AffineGroups fit(x, 8, 15, 63);
-  b.d = fit.d;
-  b.dmin = fit.dmin;
-  pack_k4_scales(fit.scales, fit.mins, b.scales);
-  for (int e = 0; e < 256; e++) {
-    const int q = level((x[e] + fit.offset[e / 32]) * fit.inverse[e / 32], 0, 15);
-    set_bits(b.qs[32 * (e / 64) + e % 32], q, 4 * (e / 32 % 2));
-  }
-}
-
-void compress(const float* x, BlockQ5_K& b) {
-  std::memset(&b, 0, sizeof b);
-  const AffineGroups fit(x, 8, 31, 63);
-  b.d = fit.d;
-  b.dmin = fit.dmin;
-  pack_k4_scales(fit.scales, fit.mins, b.scales);
-  for (int e = 0; e < 256; e++) {
-    const int q = level((x[e] + fit.offset[e / 32]) * fit.inverse[e / 32], 0, 31);
-    set_bits(b.qs[32 * (e / 64) + e % 32], q & 15, 4 * (e / 32 % 2));
-    set_bits(b.qh[e % 32], q >> 4, e / 32);
-  }
-}
-
-void compress(const float* x, BlockQ6_K& b) {
-  std::memset(&b, 0, sizeof b);
-  const SignedGroups fit(x, 16, -32.0f, 127);
-  b.d = fit.d;
-  for (int g = 0; g < 16; g++) b.scales[g] = static_cast<std::int8_t>(fit.codes[g]);
-  for (int e = 0; e < 256; e++) {
-    const int q = level(x[e] * fit.inverse[e / 16], 32, 63);
-    const int half = e / 128, k = e % 128 / 32, i = e % 32;
-    set_bits(b.ql[64 * half + 32 * (k % 2) + i], q & 15, 4 * (k / 2));
-    set_bits(b.qh[32 * half + i], q >> 4, 2 * k);
-  }
-}
-
-void compress(const float* x, BlockIQ4_XS& b) {
-  std::memset(&b, 0, sizeof b);
-  const SignedGroups fit(x, 8, -127.0f, 31);
-  b.d = fit.d;
-  for (int g = 0; g < 8; g++) {
-    const int code = fit.codes[g] + 32;
-    set_bits(b.scales_l[g / 2], code & 15, 4 * (g % 2));
-    b.scales_h = static_cast<std::uint16_t>(b.scales_h | (code >> 4) << (2 * g));
-    int q[32];
-    for (int j = 0; j < 32; j++) q[j] = nearest_iq4(x[32 * g + j] * fit.inverse[g]);
-    pack_nibbles(q, b.qs + 16 * g);
-  }
-}
 
 // ---- rows
 // --------------------------------------------------------------------------------------------------------
@@ -351,10 +108,11 @@ void compress_row(const float* src, void* dst, std::int64_t n) {
 template <typename Block, int kElements>
 void compress_weights(const float* src, void* dst, std::int64_t n) {
   auto* blocks = static_cast<Block*>(dst);
+  GroupFits fits;
   for (std::int64_t i = 0; i < n / kElements; i++) {
     const float* x = src + i * kElements;
     if (all_finite(x, kElements)) {
-      compress(x, blocks[i]);
+      BlockQuantizer<HostMachine>::compress(x, blocks[i], fits);
     } else {
       std::memset(&blocks[i], 0, sizeof(Block));
       blocks[i].d = kNanF16;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "kernels/cuda/cuda_elementary.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/kv_cache.h"
 #include "kernels/cuda/kv_page.h"
@@ -42,6 +43,7 @@ class CudaBackend final : public CudaOps {
     info_.kv_layout = kKvLayout;
     info_.max_batch_tokens = kMaxBatchTokens;
     info_.prefill_chunk = kPrefillChunk;
+    info_.name = properties_.name;
   }
   ~CudaBackend() override {
     try {  // for the thread that frees the memory
@@ -142,9 +144,14 @@ class CudaBackend final : public CudaOps {
 
   void prepare_passes(const PassLimits& limits) override {
     CudaOps::prepare_passes(limits);
-    fetched_size_ = static_cast<std::size_t>(limits.vocab);
-    fetched_ = allocate_pinned_array<float>(fetched_size_, "results");
+    const auto vocab = static_cast<std::size_t>(limits.vocab);
+    if (vocab <= fetched_size_) return;
+    fetched_size_ = 0;
+    fetched_ = allocate_pinned_array<float>(vocab, "results");
+    fetched_size_ = vocab;
   }
+
+  ElementaryOps& elementary() override { return elementary_; }
 
  private:
   static std::byte* page_of(const KvLayer& layer, std::int32_t page) {
@@ -155,6 +162,7 @@ class CudaBackend final : public CudaOps {
   std::vector<DeviceMemory<std::byte>> memory_;
   PinnedMemory<float> fetched_;
   std::size_t fetched_size_ = 0;
+  CudaElementary elementary_{*this};
 };
 
 /// The number behind the name; 0 without one.

@@ -85,31 +85,56 @@ void CudaOps::note_weights(std::span<const WeightSpec> specs, const WeightPlan& 
 }
 
 void CudaOps::prepare_passes(const PassLimits& limits) {
+  if (greedy_ && limits == limits_) return;
   bind();
-  limits_ = limits;
   const AttentionShape& s = limits.shape;
   if (s.head_dim % 2 != 0 || s.head_dim > kMaxHeadDim)
     throw Error(ErrorCode::unsupported_model,
                 "heads of " + std::to_string(s.head_dim) + " dimensions: on CUDA they have an even number, " +
                     std::to_string(kMaxHeadDim) + " at most; use device: 'cpu'",
                 {{"found", static_cast<double>(s.head_dim)}});
+  synchronize(stream());
+  greedy_.reset();  // not ready, should anything below fail
+  batch_.reset();
+  graphs_ = {};  // they have the addresses of what is made anew
+  limits_ = limits;
   if (limits.kv_dtype != DType::f32) attention_ = attention_setup(s, properties_);
   batch_ = std::make_unique<PassBatch>(limits, properties_);
   const auto n = static_cast<std::size_t>(limits.max_tokens);
   std::size_t bytes = 0;
   for (const ActivationForm form : {ActivationForm::f32, ActivationForm::f16, ActivationForm::bf16,
                                     ActivationForm::q8_0, ActivationForm::q8_k})
-    bytes = std::max(bytes, activation_bytes(form, limits.max_tokens, most_cols_));
-  activations_ = allocate_array<std::byte>(bytes, "activations");
+    bytes =
+        std::max(bytes, activation_bytes(form, limits.max_tokens, std::max(most_cols_, limits.matrix_cols)));
+  reserve_activations(bytes);
   qkv_ = allocate_array<float>(n * static_cast<std::size_t>((s.n_heads + 2 * s.n_kv_heads) * s.head_dim),
                                "queries, keys and values");
-  up_ = allocate_array<float>(n * static_cast<std::size_t>(most_up_), "activations");
+  up_ =
+      allocate_array<float>(n * static_cast<std::size_t>(std::max(most_up_, limits.up_rows)), "activations");
   const auto rows = static_cast<std::size_t>(limits.max_sequences);
   const std::size_t workspace = greedy_workspace_bytes(limits.max_sequences, limits.vocab);
   greedy_workspace_ = allocate_array<std::byte>(workspace, "sampling");
-  greedy_ = allocate_array<std::uint32_t>(2 * rows, "sampling");
   greedy_result_ = allocate_pinned_array<std::uint32_t>(2 * rows, "sampling");
-  clear_workspaces_ = true;
+  greedy_ = allocate_array<std::uint32_t>(2 * rows, "sampling");
+  greedy_rows_ = 0;
+  must_clear_ = true;
+}
+
+void CudaOps::reserve_activations(std::size_t bytes) {
+  if (bytes <= activations_bytes_) return;
+  graphs_ = {};
+  activations_bytes_ = 0;
+  activations_.reset();
+  activations_ = allocate_array<std::byte>(bytes, "activations");
+  activations_bytes_ = bytes;
+}
+
+void CudaOps::clear_workspaces() {
+  if (!must_clear_) return;
+  fill_bytes(greedy_workspace_.get(), 0, greedy_workspace_bytes(limits_.max_sequences, limits_.vocab),
+             stream());
+  batch_->clear_workspace(stream());
+  must_clear_ = false;
 }
 
 // ---- passes ----
@@ -127,11 +152,7 @@ bool CudaOps::begin_pass(const Pass& pass) {
   state_ = State::running;
   greedy_rows_ = 0;
   n_logit_rows_ = pass.n_logit_rows;
-  if (std::exchange(clear_workspaces_, false)) {
-    fill_bytes(greedy_workspace_.get(), 0, greedy_workspace_bytes(limits_.max_sequences, limits_.vocab),
-               stream());
-    batch_->clear_workspace(stream());
-  }
+  clear_workspaces();
   const PassShape shape = batch_->shape_of(pass, true);
   batch_->stage(pass, shape, stream());
   const bool recordable = graphs_enabled_ && shape.only_decode && shape.n_logit_rows == shape.n_tokens;
@@ -164,7 +185,7 @@ void CudaOps::cancel_pass() noexcept {
   if (state_ == State::idle) return;
   if (state_ == State::capturing) PassGraphs::abandon(stream());
   state_ = State::unknown;
-  clear_workspaces_ = true;
+  must_clear_ = true;
   try {
     synchronize(stream());
     state_ = State::idle;
@@ -200,6 +221,14 @@ void CudaOps::attention_input(const AttentionInputArgs& args) {
 void CudaOps::paged_attention(const PagedAttentionArgs& args) {
   const PagedAttentionArgs on_device{&batch().batch(), args.shape, args.q, args.kv, args.out};
   cuda::paged_attention(on_device, batch().attention(), attention_, stream());
+}
+
+void CudaOps::multiply(const Weight& weight, const float* x, std::int32_t n_tokens, float* y,
+                       bool accumulate) {
+  bind();
+  reserve_activations(activation_bytes(activation_form(weight.dtype), n_tokens, weight.cols));
+  Activations activations(*this, {x}, nullptr, 0.0f, n_tokens, weight.cols);
+  activations.multiply(packed(weight), y, weight.rows, accumulate ? Epilogue::add : Epilogue::store);
 }
 
 void CudaOps::project_residual(const ProjectResidualArgs& args) {
@@ -247,6 +276,7 @@ void CudaOps::sample(const SampleArgs& args) {
   std::ptrdiff_t first = logits_ && args.vocab == limits_.vocab ? (args.logits - logits_) / args.vocab : -1;
   if (first < 0 || first + args.n_rows > greedy_rows_) {
     bind();
+    clear_workspaces();
     greedy_rows_ = 0;
     choose_greedy(args.logits, args.n_rows, args.vocab);
     synchronize(stream());

@@ -24,6 +24,7 @@ class CudaOps : public Backend {
   CudaOps(int device, bool graphs);
   ~CudaOps() override;
 
+  /// Nothing where the limits are those of the last time.
   void prepare_passes(const PassLimits& limits) override;
   bool begin_pass(const Pass& pass) override;
   void end_pass() override;
@@ -37,10 +38,17 @@ class CudaOps : public Backend {
   void logits(const LogitsArgs& args) override;
   void sample(const SampleArgs& args) override;
 
- protected:
+  // ---- for CudaElementary, which has its launches in the same stream ----
+
+  /// y = x · Wᵀ or y += x · Wᵀ, outside of passes.
+  void multiply(const Weight& weight, const float* x, std::int32_t n_tokens, float* y, bool accumulate);
   /// Sets the device for the calling thread: engines, loads and disposals have different ones.
   void bind() const { set_device(device_); }
   Stream stream() const { return stream_.get(); }
+  int device() const { return device_; }
+  const DeviceProperties& properties() const { return properties_; }
+
+ protected:
   /// What the scratch must be large enough for.
   void note_weights(std::span<const WeightSpec> specs, const WeightPlan& plan);
 
@@ -51,6 +59,9 @@ class CudaOps : public Backend {
   /// Quantizes activations for a product unless the scratch holds them in that form already.
   class Activations;
   PassBatch& batch();
+  /// Zeros what must be so at first, and after a pass that failed.
+  void clear_workspaces();
+  void reserve_activations(std::size_t bytes);
   void choose_greedy(const float* logits, std::int32_t rows, std::int64_t vocab);
 
   OwnedStream stream_;
@@ -65,9 +76,10 @@ class CudaOps : public Backend {
   std::int32_t n_logit_rows_ = 0;  // of the pass, without padding
 
   // Scratch.
-  bool clear_workspaces_ = true;              // at the next pass: they are new, or a pass failed
+  bool must_clear_ = true;                    // they are new, or a pass failed
   std::int64_t most_cols_ = 0, most_up_ = 0;  // of the matrices; rows of those up that are not interleaved
   DeviceMemory<std::byte> activations_;
+  std::size_t activations_bytes_ = 0;
   DeviceMemory<float> qkv_, up_;
 
   // The greedy choice among the last pass's logits, made with them.

@@ -12,6 +12,10 @@ namespace cria::cuda {
 CRIA_DEVICE int load_u16(const uint8_t* p) { return p[0] | p[1] << 8; }
 CRIA_DEVICE float load_f16(const uint8_t* p) { return f16_to_float(static_cast<uint16_t>(load_u16(p))); }
 
+CRIA_DEVICE float load_f32_bytes(const uint8_t* p) {
+  return float_of_bits(static_cast<uint32_t>(load_u16(p)) | static_cast<uint32_t>(load_u16(p + 2)) << 16);
+}
+
 /// The values of IQ4_NL and IQ4_XS.
 CRIA_DEVICE float iq4_value(int q) {
   // -127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113
@@ -32,16 +36,13 @@ CRIA_DEVICE int q3_k_scale(const uint8_t* packed, int g) {
   return (low | (packed[8 + g % 4] >> 2 * (g / 4) & 3) << 4) - 32;
 }
 
-/// Element i of a row of `dtype`, a type that weights may have.
+/// Element i of a row of `dtype`.
 CRIA_DEVICE float dequantized(DType dtype, const uint8_t* row, int64_t i) {
   const int in32 = static_cast<int>(i % 32), e = static_cast<int>(i % 256);
   const int64_t block32 = i / 32, block256 = i / 256;
   const int nibble = 4 * (in32 / 16);  // of the formats that pair elements j and j + 16
   switch (dtype) {
-    case DType::f32: {
-      const uint8_t* p = row + 4 * i;
-      return float_of_bits(static_cast<uint32_t>(load_u16(p)) | static_cast<uint32_t>(load_u16(p + 2)) << 16);
-    }
+    case DType::f32: return load_f32_bytes(row + 4 * i);
     case DType::f16: return load_f16(row + 2 * i);
     case DType::bf16: return bf16_to_float(static_cast<uint16_t>(load_u16(row + 2 * i)));
     case DType::q4_0: {
@@ -65,6 +66,14 @@ CRIA_DEVICE float dequantized(DType dtype, const uint8_t* row, int64_t i) {
     case DType::q8_0: {
       const uint8_t* b = row + 34 * block32;
       return load_f16(b) * static_cast<float>(static_cast<int8_t>(b[2 + in32]));
+    }
+    case DType::q8_1: {  // d, s, qs[32]
+      const uint8_t* b = row + 36 * block32;
+      return load_f16(b) * static_cast<float>(static_cast<int8_t>(b[4 + in32]));
+    }
+    case DType::q8_k: {  // d as float32, qs[256], sums
+      const uint8_t* b = row + 292 * block256;
+      return load_f32_bytes(b) * static_cast<float>(static_cast<int8_t>(b[4 + e]));
     }
     case DType::iq4_nl: {
       const uint8_t* b = row + 18 * block32;

@@ -12,4 +12,9 @@ namespace cria::cuda {
 void rms_norm(const float* x, const float* weight, float eps, float* out, std::int32_t rows, std::int32_t n,
               Stream stream);
 
+/// x += y, in one rounding an element; then out = the norm of x, as above. y: [rows, n]; out may be x, which
+/// then holds the norm, or y; weight is none of them.
+void add_rms_norm(float* x, const float* y, const float* weight, float eps, float* out, std::int32_t rows,
+                  std::int32_t n, Stream stream);
+
 }  // namespace cria::cuda

@@ -8,7 +8,8 @@
 namespace cria::cuda {
 
 struct RopeArgs {
-  float* x;  // in and out [n_tokens, n_heads, head_dim]; token t at x + t * token_stride
+  const float* x;  // [n_tokens, n_heads, head_dim]; token t at x + t * token_stride
+  float* out;      // the same; may be x
   std::int64_t token_stride;
   const float* cos;  // [n_tokens, rope_dim / 2]
   const float* sin;
@@ -17,7 +18,7 @@ struct RopeArgs {
   bool half_layout;       // pairs (i, i + rope_dim / 2) instead of (2i, 2i + 1)
 };
 
-/// Rotates in place. The bits of the CPU backend.
+/// Rotates. The bits of the CPU backend.
 void rope(const RopeArgs& args, Stream stream);
 
 }  // namespace cria::cuda

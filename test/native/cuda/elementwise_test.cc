@@ -37,6 +37,30 @@ TEST_CASE("rms_norm") {
   }
 }
 
+TEST_CASE("add_rms_norm: the sum in one rounding, the norm of it, into x, y or neither") {
+  CRIA_SEEDED_RNG(rng);
+  for (const std::int32_t n : {1, 31, 256, 257, 1000}) {
+    CAPTURE(n);
+    const std::int32_t rows = 3;
+    const std::size_t total = static_cast<std::size_t>(rows * n);
+    const std::vector<float> x = random_floats(rng, total), y = random_floats(rng, total),
+                             weight = random_floats(rng, static_cast<std::size_t>(n));
+    std::vector<float> sum = x;
+    for (std::size_t i = 0; i < total; i++) sum[i] += y[i];
+    const DeviceArray<float> dw(weight), dsum(sum), expected(total);
+    cuda::rms_norm(dsum.data(), dw.data(), 1e-3f, expected.data(), rows, n, nullptr);
+    for (const char* into : {"out", "x", "y"}) {
+      CAPTURE(into);
+      const DeviceArray<float> dx(x), dy(y), dout(total);
+      const DeviceArray<float>& out = *into == 'x' ? dx : *into == 'y' ? dy : dout;
+      cuda::add_rms_norm(dx.data(), dy.data(), dw.data(), 1e-3f, out.data(), rows, n, nullptr);
+      CHECK(same_bits(out.get(), expected.get()));
+      if (*into != 'x') CHECK(same_bits(dx.get(), sum));
+      if (*into != 'y') CHECK(same_bits(dy.get(), y));
+    }
+  }
+}
+
 TEST_CASE("rope, both layouts, with the CPU's bits") {
   CRIA_SEEDED_RNG(rng);
   for (const bool half_layout : {false, true})
@@ -63,17 +87,24 @@ TEST_CASE("rope, both layouts, with the CPU's bits") {
             expected[a] = x[a] * c - x[b] * s;
             expected[b] = x[a] * s + x[b] * c;
           }
-      const DeviceArray<float> dx(x), dcos(cos), dsin(sin);
-      cuda::rope({.x = dx.data(),
-                  .token_stride = stride,
-                  .cos = dcos.data(),
-                  .sin = dsin.data(),
-                  .n_tokens = n_tokens,
-                  .n_heads = n_heads,
-                  .head_dim = head_dim,
-                  .rope_dim = rope_dim,
-                  .half_layout = half_layout},
-                 nullptr);
+      std::vector<float> before = x;  // of the output: what lies between the tokens is not its own
+      for (std::int32_t t = 0; t < n_tokens; t++)
+        std::fill_n(before.begin() + t * stride, n_heads * head_dim, 7.0f);
+      const DeviceArray<float> dx(x), dcos(cos), dsin(sin), out(before);
+      cuda::RopeArgs args{.x = dx.data(),
+                          .out = out.data(),
+                          .token_stride = stride,
+                          .cos = dcos.data(),
+                          .sin = dsin.data(),
+                          .n_tokens = n_tokens,
+                          .n_heads = n_heads,
+                          .head_dim = head_dim,
+                          .rope_dim = rope_dim,
+                          .half_layout = half_layout};
+      cuda::rope(args, nullptr);
+      CHECK(out.get() == expected);
+      args.out = dx.data();
+      cuda::rope(args, nullptr);
       CHECK(dx.get() == expected);
     }
 }

@@ -3,10 +3,12 @@
 #include "cuda_emulation/runtime_twin.h"
 
 #include <functional>
+#include <memory>
 
 #include "core/error.h"
 #include "cuda/support.h"
 #include "cuda_emulation/device_memory.h"
+#include "cuda_emulation/grid.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/rmsnorm.h"
 
@@ -132,6 +134,19 @@ TEST_CASE("memory ends, with numbers, and begins again") {
   }
   const DeviceArray<float> again(200000);
   set_total_device_memory(total);
+}
+
+TEST_CASE("memory that is given back takes nothing of its neighbour along") {
+  for (int i = 0; i < 64; i++) {  // wherever pages begin
+    const DeviceArray<std::uint8_t> shift(
+        std::vector<std::uint8_t>(static_cast<std::size_t>(256 * i + 1), 1));
+    auto large = std::make_unique<DeviceArray<std::uint8_t>>((std::size_t{2} << 20) + 700);
+    const std::vector<std::uint8_t> values(5000, 0x77);
+    const DeviceArray<std::uint8_t> neighbour(values);
+    large.reset();
+    CHECK(neighbour.get() == values);
+    CHECK(check_redzones().empty());
+  }
 }
 
 TEST_CASE("what was not waited for has not happened") {

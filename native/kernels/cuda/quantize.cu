@@ -1,0 +1,177 @@
+// Activations' types: a warp has a block, so that reads and writes are those of neighbours. Weights' types,
+// which are for tests and benchmarks: a thread has a block, and its groups' steps lie in shared memory.
+#include "kernels/cuda/dequantize.cuh"
+#include "kernels/cuda/device.cuh"
+#include "kernels/cuda/ptx_convert.cuh"
+#include "kernels/cuda/quantize.h"
+#include "kernels/quantize_blocks.h"
+
+namespace cria::cuda {
+namespace {
+
+constexpr int kQuantizeThreads = 256, kBlockThreads = 32;
+constexpr uint16_t kNanHalf = 0x7e00;
+
+CRIA_DEVICE uint32_t magnitude_of(float x) { return bits_of(x) & 0x7fffffffu; }
+CRIA_DEVICE bool is_finite_magnitude(uint32_t bits) { return bits < 0x7f800000u; }
+
+// The conversion instructions change a NaN's bits; core/float_bits.h keeps its sign and the upper payload.
+
+CRIA_DEVICE uint16_t to_f16(float x) {
+  const uint32_t bits = bits_of(x), magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u)
+    return static_cast<uint16_t>((bits >> 16 & 0x8000u) | 0x7e00u | (magnitude >> 13 & 0x1ffu));
+  return float_to_f16(x);
+}
+CRIA_DEVICE uint16_t to_bf16(float x) {
+  const uint32_t bits = bits_of(x);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>(bits >> 16 | 0x40u);
+  return float_to_bf16(x);
+}
+
+struct DeviceMachine {
+  static CRIA_DEVICE uint16_t to_f16(float x) { return float_to_f16(x); }
+  static CRIA_DEVICE float from_f16(uint16_t bits) { return f16_to_float(bits); }
+  static CRIA_DEVICE float iq4_value(int index) { return cuda::iq4_value(index); }
+};
+
+struct QuantizeBlocksShared {
+  SharedArray<GroupFits, kBlockThreads> fits;
+};
+
+}  // namespace
+
+template <bool kBf16>
+static __global__ void __launch_bounds__(kQuantizeThreads)
+    quantize_half_kernel(const float* x, int64_t n, uint16_t* out) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kQuantizeThreads + thread_in_block();
+  if (i < n) out[i] = kBf16 ? to_bf16(x[i]) : to_f16(x[i]);
+}
+
+// Q8_0 and Q8_1: lane l has element l.
+static __global__ void __launch_bounds__(kQuantizeThreads)
+    quantize_q8_kernel(const float* x, int64_t n_blocks, uint8_t* out, bool with_sum) {
+  const int64_t block = static_cast<int64_t>(blockIdx.x) * (kQuantizeThreads / kWarpSize) + warp_in_block();
+  if (block >= n_blocks) return;  // the whole warp
+  const float value = x[block * 32 + lane_in_warp()];
+  const uint32_t most = warp_max(magnitude_of(value));
+  const bool finite = is_finite_magnitude(most);
+  const float d = float_of_bits(most) / 127.0f;
+  float inverse = d == 0.0f ? 0.0f : 1.0f / d;
+  if (!finite || !is_finite_magnitude(bits_of(inverse))) inverse = 0.0f;
+  const int q = finite ? static_cast<int>(roundf(value * inverse)) : 0;
+  const int sum = warp_sum(q);
+  const int header = with_sum ? 4 : 2;
+  uint8_t* to = out + block * (header + 32);
+  to[header + lane_in_warp()] = static_cast<uint8_t>(q);
+  if (lane_in_warp() != 0) return;
+  auto* scales = reinterpret_cast<uint16_t*>(to);
+  scales[0] = finite ? float_to_f16(d) : kNanHalf;
+  if (with_sum) scales[1] = finite ? float_to_f16(d * static_cast<float>(sum)) : kNanHalf;
+}
+
+// Q8_K: lane l has elements l, l + 32, ..., so a half warp has a group of 16 at a time.
+static __global__ void __launch_bounds__(kQuantizeThreads)
+    quantize_q8_k_kernel(const float* x, int64_t n_blocks, BlockQ8_K* out) {
+  const int64_t block = static_cast<int64_t>(blockIdx.x) * (kQuantizeThreads / kWarpSize) + warp_in_block();
+  if (block >= n_blocks) return;  // the whole warp
+  const int lane = lane_in_warp();
+  const float* from = x + block * 256;
+  float value[8];
+  uint32_t most = 0;
+#pragma unroll
+  for (int i = 0; i < 8; i++) {
+    value[i] = from[32 * i + lane];
+    most = max(most, magnitude_of(value[i]));
+  }
+  most = warp_max(most);
+  // The value of largest magnitude, the first among equals.
+  uint32_t index = 256;
+#pragma unroll
+  for (int i = 7; i >= 0; i--)
+    if (magnitude_of(value[i]) == most) index = static_cast<uint32_t>(32 * i + lane);
+  index = warp_min(index);
+  const bool finite = is_finite_magnitude(most);
+  const float inverse = finite && most != 0 ? -127.0f / from[index] : 0.0f;
+  const bool usable = inverse != 0.0f && is_finite_magnitude(magnitude_of(inverse));
+  BlockQ8_K& to = out[block];
+#pragma unroll
+  for (int i = 0; i < 8; i++) {
+    const int q = usable ? min(127, __float2int_rn(inverse * value[i])) : 0;
+    to.qs[32 * i + lane] = static_cast<int8_t>(q);
+    int sum = q;
+    for (int step = 8; step; step /= 2) sum += __shfl_xor_sync(kFullWarp, sum, step);
+    if (lane % 16 == 0) to.bsums[2 * i + lane / 16] = static_cast<int16_t>(sum);
+  }
+  if (lane == 0) to.d = !finite ? float_of_bits(0x7fc00000u) : usable ? 1.0f / inverse : 0.0f;
+}
+
+template <class Block, int kElements>
+static __global__ void __launch_bounds__(kBlockThreads)
+    quantize_blocks_kernel(const float* x, int64_t n_blocks, Block* out) {
+  QuantizeBlocksShared& shared = shared_memory<QuantizeBlocksShared>();
+  const int64_t block = static_cast<int64_t>(blockIdx.x) * kBlockThreads + thread_in_block();
+  if (block >= n_blocks) return;
+  const float* from = x + block * kElements;
+  Block& to = out[block];
+  bool finite = true;
+  for (int i = 0; i < kElements; i++) finite = finite && is_finite_magnitude(magnitude_of(from[i]));
+  if (finite) {
+    BlockQuantizer<DeviceMachine>::compress(from, to, shared.fits[thread_in_block()]);
+    return;
+  }
+  for (int i = 0; i < static_cast<int>(sizeof(Block)); i++) reinterpret_cast<uint8_t*>(&to)[i] = 0;
+  to.d = kNanHalf;
+}
+
+namespace {
+
+LaunchConfig config_of(std::int64_t n, int at_once, int threads, Stream stream) {
+  return {.name = "quantize",
+          .grid = {static_cast<unsigned>((n + at_once - 1) / at_once)},
+          .block = {static_cast<unsigned>(threads)},
+          .stream = stream};
+}
+
+template <class Block, int kElements>
+void quantize_blocks(const float* x, std::int64_t n, void* out, Stream stream) {
+  const std::int64_t blocks = n / kElements;
+  launch(config_of(blocks, kBlockThreads, kBlockThreads, stream), quantize_blocks_kernel<Block, kElements>, x,
+         blocks, static_cast<Block*>(out));
+}
+
+}  // namespace
+
+void quantize(DType dtype, const float* x, std::int64_t n, void* out, Stream stream) {
+  if (n == 0) return;
+  constexpr int kWarps = kQuantizeThreads / kWarpSize;
+  switch (dtype) {
+    case DType::f32: return copy_on_device(out, x, static_cast<std::size_t>(n) * sizeof(float), stream);
+    case DType::f16:
+      return launch(config_of(n, kQuantizeThreads, kQuantizeThreads, stream), quantize_half_kernel<false>, x,
+                    n, static_cast<uint16_t*>(out));
+    case DType::bf16:
+      return launch(config_of(n, kQuantizeThreads, kQuantizeThreads, stream), quantize_half_kernel<true>, x,
+                    n, static_cast<uint16_t*>(out));
+    case DType::q8_0:
+    case DType::q8_1:
+      return launch(config_of(n / 32, kWarps, kQuantizeThreads, stream), quantize_q8_kernel, x, n / 32,
+                    static_cast<uint8_t*>(out), dtype == DType::q8_1);
+    case DType::q8_k:
+      return launch(config_of(n / 256, kWarps, kQuantizeThreads, stream), quantize_q8_k_kernel, x, n / 256,
+                    static_cast<BlockQ8_K*>(out));
+    case DType::q4_0: return quantize_blocks<BlockQ4_0, 32>(x, n, out, stream);
+    case DType::q4_1: return quantize_blocks<BlockQ4_1, 32>(x, n, out, stream);
+    case DType::q5_0: return quantize_blocks<BlockQ5_0, 32>(x, n, out, stream);
+    case DType::q5_1: return quantize_blocks<BlockQ5_1, 32>(x, n, out, stream);
+    case DType::iq4_nl: return quantize_blocks<BlockIQ4_NL, 32>(x, n, out, stream);
+    case DType::q2_k: return quantize_blocks<BlockQ2_K, 256>(x, n, out, stream);
+    case DType::q3_k: return quantize_blocks<BlockQ3_K, 256>(x, n, out, stream);
+    case DType::q4_k: return quantize_blocks<BlockQ4_K, 256>(x, n, out, stream);
+    case DType::q5_k: return quantize_blocks<BlockQ5_K, 256>(x, n, out, stream);
+    case DType::q6_k: return quantize_blocks<BlockQ6_K, 256>(x, n, out, stream);
+    case DType::iq4_xs: return quantize_blocks<BlockIQ4_XS, 256>(x, n, out, stream);
+  }
+}
+
+}  // namespace cria::cuda

@@ -1,0 +1,307 @@
+// float32 -> blocks of the weights' formats, in scalar code for CPU and CUDA alike: what
+// kernels/cpu/quantize.h calls plain fits. Blocks of finite values alone; a scale saturates at binary16's
+// largest value.
+//
+// `Machine` supplies what the two spell differently:
+//   static uint16_t to_f16(float);  static float from_f16(uint16_t);   round to nearest even; exact
+//   static float iq4_value(int);                                       blocks.h's kIq4Values
+// One call fills one block. A block that is made of groups fits each of them first, in a GroupFits of the
+// caller's: on a device such arrays, indexed as they are, must not be a thread's own.
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+
+#include "kernels/blocks.h"
+
+#ifdef __CUDACC__
+#define CRIA_BLOCK_CODE __device__ inline
+#else
+#define CRIA_BLOCK_CODE inline
+#endif
+
+namespace cria {
+
+struct GroupFits {
+  float inverse[16];  // of each group's step
+  float offset[16];   // with mins: what is added before
+  int scales[16];     // signed where there are no mins
+  int mins[16];
+};
+
+template <class Machine>
+struct BlockQuantizer {
+  static CRIA_BLOCK_CODE float clamp(float x, float low, float high) {
+    return x < low ? low : high < x ? high : x;
+  }
+  static CRIA_BLOCK_CODE float greater(float a, float b) { return a < b ? b : a; }
+  static CRIA_BLOCK_CODE float lesser(float a, float b) { return b < a ? b : a; }
+
+  /// The nearest half, saturated: a weight's scale never becomes infinite.
+  static CRIA_BLOCK_CODE uint16_t scale_near(float value) {
+    return Machine::to_f16(clamp(value, -65504.0f, 65504.0f));
+  }
+  /// The least half that is not below `value` >= 0, saturated: codes computed from it never exceed their
+  /// range.
+  static CRIA_BLOCK_CODE uint16_t scale_above(float value) {
+    const uint16_t half = scale_near(value);
+    return Machine::from_f16(half) < value && half < 0x7bff ? static_cast<uint16_t>(half + 1) : half;
+  }
+  static CRIA_BLOCK_CODE float inverse_of(float value) { return value == 0.0f ? 0.0f : 1.0f / value; }
+
+  /// round(value) + offset, kept in 0..max. `value` is not NaN.
+  static CRIA_BLOCK_CODE int level(float value, int offset, int max) {
+    return static_cast<int>(clamp(roundf(value) + static_cast<float>(offset), 0.0f, static_cast<float>(max)));
+  }
+
+  /// Of largest magnitude, the first among equals.
+  static CRIA_BLOCK_CODE float extreme_of(const float* x, int n) {
+    float extreme = x[0];
+    for (int i = 1; i < n; i++)
+      if (fabsf(extreme) < fabsf(x[i])) extreme = x[i];
+    return extreme;
+  }
+  static CRIA_BLOCK_CODE float least_of(const float* x, int n) {
+    float least = x[0];
+    for (int i = 1; i < n; i++) least = lesser(least, x[i]);
+    return least;
+  }
+  static CRIA_BLOCK_CODE float greatest_of(const float* x, int n) {
+    float greatest = x[0];
+    for (int i = 1; i < n; i++) greatest = x[i] < greatest ? greatest : x[i];
+    return greatest;
+  }
+
+  /// Index of the codebook's value nearest to `value`.
+  static CRIA_BLOCK_CODE int nearest_iq4(float value) {
+    int index = 0;
+    while (index < 15 && value > 0.5f * (Machine::iq4_value(index) + Machine::iq4_value(index + 1))) index++;
+    return index;
+  }
+
+  // ---- blocks of 32 ----
+
+  /// Two nibbles a byte: values j and j + 16 of 32.
+  template <class Quant>
+  static CRIA_BLOCK_CODE void pack_nibbles(const Quant& q, uint8_t* qs) {
+    for (int j = 0; j < 16; j++) qs[j] = static_cast<uint8_t>((q(j) & 15) | (q(j + 16) & 15) << 4);
+  }
+  template <class Quant>
+  static CRIA_BLOCK_CODE void pack_fifth_bits(const Quant& q, uint8_t* qh) {
+    for (int byte = 0; byte < 4; byte++) {
+      int bits = 0;
+      for (int j = 0; j < 8; j++) bits |= (q(8 * byte + j) >> 4 & 1) << j;
+      qh[byte] = static_cast<uint8_t>(bits);
+    }
+  }
+
+  // Q4_0, Q5_0: the extreme value becomes level 0, which is one step further from zero than the highest
+  // level.
+
+  static CRIA_BLOCK_CODE void compress(const float* x, BlockQ4_0& b, GroupFits&) {
+    b.d = scale_near(extreme_of(x, 32) / -8.0f);
+    const float inverse = inverse_of(Machine::from_f16(b.d));
+    pack_nibbles([&](int j) { return level(x[j] * inverse, 8, 15); }, b.qs);
+  }
+  static CRIA_BLOCK_CODE void compress(const float* x, BlockQ5_0& b, GroupFits&) {
+    b.d = scale_near(extreme_of(x, 32) / -16.0f);
+    const float inverse = inverse_of(Machine::from_f16(b.d));
+    const auto q = [&](int j) { return level(x[j] * inverse, 16, 31); };
+    pack_nibbles(q, b.qs);
+    pack_fifth_bits(q, b.qh);
+  }
+
+  /// Q4_1, Q5_1: levels from the least to the greatest value.
+  struct Affine {
+    uint16_t d, m;
+    float base, inverse;
+    CRIA_BLOCK_CODE Affine(const float* x, int max_level) {
+      m = scale_near(least_of(x, 32));
+      base = Machine::from_f16(m);
+      d = scale_near(greater(0.0f, greatest_of(x, 32) - base) / static_cast<float>(max_level));
+      inverse = inverse_of(Machine::from_f16(d));
+    }
+  };
+  static CRIA_BLOCK_CODE void compress(const float* x, BlockQ4_1& b, GroupFits&) {
+    const Affine fit(x, 15);
+    b.d = fit.d;
+    b.m = fit.m;
+    pack_nibbles([&](int j) { return level((x[j] - fit.base) * fit.inverse, 0, 15); }, b.qs);
+  }
+  static CRIA_BLOCK_CODE void compress(const float* x, BlockQ5_1& b, GroupFits&) {
+    const Affine fit(x, 31);
+    b.d = fit.d;
+    b.m = fit.m;
+    const auto q = [&](int j) { return level((x[j] - fit.base) * fit.inverse, 0, 31); };
+    pack_nibbles(q, b.qs);
+    pack_fifth_bits(q, b.qh);
+  }
+
+  static CRIA_BLOCK_CODE void compress(const float* x, BlockIQ4_NL& b, GroupFits&) {
+    b.d = scale_near(extreme_of(x, 32) / -127.0f);
+    const float inverse = inverse_of(Machine::from_f16(b.d));
+    pack_nibbles([&](int j) { return nearest_iq4(x[j] * inverse); }, b.qs);
+  }
+
+  // ---- super-blocks ----
+
+  /// Without mins: signed integer scales of the groups, magnitudes up to `max_code`, times one half, which is
+  /// returned. The codes are rounded up, so that each group's extreme value stays within its levels.
+  static CRIA_BLOCK_CODE uint16_t fit_signed(const float* x, int groups, float extreme_level, int max_code,
+                                             GroupFits& fit) {
+    const int size = kSuperBlockSize / groups;
+    float largest = 0;
+    for (int g = 0; g < groups; g++) {
+      fit.inverse[g] = extreme_of(x + g * size, size) / extreme_level;  // the step itself, so far
+      largest = greater(largest, fabsf(fit.inverse[g]));
+    }
+    const uint16_t d = scale_above(largest / static_cast<float>(max_code));
+    const float unit = Machine::from_f16(d), inverse_unit = inverse_of(unit);
+    for (int g = 0; g < groups; g++) {
+      const float step = fit.inverse[g];
+      const float code = lesser(ceilf(fabsf(step) * inverse_unit), static_cast<float>(max_code));
+      fit.scales[g] = static_cast<int>(step < 0 ? -code : code);
+      fit.inverse[g] = inverse_of(unit * static_cast<float>(fit.scales[g]));
+    }
+    return d;
+  }
+
+  struct Units {
+    uint16_t d, dmin;
+  };
+  /// With mins: both the scales and the mins of the groups are unsigned codes, rounded up as above.
+  static CRIA_BLOCK_CODE Units fit_affine(const float* x, int groups, int max_level, int max_code,
+                                          GroupFits& fit) {
+    const int size = kSuperBlockSize / groups;
+    const float most = static_cast<float>(max_code);
+    float deepest = 0;
+    for (int g = 0; g < groups; g++) {
+      fit.offset[g] = greater(0.0f, -least_of(x + g * size, size));  // the depth, so far
+      deepest = greater(deepest, fit.offset[g]);
+    }
+    Units units;
+    units.dmin = scale_above(deepest / most);
+    const float unit_min = Machine::from_f16(units.dmin), inverse_min = inverse_of(unit_min);
+    float widest = 0;
+    for (int g = 0; g < groups; g++) {
+      fit.mins[g] = static_cast<int>(lesser(ceilf(fit.offset[g] * inverse_min), most));
+      fit.offset[g] = unit_min * static_cast<float>(fit.mins[g]);
+      const float top = greatest_of(x + g * size, size) + fit.offset[g];
+      fit.inverse[g] = greater(0.0f, top) / static_cast<float>(max_level);  // the step, so far
+      widest = greater(widest, fit.inverse[g]);
+    }
+    units.d = scale_above(widest / most);
+    const float unit = Machine::from_f16(units.d), inverse_unit = inverse_of(unit);
+    for (int g = 0; g < groups; g++) {
+      fit.scales[g] = static_cast<int>(lesser(ceilf(fit.inverse[g] * inverse_unit), most));
+      fit.inverse[g] = inverse_of(unit * static_cast<float>(fit.scales[g]));
+    }
+    return units;
+  }
+
+  static CRIA_BLOCK_CODE void compress(const float* x, BlockQ2_K& b, GroupFits& fit) {
+    const Units units = fit_affine(x, 16, 3, 15, fit);
+    b.d = units.d;
+    b.dmin = units.dmin;
+    for (int g = 0; g < 16; g++) b.scales[g] = static_cast<uint8_t>(fit.scales[g] | fit.mins[g] << 4);
+    for (int i = 0; i < 64; i++) {
+      int byte = 0;
+      for (int k = 0; k < 4; k++) {
+        const int e = 128 * (i / 32) + 32 * k + i % 32;
+        byte |= level((x[e] + fit.offset[e / 16]) * fit.inverse[e / 16], 0, 3) << 2 * k;
+      }
+      b.qs[i] = static_cast<uint8_t>(byte);
+    }
+  }
+
+  static CRIA_BLOCK_CODE void compress(const float* x, BlockQ3_K& b, GroupFits& fit) {
+    b.d = fit_signed(x, 16, -4.0f, 31, fit);
+    const auto code = [&](int g) { return fit.scales[g] + 32; };
+    for (int g = 0; g < 8; g++) b.scales[g] = static_cast<uint8_t>((code(g) & 15) | (code(g + 8) & 15) << 4);
+    for (int g = 0; g < 4; g++)
+      b.scales[8 + g] = static_cast<uint8_t>(code(g) >> 4 | code(g + 4) >> 4 << 2 | code(g + 8) >> 4 << 4 |
+                                             code(g + 12) >> 4 << 6);
+    const auto q = [&](int e) { return level(x[e] * fit.inverse[e / 16], 4, 7); };
+    for (int i = 0; i < 64; i++) {
+      int byte = 0;
+      for (int k = 0; k < 4; k++) byte |= (q(128 * (i / 32) + 32 * k + i % 32) & 3) << 2 * k;
+      b.qs[i] = static_cast<uint8_t>(byte);
+    }
+    for (int i = 0; i < 32; i++) {
+      int byte = 0;
+      for (int k = 0; k < 8; k++) byte |= q(32 * k + i) >> 2 << k;
+      b.hmask[i] = static_cast<uint8_t>(byte);
+    }
+  }
+
+  /// The inverse of k4_scales().
+  static CRIA_BLOCK_CODE void pack_k4_scales(const GroupFits& fit, uint8_t* packed) {
+    const int* scales = fit.scales;
+    const int* mins = fit.mins;
+    for (int g = 0; g < 4; g++) {
+      packed[g] = static_cast<uint8_t>(scales[g] | scales[g + 4] >> 4 << 6);
+      packed[g + 4] = static_cast<uint8_t>(mins[g] | mins[g + 4] >> 4 << 6);
+      packed[g + 8] = static_cast<uint8_t>((scales[g + 4] & 15) | (mins[g + 4] & 15) << 4);
+    }
+  }
+  static CRIA_BLOCK_CODE int affine_level(const float* x, const GroupFits& fit, int e, int max) {
+    return level((x[e] + fit.offset[e / 32]) * fit.inverse[e / 32], 0, max);
+  }
+
+  static CRIA_BLOCK_CODE void compress(const float* x, BlockQ4_K& b, GroupFits& fit) {
+    const Units units = fit_affine(x, 8, 15, 63, fit);
+    b.d = units.d;
+    b.dmin = units.dmin;
+    pack_k4_scales(fit, b.scales);
+    for (int i = 0; i < 128; i++) {
+      const int e = 64 * (i / 32) + i % 32;
+      b.qs[i] = static_cast<uint8_t>(affine_level(x, fit, e, 15) | affine_level(x, fit, e + 32, 15) << 4);
+    }
+  }
+
+  static CRIA_BLOCK_CODE void compress(const float* x, BlockQ5_K& b, GroupFits& fit) {
+    const Units units = fit_affine(x, 8, 31, 63, fit);
+    b.d = units.d;
+    b.dmin = units.dmin;
+    pack_k4_scales(fit, b.scales);
+    for (int i = 0; i < 128; i++) {
+      const int e = 64 * (i / 32) + i % 32;
+      b.qs[i] = static_cast<uint8_t>((affine_level(x, fit, e, 31) & 15) |
+                                     (affine_level(x, fit, e + 32, 31) & 15) << 4);
+    }
+    for (int i = 0; i < 32; i++) {
+      int byte = 0;
+      for (int g = 0; g < 8; g++) byte |= affine_level(x, fit, 32 * g + i, 31) >> 4 << g;
+      b.qh[i] = static_cast<uint8_t>(byte);
+    }
+  }
+
+  static CRIA_BLOCK_CODE void compress(const float* x, BlockQ6_K& b, GroupFits& fit) {
+    b.d = fit_signed(x, 16, -32.0f, 127, fit);
+    for (int g = 0; g < 16; g++) b.scales[g] = static_cast<int8_t>(fit.scales[g]);
+    const auto q = [&](int e) { return level(x[e] * fit.inverse[e / 16], 32, 63); };
+    for (int i = 0; i < 128; i++) {
+      const int e = 128 * (i / 64) + i % 64;
+      b.ql[i] = static_cast<uint8_t>((q(e) & 15) | (q(e + 64) & 15) << 4);
+    }
+    for (int i = 0; i < 64; i++) {
+      int byte = 0;
+      for (int k = 0; k < 4; k++) byte |= q(128 * (i / 32) + 32 * k + i % 32) >> 4 << 2 * k;
+      b.qh[i] = static_cast<uint8_t>(byte);
+    }
+  }
+
+  static CRIA_BLOCK_CODE void compress(const float* x, BlockIQ4_XS& b, GroupFits& fit) {
+    b.d = fit_signed(x, 8, -127.0f, 31, fit);
+    const auto code = [&](int g) { return fit.scales[g] + 32; };
+    int high = 0;
+    for (int g = 0; g < 8; g++) high |= code(g) >> 4 << 2 * g;
+    b.scales_h = static_cast<uint16_t>(high);
+    for (int i = 0; i < 4; i++)
+      b.scales_l[i] = static_cast<uint8_t>((code(2 * i) & 15) | (code(2 * i + 1) & 15) << 4);
+    for (int g = 0; g < 8; g++)
+      pack_nibbles([&](int j) { return nearest_iq4(x[32 * g + j] * fit.inverse[g]); }, b.qs + 16 * g);
+  }
+};
+
+}  // namespace cria
