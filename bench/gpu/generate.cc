@@ -1,5 +1,5 @@
-// Whole passes of a model on a device, through the decoder: decode at batches of 1 to 64, and prefill, as JSON.
-// bench/gpu/peer_torch.py measures the same shapes with PyTorch.
+// Whole passes of a model on a device, through the decoder: decode at batches of 1 to 64, and prefill, as
+// JSON. bench/gpu/peer_torch.py measures the same shapes with PyTorch.
 //
 //   bench_gpu_generate [--model file.gguf | --shapes 8b|1b|tiny --type BF16] [--device cuda]
 //                      [--batches 1,2,4,8,16,32,64] [--context 1024] [--steps 64] [--prefill 512,2048]

@@ -1,6 +1,7 @@
 // The kernels alone on a device: time, GB/s, TFLOP/s and the share of what a plain copy reaches, as JSON.
 //
-//   bench_gpu_kernels [--shapes 8b|1b|tiny] [--types BF16,Q8_0,Q6_K,Q4_K] [--tokens 1,8,64,512,2048] [--repeat 20]
+//   bench_gpu_kernels [--shapes 8b|1b|tiny] [--types BF16,Q8_0,Q6_K,Q4_K] [--tokens 1,8,64,512,2048]
+//   [--repeat 20]
 //
 // A product is repeated over copies of its weights that together exceed the L2 cache, in one graph: neither
 // launches nor cached weights show.
@@ -32,12 +33,18 @@ struct Model {
 
 Model model_of(const std::string& name) {
   if (name == "8b")
-    return {{{"qkv", 6144, 4096}, {"output", 4096, 4096}, {"gate_up", 28672, 4096}, {"down", 4096, 14336},
+    return {{{"qkv", 6144, 4096},
+             {"output", 4096, 4096},
+             {"gate_up", 28672, 4096},
+             {"down", 4096, 14336},
              {"logits", 128256, 4096}},
             {32, 8, 128, 128, false},
             128256};
   if (name == "1b")
-    return {{{"qkv", 3072, 2048}, {"output", 2048, 2048}, {"gate_up", 16384, 2048}, {"down", 2048, 8192},
+    return {{{"qkv", 3072, 2048},
+             {"output", 2048, 2048},
+             {"gate_up", 16384, 2048},
+             {"down", 2048, 8192},
              {"logits", 128256, 2048}},
             {32, 8, 64, 64, false},
             128256};
@@ -45,8 +52,8 @@ Model model_of(const std::string& name) {
 }
 
 DType type_of(const std::string& name) {
-  for (const DType t : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q6_k, DType::q5_k, DType::q4_k,
-                        DType::q4_0})
+  for (const DType t :
+       {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q6_k, DType::q5_k, DType::q4_k, DType::q4_0})
     if (name == name_of(t)) return t;
   std::fprintf(stderr, "unknown type %s\n", name.c_str());
   std::exit(2);
@@ -95,7 +102,8 @@ class Bench {
 
 /// GB/s of a copy on the device, read and written bytes together: what memory gives at most.
 double copy_gbs(Bench& bench, std::size_t bytes) {
-  const auto from = allocate_array<std::byte>(bytes, "the bench"), to = allocate_array<std::byte>(bytes, "it");
+  const auto from = allocate_array<std::byte>(bytes, "the bench"),
+             to = allocate_array<std::byte>(bytes, "it");
   fill_bytes(from.get(), 1, bytes, bench.stream());
   return 2e-3 * static_cast<double>(bytes) /
          bench.microseconds([&] { copy_on_device(to.get(), from.get(), bytes, bench.stream()); });

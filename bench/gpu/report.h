@@ -20,9 +20,7 @@ class Json {
     std::snprintf(text, sizeof text, "%.6g", value);
     return field(name, text);
   }
-  Json& text(const char* name, const std::string& value) {
-    return field(name, '"' + value + '"');
-  }
+  Json& text(const char* name, const std::string& value) { return field(name, '"' + value + '"'); }
   Json& list(const char* name, const std::vector<Json>& values) {
     std::string all = "[";
     for (const Json& v : values) {
