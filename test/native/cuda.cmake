@@ -127,3 +127,19 @@ if(NOT CRIA_SANITIZE)  # which would end the program instead
   cria_cuda_mutant(attention_unwritten attention_decode.cuh attention.cu
     "if (n_valid < kPage) values" "if (false) values" attention)
 endif()
+
+# The programs of bench/gpu, for a device; and on the emulated one with --shapes tiny, to see that they run.
+function(cria_gpu_bench suffix cuda)
+  foreach(name kernels generate)
+    add_executable(bench_gpu_${name}${suffix} ${CMAKE_SOURCE_DIR}/bench/gpu/${name}.cc)
+    target_include_directories(bench_gpu_${name}${suffix} PRIVATE ${CMAKE_SOURCE_DIR})
+    target_link_libraries(bench_gpu_${name}${suffix} PRIVATE ${cuda} cria_engine)
+  endforeach()
+endfunction()
+cria_gpu_bench(_emulated cria_cuda_backend_emulated)
+foreach(name kernels generate)
+  add_test(NAME bench_gpu_${name} COMMAND bench_gpu_${name}_emulated --shapes tiny)
+endforeach()
+if(CRIA_HAVE_CUDA)
+  cria_gpu_bench("" cria_cuda_backend)
+endif()
