@@ -18,6 +18,7 @@ namespace cria::cuda::emulation {
 namespace {
 
 constexpr std::size_t kRedzone = 512, kAlignment = 256;
+constexpr std::size_t kPage = 4096;                    // of the system
 constexpr std::size_t kArena = std::size_t{64} << 30;  // of addresses; memory is taken as it is touched
 
 struct Allocation {
@@ -93,7 +94,12 @@ bool give_back_device_memory(void* p) {
   m.live.erase(found);
   unpoison(base, a.span);
   std::memset(base, kGuardByte, a.span);
-  if (a.span > std::size_t{1} << 20) madvise(base, a.span, MADV_DONTNEED);
+  if (a.span > std::size_t{1} << 20) {
+    // Whole pages alone: the rest of the last one belongs to a neighbour, whose bytes would become zeros.
+    const auto begin = (reinterpret_cast<std::uintptr_t>(base) + kPage - 1) / kPage * kPage;
+    const auto end = (reinterpret_cast<std::uintptr_t>(base) + a.span) / kPage * kPage;
+    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  }
   poison(base, a.span);
   m.free.emplace(a.span, base);
   return true;

@@ -2,11 +2,16 @@
 // that nobody waited for.
 #include "cuda_emulation/runtime_twin.h"
 
+#include <algorithm>
+#include <cstring>
 #include <functional>
+#include <utility>
+#include <vector>
 
 #include "core/error.h"
 #include "cuda/support.h"
 #include "cuda_emulation/device_memory.h"
+#include "cuda_emulation/grid.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/rmsnorm.h"
 
@@ -158,4 +163,19 @@ TEST_CASE("misuse of the runtime") {
   CHECK(code_of([&] { cuda::allocate(8, "a test"); }) == ErrorCode::internal);
   cuda::destroy(cuda::end_capture(stream));
   cuda::destroy(stream);
+}
+
+TEST_CASE("memory that is given back leaves its neighbours as they are") {
+  // A pair takes 11 times 256 bytes beside whole pages, so some begin at a page of the system.
+  std::vector<std::pair<void*, void*>> pairs;
+  for (int i = 0; i < 32; i++)
+    pairs.emplace_back(cuda::allocate((std::size_t{2} << 20) + 512, "a test"), cuda::allocate(256, "a test"));
+  for (const auto& [large, small] : pairs) std::memset(small, 0x5a, 256);
+  for (const auto& [large, small] : pairs) {
+    cuda::release(large);
+    CHECK(check_redzones() == "");
+    const auto* bytes = static_cast<const unsigned char*>(small);
+    CHECK(std::count(bytes, bytes + 256, 0x5a) == 256);
+  }
+  for (const auto& [large, small] : pairs) cuda::release(small);
 }
