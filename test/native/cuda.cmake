@@ -41,7 +41,7 @@ function(cria_emulated_test name)
   cria_native_test(${name} ROOM engine CUDA cria_cuda_backend_emulated ${ARGN})
   target_compile_definitions(test_${name} PRIVATE CRIA_TEST_DEVICE="cuda-emulated")
 endfunction()
-cria_emulated_test(cuda_backend SOURCES cuda/backend_test.cc kernels/ops_test.cc)
+cria_emulated_test(cuda_backend SOURCES cuda/backend_test.cc cuda/split_test.cc kernels/ops_test.cc)
 cria_emulated_test(cuda_engine SOURCES engine/engine_test.cc engine/batching_test.cc)
 
 # Once more with kernels that report every access to memory: races, and accesses out of bounds. The hooks are

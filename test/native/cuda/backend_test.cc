@@ -205,8 +205,9 @@ TEST_CASE("'auto' takes the device that is there and large enough, and says why 
   CHECK(error_of([&] { load(mapped); })->code() == ErrorCode::unsupported_device);
 
   const std::size_t total = total_device_memory();
-  set_total_device_memory(std::size_t{16} << 20);
-  contains(why(demo_options("auto")), "cpu: auto: the model needs about 770 MiB on the CUDA device");
+  set_total_device_memory(std::size_t{2} << 20);
+  contains(why(demo_options("auto")),
+           "cpu: auto: the model needs about 7 MiB on the CUDA device, which has 2 MiB");
   set_total_device_memory(total);
   // It seemed to fit, and did not.
   LoadOptions large = demo_options("auto");
@@ -291,10 +292,7 @@ TEST_CASE("a failure at any call of a load is a typed error, leaks nothing, and 
   }
 }
 
-// Skipped by default (--no-skip runs it): on a busy machine the last round, in which nothing was to fail, has
-// been seen to end without tokens. Why is not known yet.
-TEST_CASE("a failure at any call of a request ends it with a typed error; the next one works, or says why" *
-          doctest::skip()) {
+TEST_CASE("a failure at any call of a request ends it with a typed error; the next one works, or says why") {
   const std::vector<TokenId> expected = [] {
     Fixture f(load(demo_options()));
     return f.sink->wait(f.engine->submit(request(7))).tokens;
@@ -350,6 +348,12 @@ TEST_CASE("a failed copy of pages, save or restore leaves the cache as it was") 
   const auto expected = f.sink->wait(f.engine->submit(second)).tokens;
   const auto state = f.sink->wait(f.engine->submit(SaveStateRequest{first.prompt})).state;
   REQUIRE(state);
+  const auto check_next = [&](Fixture& g) {
+    const auto next = g.sink->wait(g.engine->submit(second));
+    const std::string said = next.error ? next.error->what() : "";
+    CAPTURE(said);
+    CHECK(next.tokens == expected);
+  };
   for (const auto& [failure, code] : kFailures) {
     if (failure == Failure::device_lost) continue;
     for (std::uint64_t n = 1; n < 25; n++) {
@@ -359,7 +363,7 @@ TEST_CASE("a failed copy of pages, save or restore leaves the cache as it was") 
       const auto result = g.sink->wait(g.engine->submit(second));
       cancel_failure();
       if (result.error) CHECK(result.error->code() == code);
-      CHECK(g.sink->wait(g.engine->submit(second)).tokens == expected);
+      check_next(g);
     }
     for (std::uint64_t n = 1;; n++) {
       Fixture g(load(demo_options()));
@@ -370,7 +374,7 @@ TEST_CASE("a failed copy of pages, save or restore leaves the cache as it was") 
       REQUIRE(result.error.has_value());
       CHECK(result.error->code() == code);
       CHECK(g.engine->stats().pages_cached == 0);
-      if (n % 4 == 1) CHECK(g.sink->wait(g.engine->submit(second)).tokens == expected);
+      if (n % 4 == 1) check_next(g);
     }
   }
 }
