@@ -1,9 +1,9 @@
 // The CUDA backend as a whole, on the emulated device: against the CPU, with and without graphs, and with
 // failures at every call of the runtime.
 #include <cstdlib>
-#include <functional>
 #include <optional>
 
+#include "cuda/failures.h"
 #include "cuda_emulation/device_memory.h"
 #include "cuda_emulation/runtime_twin.h"
 #include "engine/engine_fixture.h"
@@ -28,15 +28,6 @@ LoadOptions demo_options(const std::string& device = kTestDevice, DType kv_dtype
   return options;
 }
 LoadedModel load(const LoadOptions& options) { return load_model(options, nullptr, CancelFlag{}); }
-
-std::optional<Error> error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e;
-  }
-  return std::nullopt;
-}
 
 /// Sequences that decode together: prompts of different lengths, then steps of one token each.
 class Streams {
@@ -301,10 +292,11 @@ TEST_CASE("a failure at any call of a request ends it with a typed error; the ne
   for (const auto& [failure, code] : kFailures) {
     std::unique_ptr<Fixture> f;
     std::uint64_t n = 1;
-    for (bool failed = true; failed; n++) {
+    int requests = 0;
+    for (bool failed = true; failed; n += kCallStep) {
       CAPTURE(n);
       // Every twentieth engine is new: its graphs have not been captured.
-      if (!f || n % 20 == 0) f = std::make_unique<Fixture>(load(demo_options()));
+      if (!f || ++requests % 20 == 0) f = std::make_unique<Fixture>(load(demo_options()));
       fail_call(n, failure);
       const auto result = f->sink->wait(f->engine->submit(request(static_cast<std::uint32_t>(n))));
       failed = !cancel_failure();
@@ -325,7 +317,7 @@ TEST_CASE("a failure at any call of a request ends it with a typed error; the ne
         CHECK(std::get<std::string>(next.error->details().back().second) == "process");
         f.reset();  // dispose on a lost device
         restart();
-      } else if (n % 4 == 0) {
+      } else if (requests % 4 == 0) {
         const auto next = f->sink->wait(f->engine->submit(request(7)));
         const std::string next_said = next.error ? next.error->what() : "";
         CAPTURE(next_said);
@@ -356,7 +348,7 @@ TEST_CASE("a failed copy of pages, save or restore leaves the cache as it was") 
   };
   for (const auto& [failure, code] : kFailures) {
     if (failure == Failure::device_lost) continue;
-    for (std::uint64_t n = 1; n < 25; n++) {
+    for (std::uint64_t n = 1; n < 25; n += kCallStep) {
       Fixture g(load(demo_options()));
       g.sink->wait(g.engine->submit(first));
       fail_call(n, failure);  // among them the copies of the page that begins alike
@@ -365,7 +357,7 @@ TEST_CASE("a failed copy of pages, save or restore leaves the cache as it was") 
       if (result.error) CHECK(result.error->code() == code);
       check_next(g);
     }
-    for (std::uint64_t n = 1;; n++) {
+    for (std::uint64_t n = 1;; n += kCallStep) {
       Fixture g(load(demo_options()));
       fail_call(n, failure);
       const auto result = g.sink->wait(g.engine->submit(RestoreStateRequest{state}));

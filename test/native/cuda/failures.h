@@ -1,0 +1,30 @@
+// Failures of the runtime in the tests of the backend: which calls are made to fail.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+
+#include "core/error.h"
+#include "cuda_emulation/fiber.h"  // CRIA_ASAN
+
+namespace cria::test {
+
+/// Each call in turn; under AddressSanitizer, which takes ten times as long and looks for other things, every
+/// seventh.
+#ifdef CRIA_ASAN
+inline constexpr std::uint32_t kCallStep = 7;
+#else
+inline constexpr std::uint32_t kCallStep = 1;
+#endif
+
+inline std::optional<Error> error_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return e;
+  }
+  return std::nullopt;
+}
+
+}  // namespace cria::test
