@@ -112,6 +112,7 @@ TEST_CASE("the logits of the CPU, and the same greedy tokens") {
 
 TEST_CASE("a step of decoding is one graph, with the bits that it has without") {
   for (const std::int32_t n : {1, 3, 9}) {
+    if (kSanitized && n != 3) continue;
     CAPTURE(n);
     std::optional<std::vector<float>> without;
     for (const char* graphs : {"0", "1"}) {

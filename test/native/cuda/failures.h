@@ -1,4 +1,5 @@
-// Failures of the runtime in the tests of the backend: which calls are made to fail.
+// What the tests of the backend share: errors, which calls of the runtime are made to fail, and how much is
+// done under a sanitizer.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,8 @@ inline constexpr std::uint32_t kCallStep = 7;
 #else
 inline constexpr std::uint32_t kCallStep = 1;
 #endif
+
+inline constexpr bool kSanitized = kCallStep > 1;
 
 inline std::optional<Error> error_of(const std::function<void()>& f) {
   try {
