@@ -1,6 +1,6 @@
 // The package as npm would publish it: what is in it, and that it runs where nothing but Node is installed.
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -26,6 +26,9 @@ const MUST_HOLD = [
 ]
 const MAY_HOLD = /^(dist\/.+\.(js|mjs|d\.ts|d\.mts)|prebuilds\/[a-z0-9+-]+\/cria\.node|models\/demo\.gguf|[A-Z]+(\.md)?|package\.json)$/
 
+/** With the CUDA kernels of every architecture. */
+const MAX_ADDON_BYTES = 25e6
+
 function run(command, args, cwd) {
   const { status, stdout, error } = spawnSync(command, args, {
     cwd,
@@ -47,6 +50,9 @@ try {
   const files = pack.files.map(({ path }) => path)
   const missing = MUST_HOLD.filter((path) => !files.includes(path))
   const foreign = files.filter((path) => !MAY_HOLD.test(path))
+  const addon = readFileSync(join(root, MUST_HOLD.at(-1)))
+  check(addon.length <= MAX_ADDON_BYTES, `the addon has ${addon.length} bytes, more than ${MAX_ADDON_BYTES}`)
+  check(!addon.includes('cuda-emulated'), 'the addon knows the emulated device, which is for tests')
   check(missing.length === 0, `the package lacks ${missing.join(', ')}`)
   check(foreign.length === 0, `the package holds ${foreign.join(', ')}`)
   console.log(`${pack.filename}: ${files.length} files, ${pack.size} bytes packed, ${pack.unpackedSize} unpacked`)

@@ -39,8 +39,11 @@ function(cria_cuda_kernels target)
   target_include_directories(${target} PUBLIC ${CMAKE_SOURCE_DIR}/native)
   # -fmad=false: products and sums are fused only where the source says so (docs/numerics.md).
   target_compile_options(${target} PRIVATE
-    $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xptxas=-warn-spills -Werror=all-warnings --compress-mode=size
+    $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xptxas=-v,-warn-spills -Werror=all-warnings --compress-mode=size
     -Xcompiler=-Wall,-ffp-contract=off,-fvisibility=hidden>)
+  # What -v says is kept for cmake/ptxas_report.mjs.
+  set_target_properties(${target} PROPERTIES CUDA_COMPILER_LAUNCHER
+    "node;${CMAKE_SOURCE_DIR}/cmake/ptxas_log.mjs")
   target_link_libraries(${target} PUBLIC CUDA::cudart_static Threads::Threads ${CMAKE_DL_LIBS} rt)
 endfunction()
 

@@ -22,7 +22,17 @@ function run(command, args) {
   if (status !== 0) process.exit(status ?? 1)
 }
 
-run('cmake', ['-S', root, '-B', binaryDir, '-DCMAKE_BUILD_TYPE=Release', `-DCMAKE_JS_INC=${headers}`])
+// With CUDA where nvcc is; CRIA_CUDA=ON insists, OFF leaves it away.
+const cuda = process.env.CRIA_CUDA ?? 'AUTO'
+run('cmake', [
+  '-S',
+  root,
+  '-B',
+  binaryDir,
+  '-DCMAKE_BUILD_TYPE=Release',
+  `-DCMAKE_JS_INC=${headers}`,
+  `-DCRIA_CUDA=${cuda}`,
+])
 run('cmake', ['--build', binaryDir, '--target', 'cria', '--parallel', jobs])
 mkdirSync(output, { recursive: true })
 copyFileSync(join(binaryDir, 'cria.node'), join(output, 'cria.node'))

@@ -1,14 +1,15 @@
 // Registers, shared memory and spills of every CUDA kernel on every architecture, as ptxas reports them, against
 // cmake/ptxas_report.txt.
 //
-//   node cmake/ptxas_report.mjs --write | --check   (nvcc from CUDA_HOME, PATH or /usr/local/cuda)
+//   node cmake/ptxas_report.mjs --write | --check <build folder>
 //
-// --check fails when a kernel spills, uses a stack, takes noticeably more than is written down, or is not written
-// down at all. A deliberate change is written with --write and reviewed as a diff.
+// The folder is one in which the addon was built with CRIA_CUDA=ON for all architectures: that build kept what ptxas
+// said (ptxas_log.mjs), so that nothing is compiled twice. --check fails when a kernel spills, uses a stack, takes
+// noticeably more than is written down, or is not written down at all. A deliberate change is written with --write and
+// reviewed as a diff.
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const ARCHITECTURES = ['75', '80', '86', '89', '90a', '100', '120']
@@ -17,15 +18,6 @@ const REGISTER_TOLERANCE = 4 // compilers differ by a few; more is a change of t
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const folder = join(root, 'native', 'kernels', 'cuda')
 const reportFile = join(root, 'cmake', 'ptxas_report.txt')
-
-function findNvcc() {
-  const candidates = [
-    process.env.CUDA_HOME && join(process.env.CUDA_HOME, 'bin', 'nvcc'),
-    'nvcc',
-    '/usr/local/cuda/bin/nvcc',
-  ]
-  return candidates.find((nvcc) => nvcc && spawnSync(nvcc, ['--version']).status === 0)
-}
 
 /** "rms_norm_kernel(const float*, ...)" as a name that stays when parameters change. */
 function shortName(mangled) {
@@ -45,19 +37,17 @@ function shortName(mangled) {
   return name.replace(/\s+/g, '')
 }
 
-function compile(nvcc, file, scratch) {
-  const args = ['-std=c++20', '-fmad=false', '-Xptxas=-v', `-I${join(root, 'native')}`]
-  for (const a of ARCHITECTURES) args.push(`-gencode=arch=compute_${a},code=sm_${a}`)
-  const { status, stderr, stdout } = spawnSync(
-    nvcc,
-    [...args, '-c', join(folder, file), '-o', join(scratch, 'x.o')],
-    {
-      encoding: 'utf8',
-      maxBuffer: 1 << 28,
-    },
-  )
-  if (status !== 0) throw new Error(`${file} does not compile:\n${stdout}${stderr}`)
-  return stderr + stdout
+/** What ptxas said of each kernel file, by its name. Throws where the build has no such logs. */
+function readLogs(build) {
+  const logs = new Map()
+  const objects = join(build, 'CMakeFiles', 'cria_cuda.dir')
+  const names = existsSync(objects) ? readdirSync(objects, { recursive: true }) : []
+  for (const name of names.filter((n) => n.endsWith('.cu.o.ptxas')))
+    logs.set(basename(name, '.o.ptxas'), readFileSync(join(objects, name), 'utf8'))
+  for (const file of readdirSync(folder).filter((f) => f.endsWith('.cu')))
+    if (!logs.has(file))
+      throw new Error(`${build} has no log of ${file}: expected an addon built with CRIA_CUDA=ON`)
+  return logs
 }
 
 /** Rows of {kernel, arch, registers, shared, spills, stack}. */
@@ -103,26 +93,12 @@ function readReport() {
   return known
 }
 
-function main(mode) {
-  if (mode !== '--write' && mode !== '--check') {
-    console.error('usage: node cmake/ptxas_report.mjs --write | --check')
+function main(mode, build) {
+  if ((mode !== '--write' && mode !== '--check') || !build) {
+    console.error('usage: node cmake/ptxas_report.mjs --write | --check <build folder>')
     return 2
   }
-  const nvcc = findNvcc()
-  if (!nvcc) {
-    console.error('nvcc is missing (CUDA toolkit 13)')
-    return 1
-  }
-  const scratch = mkdtempSync(join(tmpdir(), 'cria-ptxas-'))
-  let rows
-  try {
-    const files = readdirSync(folder)
-      .filter((f) => f.endsWith('.cu'))
-      .sort()
-    rows = files.flatMap((file) => parse(file, compile(nvcc, file, scratch)))
-  } finally {
-    rmSync(scratch, { recursive: true, force: true })
-  }
+  const rows = [...readLogs(build)].sort().flatMap(([file, log]) => parse(file, log))
   const problems = []
   const known = readReport()
   for (const { kernel, arch, registers, shared, stack, spills } of rows) {
@@ -138,6 +114,10 @@ function main(mode) {
       problems.push(`${where} uses ${shared} bytes of shared memory, ${before.shared} before`)
   }
   const kernels = new Set(rows.map(({ kernel }) => kernel))
+  for (const kernel of kernels)
+    for (const arch of ARCHITECTURES)
+      if (!rows.some((row) => row.kernel === kernel && row.arch === arch))
+        problems.push(`${kernel} was not compiled for sm_${arch}`)
   if (mode === '--check')
     for (const kernel of known.keys())
       if (!kernels.has(kernel)) problems.push(`${kernel} is gone from the sources`)
@@ -149,4 +129,4 @@ function main(mode) {
   return problems.length ? 1 : 0
 }
 
-process.exitCode = main(process.argv[2])
+process.exitCode = main(process.argv[2], process.argv[3])

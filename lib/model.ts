@@ -7,7 +7,7 @@ import {
   prepareChat,
   type RenderChatOptions,
 } from './chat'
-import { abortError, CriaError, disposedError, fromNative } from './errors'
+import { abortError, CriaError, disposedError, fromNative, invalidArgument } from './errors'
 import {
   type CommonGenerationOptions,
   commonRules,
@@ -48,6 +48,14 @@ export type Device = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
 export interface LoadModelOptions {
   /** Where to run. `'auto'` takes the fastest there is and says why in `info.deviceReason`; the others never fall back. Default `'auto'`. */
   device?: Device | undefined
+  /**
+   * For models larger than the card: so many of the last layers run on the CUDA device, the others, the embedding and the
+   * output on the CPU; `info.layers` of them is all of the model, 0 none. Default: all where the model fits the device's
+   * free memory, else as many as fit (`'auto'` takes the CPU alone for less than a quarter). `info.gpuLayers` and
+   * `info.deviceReason` tell what was chosen. More than the model has, or any with the device `'cpu'`, is
+   * `ERR_INVALID_ARGUMENT`.
+   */
+  gpuLayers?: number | undefined
   /** CPU threads, the engine's own included. Default: physical cores within the process's quota. */
   threads?: number | undefined
   /** Tokens of a conversation, prompt and answer. Default: what the file says, lowered to what `kvMemory` or free memory holds. */
@@ -76,6 +84,7 @@ export interface LoadModelOptions {
 
 const loadRules = {
   device: matching<Device>("'auto', 'cpu', 'cuda' or 'cuda:<number>'", /^(auto|cpu|cuda(:\d{1,3})?)$/),
+  gpuLayers: integer(0, 2 ** 31 - 1),
   threads: integer(1, 1024),
   contextLength: integer(1, 2 ** 31 - 1),
   kvMemory: bytes(),
@@ -115,10 +124,12 @@ export interface ModelInfo {
   /** Tokens that the file says the model was made for. */
   readonly trainedContextLength: number
   readonly ropeBase: number
-  /** Where it runs: `'cpu'`. */
+  /** Where it runs: `'cpu'`, `'cuda:0'`; see `gpuLayers`. */
   readonly device: string
-  /** Why that device was chosen. */
+  /** Why that device, and so many layers on it, were chosen. */
   readonly deviceReason: string
+  /** Of the layers, those that run on a CUDA device: 0 to `layers`. The others run on the CPU. */
+  readonly gpuLayers: number
   /** The instruction-set level in use, one of `cpuInfo().isaLevels`. */
   readonly isa: string
   /** CPU threads, the engine's own included. */
@@ -427,6 +438,10 @@ export async function loadModel(path: string | URL, options?: LoadModelOptions):
   const file = filePath(call, path)
   const values = checkOptions(call, options, loadRules)
   const { signal, onProgress } = values
+  if (values.device === 'cpu' && values.gpuLayers)
+    throw invalidArgument(call, "option 'gpuLayers'", "0 with the device 'cpu'", values.gpuLayers, {
+      option: 'gpuLayers',
+    })
   if (signal?.aborted) throw abortError(call, signal.reason)
 
   // A throwing callback has no caller to throw to: stop the load and reject it with what was thrown.
@@ -452,6 +467,7 @@ export async function loadModel(path: string | URL, options?: LoadModelOptions):
           {
             path: file,
             device: values.device ?? 'auto',
+            gpuLayers: values.gpuLayers ?? -1,
             threads: values.threads ?? 0,
             contextLength: values.contextLength ?? 0,
             kvMemory: values.kvMemory ?? 0,

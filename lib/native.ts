@@ -17,6 +17,8 @@ export interface NativeTask<T> {
 export interface NativeLoadOptions {
   path: string
   device: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
+  /** On a CUDA device: this many of the last layers. -1: as many as fit. */
+  gpuLayers: number
   /** 0: physical cores within the process's CPU quota. */
   threads: number
   /** 0: the file's own, lowered to what fits `kvMemory`. */
@@ -50,6 +52,7 @@ export interface NativeModelInfo {
   ropeBase: number
   device: string // 'cpu'
   deviceReason: string // why 'auto' chose it
+  gpuLayers: number // of the layers, those on a CUDA device
   isa: string // e.g. 'avx512_bf16'
   threads: number
   kvDtype: KvDtype

@@ -131,6 +131,8 @@ const ALIASES: Record<string, string> = {
   contextsize: 'contextLength',
   numctx: 'contextLength',
   nthreads: 'threads',
+  ngpulayers: 'gpuLayers',
+  ngl: 'gpuLayers',
   repeatpenalty: 'repetitionPenalty',
   repeatlastn: 'penaltyWindow',
   stopsequences: 'stop',

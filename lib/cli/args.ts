@@ -39,6 +39,11 @@ const MODEL: Record<string, Option> = {
     help: 'GGUF file (default: the demo model that comes with cria)',
   },
   device: { kind: 'text', to: ['load', 'device'], help: 'auto, cpu, cuda or cuda:<n> (default: auto)' },
+  'gpu-layers': {
+    kind: 'integer',
+    to: ['load', 'gpuLayers'],
+    help: 'last layers that run on the CUDA device (default: all that fit)',
+  },
   threads: { kind: 'integer', to: ['load', 'threads'], help: 'CPU threads (default: physical cores)' },
   ctx: {
     kind: 'integer',

@@ -81,6 +81,7 @@ Napi::Object info_to_js(Napi::Env env, const LoadedModel& loaded, const LoadOpti
   number("ropeBase", config.rope_base);
   text("device", backend.device);
   text("deviceReason", backend.device_reason);
+  number("gpuLayers", backend.gpu_layers);
   text("isa", backend.isa);
   number("threads", backend.threads);
   text("kvDtype", options.kv_dtype == DType::f32 ? "f32" : "f16");

@@ -52,6 +52,8 @@ LoadOptions as_load_options(const Napi::Value& value) {
   options.path = as_string(o.Get("path"), "path");
   options.backend.device = as_string(o.Get("device"), "device");
   options.backend.threads = static_cast<int>(as_integer(o.Get("threads"), "threads", 0, 1024));
+  options.backend.gpu_layers =
+      static_cast<std::int32_t>(as_integer(o.Get("gpuLayers"), "gpuLayers", -1, INT32_MAX));
   options.context_length = as_integer(o.Get("contextLength"), "contextLength", 0, INT32_MAX);
   options.kv_memory =
       static_cast<std::uint64_t>(as_integer(o.Get("kvMemory"), "kvMemory", 0, std::int64_t{1} << 50));

@@ -12,6 +12,9 @@
 namespace cria {
 namespace {
 
+// Tokens of a context that the choice of a device leaves room for, where none was asked for.
+constexpr std::uint64_t kUsualContext = 4096;
+
 struct KvPlan {
   std::int32_t context_length;
   std::int32_t n_pages;
@@ -54,6 +57,18 @@ KvPlan plan_kv(const LoadOptions& options, const ModelConfig& config, std::uint6
   const std::int64_t context = std::min(wanted, pages * page_tokens);
   return {static_cast<std::int32_t>(context), static_cast<std::int32_t>(pages),
           static_cast<std::uint64_t>(pages) * page_bytes};
+}
+
+/// Bytes that a device should have left for the KV cache: what was asked for, or a context's within the half
+/// of the free memory that plan_kv() takes.
+std::uint64_t kv_room(const LoadOptions& options, const ModelConfig& config) {
+  if (options.kv_memory > 0) return options.kv_memory;
+  const std::uint64_t tokens = options.context_length > 0
+                                   ? static_cast<std::uint64_t>(options.context_length)
+                                   : std::min<std::uint64_t>(config.context_length, kUsualContext);
+  const std::uint64_t bytes_per_token = std::uint64_t{2} * config.n_layers * config.n_kv_heads *
+                                        config.head_dim * (options.kv_dtype == DType::f32 ? 4 : 2);
+  return 2 * tokens * bytes_per_token;
 }
 
 /// Weights, cache and decoder on a backend.
@@ -115,7 +130,9 @@ LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress,
   loaded.file_bytes = file.total_file_bytes();
   for (const GgufTensor& t : file.tensors()) loaded.bytes_by_type[std::string(name_of(t.dtype))] += t.bytes;
   BackendOptions wanted = options.backend;
-  for (const GgufTensor& t : file.tensors()) wanted.weight_bytes += t.bytes;
+  wanted.n_layers = static_cast<std::int32_t>(config.n_layers);
+  wanted.weights = weight_specs(file, config);
+  wanted.kv_bytes = kv_room(options, config);
   wanted.adopts_weights = options.mmap;
   std::unique_ptr<Backend> backend = create_backend(wanted);
   const bool may_fall_back = wanted.device == "auto" && backend->info().device != "cpu";

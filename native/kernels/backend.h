@@ -18,28 +18,6 @@ namespace cria {
 
 class ElementaryOps;
 
-struct BackendOptions {
-  std::string device = "auto";  // "auto", "cpu", "cuda", "cuda:N"
-  int threads = 0;              // 0: usable_cores()
-  std::string isa;              // CPU: the instruction-set level; empty: CRIA_CPU_ISA, or the best there is
-  // What "auto" decides by.
-  std::uint64_t weight_bytes = 0;  // of the model, as far as known
-  bool adopts_weights = false;     // they are to be used where they lie (adopt_weights)
-  std::string not_cuda;            // why it must not be a CUDA device; empty: it may
-};
-
-struct BackendInfo {
-  std::string device;         // "cpu", "cuda:0"
-  std::string device_reason;  // why it was chosen, one sentence
-  std::string isa;            // "avx512_bf16", "sm_90", ...
-  int threads;
-  std::int32_t page_tokens;       // tokens of a KV page
-  std::string kv_layout;          // names the order inside a page; changes when that does
-  std::int32_t max_batch_tokens;  // the largest Batch::n_tokens that it takes
-  std::int32_t prefill_chunk;     // tokens of prompts in a step, unless the caller says otherwise
-  std::string name = {};          // of the device, as its maker calls it; empty for the CPU
-};
-
 enum class WeightUse {
   matrix,  // multiplied with, or rows of it are embedded
   vector,  // a norm: f32
@@ -52,6 +30,35 @@ struct WeightSpec {
   DType dtype;
   std::int64_t rows, cols;
   WeightUse use = WeightUse::matrix;
+  std::int32_t layer = -1;  // -1: of none
+};
+
+struct BackendOptions {
+  std::string device = "auto";  // "auto", "cpu", "cuda", "cuda:N"
+  int threads = 0;              // 0: usable_cores()
+  std::string isa;              // CPU: the instruction-set level; empty: CRIA_CPU_ISA, or the best there is
+  // So many of the last layers on the CUDA device, the rest on the CPU; with all of them the embedding and
+  // the output too. -1: all when the model fits the device, else as many layers as do.
+  std::int32_t gpu_layers = -1;
+  // What that and "auto" are decided by.
+  std::int32_t n_layers = 0;        // 0: not a model; a device is taken as it is
+  std::vector<WeightSpec> weights;  // of the model
+  std::uint64_t kv_bytes = 0;       // room for the KV cache, of all layers together
+  bool adopts_weights = false;      // weights are to be used where they lie (adopt_weights)
+  std::string not_cuda;             // why it must not be a CUDA device; empty: it may
+};
+
+struct BackendInfo {
+  std::string device;         // "cpu", "cuda:0"
+  std::string device_reason;  // why it was chosen, one sentence
+  std::string isa;            // "avx512_bf16", "sm_90", ...
+  int threads;
+  std::int32_t page_tokens;       // tokens of a KV page
+  std::string kv_layout;          // names the order inside a page; changes when that does
+  std::int32_t max_batch_tokens;  // the largest Batch::n_tokens that it takes
+  std::int32_t prefill_chunk;     // tokens of prompts in a step, unless the caller says otherwise
+  std::int32_t gpu_layers = 0;    // of the model's layers, those on a CUDA device
+  std::string name = {};          // of the device, as its maker calls it; empty for the CPU
 };
 
 /// Bytes offset .. offset + bytes of weight `index` in the file's layout.
@@ -104,6 +111,9 @@ class Backend : public Ops {
   /// Bytes that weights, cache and activations may still take.
   virtual std::size_t free_memory() const = 0;
 
+  /// Bytes that these weights take here.
+  virtual std::uint64_t weight_bytes(std::span<const WeightSpec> specs) const = 0;
+
   /// Weights live as long as the backend. Throws ERR_OUT_OF_MEMORY.
   virtual std::unique_ptr<WeightUpload> upload_weights(std::span<const WeightSpec> specs) = 0;
 
@@ -113,7 +123,7 @@ class Backend : public Ops {
                                             std::span<const void* const> data,
                                             std::shared_ptr<const void> owner) = 0;
 
-  /// Bytes of one page of one layer.
+  /// Bytes of one page of one layer, as read_kv_page gives them.
   virtual std::size_t kv_page_bytes(const AttentionShape& shape, DType kv_dtype) const = 0;
   /// A pool of pages for all layers, zero-filled; one KvLayer for each layer. Throws ERR_OUT_OF_MEMORY.
   virtual std::vector<KvLayer> allocate_kv(const AttentionShape& shape, DType kv_dtype, std::int32_t n_layers,
@@ -152,7 +162,8 @@ class Backend : public Ops {
 };
 
 /// Throws ERR_UNSUPPORTED_DEVICE when the named device is not to be had ("auto" always is: BackendInfo's
-/// device_reason says what it chose and why).
+/// device_reason says what it chose and why), ERR_OUT_OF_MEMORY when not one layer fits the named device, and
+/// ERR_INVALID_ARGUMENT for gpu_layers that are more than the model has or contradict the device.
 std::unique_ptr<Backend> create_backend(const BackendOptions& options);
 
 }  // namespace cria

@@ -24,6 +24,7 @@ Decoder::Decoder(ModelConfig config, std::unique_ptr<Backend> backend, ModelWeig
       backend_(std::move(backend)),
       weights_(std::move(weights)),
       shape_(attention_shape(config_)),
+      layer_page_bytes_(backend_->kv_page_bytes(shape_, kv.dtype)),
       max_batch_tokens_(std::min(max_batch_tokens, backend_->info().max_batch_tokens)),
       max_sequences_(max_sequences) {
   kv_ = backend_->allocate_kv(shape_, kv.dtype, static_cast<std::int32_t>(config_.n_layers), kv.n_pages);
@@ -121,15 +122,13 @@ bool Decoder::run_ops(const std::function<bool()>& stopped) {
 
 void Decoder::copy_page(std::int32_t from, std::int32_t to) { backend_->copy_kv_page(kv_, from, to); }
 
-std::size_t Decoder::page_bytes() const { return kv_.front().page_stride * kv_.size(); }
-
 void Decoder::read_pages(std::span<const std::int32_t> pages, std::int32_t n_tokens,
                          std::span<std::byte> bytes) {
   std::byte* at = bytes.data();
   for (const std::int32_t page : pages) {
     for (const KvLayer& layer : kv_) {
       backend_->read_kv_page(shape_, layer, page, n_tokens, at);
-      at += layer.page_stride;
+      at += layer_page_bytes_;
     }
     n_tokens -= backend_->info().page_tokens;
   }
@@ -140,7 +139,7 @@ void Decoder::write_pages(std::span<const std::int32_t> pages, std::span<const s
   for (const std::int32_t page : pages) {
     for (const KvLayer& layer : kv_) {
       backend_->write_kv_page(layer, page, at);
-      at += layer.page_stride;
+      at += layer_page_bytes_;
     }
   }
 }

@@ -46,9 +46,9 @@ class Decoder {
   /// Copies a page of the cache to another one.
   void copy_page(std::int32_t from, std::int32_t to);
   /// Bytes of a page in all layers together.
-  std::size_t page_bytes() const;
-  /// The pages of a sequence of `n_tokens` as bytes, [page][layer][kv_page_bytes], and back. `bytes` holds
-  /// page_bytes() for each page.
+  std::size_t page_bytes() const { return layer_page_bytes_ * kv_.size(); }
+  /// The pages of a sequence of `n_tokens` as bytes, [page][layer][Backend::kv_page_bytes], and back. `bytes`
+  /// holds page_bytes() for each page.
   void read_pages(std::span<const std::int32_t> pages, std::int32_t n_tokens, std::span<std::byte> bytes);
   void write_pages(std::span<const std::int32_t> pages, std::span<const std::byte> bytes);
 
@@ -68,6 +68,7 @@ class Decoder {
   ModelWeights weights_;
   AttentionShape shape_;
   std::vector<KvLayer> kv_;
+  std::size_t layer_page_bytes_;
   std::int32_t max_batch_tokens_;
   std::int32_t max_sequences_;
 

@@ -24,14 +24,27 @@ struct Source {
 // Which tensor feeds which member, collected first so that the upload can size its memory.
 class WeightList {
  public:
-  explicit WeightList(const GgufFile& file) : file_(file) {}
-
-  void add(const std::string& name, Weight* into, WeightUse use = WeightUse::matrix) {
-    const GgufTensor* t = file_.find_tensor(name);
-    if (!t) throw Error(ErrorCode::invalid_model, "tensor '" + name + "' is missing", {{"tensor", name}});
-    sources_.push_back(
-        {t, {t->dtype, static_cast<std::int64_t>(t->dims[1]), static_cast<std::int64_t>(t->dims[0]), use}});
-    targets_.push_back(into);
+  /// `weights` must stay where it is.
+  WeightList(const GgufFile& file, const ModelConfig& config, ModelWeights& weights) : file_(file) {
+    weights.layers.resize(config.n_layers);
+    add("token_embd.weight", &weights.embedding);
+    for (std::uint32_t i = 0; i < config.n_layers; i++) {
+      LayerWeights& layer = weights.layers[i];
+      layer_ = static_cast<std::int32_t>(i);
+      const std::string prefix = "blk." + std::to_string(i) + ".";
+      add(prefix + "attn_norm.weight", &layer.attention_norm, WeightUse::vector);
+      add(prefix + "attn_q.weight", &layer.query);
+      add(prefix + "attn_k.weight", &layer.key);
+      add(prefix + "attn_v.weight", &layer.value);
+      add(prefix + "attn_output.weight", &layer.attention_output);
+      add(prefix + "ffn_norm.weight", &layer.ffn_norm, WeightUse::vector);
+      add(prefix + "ffn_gate.weight", &layer.gate, WeightUse::gate);
+      add(prefix + "ffn_up.weight", &layer.up, WeightUse::up);
+      add(prefix + "ffn_down.weight", &layer.down);
+    }
+    layer_ = -1;
+    add("output_norm.weight", &weights.output_norm, WeightUse::vector);
+    if (!config.tied_output) add("output.weight", &weights.output);
   }
 
   const std::vector<Source>& sources() const { return sources_; }
@@ -45,7 +58,16 @@ class WeightList {
   }
 
  private:
+  void add(const std::string& name, Weight* into, WeightUse use = WeightUse::matrix) {
+    const GgufTensor* t = file_.find_tensor(name);
+    if (!t) throw Error(ErrorCode::invalid_model, "tensor '" + name + "' is missing", {{"tensor", name}});
+    const auto rows = static_cast<std::int64_t>(t->dims[1]), cols = static_cast<std::int64_t>(t->dims[0]);
+    sources_.push_back({t, {t->dtype, rows, cols, use, layer_}});
+    targets_.push_back(into);
+  }
+
   const GgufFile& file_;
+  std::int32_t layer_ = -1;  // of what is added
   std::vector<Source> sources_;
   std::vector<Weight*> targets_;
 };
@@ -105,28 +127,15 @@ std::vector<Weight> map_all(const GgufFile& file, const std::vector<Source>& sou
 
 }  // namespace
 
+std::vector<WeightSpec> weight_specs(const GgufFile& file, const ModelConfig& config) {
+  ModelWeights weights;
+  return WeightList(file, config, weights).specs();
+}
+
 ModelWeights load_weights(const GgufFile& file, const ModelConfig& config, Backend& backend,
                           WeightSource source, const LoadProgress& progress, const CancelFlag& cancel) {
   ModelWeights weights;
-  weights.layers.resize(config.n_layers);
-  WeightList list(file);
-  list.add("token_embd.weight", &weights.embedding);
-  for (std::uint32_t i = 0; i < config.n_layers; i++) {
-    LayerWeights& layer = weights.layers[i];
-    const std::string prefix = "blk." + std::to_string(i) + ".";
-    list.add(prefix + "attn_norm.weight", &layer.attention_norm, WeightUse::vector);
-    list.add(prefix + "attn_q.weight", &layer.query);
-    list.add(prefix + "attn_k.weight", &layer.key);
-    list.add(prefix + "attn_v.weight", &layer.value);
-    list.add(prefix + "attn_output.weight", &layer.attention_output);
-    list.add(prefix + "ffn_norm.weight", &layer.ffn_norm, WeightUse::vector);
-    list.add(prefix + "ffn_gate.weight", &layer.gate, WeightUse::gate);
-    list.add(prefix + "ffn_up.weight", &layer.up, WeightUse::up);
-    list.add(prefix + "ffn_down.weight", &layer.down);
-  }
-  list.add("output_norm.weight", &weights.output_norm, WeightUse::vector);
-  if (!config.tied_output) list.add("output.weight", &weights.output);
-
+  WeightList list(file, config, weights);
   const std::vector<WeightSpec> specs = list.specs();
   if (source == WeightSource::mapped) {
     list.assign(map_all(file, list.sources(), specs, backend));

@@ -29,6 +29,9 @@ enum class WeightSource {
   mapped,  // used where the file is mapped (FileMapping)
 };
 
+/// The tensors of a checked file, in the order in which load_weights() uploads them.
+std::vector<WeightSpec> weight_specs(const GgufFile& file, const ModelConfig& config);
+
 /// Brings every tensor of a checked file (read_config) to the backend.
 /// Throws ERR_ABORTED, ERR_IO, ERR_OUT_OF_MEMORY; nothing is left running.
 ModelWeights load_weights(const GgufFile& file, const ModelConfig& config, Backend& backend,

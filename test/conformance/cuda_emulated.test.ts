@@ -6,7 +6,7 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { loadModel } from '../../lib/index'
+import { loadModel, type ModelInfo } from '../../lib/index'
 import { available, dataPath, describeConformance, readJson, relativeError } from './data'
 
 /** Greedy tokens that are compared: emulated, one costs thousands of times what it costs a GPU. */
@@ -16,6 +16,7 @@ interface Answer {
   device: string
   deviceReason: string
   stories: Array<{ logits: number[]; halfLogits: number[]; ids: number[]; halfIds: number[] }>
+  divided: Array<{ info: ModelInfo; ids: number[]; logits: number[] }>
   quantized: Array<{ file: string; logits: number[] }>
 }
 
@@ -65,6 +66,17 @@ else
       expect(relativeError(halfLogits, story.logitsAfterPrompt)).toBeLessThanOrEqual(1e-3)
       expect(ids).toEqual(story.greedyIds.slice(0, TOKENS))
       expect(halfIds).toEqual(story.greedyIds.slice(0, TOKENS))
+    })
+
+    test('the first story with any number of layers on the device, the others on the CPU', () => {
+      const { greedyIds, logitsAfterPrompt } = stories[0]!
+      expect(answer.divided.length).toBe(answer.divided[0]!.info.layers + 1)
+      for (const [gpuLayers, { info, ids, logits }] of answer.divided.entries()) {
+        expect(info.gpuLayers).toBe(gpuLayers)
+        expect(info.device).toBe(gpuLayers === 0 ? 'cpu' : 'cuda-emulated:0')
+        expect(ids).toEqual(greedyIds.slice(0, 16))
+        expect(relativeError(logits, logitsAfterPrompt)).toBeLessThanOrEqual(1e-3)
+      }
     })
 
     test.each(quantized.map((one) => [one.file, one] as const))('%s', (file, one) => {

@@ -8,8 +8,16 @@ const { join } = require('node:path')
 const { addon } = require('../../dist/binding.js')
 const { Model } = require('../../dist/model.js')
 
-async function load(path, kvDtype) {
-  const options = { path, device: 'cuda-emulated', threads: 1, contextLength: 0, kvMemory: 0, kvDtype }
+async function load(path, kvDtype, gpuLayers = -1) {
+  const options = {
+    path,
+    device: 'cuda-emulated',
+    gpuLayers,
+    threads: 1,
+    contextLength: 0,
+    kvMemory: 0,
+    kvDtype,
+  }
   return Model.create(
     await addon().loadModel({ ...options, prefillChunk: 0, maxQueue: 16, mmap: false }, null).promise,
   )
@@ -37,6 +45,15 @@ async function main(folder, maxTokens) {
       }
     }),
   )
+  result.divided = []
+  for (let gpuLayers = 0; gpuLayers <= exact.info.layers; gpuLayers++) {
+    const model = await load(file, 'f16', gpuLayers)
+    const [{ promptIds }] = cases
+    const { tokens } = await model.generate(promptIds, { temperature: 0, maxTokens: 16, ignoreEos: true })
+    const logits = [...(await model.logits(promptIds))]
+    result.divided.push({ info: model.info, ids: [...tokens], logits })
+    await model.dispose()
+  }
   await Promise.all([exact.dispose(), half.dispose()])
   for (const { file: name, ids } of read('quantized', 'golden.json').cases) {
     const model = await load(join(folder, 'quantized', name), 'f32')

@@ -41,7 +41,8 @@ function(cria_emulated_test name)
   cria_native_test(${name} ROOM engine CUDA cria_cuda_backend_emulated ${ARGN})
   target_compile_definitions(test_${name} PRIVATE CRIA_TEST_DEVICE="cuda-emulated")
 endfunction()
-cria_emulated_test(cuda_backend SOURCES cuda/backend_test.cc cuda/elementary_test.cc kernels/ops_test.cc)
+cria_emulated_test(cuda_backend SOURCES cuda/backend_test.cc cuda/elementary_test.cc cuda/split_test.cc
+                     kernels/ops_test.cc)
 cria_emulated_test(cuda_engine SOURCES engine/engine_test.cc engine/batching_test.cc)
 
 # Once more with kernels that report every access to memory: races, and accesses out of bounds. The hooks are
@@ -126,4 +127,20 @@ if(NOT CRIA_SANITIZE)  # which would end the program instead
     "position + kPage - 1 > first" "position > first" attention)
   cria_cuda_mutant(attention_unwritten attention_decode.cuh attention.cu
     "if (n_valid < kPage) values" "if (false) values" attention)
+endif()
+
+# The programs of bench/gpu, for a device; and on the emulated one with --shapes tiny, to see that they run.
+function(cria_gpu_bench suffix cuda)
+  foreach(name kernels generate)
+    add_executable(bench_gpu_${name}${suffix} ${CMAKE_SOURCE_DIR}/bench/gpu/${name}.cc)
+    target_include_directories(bench_gpu_${name}${suffix} PRIVATE ${CMAKE_SOURCE_DIR})
+    target_link_libraries(bench_gpu_${name}${suffix} PRIVATE ${cuda} cria_engine)
+  endforeach()
+endfunction()
+cria_gpu_bench(_emulated cria_cuda_backend_emulated)
+foreach(name kernels generate)
+  add_test(NAME bench_gpu_${name} COMMAND bench_gpu_${name}_emulated --shapes tiny)
+endforeach()
+if(CRIA_HAVE_CUDA)
+  cria_gpu_bench("" cria_cuda_backend)
 endif()

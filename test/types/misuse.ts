@@ -5,7 +5,7 @@ export async function main(): Promise<void> {
   // @ts-expect-error a path is a string or a URL
   await loadModel(5)
   // @ts-expect-error an unknown option
-  await loadModel('a', { gpuLayers: 5 })
+  await loadModel('a', { gpuLayer: 5 })
   // @ts-expect-error an unknown device
   await loadModel('a', { device: 'gpu' })
   // @ts-expect-error an unknown type of cache

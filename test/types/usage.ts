@@ -29,6 +29,7 @@ function same<A, B>(_equal: Equal<A, B>): void {}
 export async function main(signal: AbortSignal): Promise<void> {
   await using model = await loadModel('a.gguf', {
     device: 'cuda:1',
+    gpuLayers: 20,
     kvMemory: '2GiB',
     onProgress: ({ fraction }) => fraction,
     signal,

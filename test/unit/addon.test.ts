@@ -377,6 +377,14 @@ describe('files', () => {
     expect(model.info.deviceReason.length).toBeGreaterThan(0)
   })
 
+  test('gpuLayers: no more than the model has; on the CPU none', async () => {
+    expect(model.info.gpuLayers).toBe(0)
+    const error = await failure(loadModel(demo, { gpuLayers: 7 }))
+    expect(error.code).toBe('ERR_INVALID_ARGUMENT')
+    expect(error.message).toContain('expected at most 6, the layers of the model, found 7')
+    expect(error.details).toMatchObject({ expected: 6, found: 7 })
+  })
+
   test('progress runs up to the whole', async () => {
     const seen: number[] = []
     const loaded = await loadModel(demo, { onProgress: ({ fraction }) => seen.push(fraction) })

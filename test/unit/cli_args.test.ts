@@ -14,7 +14,7 @@ const usage = (argv: string[]): string => {
 
 test('every option of generate arrives where it belongs', () => {
   const argv =
-    'generate -m a.gguf --device cpu --threads 2 --ctx 128 --kv-memory 1GB --kv-dtype f32 --mmap -n 5 -t 0.5 --top-k 3 ' +
+    'generate -m a.gguf --device cuda --gpu-layers 3 --threads 2 --ctx 128 --kv-memory 1GB --kv-dtype f32 --mmap -n 5 -t 0.5 --top-k 3 ' +
     '--top-p 0.9 --min-p 0 --typical-p 1 --repetition-penalty 1.1 --frequency-penalty=-1 --presence-penalty 1 -s 7 ' +
     '--stop a --stop b --ignore-eos --json prompt'
   expect(parseCommandLine(argv.split(' '))).toEqual({
@@ -22,7 +22,15 @@ test('every option of generate arrives where it belongs', () => {
     model: 'a.gguf',
     json: true,
     prompt: 'prompt',
-    load: { device: 'cpu', threads: 2, contextLength: 128, kvMemory: '1GB', kvDtype: 'f32', mmap: true },
+    load: {
+      device: 'cuda',
+      gpuLayers: 3,
+      threads: 2,
+      contextLength: 128,
+      kvMemory: '1GB',
+      kvDtype: 'f32',
+      mmap: true,
+    },
     generation: {
       maxTokens: 5,
       temperature: 0.5,

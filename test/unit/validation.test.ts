@@ -159,6 +159,7 @@ describe('prompts', () => {
 
 const wrongLoads = {
   device: ['gpu', 'cuda:', 'cuda:x', 5, ''],
+  gpuLayers: [-1, 1.5, '2', Infinity],
   threads: [0, -1, 1.5, 1025, '2'],
   contextLength: [0, -1, 1.5, '4096'],
   kvMemory: [0, -1, 1.5, '2', '2XB', 'GB', '-1GB', '0B', {}, Infinity],
@@ -203,7 +204,20 @@ describe('loadModel', () => {
     await expect(load('m.gguf', { n_ctx: 5 })).rejects.toMatchObject({
       message: "loadModel: unknown option 'n_ctx'; did you mean 'contextLength'?",
     })
-    await expect(load('m.gguf', { gpuLayers: 5 })).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' })
+    await expect(load('m.gguf', { n_gpu_layers: 5 })).rejects.toMatchObject({
+      message: "loadModel: unknown option 'n_gpu_layers'; did you mean 'gpuLayers'?",
+    })
+  })
+
+  test('gpuLayers arrive, and contradict the CPU', async () => {
+    await load('m.gguf', { gpuLayers: 5 })
+    expect(addon.loads.at(-1)!.gpuLayers).toBe(5)
+    await load('m.gguf', { device: 'cpu', gpuLayers: 0 })
+    await expect(load('m.gguf', { device: 'cpu', gpuLayers: 5 })).rejects.toMatchObject({
+      code: 'ERR_INVALID_ARGUMENT',
+      message: "loadModel: option 'gpuLayers' must be 0 with the device 'cpu', got 5",
+      details: { option: 'gpuLayers' },
+    })
   })
 
   test.each([
@@ -223,6 +237,7 @@ describe('loadModel', () => {
     expect(addon.loads.at(-1)).toEqual({
       path: 'm.gguf',
       device: 'auto',
+      gpuLayers: -1,
       threads: 0,
       contextLength: 0,
       kvMemory: 0,

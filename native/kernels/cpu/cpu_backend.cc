@@ -64,9 +64,14 @@ class CpuBackend final : public CpuOps {
   const BackendInfo& info() const override { return info_; }
   std::size_t free_memory() const override { return available_memory(); }
 
-  std::unique_ptr<WeightUpload> upload_weights(std::span<const WeightSpec> specs) override {
-    std::size_t bytes = kPrefetchSlack;
+  std::uint64_t weight_bytes(std::span<const WeightSpec> specs) const override {
+    std::uint64_t bytes = kPrefetchSlack;
     for (const WeightSpec& s : specs) bytes += CpuWeightUpload::padded_bytes(s);
+    return bytes;
+  }
+
+  std::unique_ptr<WeightUpload> upload_weights(std::span<const WeightSpec> specs) override {
+    const std::size_t bytes = weight_bytes(specs);
     const std::size_t available = available_memory();
     if (bytes > available) {
       throw Error(ErrorCode::out_of_memory,

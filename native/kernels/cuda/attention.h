@@ -28,7 +28,7 @@ struct AttentionBuffers {
 /// ops.h's paged_attention, all pointers on the device. For an f32 cache the plan is not used. head_dim is
 /// even and at most 256. Rows of padding (position < 0) are left as they are.
 ///
-/// Order of summation (docs/gpu-attention.md), whatever the plan: f16 caches: q and the exponentials are
+/// Order of summation (docs/gpu.md), whatever the plan: f16 caches: q and the exponentials are
 /// rounded to f16; a page's scores by mma in order of the dimensions; pages in order by an online softmax,
 /// within spans (attention_plan.h); spans merged in order.
 void paged_attention(const PagedAttentionArgs& args, const AttentionBuffers& buffers,

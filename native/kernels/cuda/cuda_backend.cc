@@ -20,8 +20,6 @@ namespace {
 
 constexpr std::int32_t kMaxBatchTokens = 4096, kPrefillChunk = 1024;
 constexpr int kLeastCapability = 75;
-// Beside the weights: what the driver takes, activations, a cache to begin with.
-constexpr std::uint64_t kRoomBesideWeights = std::uint64_t{768} << 20;
 
 std::string mib(std::uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
 
@@ -33,7 +31,7 @@ bool graphs_wanted() {
 
 class CudaBackend final : public CudaOps {
  public:
-  CudaBackend(int device, std::string reason) : CudaOps(device, graphs_wanted()) {
+  CudaBackend(int device, std::string reason, std::int32_t n_layers) : CudaOps(device, graphs_wanted()) {
     info_.device = std::string(device_kind()) + ":" + std::to_string(device);
     info_.device_reason =
         std::move(reason) + "; " + properties_.name + ", " + mib(properties_.total_memory) + " of memory";
@@ -44,6 +42,7 @@ class CudaBackend final : public CudaOps {
     info_.max_batch_tokens = kMaxBatchTokens;
     info_.prefill_chunk = kPrefillChunk;
     info_.name = properties_.name;
+    info_.gpu_layers = n_layers;
   }
   ~CudaBackend() override {
     try {  // for the thread that frees the memory
@@ -57,6 +56,10 @@ class CudaBackend final : public CudaOps {
   std::size_t free_memory() const override {
     bind();
     return memory_info().free;
+  }
+
+  std::uint64_t weight_bytes(std::span<const WeightSpec> specs) const override {
+    return WeightPlan(specs).bytes;
   }
 
   std::unique_ptr<WeightUpload> upload_weights(std::span<const WeightSpec> specs) override {
@@ -209,7 +212,7 @@ bool is_cuda_device(std::string_view name) {
 std::unique_ptr<Backend> create_cuda_backend(const BackendOptions& options) {
   const int device = cuda::device_number(options.device);
   cuda::check_device(device);
-  return std::make_unique<cuda::CudaBackend>(device, "asked for by name");
+  return std::make_unique<cuda::CudaBackend>(device, "asked for by name", options.n_layers);
 }
 
 std::unique_ptr<Backend> create_cuda_backend_if_usable(const BackendOptions& options, std::string& why_not) {
@@ -219,19 +222,7 @@ std::unique_ptr<Backend> create_cuda_backend_if_usable(const BackendOptions& opt
   }
   try {
     cuda::check_device(0);
-    if (options.adopts_weights) {
-      why_not = "mmap is for the CPU alone";
-      return nullptr;
-    }
-    cuda::set_device(0);
-    const std::uint64_t free = cuda::memory_info().free,
-                        needed = options.weight_bytes + cuda::kRoomBesideWeights;
-    if (needed > free) {
-      why_not = "the model needs about " + cuda::mib(needed) + " on the CUDA device, which has " +
-                cuda::mib(free) + " free";
-      return nullptr;
-    }
-    return std::make_unique<cuda::CudaBackend>(0, "auto: a CUDA device that the model fits");
+    return std::make_unique<cuda::CudaBackend>(0, "auto: a CUDA device is ready", options.n_layers);
   } catch (const Error& e) {
     why_not = e.what();
     return nullptr;

@@ -18,7 +18,7 @@ bool is_cuda_device(std::string_view name);
 /// Throws ERR_UNSUPPORTED_DEVICE, saying what is missing: a driver, a newer one, a device, a newer one.
 std::unique_ptr<Backend> create_cuda_backend(const BackendOptions& options);
 
-/// For "auto": null where there is no usable device or the model does not fit it; `why_not` says so.
+/// For "auto": null where there is no usable device; `why_not` says so.
 std::unique_ptr<Backend> create_cuda_backend_if_usable(const BackendOptions& options, std::string& why_not);
 
 }  // namespace cria

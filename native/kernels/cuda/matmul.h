@@ -10,7 +10,7 @@
 //   matmul(device, {.weight = weight, .activations = activations, .n_tokens = n, .y = y, .y_stride = rows},
 //   stream);
 //
-// Orders of summation: docs/gpu-matmul.md. A token's result has the same bits alone and in a batch of any
+// Orders of summation: docs/gpu.md. A token's result has the same bits alone and in a batch of any
 // size, and with quantized and F32 weights the CPU's bits.
 #pragma once
 

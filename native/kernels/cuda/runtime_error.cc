@@ -1,5 +1,7 @@
 #include "kernels/cuda/runtime_error.h"
 
+#include <string_view>
+
 #include "core/error.h"
 
 namespace cria::cuda {
@@ -53,7 +55,8 @@ void throw_out_of_memory(const char* what, std::size_t requested, std::size_t av
   throw Error(ErrorCode::out_of_memory,
               std::string(what) + " needs " + std::to_string(requested) + " bytes of " + kind + " memory, " +
                   std::to_string(available) +
-                  " are free; use a smaller model, a narrower quantization or a shorter context",
+                  " are free; use a smaller model, a narrower quantization, a shorter context" +
+                  (std::string_view(kind) == "device" ? " or fewer gpuLayers" : ""),
               {{"requestedBytes", static_cast<double>(requested)},
                {"availableBytes", static_cast<double>(available)}});
 }

@@ -1,9 +1,9 @@
 // The CUDA backend as a whole, on the emulated device: against the CPU, with and without graphs, and with
 // failures at every call of the runtime.
 #include <cstdlib>
-#include <functional>
 #include <optional>
 
+#include "cuda/failures.h"
 #include "cuda_emulation/device_memory.h"
 #include "cuda_emulation/runtime_twin.h"
 #include "engine/engine_fixture.h"
@@ -28,15 +28,6 @@ LoadOptions demo_options(const std::string& device = kTestDevice, DType kv_dtype
   return options;
 }
 LoadedModel load(const LoadOptions& options) { return load_model(options, nullptr, CancelFlag{}); }
-
-std::optional<Error> error_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e;
-  }
-  return std::nullopt;
-}
 
 /// Sequences that decode together: prompts of different lengths, then steps of one token each.
 class Streams {
@@ -121,6 +112,7 @@ TEST_CASE("the logits of the CPU, and the same greedy tokens") {
 
 TEST_CASE("a step of decoding is one graph, with the bits that it has without") {
   for (const std::int32_t n : {1, 3, 9}) {
+    if (kSanitized && n != 3) continue;
     CAPTURE(n);
     std::optional<std::vector<float>> without;
     for (const char* graphs : {"0", "1"}) {
@@ -205,8 +197,9 @@ TEST_CASE("'auto' takes the device that is there and large enough, and says why 
   CHECK(error_of([&] { load(mapped); })->code() == ErrorCode::unsupported_device);
 
   const std::size_t total = total_device_memory();
-  set_total_device_memory(std::size_t{16} << 20);
-  contains(why(demo_options("auto")), "cpu: auto: the model needs about 770 MiB on the CUDA device");
+  set_total_device_memory(std::size_t{2} << 20);
+  contains(why(demo_options("auto")),
+           "cpu: auto: the model needs about 7 MiB on the CUDA device, which has 2 MiB");
   set_total_device_memory(total);
   // It seemed to fit, and did not.
   LoadOptions large = demo_options("auto");
@@ -241,7 +234,6 @@ TEST_CASE("too little memory is told with numbers and what helps") {
     const auto error = error_of([] { load(demo_options()); });
     REQUIRE(error.has_value());
     CHECK(error->code() == ErrorCode::out_of_memory);
-    CAPTURE(error->what());
     CHECK(error->details()[0].first == "requestedBytes");
     CHECK(error->details()[1].first == "availableBytes");
     CHECK(std::get<double>(error->details()[0].second) > std::get<double>(error->details()[1].second));
@@ -292,10 +284,7 @@ TEST_CASE("a failure at any call of a load is a typed error, leaks nothing, and 
   }
 }
 
-// Skipped by default (--no-skip runs it): on a busy machine the last round, in which nothing was to fail, has
-// been seen to end without tokens. Why is not known yet.
-TEST_CASE("a failure at any call of a request ends it with a typed error; the next one works, or says why" *
-          doctest::skip()) {
+TEST_CASE("a failure at any call of a request ends it with a typed error; the next one works, or says why") {
   const std::vector<TokenId> expected = [] {
     Fixture f(load(demo_options()));
     return f.sink->wait(f.engine->submit(request(7))).tokens;
@@ -304,14 +293,16 @@ TEST_CASE("a failure at any call of a request ends it with a typed error; the ne
   for (const auto& [failure, code] : kFailures) {
     std::unique_ptr<Fixture> f;
     std::uint64_t n = 1;
-    for (bool failed = true; failed; n++) {
+    int requests = 0;
+    for (bool failed = true; failed; n += kCallStep) {
       CAPTURE(n);
       // Every twentieth engine is new: its graphs have not been captured.
-      if (!f || n % 20 == 0) f = std::make_unique<Fixture>(load(demo_options()));
+      if (!f || ++requests % 20 == 0) f = std::make_unique<Fixture>(load(demo_options()));
       fail_call(n, failure);
       const auto result = f->sink->wait(f->engine->submit(request(static_cast<std::uint32_t>(n))));
       failed = !cancel_failure();
-      CAPTURE((result.error ? result.error->what() : ""));
+      const std::string said = result.error ? result.error->what() : "";
+      CAPTURE(said);
       if (!failed) {
         CHECK(result.tokens.size() == 4);
         break;
@@ -327,9 +318,10 @@ TEST_CASE("a failure at any call of a request ends it with a typed error; the ne
         CHECK(std::get<std::string>(next.error->details().back().second) == "process");
         f.reset();  // dispose on a lost device
         restart();
-      } else if (n % 4 == 0) {
+      } else if (requests % 4 == 0) {
         const auto next = f->sink->wait(f->engine->submit(request(7)));
-        CAPTURE((next.error ? next.error->what() : ""));
+        const std::string next_said = next.error ? next.error->what() : "";
+        CAPTURE(next_said);
         CHECK(next.tokens == expected);
       }
     }
@@ -349,18 +341,24 @@ TEST_CASE("a failed copy of pages, save or restore leaves the cache as it was") 
   const auto expected = f.sink->wait(f.engine->submit(second)).tokens;
   const auto state = f.sink->wait(f.engine->submit(SaveStateRequest{first.prompt})).state;
   REQUIRE(state);
+  const auto check_next = [&](Fixture& g) {
+    const auto next = g.sink->wait(g.engine->submit(second));
+    const std::string said = next.error ? next.error->what() : "";
+    CAPTURE(said);
+    CHECK(next.tokens == expected);
+  };
   for (const auto& [failure, code] : kFailures) {
     if (failure == Failure::device_lost) continue;
-    for (std::uint64_t n = 1; n < 25; n++) {
+    for (std::uint64_t n = 1; n < 25; n += kCallStep) {
       Fixture g(load(demo_options()));
       g.sink->wait(g.engine->submit(first));
       fail_call(n, failure);  // among them the copies of the page that begins alike
       const auto result = g.sink->wait(g.engine->submit(second));
       cancel_failure();
       if (result.error) CHECK(result.error->code() == code);
-      CHECK(g.sink->wait(g.engine->submit(second)).tokens == expected);
+      check_next(g);
     }
-    for (std::uint64_t n = 1;; n++) {
+    for (std::uint64_t n = 1;; n += kCallStep) {
       Fixture g(load(demo_options()));
       fail_call(n, failure);
       const auto result = g.sink->wait(g.engine->submit(RestoreStateRequest{state}));
@@ -369,7 +367,7 @@ TEST_CASE("a failed copy of pages, save or restore leaves the cache as it was") 
       REQUIRE(result.error.has_value());
       CHECK(result.error->code() == code);
       CHECK(g.engine->stats().pages_cached == 0);
-      if (n % 4 == 1) CHECK(g.sink->wait(g.engine->submit(second)).tokens == expected);
+      if (n % 4 == 1) check_next(g);
     }
   }
 }

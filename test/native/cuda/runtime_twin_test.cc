@@ -2,8 +2,11 @@
 // that nobody waited for.
 #include "cuda_emulation/runtime_twin.h"
 
+#include <algorithm>
+#include <cstring>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "core/error.h"
 #include "cuda/support.h"
