@@ -99,7 +99,7 @@ function(cria_cuda_mutant name file kernel from to)
 endfunction()
 
 if(NOT CRIA_SANITIZE)  # which would end the program instead
-  foreach(test attention elementwise matmul)
+  foreach(test attention convert elementwise matmul)
     add_library(cuda_${test}_test OBJECT doctest_main.cc cuda/${test}_test.cc)
     target_link_libraries(cuda_${test}_test PRIVATE cria_cuda_emulated doctest::doctest)
     target_include_directories(cuda_${test}_test PRIVATE ${CMAKE_CURRENT_LIST_DIR})
@@ -108,6 +108,9 @@ if(NOT CRIA_SANITIZE)  # which would end the program instead
   cria_cuda_mutant(rmsnorm_chain rmsnorm.cu rmsnorm.cu "i += kThreads) squares" "i += kThreads + 1) squares")
   cria_cuda_mutant(block_sum_barrier device.cuh rmsnorm.cu
     "= x;\n  __syncthreads()" "= x")
+  cria_cuda_mutant(add_rmsnorm_sum rmsnorm.cu rmsnorm.cu "    x[first + i] = sum;\n" "")
+  cria_cuda_mutant(quantize_equals quantize.cu quantize.cu "index = warp_min(index);" "index = warp_max(index % 256);" convert)
+  cria_cuda_mutant(write_kv_padding kv_copy.cu kv_copy.cu "key = d < a.head_dim ? k[at] : 0.0f" "key = k[at]" convert)
   cria_cuda_mutant(rope_bounds rope.cu rope.cu "p < args.n_heads * half" "p <= args.n_heads * half")
   cria_cuda_mutant(rope_order rope.cu rope.cu "const float first = a[0], second = a[step];" "const float &first = a[0], second = a[step];")
   cria_cuda_mutant(embed_row embed.cu embed.cu "token < static_cast<uint32_t>(vocab)" "token <= static_cast<uint32_t>(vocab)")

@@ -2,14 +2,14 @@
 
 export type Numbers = ArrayLike<number>
 
-/** ||a - b|| / ||b||; 0 where both are 0. */
-export function relativeError(actual: Numbers, expected: Numbers): number {
+/** ||a - b|| / ||magnitudes||, which are b unless it is said; the error itself where they are 0. */
+export function relativeError(actual: Numbers, expected: Numbers, magnitudes: Numbers = expected): number {
   expect(actual.length).toBe(expected.length)
   let difference = 0
   let norm = 0
   for (let i = 0; i < expected.length; i++) {
     difference += (actual[i]! - expected[i]!) ** 2
-    norm += expected[i]! ** 2
+    norm += magnitudes[i]! ** 2
   }
   return norm > 0 ? Math.sqrt(difference / norm) : Math.sqrt(difference)
 }
