@@ -58,14 +58,12 @@ class Collector : public EventSink {
 
   Result wait(RequestId id) {
     std::unique_lock lock(mutex_);
-    const bool in_time =
-        changed_.wait_for(lock, std::chrono::seconds(60), [&] { return results_[id].finished; });
-    REQUIRE(in_time);
+    wait_until(lock, [&] { return results_[id].finished; });
     return results_[id];
   }
   void wait_for_token(RequestId id) {
     std::unique_lock lock(mutex_);
-    REQUIRE(changed_.wait_for(lock, std::chrono::seconds(60), [&] { return !results_[id].tokens.empty(); }));
+    wait_until(lock, [&] { return !results_[id].tokens.empty(); });
   }
   std::vector<TokenId> so_far(RequestId id) {
     const std::lock_guard lock(mutex_);
@@ -80,6 +78,16 @@ class Collector : public EventSink {
   std::atomic<int> violations{0};
 
  private:
+  /// A minute of waiting, second by second: of the time in which the process is stopped or the machine
+  /// asleep, one second counts.
+  template <class Condition>
+  void wait_until(std::unique_lock<std::mutex>& lock, const Condition& condition) {
+    bool in_time = false;
+    for (int second = 0; second < 60 && !in_time; second++)
+      in_time = changed_.wait_for(lock, std::chrono::seconds(1), condition);
+    REQUIRE(in_time);
+  }
+
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<RequestId, Result> results_;
