@@ -102,6 +102,7 @@ class Engine {
   void step();
   void run(std::span<const ScheduledChunk> chunks);
   bool forward(std::span<const ScheduledChunk> chunks);
+  void draw_tokens(std::span<const ScheduledChunk> chunks);
   void take_results(const ScheduledChunk& chunk, std::size_t logits_row);
   void take_token(const ScheduledChunk& chunk, Sequence& sequence, std::size_t logits_row);
   void save_state(RequestId id);
@@ -116,6 +117,8 @@ class Engine {
   std::map<RequestId, Active> active_;
   std::vector<Delivery> deliveries_;
   std::vector<DecoderInput> inputs_;
+  std::vector<DrawRow> draw_rows_;    // of a step, a row of logits each
+  std::vector<std::uint32_t> drawn_;  // tokens that the device drew; kNotDrawn: not its work
   std::shared_ptr<EventSink> sink_;
   std::optional<Clock::time_point> next_deadline_;
   double prefill_ms_per_token_ = 0;  // recent; 0: not known yet

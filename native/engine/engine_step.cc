@@ -82,6 +82,7 @@ void Engine::step() {
 void Engine::run(std::span<const ScheduledChunk> chunks) {
   try {
     if (!forward(chunks)) return;  // the next step drops the requests, or the engine stops
+    draw_tokens(chunks);
   } catch (...) {
     const Error error = current_error();
     if (chunks.size() == 1) {
@@ -120,6 +121,32 @@ bool Engine::forward(std::span<const ScheduledChunk> chunks) {
   });
 }
 
+/// Lets the device draw the tokens of all sequences whose sampling needs nothing but the logits.
+void Engine::draw_tokens(std::span<const ScheduledChunk> chunks) {
+  draw_rows_.clear();
+  drawn_.clear();
+  bool any = false;
+  for (const ScheduledChunk& chunk : chunks) {
+    const Active& active = active_.at(chunk.id);
+    if (!chunk.reaches_end || active.saves_state) continue;
+    const std::optional<DrawRow> row = active.sequence ? active.sequence->draw_row() : std::nullopt;
+    any |= row.has_value();
+    draw_rows_.push_back(row.value_or(DrawRow{0, 0, 1, 0, 0, 0}));  // greedy: the cheapest
+  }
+  drawn_.assign(draw_rows_.size(), kNotDrawn);
+  if (!any || !decoder_->draw(draw_rows_, drawn_)) {
+    std::ranges::fill(drawn_, kNotDrawn);
+    return;
+  }
+  std::size_t row = 0;
+  for (const ScheduledChunk& chunk : chunks) {
+    const Active& active = active_.at(chunk.id);
+    if (!chunk.reaches_end || active.saves_state) continue;
+    if (!active.sequence || !active.sequence->draw_row()) drawn_[row] = kNotDrawn;
+    row++;
+  }
+}
+
 void Engine::take_results(const ScheduledChunk& chunk, std::size_t logits_row) {
   Active& active = active_.at(chunk.id);
   scheduler_.commit(chunk);
@@ -150,6 +177,8 @@ void Engine::take_token(const ScheduledChunk& chunk, Sequence& sequence, std::si
   SampledToken token;
   if (sequence.is_plain_greedy())
     token.id = decoder_->greedy_token(logits_row);
+  else if (drawn_[logits_row] != kNotDrawn)
+    token.id = drawn_[logits_row];
   else
     token = sequence.sample(decoder_->logits(logits_row));
   const TokenId token_id = token.id;

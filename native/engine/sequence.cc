@@ -59,16 +59,26 @@ void Sequence::prefilled(std::int32_t n_cached_tokens) {
   usage_.prefill_ms = ms_between(started_, prefilled_);
 }
 
-bool Sequence::is_plain_greedy() const {
+bool Sequence::is_plain() const {
   const SamplingParams& p = request_.sampling;
-  return p.temperature == 0 && p.repetition_penalty == 1 && p.frequency_penalty == 0 &&
-         p.presence_penalty == 0 && p.logit_bias.empty() && p.logprobs < 0;
+  return p.repetition_penalty == 1 && p.frequency_penalty == 0 && p.presence_penalty == 0 &&
+         p.logit_bias.empty() && p.logprobs < 0;
 }
 
-// The position counts dropped tokens too: no random bits are used twice.
+bool Sequence::is_plain_greedy() const { return request_.sampling.temperature == 0 && is_plain(); }
+
+std::optional<DrawRow> Sequence::draw_row() const {
+  const SamplingParams& p = request_.sampling;
+  if (p.temperature == 0 || !is_plain() || p.typical_p < 1) return std::nullopt;
+  return DrawRow{p.temperature, p.top_k, p.top_p, p.min_p, p.seed, position()};
+}
+
+std::uint64_t Sequence::position() const {
+  return static_cast<std::uint64_t>(usage_.prompt_tokens + usage_.generated_tokens);
+}
+
 SampledToken Sequence::sample(std::span<const float> logits) {
-  const auto position = static_cast<std::uint64_t>(usage_.prompt_tokens + usage_.generated_tokens);
-  return sampler_.sample(logits, tokens_, position);
+  return sampler_.sample(logits, tokens_, position());
 }
 
 bool Sequence::needs_shift() const { return static_cast<std::int32_t>(tokens_.size()) >= context_length_; }

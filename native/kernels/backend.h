@@ -157,6 +157,9 @@ class Backend : public Ops {
   virtual void end_pass() {}
   virtual void cancel_pass() noexcept {}
 
+  /// Draws tokens on the device, after a pass. False where that is the host's work: fetch() the logits.
+  virtual bool draw(const DrawArgs&) { return false; }
+
   /// The pieces of the ops (elementary.h).
   virtual ElementaryOps& elementary() = 0;
 };

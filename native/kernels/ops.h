@@ -132,6 +132,28 @@ struct SampleArgs {
   float* log_sum_exp;     // out [n_rows], on the host; NaN when a logit is NaN or +inf
 };
 
+/// What a row of logits is drawn with: SamplingParams (sampler/params.h) without what needs more than the
+/// logits.
+struct DrawRow {
+  double temperature;  // 0: greedy
+  std::int32_t top_k;  // 0: off
+  double top_p;        // 1: off
+  double min_p;        // 0: off
+  std::uint64_t seed, position;
+};
+
+/// Tokens drawn where the logits lie: those that Sampler::sample (sampler/sampler.h) draws from the same
+/// logits.
+struct DrawArgs {
+  std::int32_t n_rows;
+  std::int64_t vocab;
+  const float* logits;    // [n_rows, vocab], the last pass's from its first row on
+  const DrawRow* rows;    // [n_rows], on the host
+  std::uint32_t* tokens;  // out [n_rows], on the host; kNotDrawn where no token can be chosen
+};
+/// Logits with a NaN or +infinity, or all -infinity.
+inline constexpr std::uint32_t kNotDrawn = 0xffffffffu;
+
 /// The ops of one backend. Not thread-safe: one engine thread calls them, in order.
 class Ops {
  public:

@@ -158,4 +158,9 @@ std::uint32_t Decoder::greedy_token(std::size_t i) {
   return token;
 }
 
+bool Decoder::draw(std::span<const DrawRow> rows, std::span<std::uint32_t> tokens) {
+  return backend_->draw(
+      {static_cast<std::int32_t>(rows.size()), config_.vocab_size, logits_, rows.data(), tokens.data()});
+}
+
 }  // namespace cria

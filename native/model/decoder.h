@@ -42,6 +42,9 @@ class Decoder {
   /// The greatest logit's token (the lowest id among equals) of the i-th input that wanted logits, chosen on
   /// the backend. Throws ERR_INVALID_MODEL when a logit is NaN or +infinity.
   std::uint32_t greedy_token(std::size_t i);
+  /// Draws a token from each of the first rows.size() logits of the last pass on the device; kNotDrawn where
+  /// none can be chosen. False where the device does not draw: then logits() are to be sampled.
+  bool draw(std::span<const DrawRow> rows, std::span<std::uint32_t> tokens);
 
   /// Copies a page of the cache to another one.
   void copy_page(std::int32_t from, std::int32_t to);

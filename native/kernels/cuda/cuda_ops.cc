@@ -13,6 +13,8 @@
 namespace cria::cuda {
 namespace {
 
+static_assert(kNoToken == kNotDrawn);
+
 PackedMatrix packed(const Weight& w) { return {w.data, w.dtype, w.rows, w.cols}; }
 
 /// Whether b lies behind a, so that both can be multiplied as one (WeightPlan).
@@ -59,6 +61,18 @@ class CudaOps::Activations {
   const std::int64_t cols_;
   ActivationForm form_ = ActivationForm::f32;
   bool ready_ = false;
+};
+
+struct CudaOps::Draws {
+  explicit Draws(std::size_t rows)
+      : sampling(allocate_array<TokenSampling>(rows, "sampling")),
+        staged(allocate_pinned_array<TokenSampling>(rows, "sampling")),
+        tokens(allocate_array<std::uint32_t>(rows, "sampling")),
+        result(allocate_pinned_array<std::uint32_t>(rows, "sampling")) {}
+  DeviceMemory<TokenSampling> sampling;
+  PinnedMemory<TokenSampling> staged;
+  DeviceMemory<std::uint32_t> tokens;
+  PinnedMemory<std::uint32_t> result;
 };
 
 CudaOps::CudaOps(int device, bool graphs) : device_(device), graphs_enabled_(graphs) {
@@ -117,6 +131,7 @@ void CudaOps::prepare_passes(const PassLimits& limits) {
   greedy_result_ = allocate_pinned_array<std::uint32_t>(2 * rows, "sampling");
   greedy_ = allocate_array<std::uint32_t>(2 * rows, "sampling");
   greedy_rows_ = 0;
+  draws_ = std::make_unique<Draws>(rows);
   must_clear_ = true;
 }
 
@@ -286,6 +301,23 @@ void CudaOps::sample(const SampleArgs& args) {
   std::copy_n(tokens, args.n_rows, args.argmax);
   std::memcpy(args.log_sum_exp, tokens + limits_.max_sequences,
               static_cast<std::size_t>(args.n_rows) * sizeof(float));
+}
+
+bool CudaOps::draw(const DrawArgs& args) {
+  bind();
+  if (!draws_ || args.n_rows > limits_.max_sequences || args.vocab != limits_.vocab)
+    throw Error(ErrorCode::internal, "more to draw than prepare_passes was told of");
+  const auto n = static_cast<std::size_t>(args.n_rows);
+  for (std::size_t i = 0; i < n; i++) {
+    const DrawRow& r = args.rows[i];
+    draws_->staged.get()[i] = token_sampling(r.temperature, r.top_k, r.top_p, r.min_p, r.seed, r.position);
+  }
+  copy_to_device(draws_->sampling.get(), draws_->staged.get(), n * sizeof(TokenSampling), stream());
+  cuda::sample(args.logits, args.n_rows, args.vocab, draws_->sampling.get(), draws_->tokens.get(), stream());
+  copy_to_host(draws_->result.get(), draws_->tokens.get(), n * sizeof(std::uint32_t), stream());
+  synchronize(stream());
+  std::memcpy(args.tokens, draws_->result.get(), n * sizeof(std::uint32_t));
+  return true;
 }
 
 }  // namespace cria::cuda

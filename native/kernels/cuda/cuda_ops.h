@@ -37,6 +37,7 @@ class CudaOps : public Backend {
   void swiglu(const SwigluArgs& args) override;
   void logits(const LogitsArgs& args) override;
   void sample(const SampleArgs& args) override;
+  bool draw(const DrawArgs& args) override;
 
   // ---- for CudaElementary, which has its launches in the same stream ----
 
@@ -81,6 +82,10 @@ class CudaOps : public Backend {
   DeviceMemory<std::byte> activations_;
   std::size_t activations_bytes_ = 0;
   DeviceMemory<float> qkv_, up_;
+
+  // What draw() takes and gives, on the device and on the host.
+  struct Draws;
+  std::unique_ptr<Draws> draws_;
 
   // The greedy choice among the last pass's logits, made with them.
   DeviceMemory<std::byte> greedy_workspace_;

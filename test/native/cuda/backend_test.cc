@@ -110,6 +110,50 @@ TEST_CASE("the logits of the CPU, and the same greedy tokens") {
   }
 }
 
+TEST_CASE("what needs the logits alone is drawn on the device: the tokens of the host's sampler") {
+  const std::array<DrawRow, 2> rows = {DrawRow{0.7, 0, 1, 0, 5, 9}, DrawRow{1.5, 12, 0.8, 0.02, 6, 10}};
+  std::array<std::uint32_t, 2> drawn{};
+  {
+    LoadedModel loaded = load(demo_options());
+    Streams streams(*loaded.decoder, 2);
+    REQUIRE(loaded.decoder->draw(rows, drawn));
+    for (std::size_t i = 0; i < rows.size(); i++) {
+      SamplingParams params;
+      params.temperature = rows[i].temperature;
+      params.top_k = rows[i].top_k;
+      params.top_p = rows[i].top_p;
+      params.min_p = rows[i].min_p;
+      params.seed = rows[i].seed;
+      Sampler sampler(params, loaded.decoder->config().vocab_size);
+      CHECK(drawn[i] == sampler.sample(loaded.decoder->logits(i), {}, rows[i].position).id);
+    }
+    LoadedModel on_cpu = load(demo_options("cpu"));
+    Streams others(*on_cpu.decoder, 2);
+    CHECK_FALSE(on_cpu.decoder->draw(rows, drawn));
+  }
+  // In the engine: with log-probabilities the host samples, without the device, in one batch with others of
+  // all kinds.
+  Fixture f(load(demo_options()));
+  std::vector<std::pair<RequestId, RequestId>> pairs;
+  for (std::uint64_t seed = 1; seed <= 6; seed++) {
+    GenerateRequest r = story(6, 0.5 + 0.2 * static_cast<double>(seed), seed);
+    r.sampling.top_k = seed % 2 ? 0 : 20;
+    r.sampling.top_p = seed % 3 ? 1 : 0.9;
+    r.sampling.min_p = seed % 4 ? 0 : 0.05;
+    if (seed == 5) r.sampling.typical_p = 0.9;  // the host's work in both
+    if (seed == 6) r.sampling.repetition_penalty = 1.3;
+    GenerateRequest with_logprobs = r;
+    with_logprobs.sampling.logprobs = 0;
+    const RequestId plain = f.engine->submit(r);
+    pairs.emplace_back(plain, f.engine->submit(with_logprobs));
+  }
+  for (const auto& [plain, with_logprobs] : pairs) {
+    const auto tokens = f.sink->wait(plain).tokens;
+    CHECK(tokens.size() == 6);
+    CHECK(tokens == f.sink->wait(with_logprobs).tokens);
+  }
+}
+
 TEST_CASE("a step of decoding is one graph, with the bits that it has without") {
   for (const std::int32_t n : {1, 3, 9}) {
     if (kSanitized && n != 3) continue;
