@@ -115,6 +115,7 @@ void warp_collectives(const std::uint32_t* x, std::uint32_t* out) {
 // ---- copies ----
 
 constexpr int kStages = 4, kCopyThreads = 64;  // a stage: 16 bytes a thread
+static_assert(kCopiedOver == kCopyThreads);
 
 struct CopyShared {
   SharedArray<uint4, kStages * kCopyThreads> stages;
@@ -215,6 +216,32 @@ static __global__ void copy_bulk_kernel([[maybe_unused]] const uint32_t* from, [
     }
   }
 #endif
+}
+// Every thread writes the stages by itself, then one copies over them: the copy comes last.
+static __global__ void copy_over_kernel([[maybe_unused]] const uint32_t* from,
+                                        [[maybe_unused]] uint32_t* to) {
+#ifdef CRIA_HAS_BULK_COPY
+  BarrierShared& shared = shared_memory<BarrierShared>();
+  const int t = thread_in_block();
+  if (t == 0) {
+    mbarrier_init(&shared.full[0], 1);
+    mbarrier_fence_init();
+  }
+  shared.stages[t] = uint4{1, 2, 3, 4};
+  fence_async_proxy();
+  __syncthreads();
+  if (t == 0) {
+    mbarrier_arrive_expect(&shared.full[0], 16 * kCopyThreads);
+    bulk_copy(&shared.stages[0], from, 16 * kCopyThreads, &shared.full[0]);
+  }
+  mbarrier_wait(&shared.full[0], 0);
+  *reinterpret_cast<uint4*>(to + 4 * t) = shared.stages[t];
+#endif
+}
+bool copy_over(const std::uint32_t* from, std::uint32_t* to) {
+  if (device_properties(0).major < 9) return false;
+  launch({.name = "copy_over", .block = {kCopyThreads}}, copy_over_kernel, from, to);
+  return true;
 }
 bool copy_mbarrier(const std::uint32_t* from, std::uint32_t* to, int n) {
   if (device_properties(0).major < 8) return false;
@@ -381,6 +408,23 @@ static __global__ void pass_token_kernel(uint32_t* token, uint32_t* seen) {
 void pass_token(std::uint32_t* token, std::uint32_t* seen, int blocks) {
   launch({.name = "pass_token", .grid = {static_cast<unsigned>(blocks)}, .block = {32}, .cooperative = true},
          pass_token_kernel, token, seen);
+}
+
+static __global__ void add_after_kernel(const uint32_t* x, uint32_t* out, int n) {
+  const int i = global_thread();
+  const uint32_t mine = i < n ? x[i] : 0;  // no kernel before wrote it
+  grid_dependency_wait();
+  grid_launch_dependents();
+  // The next one's thread reads what another block of this one writes.
+  if (i < n) out[n - 1 - i] += mine;
+}
+void overlapping_kernels(const std::uint32_t* x, std::uint32_t* out, int n, int rounds) {
+  for (int round = 0; round < rounds; round++)
+    launch({.name = "add_after",
+            .grid = {static_cast<unsigned>((n + 63) / 64)},
+            .block = {64},
+            .overlaps_previous = round > 0},
+           add_after_kernel, x, out, n);
 }
 
 }  // namespace cria::test

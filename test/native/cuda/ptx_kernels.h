@@ -27,6 +27,9 @@ void copy_cp_async(int bytes, const std::uint32_t* from, const int* valid, std::
 /// The same by cp.async counted by an mbarrier, and by bulk copies; false where the device has none of these.
 bool copy_mbarrier(const std::uint32_t* from, std::uint32_t* to, int n);
 bool copy_bulk(const std::uint32_t* from, std::uint32_t* to, int n);
+/// A bulk copy of kCopiedOver blocks of 16 bytes over what threads wrote to shared memory before.
+bool copy_over(const std::uint32_t* from, std::uint32_t* to);
+constexpr int kCopiedOver = 64;
 
 /// x: four 8x8 matrices of 16 bits; out: [matrices, 32].
 void load_matrices(int matrices, bool transposed, const std::uint16_t* x, std::uint32_t* out);
@@ -43,5 +46,7 @@ void last_block_sum(const std::uint32_t* x, std::uint32_t* parts, std::uint32_t*
                     int n, int blocks);
 /// Blocks of a cooperative grid pass a token in order.
 void pass_token(std::uint32_t* token, std::uint32_t* seen, int blocks);
+/// `rounds` kernels, each of which may begin before the one before it has ended: out[i] = rounds * x[i].
+void overlapping_kernels(const std::uint32_t* x, std::uint32_t* out, int n, int rounds);
 
 }  // namespace cria::test

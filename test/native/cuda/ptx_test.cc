@@ -215,6 +215,13 @@ TEST_CASE("asynchronous copies") {
   }
 }
 
+TEST_CASE("a bulk copy over what threads wrote") {
+  CRIA_SEEDED_RNG(rng);
+  const Words x = random_words(rng, 4 * kCopiedOver);
+  const DeviceArray<std::uint32_t> from(x), to(x.size());
+  if (copy_over(from.data(), to.data())) CHECK(to.get() == x);
+}
+
 TEST_CASE("ldmatrix") {
   CRIA_SEEDED_RNG(rng);
   std::vector<std::uint16_t> x(4 * 64);
@@ -342,4 +349,15 @@ TEST_CASE("blocks that wait for each other") {
   const Words got = seen.get();
   std::uint32_t expected = 0;
   for (const std::uint32_t v : got) CHECK(v == (expected = expected * 3 + 1));
+}
+
+TEST_CASE("kernels that begin before the one before them has ended") {
+  CRIA_SEEDED_RNG(rng);
+  const int rounds = 9;
+  const Words x = random_words(rng, 5000);
+  Words expected(x.rbegin(), x.rend());
+  for (std::uint32_t& v : expected) v *= rounds;
+  const DeviceArray<std::uint32_t> dx(x), out(Words(x.size(), 0));
+  overlapping_kernels(dx.data(), out.data(), static_cast<int>(x.size()), rounds);
+  CHECK(out.get() == expected);
 }
