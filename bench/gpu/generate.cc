@@ -209,16 +209,4 @@ int run(int argc, char** argv) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  const cuda::DriverInfo driver = cuda::probe_driver();
-  if (driver.state != cuda::DriverState::ready) {
-    std::fprintf(stderr, "no GPU: %s\n", driver.message.c_str());
-    return 77;
-  }
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "%s\n", e.what());
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return cria::bench::run_program(run, argc, argv); }

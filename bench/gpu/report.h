@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -81,6 +82,21 @@ inline Json machine(int device) {
       .number("memoryBytes", static_cast<double>(p.total_memory))
       .number("driverCuda", driver.driver_version)
       .number("buildCuda", driver.runtime_version);
+}
+
+/// main() of a program of this folder: 77 where there is no GPU, 1 with what went wrong.
+inline int run_program(int (*run)(int, char**), int argc, char** argv) {
+  const cuda::DriverInfo driver = cuda::probe_driver();
+  if (driver.state != cuda::DriverState::ready) {
+    std::fprintf(stderr, "no GPU: %s\n", driver.message.c_str());
+    return 77;
+  }
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return 1;
+  }
 }
 
 }  // namespace cria::bench

@@ -3,14 +3,8 @@
 import { Worker } from 'node:worker_threads'
 import { cpuInfo } from '../../lib/index'
 import { bench, CriaError, kernels } from '../../lib/kernels'
+import { one, q4, two } from './kernel_inputs'
 
-const one = Float32Array.of(1)
-const two = Float32Array.of(1, 2)
-const q4 = (rows: number, cols: number) => ({
-  data: new Uint8Array((rows * cols * 18) / 32),
-  dtype: 'Q4_0' as const,
-  shape: [rows, cols],
-})
 const kv = (n = 1) => {
   const page = { data: new Float32Array(n * 32 * 4), shape: [n, 1, 32, 4] }
   return { k: page, v: page }

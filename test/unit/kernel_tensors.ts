@@ -1,15 +1,8 @@
 /** Tensors of a device: where results go, what is kept, what is not disturbed. One list for every device. */
 
 import { type DType, devices, type KernelDevice, kernels, type Tensor } from '../../lib/kernels'
+import { one, q4, two } from './kernel_inputs'
 import { values } from './kernel_properties'
-
-const one = Float32Array.of(1)
-const two = Float32Array.of(1, 2)
-const q4 = (rows: number, cols: number) => ({
-  data: new Uint8Array((rows * cols * 18) / 32),
-  dtype: 'Q4_0' as const,
-  shape: [rows, cols],
-})
 
 /** Calls that the types forbid too. */
 // biome-ignore lint/suspicious/noExplicitAny: that is the point
