@@ -1,7 +1,8 @@
 // Products of each weight type at the CPU's level in use (CRIA_CPU_ISA chooses another), in G multiply-adds/s
 // and GB/s of weights, on 1 and on all threads; medians. Up to 64 tokens the weights stream from memory (256
-// MiB of them); more tokens meet 2048 rows. "cache": 384 KiB of weights, one thread.
-//   build/test/native/bench_matmul [cols] [tokens,...] [type ...]
+// MiB of them); more tokens meet 2048 rows. "cache": 384 KiB of weights, one thread. "file": the weights lie
+// as in a file, as with `mmap`.
+//   build/test/native/bench_matmul [file] [cols] [tokens,...] [type ...]
 #include <time.h>
 
 #include <algorithm>
@@ -54,9 +55,23 @@ double time_product(Backend& backend, const Weight& w, const std::vector<float>&
   return median(seconds);
 }
 
+// The weights as a model's are kept; `file`: where they lie.
+Weight keep(Backend& backend, const Weight& w, bool file) {
+  if (file) return w;
+  const WeightSpec spec{w.dtype, w.rows, w.cols};
+  const auto upload = backend.upload_weights({&spec, 1});
+  for (std::size_t i = 0; i < upload->parts().size(); i++)
+    upload->fill(i, [&](const WeightRange& range, void* to) {
+      std::memcpy(to, static_cast<const std::byte*>(w.data) + range.offset, range.bytes);
+    });
+  return upload->finish()[0];
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  const bool file = argc > 1 && std::strcmp(argv[1], "file") == 0;
+  if (file) argc--, argv++;
   const std::int64_t cols = argc > 1 ? std::atoll(argv[1]) : 2048;
   std::vector<int> token_counts;
   std::stringstream list(argc > 2 ? argv[2] : "1,512");
@@ -93,7 +108,8 @@ int main(int argc, char** argv) {
       std::printf("%-7s %6d", std::string(name_of(type)).c_str(), tokens);
       for (const int threads : {1, 0}) {
         const auto backend = create_backend({"cpu", threads});
-        const double seconds = time_product(*backend, weights, x, y, tokens, tokens == 1 ? 9 : 5);
+        const double seconds =
+            time_product(*backend, keep(*backend, weights, file), x, y, tokens, tokens == 1 ? 9 : 5);
         const double products = static_cast<double>(cols) * static_cast<double>(weights.rows) * tokens;
         const double bytes = static_cast<double>(row) * static_cast<double>(weights.rows);
         std::printf(" %11.1f %11.1f", products / seconds / 1e9, bytes / seconds / 1e9);
@@ -102,7 +118,7 @@ int main(int argc, char** argv) {
         const auto backend = create_backend({"cpu", 1});
         const Weight few{memory.data(), type,
                          static_cast<std::int64_t>((std::size_t{384} << 10) / row) / 32 * 32, cols};
-        const double seconds = time_product(*backend, few, x, y, tokens, 400 / tokens);
+        const double seconds = time_product(*backend, keep(*backend, few, file), x, y, tokens, 400 / tokens);
         std::printf(" %11.1f %11.1f",
                     static_cast<double>(cols) * static_cast<double>(few.rows) * tokens / seconds / 1e9,
                     static_cast<double>(row) * static_cast<double>(few.rows) / seconds / 1e9);

@@ -14,8 +14,7 @@ T* at_least(std::vector<T>& v, std::int64_t n) {
 }  // namespace
 
 ActivationRows ActivationBuffer::prepare(const CpuKernels& kernels, ThreadPool& pool, DType weight_dtype,
-                                         const float* x, std::int64_t n_tokens, std::int64_t cols,
-                                         bool panels) {
+                                         const float* x, std::int64_t n_tokens, std::int64_t cols) {
   ActivationRows rows{};
   rows.dtype = activation_dtype(weight_dtype);
   rows.cols = cols;
@@ -48,14 +47,11 @@ ActivationRows ActivationBuffer::prepare(const CpuKernels& kernels, ThreadPool& 
   std::int16_t* sums16 = at_least(sums16_, n_tokens * rows.sums_stride);
   pool.parallel_for(n_tokens, pool.grain_for(n_tokens, 4), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; t++) {
-      if (super && panels) {
+      if (super) {
         for (std::int64_t b = 0; b < cols / 256; b++) {
           const std::int64_t at = b * n_tokens + t;
           kernels.quantize_q8_k(x + t * cols + 256 * b, q + 256 * at, scale + at, sums16 + 16 * at, 256);
         }
-      } else if (super) {
-        kernels.quantize_q8_k(x + t * cols, q + t * cols, scale + t * rows.scale_stride,
-                              sums16 + t * rows.sums_stride, cols);
       } else {
         kernels.quantize_q8_0(x + t * cols, q + t * cols, scale + t * rows.scale_stride,
                               sum ? sum + t * rows.scale_stride : nullptr, sums16 + t * rows.sums_stride,

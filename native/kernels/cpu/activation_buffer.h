@@ -11,10 +11,10 @@ namespace cria {
 
 class ActivationBuffer {
  public:
-  /// Brings x[n_tokens, cols] into the form that weights of `weight_dtype` multiply with, by panels or not.
+  /// Brings x[n_tokens, cols] into the form that weights of `weight_dtype` multiply with.
   /// `x` must live as long as the result. The result is valid until the next prepare() of this buffer.
   ActivationRows prepare(const CpuKernels& kernels, ThreadPool& pool, DType weight_dtype, const float* x,
-                         std::int64_t n_tokens, std::int64_t cols, bool panels);
+                         std::int64_t n_tokens, std::int64_t cols);
 
  private:
   std::vector<float> f32_, scale_, weighted_sum_;

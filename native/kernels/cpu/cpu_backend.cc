@@ -10,6 +10,7 @@
 #include "core/huge_memory.h"
 #include "kernels/cpu/cpu_elementary.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/interleave.h"
 #include "kernels/cpu/isa.h"
 
 namespace cria {
@@ -17,39 +18,55 @@ namespace {
 
 constexpr std::size_t kWeightAlignment = 64;
 constexpr std::size_t kPartBytes = std::size_t{8} << 20;
+constexpr std::size_t kReadBytes = std::size_t{256} << 10;  // that are interleaved at a time
 constexpr std::size_t kPrefetchSlack = std::size_t{1}
                                        << 16;  // kernels prefetch, and never load, past a matrix's end
 
-// Weights keep the file's layout: the fill is a read straight into place.
+// Rows are read into a buffer that stays in the cache and interleaved from there; what is not interleaved is
+// read straight into place.
 class CpuWeightUpload : public WeightUpload {
  public:
-  CpuWeightUpload(std::span<const WeightSpec> specs, std::byte* region) {
+  CpuWeightUpload(const CpuKernels& kernels, std::span<const WeightSpec> specs, std::byte* region)
+      : kernels_(kernels) {
     std::size_t at = 0;
     for (const WeightSpec& s : specs) {
-      const std::size_t bytes = file_bytes(s);
-      for (std::size_t from = 0; from < bytes; from += kPartBytes)
-        parts_.push_back({{WeightRange{weights_.size(), from, std::min(kPartBytes, bytes - from)}}, 1});
-      weights_.push_back({region + at, s.dtype, s.rows, s.cols});
+      const bool interleaved = is_interleaved(s.dtype);
+      const std::size_t row = row_bytes(s.dtype, static_cast<std::size_t>(s.cols)),
+                        bytes = row * static_cast<std::size_t>(s.rows);
+      const std::size_t unit = interleaved ? row * kPanelRows : 1;
+      const std::size_t part = std::max<std::size_t>(1, kPartBytes / unit) * unit;
+      for (std::size_t from = 0; from < bytes; from += part)
+        parts_.push_back({{WeightRange{weights_.size(), from, std::min(part, bytes - from)}}, 1});
+      weights_.push_back({region + at, s.dtype, s.rows, s.cols, interleaved});
       at += padded_bytes(s);
     }
   }
 
-  static std::size_t file_bytes(const WeightSpec& s) {
-    return row_bytes(s.dtype, static_cast<std::size_t>(s.cols)) * static_cast<std::size_t>(s.rows);
-  }
   static std::size_t padded_bytes(const WeightSpec& s) {
-    return (file_bytes(s) + kWeightAlignment - 1) / kWeightAlignment * kWeightAlignment;
+    return (matrix_bytes(s.dtype, s.rows, s.cols) + kWeightAlignment - 1) / kWeightAlignment *
+           kWeightAlignment;
   }
 
   std::span<const WeightPart> parts() const override { return parts_; }
   void fill(std::size_t part, const std::function<void(const WeightRange&, void*)>& read) override {
     const WeightRange& range = parts_[part].ranges[0];
-    read(range,
-         const_cast<std::byte*>(static_cast<const std::byte*>(weights_[range.index].data)) + range.offset);
+    const Weight& w = weights_[range.index];
+    auto* matrix = const_cast<std::byte*>(static_cast<const std::byte*>(w.data));
+    if (!w.interleaved) return read(range, matrix + range.offset);
+    const std::size_t row = row_bytes(w.dtype, static_cast<std::size_t>(w.cols));
+    const std::size_t step = std::max<std::size_t>(1, kReadBytes / (row * kPanelRows)) * row * kPanelRows;
+    std::vector<std::byte> rows(std::min(step, range.bytes));
+    for (std::size_t from = range.offset; from < range.offset + range.bytes; from += step) {
+      const std::size_t bytes = std::min(step, range.offset + range.bytes - from);
+      read({range.index, from, bytes}, rows.data());
+      interleave_rows(kernels_, w.dtype, w.cols, static_cast<std::int64_t>(from / row),
+                      static_cast<std::int64_t>(bytes / row), rows.data(), matrix);
+    }
   }
   std::vector<Weight> finish() override { return std::move(weights_); }
 
  private:
+  const CpuKernels& kernels_;
   std::vector<Weight> weights_;
   std::vector<WeightPart> parts_;
 };
@@ -81,7 +98,7 @@ class CpuBackend final : public CpuOps {
                    {"availableBytes", static_cast<double>(available)}});
     }
     memory_.emplace_back(bytes, "weights");
-    return std::make_unique<CpuWeightUpload>(specs, memory_.back().data());
+    return std::make_unique<CpuWeightUpload>(kernels_, specs, memory_.back().data());
   }
 
   std::vector<Weight> adopt_weights(std::span<const WeightSpec> specs, std::span<const void* const> data,

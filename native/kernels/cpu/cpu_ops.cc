@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "kernels/cpu/dequantize.h"
+#include "kernels/cpu/interleave.h"
 #include "kernels/cpu/quantize.h"
 
 namespace cria {
@@ -13,7 +14,7 @@ namespace {
 
 constexpr std::int64_t kRowChunk = 32;  // rows of a product that one thread takes at a time, for many tokens
 constexpr std::size_t kStreamChunk = std::size_t{256} << 10;  // bytes of weights that it takes for a few
-constexpr std::int64_t kPanelMinTokens = 4;                   // fewer tokens do not pay for the unpacking
+constexpr std::int64_t kManyTokens = 4;
 constexpr std::int32_t kQueryRows = 4;     // rows of a query tile that share a read of K and V
 constexpr std::int32_t kSpanTokens = 512;  // attention's partial results: part of the order of summation
 
@@ -28,6 +29,7 @@ MatmulRows CpuOps::matmul_rows(const Weight& weight, const ActivationRows& x, st
                                std::int64_t y_stride, bool accumulate) const {
   return {static_cast<const std::uint8_t*>(weight.data),
           weight.dtype,
+          weight.interleaved,
           weight.rows,
           weight.cols,
           x,
@@ -37,22 +39,15 @@ MatmulRows CpuOps::matmul_rows(const Weight& weight, const ActivationRows& x, st
           accumulate};
 }
 
-bool CpuOps::uses_panels(std::int64_t n_tokens) const {
-  return kernels_.matmul_panel && n_tokens >= kPanelMinTokens;
-}
-
-bool CpuOps::wants_panels(std::int64_t n_tokens, std::size_t scratch_bytes) {
-  if (!uses_panels(n_tokens) || scratch_bytes == 0) return false;
+void CpuOps::reserve_scratch(std::size_t bytes) {
   constexpr std::size_t kAlignment = 4096;
-  scratch_bytes = (scratch_bytes + kAlignment - 1) / kAlignment * kAlignment;
-  if (scratch_bytes > scratch_stride_) {
-    scratch_stride_ = scratch_bytes;
-    const std::size_t total = scratch_bytes * static_cast<std::size_t>(pool_.size());
-    scratch_memory_.resize(total + kAlignment);
-    const auto address = reinterpret_cast<std::uintptr_t>(scratch_memory_.data());
-    scratch_ = std::span(scratch_memory_).subspan((kAlignment - address % kAlignment) % kAlignment, total);
-  }
-  return true;
+  bytes = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  if (bytes <= scratch_stride_) return;
+  scratch_stride_ = bytes;
+  const std::size_t total = bytes * static_cast<std::size_t>(pool_.size());
+  scratch_memory_.resize(total + kAlignment);
+  const auto address = reinterpret_cast<std::uintptr_t>(scratch_memory_.data());
+  scratch_ = std::span(scratch_memory_).subspan((kAlignment - address % kAlignment) % kAlignment, total);
 }
 
 const float* CpuOps::normalize(const float* x, const Weight& norm, float eps, std::int64_t n_tokens) {
@@ -86,7 +81,7 @@ void CpuOps::for_chunks(std::int64_t chunks, Body&& body) {
 }
 
 std::int64_t CpuOps::chunk_rows(const Weight& weight, std::int64_t n_tokens) {
-  if (n_tokens >= kPanelMinTokens) return kRowChunk;
+  if (n_tokens >= kManyTokens) return kRowChunk;
   const std::size_t row = row_bytes(weight.dtype, static_cast<std::size_t>(weight.cols));
   return std::max<std::int64_t>(1, static_cast<std::int64_t>(kStreamChunk / row) / kRowChunk) * kRowChunk;
 }
@@ -95,7 +90,6 @@ void CpuOps::multiply(const Product* products, int n, const float* x, std::int64
   MatmulRows rows[kMaxProducts];
   std::int64_t chunk[kMaxProducts], first_chunk[kMaxProducts + 1] = {0};
   ActivationRows acts[kMaxProducts];
-  bool panels[kMaxProducts] = {};
   std::size_t scratch_bytes = 0;
   int n_prepared = 0;
   for (int i = 0; i < n; i++) {
@@ -103,36 +97,37 @@ void CpuOps::multiply(const Product* products, int n, const float* x, std::int64
     int p = 0;
     while (p < n_prepared && acts[p].dtype != activation_dtype(w.dtype)) p++;
     if (p == n_prepared) {
-      acts[p] = activations_[p].prepare(kernels_, pool_, w.dtype, x, n_tokens, w.cols, uses_panels(n_tokens));
+      acts[p] = activations_[p].prepare(kernels_, pool_, w.dtype, x, n_tokens, w.cols);
       n_prepared++;
     }
     rows[i] = matmul_rows(w, acts[p], n_tokens, products[i].y, products[i].y_stride, products[i].accumulate);
     chunk[i] = chunk_rows(w, n_tokens);
     first_chunk[i + 1] = first_chunk[i] + (w.rows + chunk[i] - 1) / chunk[i];
-    const std::size_t bytes = kernels_.matmul_panel ? kernels_.panel_scratch_bytes(w.dtype, n_tokens) : 0;
-    panels[i] = bytes > 0;
-    scratch_bytes = std::max(scratch_bytes, bytes);
+    scratch_bytes = std::max(scratch_bytes, kernels_.matmul_scratch_bytes(w.dtype, n_tokens));
   }
-  const bool wide = wants_panels(n_tokens, scratch_bytes);
+  reserve_scratch(scratch_bytes);
   for_chunks(first_chunk[n], [&](std::int64_t at, int thread) {
     int i = 0;
     while (at >= first_chunk[i + 1]) i++;
-    const std::int64_t row = (at - first_chunk[i]) * chunk[i], end = std::min(row + chunk[i], rows[i].rows);
-    if (wide && panels[i])
-      kernels_.matmul_panel(&rows[i], row, end, scratch(thread));
-    else
-      kernels_.matmul(&rows[i], row, end);
+    const std::int64_t row = (at - first_chunk[i]) * chunk[i];
+    kernels_.matmul(&rows[i], row, std::min(row + chunk[i], rows[i].rows), scratch(thread));
   });
 }
 
 void CpuOps::embed(const EmbedArgs& args) {
-  const std::int64_t hidden = args.embedding.cols;
-  const std::size_t bytes = row_bytes(args.embedding.dtype, static_cast<std::size_t>(hidden));
-  const auto* table = static_cast<const std::byte*>(args.embedding.data);
+  const Weight& table = args.embedding;
+  const std::size_t bytes = row_bytes(table.dtype, static_cast<std::size_t>(table.cols));
   pool_.parallel_for(args.batch->n_tokens, 8, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t t = begin; t < end; t++)
-      dequantize_row(args.embedding.dtype, table + args.batch->tokens[t] * bytes, args.x + t * hidden,
-                     hidden);
+    std::vector<std::byte> gathered(table.interleaved ? bytes : 0);
+    for (std::int64_t t = begin; t < end; t++) {
+      const std::uint32_t token = args.batch->tokens[t];
+      const std::byte* row = static_cast<const std::byte*>(table.data) + token * bytes;
+      if (table.interleaved) {
+        gather_row(table.dtype, table.cols, token, table.data, gathered.data());
+        row = gathered.data();
+      }
+      dequantize_row(table.dtype, row, args.x + t * table.cols, table.cols);
+    }
   });
 }
 
@@ -309,28 +304,20 @@ void CpuOps::project_residual(const ProjectResidualArgs& args) {
 void CpuOps::swiglu(const SwigluArgs& args) {
   const Weight &gate = args.layer->gate, &up = args.layer->up;
   const float* x = normalize(args.x, args.layer->ffn_norm, args.rms_norm_eps, args.n_tokens);
-  const bool panels = uses_panels(args.n_tokens);
   const ActivationRows gate_x =
-      activations_[0].prepare(kernels_, pool_, gate.dtype, x, args.n_tokens, gate.cols, panels);
+      activations_[0].prepare(kernels_, pool_, gate.dtype, x, args.n_tokens, gate.cols);
   const ActivationRows up_x =
       activation_dtype(up.dtype) == gate_x.dtype
           ? gate_x
-          : activations_[1].prepare(kernels_, pool_, up.dtype, x, args.n_tokens, up.cols, panels);
+          : activations_[1].prepare(kernels_, pool_, up.dtype, x, args.n_tokens, up.cols);
   const MatmulRows gate_rows = matmul_rows(gate, gate_x, args.n_tokens, args.h, gate.rows, false);
   const MatmulRows up_rows = matmul_rows(up, up_x, args.n_tokens, nullptr, up.rows, false);
-  std::size_t gate_bytes = 0, up_bytes = 0;
-  if (kernels_.gate_up_panel) {
-    gate_bytes = kernels_.panel_scratch_bytes(gate.dtype, args.n_tokens);
-    up_bytes = kernels_.panel_scratch_bytes(up.dtype, args.n_tokens);
-  }
-  const bool wide = gate_bytes > 0 && up_bytes > 0 && wants_panels(args.n_tokens, gate_bytes + up_bytes);
+  reserve_scratch(kernels_.matmul_scratch_bytes(gate.dtype, args.n_tokens) +
+                  kernels_.matmul_scratch_bytes(up.dtype, args.n_tokens));
   const std::int64_t chunk = chunk_rows(gate, args.n_tokens);
   for_chunks((gate.rows + chunk - 1) / chunk, [&](std::int64_t at, int thread) {
-    const std::int64_t row = at * chunk, end = std::min(row + chunk, gate.rows);
-    if (wide)
-      kernels_.gate_up_panel(&gate_rows, &up_rows, row, end, scratch(thread));
-    else
-      kernels_.gate_up(&gate_rows, &up_rows, row, end);
+    const std::int64_t row = at * chunk;
+    kernels_.gate_up(&gate_rows, &up_rows, row, std::min(row + chunk, gate.rows), scratch(thread));
   });
 }
 

@@ -52,11 +52,8 @@ class CpuOps : public Backend {
   MatmulRows matmul_rows(const Weight& weight, const ActivationRows& x, std::int64_t n_tokens, float* y,
                          std::int64_t y_stride, bool accumulate) const;
 
-  /// Whether a batch of integer activations is multiplied by panels.
-  bool uses_panels(std::int64_t n_tokens) const;
-  /// The same, for a weight type that wants `scratch_bytes` for it, or 0 where it has no panels; makes room
-  /// for one of `scratch_bytes` per thread.
-  bool wants_panels(std::int64_t n_tokens, std::size_t scratch_bytes);
+  /// Makes room for `bytes` of scratch per thread.
+  void reserve_scratch(std::size_t bytes);
   std::uint8_t* scratch(int thread) {
     return scratch_.data() + static_cast<std::size_t>(thread) * scratch_stride_;
   }

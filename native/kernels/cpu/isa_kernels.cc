@@ -2,9 +2,6 @@
 #include "kernels/cpu/activations.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/matmul.h"
-#if defined(CRIA_WIDE)
-#include "kernels/cpu/matmul_panels.h"
-#endif
 #include "kernels/cpu/rmsnorm.h"
 #include "kernels/cpu/rope.h"
 #include "kernels/cpu/sample.h"
@@ -29,17 +26,10 @@ const CpuKernels kernels = {
     quantize_q8_k,
     round_f16,
     round_bf16,
+    interleave,
+    matmul_scratch_bytes,
     matmul,
     gate_up,
-#if defined(CRIA_WIDE)
-    panel_scratch_bytes,
-    matmul_panel,
-    gate_up_panel,
-#else
-    nullptr,
-    nullptr,
-    nullptr,
-#endif
     sample,
     rms_norm_stream,
     add_rms_norm,

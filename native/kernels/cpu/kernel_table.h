@@ -12,8 +12,8 @@ namespace cria {
 
 /// Tokens' activations in the form that a weight type multiplies with (activation_dtype in quantize.h).
 /// Row t of each array starts at t * its stride. Integer forms: Q8_0 and Q8_1 have a scale per 32, Q8_K one
-/// per 256. For panels Q8_K lies by super-blocks instead, so that what a panel of 256 columns meets is one
-/// piece: q [cols / 256, n, 256], scale [cols / 256, n], sums16 [cols / 256, n, 16].
+/// per 256. Q8_K lies by super-blocks, so that what a panel of 256 columns meets is one piece:
+/// q [cols / 256, n, 256], scale [cols / 256, n], sums16 [cols / 256, n, 16].
 struct ActivationRows {
   DType dtype;  // f32, f16, bf16, q8_0, q8_1 or q8_k
   int64_t cols;
@@ -27,10 +27,59 @@ struct ActivationRows {
   int64_t scale_stride, sums_stride;
 };
 
+/// Rows of a quantized matrix that lie together (interleave.h).
+constexpr int kPanelRows = 32;
+
+/// A block of a quantized format, as interleaving sees it: a 16-bit word before or after its dwords, or none.
+/// All zero for the types that are not interleaved.
+struct BlockShape {
+  int cols, dwords;
+  bool leading_word, trailing_word;
+  constexpr int bytes() const { return 4 * dwords + (leading_word || trailing_word ? 2 : 0); }
+};
+constexpr BlockShape block_shape(DType dtype) {
+  switch (dtype) {
+    case DType::q4_0:
+    case DType::iq4_nl: return {32, 4, true, false};
+    case DType::q4_1: return {32, 5, false, false};
+    case DType::q5_0: return {32, 5, true, false};
+    case DType::q5_1: return {32, 6, false, false};
+    case DType::q8_0: return {32, 8, true, false};
+    case DType::q2_k: return {256, 21, false, false};
+    case DType::q3_k: return {256, 27, false, true};
+    case DType::q4_k: return {256, 36, false, false};
+    case DType::q5_k: return {256, 44, false, false};
+    case DType::q6_k: return {256, 52, false, true};
+    case DType::iq4_xs: return {256, 34, false, false};
+    default: return {};
+  }
+}
+
+/// Where dword `at` of a block stands among the block's dwords in a panel: scales first, and then what is
+/// read together, so that a block is read from its first byte to its last.
+constexpr int dword_place(DType dtype, int at) {
+  switch (dtype) {
+    case DType::q2_k: return at == 20 ? 0 : at + 1;
+    case DType::q3_k: return at >= 24 ? at - 24 : at + 3;
+    case DType::q6_k:  // of 128 columns: 64 bytes of low bits, and 32 of high ones, by threes
+      if (at >= 48) return at - 48;
+      return at < 32 ? 4 + 24 * (at / 16) + 3 * (at % 8) + at % 16 / 8
+                     : 4 + 24 * ((at - 32) / 8) + 3 * (at % 8) + 2;
+    default: return at;
+  }
+}
+
+/// Up to 32 rows in the file's layout.
+struct RowPointers {
+  const uint8_t* row[kPanelRows];
+  int count;
+};
+
 /// A matrix-vector or matrix-matrix product over a range of rows.
 struct MatmulRows {
-  const uint8_t* weights;  // [rows, cols] of `dtype`
+  const uint8_t* weights;  // [rows, cols] of `dtype`, as in a file, or interleaved
   DType dtype;
+  bool interleaved;
   int64_t rows, cols;
   ActivationRows x;
   int64_t n_tokens;
@@ -92,18 +141,16 @@ struct CpuKernels {
   void (*quantize_q8_k)(const float* x, int8_t* q, float* scale, int16_t* sums16, int64_t n);
   void (*round_f16)(const float* x, float* out, int64_t n);
   void (*round_bf16)(const float* x, uint16_t* out, int64_t n);
-  /// Rows [row_begin, row_end) of the product; false when the weight type is not known.
-  bool (*matmul)(const MatmulRows* args, int64_t row_begin, int64_t row_end);
-  /// The same rows of two products, h = silu(gate) * up, written to gate's y.
-  bool (*gate_up)(const MatmulRows* gate, const MatmulRows* up, int64_t row_begin, int64_t row_end);
-  /// Several tokens: bytes of scratch (aligned to 64) that the product of a weight type wants; 0 where the
-  /// level has no such product of that type, and matmul serves. The three are null where a level has none.
-  size_t (*panel_scratch_bytes)(DType dtype, int64_t n_tokens);
-  /// matmul for many tokens: the same bits, the weights unpacked once. 32 rows at a time.
-  void (*matmul_panel)(const MatmulRows* args, int64_t row_begin, int64_t row_end, uint8_t* scratch);
-  /// gate_up likewise; scratch for both.
-  void (*gate_up_panel)(const MatmulRows* gate, const MatmulRows* up, int64_t row_begin, int64_t row_end,
-                        uint8_t* scratch);
+  /// Blocks [first_block, first_block + n_blocks) of up to 32 rows, interleaved; `out` is aligned to 64.
+  void (*interleave)(DType dtype, const RowPointers* rows, int64_t first_block, int64_t n_blocks,
+                     uint8_t* out);
+  /// Bytes of scratch (aligned to 64) that a product with a weight type wants; 0 when the type is not known.
+  size_t (*matmul_scratch_bytes)(DType dtype, int64_t n_tokens);
+  /// Rows [row_begin, row_end) of the product; row_begin is a multiple of 32.
+  void (*matmul)(const MatmulRows* args, int64_t row_begin, int64_t row_end, uint8_t* scratch);
+  /// The same rows of two products, h = silu(gate) * up, written to gate's y. `scratch`: for both.
+  void (*gate_up)(const MatmulRows* gate, const MatmulRows* up, int64_t row_begin, int64_t row_end,
+                  uint8_t* scratch);
   /// Greedy choice and log(sum(e^logit)).
   void (*sample)(const float* logits, int64_t n, uint32_t* argmax, float* log_sum_exp);
 

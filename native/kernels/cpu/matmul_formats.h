@@ -1,9 +1,8 @@
-// What the quantized products need to know of each weight format: how a block becomes bytes, and its float
-// step.
+// What the quantized products need to know of each weight format: how the dwords of an interleaved block
+// (interleave.h) become bytes that meet four activations each, and its scales. Compiled per level.
 //
-// A format gives, for one row's block and the activations of kTokens tokens, exact integer sums as eight
-// lanes that still have to be added up; the driver (matmul.h) does that for eight rows at once. Blocks:
-// blocks.h.
+// The offsets below count dwords where dword_place() puts those of the file's blocks (blocks.h). Bytes are
+// unsigned with kOffset still to be taken off, or (kSigned) signed.
 #pragma once
 
 #include "kernels/blocks.h"
@@ -12,222 +11,244 @@
 
 namespace cria::CRIA_ISA {
 
-/// One token's activations at the block being multiplied.
-struct ActBlock {
-  const int8_t* q;
-  const int16_t* sums16;
+/// Sixteen of the 32 rows of an interleaved block.
+struct HalfBlock {
+  const uint8_t* p;  // of the block
+  int half;
+
+  /// Dword `at` of each row, in a block whose dwords begin at byte kFrom.
+  template <int kFrom = 0>
+  CRIA_METHOD I32x16 dword(int64_t at) const {
+    return load_lanes(p + kFrom + 128 * at + 64 * half);
+  }
+  /// The halfs that stand for 32 rows at byte `at`.
+  CRIA_METHOD F32x16 halfs(int at) const {
+    return load_f16(reinterpret_cast<const uint16_t*>(p + at) + 16 * half);
+  }
 };
 
-// Bytes of a row in the file.
-CRIA_INLINE int64_t bytes_per_row(DType dtype, int64_t cols) {
-  switch (dtype) {
-    case DType::f32: return cols * 4;
-    case DType::f16:
-    case DType::bf16: return cols * 2;
-    case DType::q4_0:
-    case DType::iq4_nl: return cols / 32 * 18;
-    case DType::q4_1: return cols / 32 * 20;
-    case DType::q5_0: return cols / 32 * 22;
-    case DType::q5_1: return cols / 32 * 24;
-    case DType::q8_0: return cols / 32 * 34;
-    case DType::q2_k: return cols / 256 * 84;
-    case DType::q3_k: return cols / 256 * 110;
-    case DType::q4_k: return cols / 256 * 144;
-    case DType::q5_k: return cols / 256 * 176;
-    case DType::q6_k: return cols / 256 * 210;
-    case DType::iq4_xs: return cols / 256 * 136;
-    default: return 0;
-  }
+CRIA_INLINE int32_t four_times(int byte) {
+  return static_cast<int32_t>(0x01010101u * static_cast<uint32_t>(byte));
 }
+/// The low or the high nibbles.
+CRIA_INLINE I32x16 nibbles(I32x16 v, int high) { return and_lanes(high ? right(v, 4) : v, four_times(15)); }
 
 // ---- blocks of 32: sum x (d of the row) x (d of the token), plus m x (the token's weighted sum) ----
+//
+// bytes(block, k): columns 4k .. 4k + 3.
 
-// kSigned: bytes() gives signed bytes. Else unsigned, from which kOffset has to be taken off.
 struct FormatQ8_0 {
-  using Block = BlockQ8_0;
+  static constexpr DType kType = DType::q8_0;
   static constexpr bool kSigned = true, kHasMin = false;
   static constexpr int kOffset = 0;
-  CRIA_INLINE I8x32 bytes(const Block& b) { return load_bytes(b.qs); }
+  CRIA_INLINE F32x16 d(HalfBlock b) { return b.halfs(0); }
+  CRIA_INLINE I32x16 bytes(HalfBlock b, int k) { return b.dword<64>(k); }
 };
 struct FormatQ4_0 {
-  using Block = BlockQ4_0;
+  static constexpr DType kType = DType::q4_0;
   static constexpr bool kSigned = false, kHasMin = false;
   static constexpr int kOffset = 8;
-  CRIA_INLINE I8x32 bytes(const Block& b) { return load_nibbles(b.qs); }
+  CRIA_INLINE F32x16 d(HalfBlock b) { return b.halfs(0); }
+  CRIA_INLINE I32x16 bytes(HalfBlock b, int k) { return nibbles(b.dword<64>(k % 4), k / 4); }
+};
+struct FormatIQ4_NL {
+  static constexpr DType kType = DType::iq4_nl;
+  static constexpr bool kSigned = true, kHasMin = false;
+  static constexpr int kOffset = 0;
+  CRIA_INLINE F32x16 d(HalfBlock b) { return b.halfs(0); }
+  CRIA_INLINE I32x16 bytes(HalfBlock b, int k) {
+    return lookup(kIq4Values, nibbles(b.dword<64>(k % 4), k / 4));
+  }
 };
 struct FormatQ4_1 {
-  using Block = BlockQ4_1;
+  static constexpr DType kType = DType::q4_1;
   static constexpr bool kSigned = false, kHasMin = true;
   static constexpr int kOffset = 0;
-  CRIA_INLINE I8x32 bytes(const Block& b) { return load_nibbles(b.qs); }
+  CRIA_INLINE F32x16 d(HalfBlock b) { return f16_low(b.dword(0)); }
+  CRIA_INLINE F32x16 m(HalfBlock b) { return f16_low(right(b.dword(0), 16)); }
+  CRIA_INLINE I32x16 bytes(HalfBlock b, int k) { return nibbles(b.dword(1 + k % 4), k / 4); }
 };
+/// Bits 4k .. 4k + 3 of each lane as bit 4 of its four bytes. The product puts bit i at 8i.
+CRIA_INLINE I32x16 fifth_bits(I32x16 bits, int k) {
+  const I32x16 four = and_lanes(right(bits, 4 * k), 15);
+  return and_lanes(mul(four, set1_lanes(0x00204081 << 4)), four_times(16));
+}
 struct FormatQ5_0 {
-  using Block = BlockQ5_0;
+  static constexpr DType kType = DType::q5_0;
   static constexpr bool kSigned = false, kHasMin = false;
   static constexpr int kOffset = 16;
-  CRIA_INLINE I8x32 bytes(const Block& b) {
-    return or_bytes(load_nibbles(b.qs), spread_bits(q5_high_bits(b.qh), 16));
+  CRIA_INLINE F32x16 d(HalfBlock b) { return b.halfs(0); }
+  CRIA_INLINE I32x16 bytes(HalfBlock b, int k) {
+    return or_lanes(nibbles(b.dword<64>(1 + k % 4), k / 4), fifth_bits(b.dword<64>(0), k));
   }
 };
 struct FormatQ5_1 {
-  using Block = BlockQ5_1;
+  static constexpr DType kType = DType::q5_1;
   static constexpr bool kSigned = false, kHasMin = true;
   static constexpr int kOffset = 0;
-  CRIA_INLINE I8x32 bytes(const Block& b) {
-    return or_bytes(load_nibbles(b.qs), spread_bits(q5_high_bits(b.qh), 16));
+  CRIA_INLINE F32x16 d(HalfBlock b) { return f16_low(b.dword(0)); }
+  CRIA_INLINE F32x16 m(HalfBlock b) { return f16_low(right(b.dword(0), 16)); }
+  CRIA_INLINE I32x16 bytes(HalfBlock b, int k) {
+    return or_lanes(nibbles(b.dword(2 + k % 4), k / 4), fifth_bits(b.dword(1), k));
   }
-};
-struct FormatIQ4_NL {
-  using Block = BlockIQ4_NL;
-  static constexpr bool kSigned = true, kHasMin = false;
-  static constexpr int kOffset = 0;
-  CRIA_INLINE I8x32 bytes(const Block& b) { return lookup(kIq4Values, load_nibbles(b.qs)); }
 };
 
 // ---- super-blocks of 256: the scales multiply in as integers, so a block's sum is one exact int32 ----
 //
-// pair(block, p) gives the bytes of elements 64p .. 64p + 63, unsigned (kOffset still to be taken off) or
-// signed. kGroups scales of 256 / kGroups elements each; mins, where a format has them, for the same groups.
+// The eight groups of 32 columns come in kOuter times kInner: group(outer, i) = kInner * outer + i, so that
+// only kInner bodies need code. bytes(block, outer, i, k): columns 4k .. 4k + 3 of the group, times
+// 2^shift(i), which the caller takes off the products.
 
-// Shared by Q4_K and Q5_K: eight groups of 32, scale and min of six bits.
+//
+// A Header has the scales of sixteen rows in registers: scale(g) of group g; min_pair(j) the minima of groups
+// 2j and 2j + 1 as two words, which meet the activations' sums.
+
+/// Byte g of each lane.
+CRIA_INLINE I32x16 byte_of(I32x16 bytes, int g) { return and_lanes(right(bytes, 8 * g), 255); }
+/// Bytes 2j and 2j + 1 of each lane as two words.
+CRIA_INLINE I32x16 words_of(I32x16 bytes, int j) {
+  const I32x16 two = j ? right(bytes, 16) : bytes;
+  return or_masked(and_lanes(two, 255), left(two, 8), 0x00ff0000);
+}
+
+// Shared by Q4_K and Q5_K: eight groups of 32, scale and min of six bits; k4_scales() for sixteen rows.
 struct FormatK4 {
   static constexpr bool kSigned = false, kHasMin = true;
-  static constexpr int kOffset = 0, kGroups = 8;
-  template <class Block>
-  CRIA_INLINE void scales(const Block& b, int16_t scale[8], int16_t min[8]) {
-    uint8_t s[8], m[8];
-    k4_scales(b.scales, s, m);
-    for (int g = 0; g < 8; g++) scale[g] = s[g];
-    for (int g = 0; g < 8; g++) min[g] = m[g];
-  }
+  static constexpr int kOffset = 0, kGroups = 8, kInner = 2;
+  struct Header {
+    I32x16 d_and_dmin, scales[2], mins[2];
+    CRIA_METHOD void read(HalfBlock b) {
+      const I32x16 w0 = b.dword(1), w1 = b.dword(2), w2 = b.dword(3);
+      const int32_t six = four_times(0x3f), four = four_times(15), upper = four_times(0x30);
+      d_and_dmin = b.dword(0);
+      scales[0] = and_lanes(w0, six);
+      scales[1] = or_masked(and_lanes(w2, four), right(w0, 2), upper);
+      mins[0] = and_lanes(w1, six);
+      mins[1] = or_masked(and_lanes(right(w2, 4), four), right(w1, 2), upper);
+    }
+    CRIA_METHOD I32x16 scale(int g) const { return byte_of(scales[g / 4], g % 4); }
+    CRIA_METHOD I32x16 min_pair(int j) const { return words_of(mins[j / 2], j % 2); }
+    CRIA_METHOD F32x16 d() const { return f16_low(d_and_dmin); }
+    CRIA_METHOD F32x16 minus_dmin() const { return sub(set1(0.0f), f16_low(right(d_and_dmin, 16))); }
+  };
 };
 
 struct FormatQ4_K : FormatK4 {
-  using Block = BlockQ4_K;
-  CRIA_INLINE void pair(const Block& b, int p, I8x32& first, I8x32& second) {
-    const I8x32 bytes = load_bytes(b.qs + 32 * p);
-    first = and_bytes(bytes, set1_bytes(15));
-    second = shift_right(bytes, 4, 15);
+  static constexpr DType kType = DType::q4_k;
+  // Where the instruction takes whole bytes the upper nibbles are multiplied where they stand.
+  static constexpr int shift(int i) { return kWholeBytes ? 4 * i : 0; }
+  CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int i, int k) {
+    const I32x16 v = b.dword(4 + 8 * outer + k);
+    return i && kWholeBytes ? and_lanes(v, four_times(0xf0)) : nibbles(v, i);
   }
 };
 
 struct FormatQ5_K : FormatK4 {
-  using Block = BlockQ5_K;
-  CRIA_INLINE void pair(const Block& b, int p, I8x32& first, I8x32& second) {
-    const I8x32 bytes = load_bytes(b.qs + 32 * p), high = shift_right(load_bytes(b.qh), 2 * p, 3);
-    first = or_bytes(and_bytes(bytes, set1_bytes(15)), shift_left(high, 4, 16));
-    second = or_bytes(shift_right(bytes, 4, 15), shift_left(high, 3, 16));
+  static constexpr DType kType = DType::q5_k;
+  static constexpr int shift(int) { return 0; }
+  CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int i, int k) {
+    const I32x16 fifth = left(right_by(b.dword(4 + k), static_cast<int>(2 * outer)), 4 - i);
+    return or_masked(nibbles(b.dword(12 + 8 * outer + k), i), fifth, four_times(16));
   }
 };
 
 struct FormatQ6_K {
-  using Block = BlockQ6_K;
+  static constexpr DType kType = DType::q6_k;
   static constexpr bool kSigned = false, kHasMin = false;
-  static constexpr int kOffset = 32, kGroups = 16;
-  CRIA_INLINE void scales(const Block& b, int16_t scale[16], int16_t*) {
-    for (int g = 0; g < 16; g++) scale[g] = b.scales[g];
-  }
-  CRIA_INLINE void pair(const Block& b, int p, I8x32& first, I8x32& second) {
-    const uint8_t* low = b.ql + 64 * (p / 2);
-    const I8x32 low0 = load_bytes(low), low1 = load_bytes(low + 32), high = load_bytes(b.qh + 32 * (p / 2));
-    if (p % 2 == 0) {
-      first = or_bytes(and_bytes(low0, set1_bytes(15)), shift_left(high, 4, 0x30));
-      second = or_bytes(and_bytes(low1, set1_bytes(15)), shift_left(high, 2, 0x30));
-    } else {
-      first = or_bytes(shift_right(low0, 4, 15), and_bytes(high, set1_bytes(0x30)));
-      second = or_bytes(shift_right(low1, 4, 15), shift_right(high, 2, 0x30));
+  static constexpr int kOffset = 32, kGroups = 16, kInner = 4;
+  struct Header {
+    I32x16 scales[4];
+    F32x16 halfs;
+    CRIA_METHOD void read(HalfBlock b) {
+      halfs = b.halfs(52 * 128);
+      CRIA_UNROLL(4)
+      for (int i = 0; i < 4; i++) scales[i] = b.dword(i);
     }
+    CRIA_METHOD I32x16 scale(int g) const { return right_signed(left(scales[g / 4], 24 - 8 * (g % 4)), 24); }
+    CRIA_METHOD F32x16 d() const { return halfs; }
+  };
+  static constexpr int shift(int) { return 0; }
+  CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int i, int k) {
+    const I32x16 low = nibbles(b.dword(4 + 24 * outer + 3 * k + i % 2), i / 2),
+                 high = b.dword(4 + 24 * outer + 3 * k + 2);
+    return or_masked(low, i == 3 ? right(high, 2) : left(high, 4 - 2 * i), four_times(0x30));
   }
 };
 
 struct FormatQ2_K {
-  using Block = BlockQ2_K;
+  static constexpr DType kType = DType::q2_k;
   static constexpr bool kSigned = false, kHasMin = true;
-  static constexpr int kOffset = 0, kGroups = 16;
-  CRIA_INLINE void scales(const Block& b, int16_t scale[16], int16_t min[16]) {
-    for (int g = 0; g < 16; g++) scale[g] = b.scales[g] & 15;
-    for (int g = 0; g < 16; g++) min[g] = b.scales[g] >> 4;
-  }
-  CRIA_INLINE void pair(const Block& b, int p, I8x32& first, I8x32& second) {
-    const I8x32 bytes = load_bytes(b.qs + 32 * (p / 2));
-    first = shift_right(bytes, 4 * (p % 2), 3);
-    second = shift_right(bytes, 4 * (p % 2) + 2, 3);
+  static constexpr int kOffset = 0, kGroups = 16, kInner = 4;
+  struct Header {
+    I32x16 d_and_dmin, both[4];
+    CRIA_METHOD void read(HalfBlock b) {
+      d_and_dmin = b.dword(0);
+      for (int i = 0; i < 4; i++) both[i] = b.dword(1 + i);
+    }
+    CRIA_METHOD I32x16 scale(int g) const { return and_lanes(right(both[g / 4], 8 * (g % 4)), 15); }
+    CRIA_METHOD I32x16 min_pair(int j) const { return words_of(nibbles(both[j / 2], 1), j % 2); }
+    CRIA_METHOD F32x16 d() const { return f16_low(d_and_dmin); }
+    CRIA_METHOD F32x16 minus_dmin() const { return sub(set1(0.0f), f16_low(right(d_and_dmin, 16))); }
+  };
+  static constexpr int shift(int i) { return kWholeBytes ? 2 * i : 0; }
+  CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int i, int k) {
+    const I32x16 v = b.dword(5 + 8 * outer + k);
+    return kWholeBytes ? and_lanes(v, four_times(3 << (2 * i))) : and_lanes(right(v, 2 * i), four_times(3));
   }
 };
 
 struct FormatQ3_K {
-  using Block = BlockQ3_K;
+  static constexpr DType kType = DType::q3_k;
   static constexpr bool kSigned = false, kHasMin = false;
-  static constexpr int kOffset = 4, kGroups = 16;
-  CRIA_INLINE void scales(const Block& b, int16_t scale[16], int16_t*) {
-    int8_t s[16];
-    q3_k_scales(b.scales, s);
-    for (int g = 0; g < 16; g++) scale[g] = s[g];
-  }
-  CRIA_INLINE void pair(const Block& b, int p, I8x32& first, I8x32& second) {
-    const I8x32 bytes = load_bytes(b.qs + 32 * (p / 2)), high = shift_right(load_bytes(b.hmask), 2 * p, 3);
-    first = or_bytes(shift_right(bytes, 4 * (p % 2), 3), shift_left(high, 2, 4));
-    second = or_bytes(shift_right(bytes, 4 * (p % 2) + 2, 3), shift_left(high, 1, 4));
+  static constexpr int kOffset = 4, kGroups = 16, kInner = 4;
+  struct Header {
+    I32x16 scales[4];
+    F32x16 halfs;
+    CRIA_METHOD void read(HalfBlock b) {
+      halfs = b.halfs(27 * 128);  // q3_k_scales() for sixteen rows
+      const I32x16 w[2] = {b.dword(0), b.dword(1)}, w2 = b.dword(2);
+      for (int i = 0; i < 4; i++)
+        scales[i] = or_masked(nibbles(w[i % 2], i / 2), i == 3 ? right(w2, 2) : left(w2, 4 - 2 * i),
+                              four_times(0x30));
+    }
+    CRIA_METHOD I32x16 scale(int g) const { return add(byte_of(scales[g / 4], g % 4), set1_lanes(-32)); }
+    CRIA_METHOD F32x16 d() const { return halfs; }
+  };
+  static constexpr int shift(int) { return 0; }
+  CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int i, int k) {
+    const I32x16 low = and_lanes(right(b.dword(11 + 8 * outer + k), 2 * i), four_times(3));
+    const I32x16 high = right_by(b.dword(3 + k), static_cast<int>(4 * outer));
+    return or_masked(low, i == 3 ? right(high, 1) : left(high, 2 - i), four_times(4));
   }
 };
 
 struct FormatIQ4_XS {
-  using Block = BlockIQ4_XS;
+  static constexpr DType kType = DType::iq4_xs;
   static constexpr bool kSigned = true, kHasMin = false;
-  static constexpr int kOffset = 0, kGroups = 8;
-  CRIA_INLINE void scales(const Block& b, int16_t scale[8], int16_t*) {
-    for (int g = 0; g < 8; g++) scale[g] = static_cast<int16_t>(iq4_xs_scale(b, g));
-  }
-  CRIA_INLINE void pair(const Block& b, int p, I8x32& first, I8x32& second) {
-    first = lookup(kIq4Values, load_nibbles(b.qs + 32 * p));
-    second = lookup(kIq4Values, load_nibbles(b.qs + 32 * p + 16));
+  static constexpr int kOffset = 0, kGroups = 8, kInner = 1;
+  struct Header {
+    I32x16 d_and_high, low;
+    CRIA_METHOD void read(HalfBlock b) {
+      d_and_high = b.dword(0);
+      low = b.dword(1);
+    }
+    CRIA_METHOD I32x16 scale(int g) const {  // iq4_xs_scale() for sixteen rows
+      const I32x16 high = and_lanes(right(d_and_high, 16 + 2 * g), 3);
+      const I32x16 six = or_lanes(and_lanes(right(low, 4 * g), 15), left(high, 4));
+      return add(six, set1_lanes(-32));
+    }
+    CRIA_METHOD F32x16 d() const { return f16_low(d_and_high); }
+  };
+  static constexpr int shift(int) { return 0; }
+  CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
+    return lookup(kIq4Values, nibbles(b.dword(2 + 4 * outer + k % 4), k / 4));
   }
 };
 
-template <class Block>
-CRIA_INLINE uint16_t min_scale(const Block& b) {
-  if constexpr (requires { b.dmin; })
-    return b.dmin;
-  else
-    return 0;
-}
-
-// One row's block with kTokens tokens: the integer sum and (kHasMin) the sum of mins, as eight lanes each.
-template <class F, int kTokens>
-CRIA_INLINE void block256_sums(const typename F::Block& b, const ActBlock* x, I32x8* isum, I32x8* msum) {
-  constexpr int kRepeat = 16 / F::kGroups;  // groups of 16 that share a scale
-  int16_t scale[16], min[16];
-  F::scales(b, scale, min);
-  // What goes with the activations' sums: the mins, or the scales times the offset.
-  if constexpr (F::kHasMin || F::kOffset != 0) {
-    int16_t per16[16];
-    for (int g = 0; g < 16; g++) per16[g] = F::kHasMin ? min[g / kRepeat] : scale[g / kRepeat];
-    const I16x16 with_sums = load_i16(per16);
-    for (int t = 0; t < kTokens; t++) {
-      const I32x8 m = dot(zero_i32x8(), with_sums, load_i16(x[t].sums16));
-      if constexpr (F::kHasMin) msum[t] = m;
-      isum[t] =
-          F::kHasMin ? zero_i32x8() : subtract_shifted(zero_i32x8(), m, __builtin_ctz(F::kOffset | 256));
-    }
-  } else {
-    for (int t = 0; t < kTokens; t++) isum[t] = zero_i32x8();
-  }
-#pragma GCC unroll 4
-  for (int p = 0; p < 4; p++) {
-    I8x32 bytes[2];
-    F::pair(b, p, bytes[0], bytes[1]);
-#pragma GCC unroll 2
-    for (int half = 0; half < 2; half++) {
-      const int g = 2 * p + half;
-      const I16x16 s = F::kGroups == 8 ? set1_i16(scale[g]) : set2_i16(scale[2 * g], scale[2 * g + 1]);
-      for (int t = 0; t < kTokens; t++) {
-        const I8x32 q = load_bytes(x[t].q + 32 * g);
-        const I16x16 products =
-            F::kSigned ? pair_products_signed(bytes[half], q) : pair_products(bytes[half], q);
-        isum[t] = dot(isum[t], products, s);
-      }
-    }
-  }
-}
+/// Bytes of a panel's block.
+template <class F>
+constexpr int kPanelBlockBytes =
+    kPanelRows * (4 * block_shape(F::kType).dwords +
+                  (block_shape(F::kType).leading_word || block_shape(F::kType).trailing_word ? 2 : 0));
 
 }  // namespace cria::CRIA_ISA

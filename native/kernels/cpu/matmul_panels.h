@@ -1,42 +1,25 @@
-// Products of quantized weights with many tokens on AVX-512 VNNI, with the bits of matmul.h. Compiled per
-// level.
+// Products of quantized weights with any number of tokens. Compiled per level.
 //
-// 32 rows by 256 columns at a time are unpacked into a panel of unsigned bytes, four columns to a
-// dword and rows in lanes, which stays in L1; tiles of up to six tokens then add its products to their sums:
-// each broadcast of four activations meets two registers of rows. Meanwhile the bytes of the next 32 rows are
-// fetched, a few lines at a time. Signed formats become unsigned by an offset, which is taken off through the
-// activations' sums.
+// Weights come interleaved (interleave.h): 32 rows at a time, a vector load brings four columns of sixteen
+// rows, and a broadcast of four activations meets them. Tiles of a few tokens add a panel's blocks to their
+// sums, one run of blocks after the other, so that the run stays in L1 for all tiles; meanwhile the bytes
+// ahead are fetched, a few lines at a time. Weights in the file's layout are interleaved into scratch first,
+// a run at a time.
+//
+// Order of summation (docs/numerics.md): an accumulator per output element, one float step per block
+// (k-quants with mins: two), in the order of the columns. Sums of integers are exact.
 #pragma once
 
-#include "kernels/cpu/matmul_unpack.h"
-#include "kernels/cpu/swiglu.h"
+#include "kernels/cpu/matmul_formats.h"
+#include "kernels/cpu/matmul_interleave.h"
 
 namespace cria::CRIA_ISA {
 
-constexpr int kPanelTokens =
-    6;  // 12 accumulators of 16 rows, as many sums, 2 weights, 1 broadcast: 27 of 32 registers
+constexpr int kStreamTokens = 3;  // few: no more than the memory keeps up with
 
-typedef int32_t __attribute__((may_alias, aligned(1))) DwordAnywhere;
-
-// ---- tiles ----
-
-/// acc += rows x 4 * kSteps columns, for kTokens tokens at x[t]. Of the bytes what `mask` keeps, if kMasked.
-template <int kTokens, int kSteps, bool kMasked = false>
-CRIA_INLINE void multiply_group(const uint8_t* q, const int8_t* const* x, int64_t at, __m512i acc[][2],
-                                uint8_t mask = 0) {
-#pragma GCC unroll 8
-  for (int k = 0; k < kSteps; k++) {
-    __m512i w0 = _mm512_load_si512(q + 128 * k), w1 = _mm512_load_si512(q + 128 * k + 64);
-    if constexpr (kMasked) w0 = keep(w0, mask), w1 = keep(w1, mask);
-    asm("" : "+v"(w0), "+v"(w1));  // or gcc 12 loads them again for every token
-#pragma GCC unroll 8
-    for (int t = 0; t < kTokens; t++) {
-      const __m512i v = _mm512_set1_epi32(*reinterpret_cast<const DwordAnywhere*>(x[t] + at + 4 * k));
-      acc[t][0] = _mm512_dpbusd_epi32(acc[t][0], w0, v);
-      acc[t][1] = _mm512_dpbusd_epi32(acc[t][1], w1, v);
-    }
-  }
-}
+/// What unsigned bytes have too much. Formats with a minimum have none.
+template <class F>
+constexpr int kUnsignedOffset = F::kSigned ? kSignedOffset : F::kOffset;
 
 /// Lines that a tile fetches while it computes, a few at a step.
 struct Fetch {
@@ -49,154 +32,329 @@ struct Fetch {
   }
 };
 
+/// Scales of a panel's block, for tiles of many tokens.
+template <int kGroups>
+struct alignas(64) PanelScales {
+  int32_t scale[kGroups][kPanelRows];
+  int32_t min[kGroups / 2][kPanelRows];  // two words each
+  float d[kPanelRows], minus_dmin[kPanelRows];
+};
+
 struct PanelTile {
-  const void* panel;
+  const uint8_t* panel;  // the run's first block
+  const void* scales;    // of super-blocks: PanelScales
   int64_t first_block;
   int blocks;
   const ActivationRows* x;
   int64_t n_tokens, token;    // of x; the tile's first
-  int offset;                 // of the unsigned bytes; 0 for formats with a minimum
-  float (*sums)[kPanelRows];  // of the columns before, to which the panel's are added
+  float (*sums)[kPanelRows];  // of the columns before, to which the run's are added
   Fetch fetch;
 };
 
-/// kMost: of blocks; 16, or kPanelBlocks.
-template <bool kHasMin, int kMost, int kTokens>
-static void tile_panel32(const PanelTile& tile) {
-  const ActivationRows& x = *tile.x;
-  const auto* panels = static_cast<const Panel32*>(tile.panel);
-  __m512 acc[kTokens][2];
-  const int8_t* q[kTokens];
-  // A block's scale, and where its sum starts: at what the offset of the bytes adds to it, or (kHasMin) what
-  // its minimum meets.
-  alignas(64) float scale[kTokens][kMost], weighted[kTokens][kMost];
-  alignas(64) int32_t start[kTokens][kMost];
-  for (int t = 0; t < kTokens; t++) {
-    const int64_t token = tile.token + t, at = token * x.scale_stride + tile.first_block;
-    acc[t][0] = _mm512_load_ps(tile.sums[t]);
-    acc[t][1] = _mm512_load_ps(tile.sums[t] + 16);
-    q[t] = x.q + token * x.cols + kBlockSize * tile.first_block;
-    for (int b = 0; b < kMost && b < tile.blocks; b += 16) {
-      const __mmask16 present = first_lanes(tile.blocks - b);
-      _mm512_store_ps(scale[t] + b, _mm512_maskz_loadu_ps(present, x.scale + at + b));
-      if constexpr (kHasMin) {
-        _mm512_store_ps(weighted[t] + b, _mm512_maskz_loadu_ps(present, x.weighted_sum + at + b));
-      } else {
-        const int16_t* sums = x.sums16 + token * x.sums_stride + 2 * (tile.first_block + b);
-        const __m512i minus = _mm512_set1_epi16(static_cast<short>(-tile.offset));
-        _mm512_store_si512(start[t] + b, _mm512_madd_epi16(_mm512_maskz_loadu_epi32(present, sums), minus));
-      }
+CRIA_INLINE I32x16 meet(bool is_signed, I32x16 acc, I32x16 w, Bytes4 x) {
+  return is_signed ? dot_signed(acc, w, x) : dot_bytes(acc, w, x);
+}
+
+/// acc[t][h] += sixteen rows x 4 * kSteps columns of token t. bytes(h, k): columns 4k .. 4k + 3 of half h;
+/// q(t): the token's activations.
+template <class F, int kTokens, int kSteps, class Bytes, class Activations>
+CRIA_INLINE void multiply_group(Bytes bytes, Activations q, I32x16 acc[][kTileHalves]) {
+  CRIA_UNROLL(8)
+  for (int k = 0; k < kSteps; k++) {
+    I32x16 w[kTileHalves];
+    CRIA_UNROLL(2)
+    for (int h = 0; h < kTileHalves; h++) {
+      w[h] = bytes(h, k);
+      if (F::kSigned) w[h] = signed_bytes(w[h]);
+      pin(w[h]);  // or gcc 12 loads it again for every token
     }
-  }
-  Fetch fetch = tile.fetch;
-  for (int b = 0; b < tile.blocks; b++) {
-    fetch.step();
-    const Panel32& p = panels[b];
-    __m512i isum[kTokens][2];
-    for (int t = 0; t < kTokens; t++)
-      isum[t][0] = isum[t][1] = kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(start[t][b]);
-    multiply_group<kTokens, 8>(p.q[0], q, 32 * b, isum);
-    const __m512 d0 = _mm512_load_ps(p.d), d1 = _mm512_load_ps(p.d + 16);
-#pragma GCC unroll 8
+    CRIA_UNROLL(8)
     for (int t = 0; t < kTokens; t++) {
-      const __m512 dx = _mm512_set1_ps(scale[t][b]);
-      acc[t][0] = _mm512_fmadd_ps(_mm512_mul_ps(d0, dx), _mm512_cvtepi32_ps(isum[t][0]), acc[t][0]);
-      acc[t][1] = _mm512_fmadd_ps(_mm512_mul_ps(d1, dx), _mm512_cvtepi32_ps(isum[t][1]), acc[t][1]);
-      if constexpr (kHasMin) {
-        const __m512 sx = _mm512_set1_ps(weighted[t][b]);
-        acc[t][0] = _mm512_fmadd_ps(_mm512_load_ps(p.m), sx, acc[t][0]);
-        acc[t][1] = _mm512_fmadd_ps(_mm512_load_ps(p.m + 16), sx, acc[t][1]);
-      }
+      const Bytes4 v = broadcast4(q(t) + 4 * k);
+      CRIA_UNROLL(2)
+      for (int h = 0; h < kTileHalves; h++) acc[t][h] = meet(F::kSigned, acc[t][h], w[h], v);
     }
   }
-  for (int t = 0; t < kTokens; t++) {
-    _mm512_store_ps(tile.sums[t], acc[t][0]);
-    _mm512_store_ps(tile.sums[t] + 16, acc[t][1]);
-  }
 }
 
-/// A token's sums of a super-block's groups of 32 activations, or of 16 when kGroups is 16.
-template <int kGroups>
-CRIA_INLINE __m256i group_sums(const int16_t* sums16) {
-  const __m256i s = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums16));
-  if constexpr (kGroups == 16) return s;
-  // At most 32 * 127.
-  return _mm256_castsi128_si256(_mm256_cvtepi32_epi16(_mm256_madd_epi16(s, _mm256_set1_epi16(1))));
-}
-
-template <int kGroups, bool kHasMin, bool kNibbles, int kTokens>
-static void tile_panel256(const PanelTile& tile) {
+/// kMost: of blocks.
+template <class F, int kMost, int kTokens>
+static void tile_blocks32(const PanelTile& tile) {
   const ActivationRows& x = *tile.x;
-  const auto& p = *static_cast<const Panel256<kGroups>*>(tile.panel);
   const int8_t* q[kTokens];
-  // kHasMin: what the mins meet, two words to a dword. Else what the products of a group begin with: what the
-  // offset of the bytes adds to them, taken off.
-  alignas(64) int32_t pairs[kTokens][kGroups / 2], start[kTokens][16];
+  // Where a block's sum starts: at what the offset of the bytes adds to it, taken off.
+  int32_t start[kTokens][kMost];
   for (int t = 0; t < kTokens; t++) {
-    const int64_t at = tile.first_block * tile.n_tokens + tile.token + t;
-    q[t] = x.q + kSuperBlockSize * at;
-    const __m256i sums = group_sums<kGroups>(x.sums16 + 16 * at);
-    if constexpr (!kHasMin)
-      _mm512_store_si512(start[t],
-                         _mm512_mullo_epi32(_mm512_cvtepi16_epi32(sums), _mm512_set1_epi32(-tile.offset)));
-    else if constexpr (kGroups == 16)
-      _mm256_store_si256(reinterpret_cast<__m256i*>(pairs[t]), sums);
-    else
-      _mm_store_si128(reinterpret_cast<__m128i*>(pairs[t]), _mm256_castsi256_si128(sums));
+    const int64_t token = tile.token + t;
+    q[t] = x.q + token * x.cols + kBlockSize * tile.first_block;
+    const int16_t* sums = x.sums16 + token * x.sums_stride + 2 * tile.first_block;
+    if constexpr (kUnsignedOffset<F> != 0)
+      for (int b = 0; b < tile.blocks; b++)
+        start[t][b] = -kUnsignedOffset<F> * (sums[2 * b] + sums[2 * b + 1]);
   }
-  __m512i isum[kTokens][2];
-  for (int t = 0; t < kTokens; t++) isum[t][0] = isum[t][1] = _mm512_setzero_si512();
-  Fetch fetch = tile.fetch;
-  constexpr int kTogether = kNibbles ? 2 : 1;
-  for (int pair = 0; pair < 8; pair += kTogether) {
-    asm("" : "+r"(pair));  // a real loop: unrolled it overflows the cache of decoded instructions
-#pragma GCC unroll 2
-    for (int upper = 0; upper < kTogether; upper++) {
-      const int g = pair + upper;
-      fetch.step();
-      constexpr int kParts = kGroups / 8, kSteps = 8 / kParts;
-#pragma GCC unroll 2
-      for (int part = 0; part < kParts; part++) {
-        __m512i products[kTokens][2];
-        for (int t = 0; t < kTokens; t++)
-          products[t][0] = products[t][1] =
-              kHasMin ? _mm512_setzero_si512() : _mm512_set1_epi32(start[t][kParts * g + part]);
-        multiply_group<kTokens, kSteps, kNibbles>(p.q[g / kTogether][kSteps * part], q,
-                                                  32 * g + 4 * kSteps * part, products, upper ? 0xf0 : 0x0f);
-        const int32_t* s = p.scale[kParts * g + part];
-        const __m512i s0 = _mm512_load_si512(s), s1 = _mm512_load_si512(s + 16);
-#pragma GCC unroll 8
+  const float* scale = x.scale + tile.token * x.scale_stride + tile.first_block;
+  const float* weighted =
+      F::kHasMin ? x.weighted_sum + tile.token * x.scale_stride + tile.first_block : nullptr;
+  for (int first = 0; first < 2; first += kTileHalves) {
+    F32x16 acc[kTokens][kTileHalves];
+    for (int t = 0; t < kTokens; t++)
+      for (int h = 0; h < kTileHalves; h++) acc[t][h] = load(tile.sums[t] + 16 * (first + h));
+    Fetch fetch = tile.fetch;
+    for (int b = 0; b < tile.blocks; b++) {
+      if (first == 0) fetch.step();
+      HalfBlock block[kTileHalves];
+      for (int h = 0; h < kTileHalves; h++) block[h] = {tile.panel + b * kPanelBlockBytes<F>, first + h};
+      I32x16 isum[kTokens][kTileHalves];
+      for (int t = 0; t < kTokens; t++)
+        for (int h = 0; h < kTileHalves; h++)
+          isum[t][h] = set1_lanes(kUnsignedOffset<F> != 0 ? start[t][b] : 0);
+      multiply_group<F, kTokens, 8>([&](int h, int k) { return F::bytes(block[h], k); },
+                                    [&](int t) { return q[t] + 32 * b; }, isum);
+      CRIA_UNROLL(2)
+      for (int h = 0; h < kTileHalves; h++) {
+        const F32x16 d = F::d(block[h]);
+        CRIA_UNROLL(8)
         for (int t = 0; t < kTokens; t++) {
-          if (upper)  // the nibbles were multiplied where they stand, sixteen times too much
-            for (int h = 0; h < 2; h++) products[t][h] = _mm512_srai_epi32(products[t][h], 4);
-          isum[t][0] = _mm512_add_epi32(isum[t][0], _mm512_mullo_epi32(products[t][0], s0));
-          isum[t][1] = _mm512_add_epi32(isum[t][1], _mm512_mullo_epi32(products[t][1], s1));
+          const F32x16 dx = set1(scale[t * x.scale_stride + b]);
+          acc[t][h] = fma(mul(d, dx), to_f32(isum[t][h]), acc[t][h]);
+          if constexpr (F::kHasMin)
+            acc[t][h] = fma(F::m(block[h]), set1(weighted[t * x.scale_stride + b]), acc[t][h]);
+        }
+      }
+    }
+    for (int t = 0; t < kTokens; t++)
+      for (int h = 0; h < kTileHalves; h++) store(tile.sums[t] + 16 * (first + h), acc[t][h]);
+  }
+}
+
+// ---- super-blocks ----
+
+/// A tile's activations of one super-block, and their sums: by groups, two words to a dword, which meet the
+/// mins, or times what the offset of the bytes adds to the products, taken off.
+template <class F, int kTokens>
+struct SuperActivations {
+  const int8_t* q;  // token t's at q + 256 t
+  const float* scale;
+  alignas(64) int32_t pairs[kTokens][8], start[kTokens][16];
+
+  CRIA_METHOD SuperActivations(const ActivationRows& x, int64_t n_tokens, int64_t token, int64_t block) {
+    const int64_t at = block * n_tokens + token;
+    q = x.q + kSuperBlockSize * at;
+    scale = x.scale + at;
+    for (int t = 0; t < kTokens; t++) {
+      const int16_t* sums = x.sums16 + 16 * (at + t);
+      int16_t of_32[8];
+      if constexpr (F::kGroups == 8) add_pairs(sums, of_32);
+      if constexpr (F::kHasMin) __builtin_memcpy(pairs[t], F::kGroups == 8 ? of_32 : sums, 2 * F::kGroups);
+      if constexpr (kUnsignedOffset<F> != 0) {
+        if constexpr (F::kGroups == 16)
+          store_lanes(start[t], mul(widen_words(sums), set1_lanes(-kUnsignedOffset<F>)));
+        else
+          for (int g = 0; g < 8; g++) start[t][g] = -kUnsignedOffset<F> * of_32[g];
+      }
+    }
+    asm("" : : "r"(pairs), "r"(start) : "memory");  // they stay in memory, where broadcasts are free
+  }
+};
+
+/// Part kPart of group(outer, kI): isum += scale * sum of products. scale(h, g): of group g, half h.
+template <class F, int kTokens, int kFirst, int kI, int kPart, class Scale>
+CRIA_INLINE void add_group(const uint8_t* panel, const SuperActivations<F, kTokens>& x, int64_t outer,
+                           Scale scale, I32x16 isum[][kTileHalves]) {
+  constexpr int kParts = F::kGroups / 8, kSteps = 8 / kParts;
+  const int64_t group = F::kInner * outer + kI, scaled = kParts * group + kPart;
+  asm("" : "+r"(panel));  // or gcc keeps what other groups loaded from here in registers that it lacks
+  const int8_t* q = x.q + 32 * group + 4 * kSteps * kPart;
+  I32x16 products[kTokens][kTileHalves];
+  CRIA_UNROLL(8)
+  for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
+  for (int h = 0; h < kTileHalves; h++)
+    products[t][h] = set1_lanes(kUnsignedOffset<F> != 0 ? x.start[t][scaled] : 0);
+  multiply_group<F, kTokens, kSteps>(
+      [&](int h, int k) { return F::bytes(HalfBlock{panel, kFirst + h}, outer, kI, kSteps * kPart + k); },
+      [&](int t) { return q + kSuperBlockSize * t; }, products);
+  CRIA_UNROLL(2)
+  for (int h = 0; h < kTileHalves; h++) {
+    const I32x16 s = scale(h, scaled);
+    CRIA_UNROLL(8)
+    for (int t = 0; t < kTokens; t++) {
+      if constexpr (F::shift(kI) != 0) products[t][h] = right_signed(products[t][h], F::shift(kI));
+      isum[t][h] = add(isum[t][h], mul(products[t][h], s));
+    }
+  }
+}
+/// Groups (outer, kI) and those after it.
+template <class F, int kTokens, int kFirst, int kI, class Scale>
+CRIA_INLINE void add_groups(const uint8_t* panel, const SuperActivations<F, kTokens>& x, int64_t outer,
+                            Fetch& fetch, Scale scale, I32x16 isum[][kTileHalves]) {
+  if (kFirst == 0) fetch.step();
+  add_group<F, kTokens, kFirst, kI, 0>(panel, x, outer, scale, isum);
+  if constexpr (F::kGroups == 16) add_group<F, kTokens, kFirst, kI, 1>(panel, x, outer, scale, isum);
+  if constexpr (kI + 1 < F::kInner)
+    add_groups<F, kTokens, kFirst, kI + 1>(panel, x, outer, fetch, scale, isum);
+}
+
+/// The float step of a block: what it adds to `before`.
+template <class F>
+CRIA_INLINE F32x16 block_step(F32x16 before, F32x16 d, F32x16 minus_dmin, float scale, I32x16 isum,
+                              I32x16 m) {
+  const F32x16 dx = set1(scale), sum = to_f32(isum);
+  if constexpr (F::kHasMin) return fma(dx, fma(minus_dmin, to_f32(m), mul(d, sum)), before);
+  return fma(mul(d, dx), sum, before);
+}
+
+/// Halves kFirst .. kFirst + kTileHalves - 1 of a block's rows, with scales from memory.
+template <class F, int kTokens, int kFirst>
+CRIA_INLINE void add_super_block(const PanelTile& tile, const SuperActivations<F, kTokens>& x) {
+  const auto& s = *static_cast<const PanelScales<F::kGroups>*>(tile.scales);
+  I32x16 isum[kTokens][kTileHalves];
+  for (int t = 0; t < kTokens; t++)
+    for (int h = 0; h < kTileHalves; h++) isum[t][h] = set1_lanes(0);
+  Fetch fetch = tile.fetch;
+  for (int64_t outer = 0; outer < 8 / F::kInner; outer++) {
+    asm("" : "+r"(outer));  // a real loop: unrolled it overflows the cache of decoded instructions
+    add_groups<F, kTokens, kFirst, 0>(
+        tile.panel, x, outer, fetch,
+        [&](int h, int64_t g) { return load_lanes(s.scale[g] + 16 * (kFirst + h)); }, isum);
+  }
+  CRIA_UNROLL(2)
+  for (int h = 0; h < kTileHalves; h++) {
+    const int row = 16 * (kFirst + h);
+    I32x16 m[kTokens];
+    CRIA_UNROLL(8)
+    for (int t = 0; t < kTokens; t++) m[t] = set1_lanes(0);
+    CRIA_UNROLL(8)
+    for (int j = 0; j < F::kGroups / 2 && F::kHasMin; j++) {
+      const I32x16 min = load_lanes(s.min[j] + row);
+      CRIA_UNROLL(8)
+      for (int t = 0; t < kTokens; t++) m[t] = dot_words(m[t], min, x.pairs[t][j]);
+    }
+    const F32x16 d = load(s.d + row), minus_dmin = load(s.minus_dmin + row);
+    CRIA_UNROLL(8)
+    for (int t = 0; t < kTokens; t++)
+      store(tile.sums[t] + row,
+            block_step<F>(load(tile.sums[t] + row), d, minus_dmin, x.scale[t], isum[t][h], m[t]));
+  }
+}
+
+// One block, for any number of tokens.
+template <class F, int kTokens>
+static void tile_blocks256(const PanelTile& tile) {
+  const SuperActivations<F, kTokens> x(*tile.x, tile.n_tokens, tile.token, tile.first_block);
+  add_super_block<F, kTokens, 0>(tile, x);
+  if constexpr (kTileHalves == 1) add_super_block<F, kTokens, 1>(tile, x);
+}
+
+/// The groups of `kOuter` and those after it, for few tokens: what is loaded serves all groups that have bits
+/// of it. The bytes that `ahead` has where these stand in their block are fetched.
+template <class F, int kTokens, int kFirst, int kOuter>
+CRIA_INLINE void stream_groups(const uint8_t* panel, const SuperActivations<F, kTokens>& x,
+                               const uint8_t* ahead, const typename F::Header* header,
+                               I32x16 isum[][kTileHalves]) {
+  constexpr int kParts = F::kGroups / 8, kSteps = 8 / kParts, kAllSteps = 64 / F::kInner;
+  constexpr int kLines = (kPanelBlockBytes<F> / 64 + kAllSteps - 1) / kAllSteps;  // at each step
+  CRIA_UNROLL(2)
+  for (int part = 0; part < kParts; part++) {
+    I32x16 products[F::kInner][kTokens][kTileHalves];
+    CRIA_UNROLL(4)
+    for (int i = 0; i < F::kInner; i++) {
+      const int g = kParts * (F::kInner * kOuter + i) + part;
+      CRIA_UNROLL(8)
+      for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
+      for (int h = 0; h < kTileHalves; h++)
+        products[i][t][h] = set1_lanes(kUnsignedOffset<F> != 0 ? x.start[t][g] : 0);
+    }
+    CRIA_UNROLL(8)
+    for (int k = kSteps * part; k < kSteps * (part + 1); k++) {
+      CRIA_UNROLL(8)
+      for (int line = 0; line < kLines && kFirst == 0; line++)
+        prefetch(ahead + 64 * (kLines * (8 * kOuter + k) + line));
+      CRIA_UNROLL(4)
+      for (int i = 0; i < F::kInner; i++) {
+        I32x16 w[kTileHalves];
+        CRIA_UNROLL(2)
+        for (int h = 0; h < kTileHalves; h++) {
+          w[h] = F::bytes(HalfBlock{panel, kFirst + h}, kOuter, i, k);
+          if (F::kSigned) w[h] = signed_bytes(w[h]);
+        }
+        CRIA_UNROLL(8)
+        for (int t = 0; t < kTokens; t++) {
+          const Bytes4 v = broadcast4(x.q + kSuperBlockSize * t + 32 * (F::kInner * kOuter + i) + 4 * k);
+          CRIA_UNROLL(2)
+          for (int h = 0; h < kTileHalves; h++)
+            products[i][t][h] = meet(F::kSigned, products[i][t][h], w[h], v);
+        }
+      }
+    }
+    CRIA_UNROLL(4)
+    for (int i = 0; i < F::kInner; i++) {
+      const int g = kParts * (F::kInner * kOuter + i) + part;
+      CRIA_UNROLL(2)
+      for (int h = 0; h < kTileHalves; h++) {
+        const I32x16 scale = header[h].scale(g);
+        CRIA_UNROLL(8)
+        for (int t = 0; t < kTokens; t++) {
+          I32x16 sum = products[i][t][h];
+          if (F::shift(i) != 0) sum = right_signed(sum, F::shift(i));
+          isum[t][h] = add(isum[t][h], mul(sum, scale));
         }
       }
     }
   }
-#pragma GCC unroll 8
-  for (int t = 0; t < kTokens; t++) {
-    const __m512 dx = _mm512_set1_ps(x.scale[tile.first_block * tile.n_tokens + tile.token + t]);
-    __m512i m[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-    for (int j = 0; j < kGroups / 2 && kHasMin; j++) {
-      const __m512i v = _mm512_set1_epi32(pairs[t][j]);
-      m[0] = _mm512_dpwssd_epi32(m[0], _mm512_load_si512(p.min[j][0]), v);
-      m[1] = _mm512_dpwssd_epi32(m[1], _mm512_load_si512(p.min[j][16]), v);
-    }
-    for (int h = 0; h < 2; h++) {
-      float* sums = tile.sums[t] + 16 * h;
-      const __m512 d = _mm512_load_ps(p.d + 16 * h), before = _mm512_load_ps(sums);
-      const __m512 sum = _mm512_cvtepi32_ps(isum[t][h]);
-      if constexpr (kHasMin) {
-        const __m512 step = _mm512_fmadd_ps(_mm512_load_ps(p.minus_dmin + 16 * h), _mm512_cvtepi32_ps(m[h]),
-                                            _mm512_mul_ps(d, sum));
-        _mm512_store_ps(sums, _mm512_fmadd_ps(dx, step, before));
-      } else {
-        _mm512_store_ps(sums, _mm512_fmadd_ps(_mm512_mul_ps(d, dx), sum, before));
+  if constexpr (kOuter + 1 < 8 / F::kInner)
+    stream_groups<F, kTokens, kFirst, kOuter + 1>(panel, x, ahead, header, isum);
+}
+
+/// Halves kFirst .. kFirst + kTileHalves - 1 of a block's rows, with scales and sums in registers.
+template <class F, int kTokens, int kFirst>
+CRIA_INLINE void stream_super_block(const uint8_t* panel, const SuperActivations<F, kTokens>& x,
+                                    const uint8_t* ahead, F32x16 acc[][2]) {
+  typename F::Header header[kTileHalves];
+  CRIA_UNROLL(2)
+  for (int h = 0; h < kTileHalves; h++) header[h].read(HalfBlock{panel, kFirst + h});
+  I32x16 isum[kTokens][kTileHalves];
+  CRIA_UNROLL(8)
+  for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
+  for (int h = 0; h < kTileHalves; h++) isum[t][h] = set1_lanes(0);
+  stream_groups<F, kTokens, kFirst, 0>(panel, x, ahead, header, isum);
+  CRIA_UNROLL(2)
+  for (int h = 0; h < kTileHalves; h++) {
+    I32x16 m[kTokens];
+    CRIA_UNROLL(8)
+    for (int t = 0; t < kTokens; t++) m[t] = set1_lanes(0);
+    F32x16 minus_dmin = set1(0.0f);
+    if constexpr (F::kHasMin) {
+      minus_dmin = header[h].minus_dmin();
+      CRIA_UNROLL(8)
+      for (int j = 0; j < F::kGroups / 2; j++) {
+        const I32x16 min = header[h].min_pair(j);
+        CRIA_UNROLL(8)
+        for (int t = 0; t < kTokens; t++) m[t] = dot_words(m[t], min, x.pairs[t][j]);
       }
     }
+    const F32x16 d = header[h].d();
+    CRIA_UNROLL(8)
+    for (int t = 0; t < kTokens; t++) {
+      F32x16& sum = acc[t][kFirst + h];
+      sum = block_step<F>(sum, d, minus_dmin, x.scale[t], isum[t][h], m[t]);
+    }
   }
+}
+
+// A run of blocks for few tokens, which stream from memory.
+template <class F, int kTokens>
+static void stream_blocks256(const PanelTile& tile) {
+  F32x16 acc[kTokens][2];
+  for (int t = 0; t < kTokens; t++)
+    for (int h = 0; h < 2; h++) acc[t][h] = load(tile.sums[t] + 16 * h);
+  const uint8_t *panel = tile.panel, *ahead = tile.fetch.next;
+  for (int64_t b = 0; b < tile.blocks; b++, panel += kPanelBlockBytes<F>, ahead += kPanelBlockBytes<F>) {
+    const SuperActivations<F, kTokens> x(*tile.x, tile.n_tokens, tile.token, tile.first_block + b);
+    stream_super_block<F, kTokens, 0>(panel, x, ahead, acc);
+    if constexpr (kTileHalves == 1) stream_super_block<F, kTokens, 1>(panel, x, ahead, acc);
+  }
+  for (int t = 0; t < kTokens; t++)
+    for (int h = 0; h < 2; h++) store(tile.sums[t] + 16 * h, acc[t][h]);
 }
 
 // ---- by format ----
@@ -204,144 +362,136 @@ static void tile_panel256(const PanelTile& tile) {
 using PanelTileFunction = void (*)(const PanelTile& tile);
 
 struct PanelFormat {
-  void (*unpack)(const RowPointers& rows, int64_t first_block, int blocks, void* panel);
-  PanelTileFunction few[kPanelTokens], many[kPanelTokens];  // [tokens - 1], for few and for many blocks
-  int block_size, few_blocks, many_blocks;                  // blocks of a panel
-  size_t panel_bytes;
-  int offset;
+  void (*scales)(const uint8_t* block, void* scales);  // null for blocks of 32
+  // [tokens - 1]: for few tokens that stream, for runs of few blocks, and of many.
+  PanelTileFunction stream[kStreamTokens], few[kTileTokens], many[kTileTokens];
+  int block_size, few_blocks, many_blocks;
+  int64_t block_bytes;   // of a panel's block
+  int64_t stream_ahead;  // bytes that few tokens fetch ahead (docs/performance.md)
 };
 
 template <class F>
-CRIA_INLINE PanelFormat panel_format32() {
-  constexpr bool kMin = F::kHasMin;
-  constexpr int kFew = 16, kMany = kPanelBlocks;
-  return {unpack_panel32<F>,
-          {tile_panel32<kMin, kFew, 1>, tile_panel32<kMin, kFew, 2>, tile_panel32<kMin, kFew, 3>,
-           tile_panel32<kMin, kFew, 4>, tile_panel32<kMin, kFew, 5>, tile_panel32<kMin, kFew, 6>},
-          {tile_panel32<kMin, kMany, 1>, tile_panel32<kMin, kMany, 2>, tile_panel32<kMin, kMany, 3>,
-           tile_panel32<kMin, kMany, 4>, tile_panel32<kMin, kMany, 5>, tile_panel32<kMin, kMany, 6>},
-          kBlockSize,
-          8,
-          kPanelBlocks,
-          kPanelBlocks * sizeof(Panel32),
-          kUnsignedOffset<F>};
+static void panel_scales(const uint8_t* block, void* scales) {
+  auto& s = *static_cast<PanelScales<F::kGroups>*>(scales);
+  for (int half = 0; half < 2; half++) {
+    typename F::Header header;
+    header.read(HalfBlock{block, half});
+    CRIA_UNROLL(16)
+    for (int g = 0; g < F::kGroups; g++) store_lanes(s.scale[g] + 16 * half, header.scale(g));
+    store(s.d + 16 * half, header.d());
+    if constexpr (F::kHasMin) {
+      CRIA_UNROLL(8)
+      for (int j = 0; j < F::kGroups / 2; j++) store_lanes(s.min[j] + 16 * half, header.min_pair(j));
+      store(s.minus_dmin + 16 * half, header.minus_dmin());
+    }
+  }
+}
+
+// Lists of tiles, by tokens.
+template <class F, int kTokens, int kFew, int kMany>
+CRIA_INLINE void add_tiles32(PanelFormat& format) {
+  format.few[kTokens - 1] = tile_blocks32<F, kFew, kTokens>;
+  format.many[kTokens - 1] = tile_blocks32<F, kMany, kTokens>;
+  if constexpr (kTokens <= kStreamTokens) format.stream[kTokens - 1] = tile_blocks32<F, kMany, kTokens>;
+  if constexpr (kTokens > 1) add_tiles32<F, kTokens - 1, kFew, kMany>(format);
+}
+template <class F, int kTokens>
+CRIA_INLINE void add_tiles256(PanelFormat& format) {
+  format.few[kTokens - 1] = format.many[kTokens - 1] = tile_blocks256<F, kTokens>;
+  if constexpr (kTokens <= kStreamTokens) format.stream[kTokens - 1] = stream_blocks256<F, kTokens>;
+  if constexpr (kTokens > 1) add_tiles256<F, kTokens - 1>(format);
 }
 
 template <class F>
-CRIA_INLINE PanelFormat panel_format256() {
-  constexpr int kG = F::kGroups;
-  constexpr bool kMin = F::kHasMin;
-  constexpr bool kNibbles = kPanelNibbles<F>;
-  const PanelTileFunction tiles[] = {
-      tile_panel256<kG, kMin, kNibbles, 1>, tile_panel256<kG, kMin, kNibbles, 2>,
-      tile_panel256<kG, kMin, kNibbles, 3>, tile_panel256<kG, kMin, kNibbles, 4>,
-      tile_panel256<kG, kMin, kNibbles, 5>, tile_panel256<kG, kMin, kNibbles, 6>};
-  PanelFormat format{unpack_panel256<F>, {}, {}, kSuperBlockSize, 1, 1, sizeof(Panel256<kG>),
-                     kUnsignedOffset<F>};
-  for (int i = 0; i < kPanelTokens; i++) format.few[i] = format.many[i] = tiles[i];
+CRIA_INLINE PanelFormat blocks32() {
+  constexpr int kFew = 8, kMany = 64;
+  PanelFormat format{nullptr, {}, {}, {}, kBlockSize, kFew, kMany, kPanelBlockBytes<F>, 2048};
+  add_tiles32<F, kTileTokens, kFew, kMany>(format);
+  return format;
+}
+template <class F>
+CRIA_INLINE PanelFormat blocks256() {
+  PanelFormat format{panel_scales<F>, {}, {}, {}, kSuperBlockSize, 1, 1, kPanelBlockBytes<F>, 8192};
+  add_tiles256<F, kTileTokens>(format);
   return format;
 }
 
 static PanelFormat panel_format(DType dtype) {
   switch (dtype) {
-    case DType::q4_0: return panel_format32<FormatQ4_0>();
-    case DType::q4_1: return panel_format32<FormatQ4_1>();
-    case DType::q5_0: return panel_format32<FormatQ5_0>();
-    case DType::q5_1: return panel_format32<FormatQ5_1>();
-    case DType::q8_0: return panel_format32<FormatQ8_0>();
-    case DType::iq4_nl: return panel_format32<FormatIQ4_NL>();
-    case DType::q2_k: return panel_format256<FormatQ2_K>();
-    case DType::q3_k: return panel_format256<FormatQ3_K>();
-    case DType::q4_k: return panel_format256<FormatQ4_K>();
-    case DType::q5_k: return panel_format256<FormatQ5_K>();
-    case DType::q6_k: return panel_format256<FormatQ6_K>();
-    case DType::iq4_xs: return panel_format256<FormatIQ4_XS>();
+    case DType::q4_0: return blocks32<FormatQ4_0>();
+    case DType::q4_1: return blocks32<FormatQ4_1>();
+    case DType::q5_0: return blocks32<FormatQ5_0>();
+    case DType::q5_1: return blocks32<FormatQ5_1>();
+    case DType::q8_0: return blocks32<FormatQ8_0>();
+    case DType::iq4_nl: return blocks32<FormatIQ4_NL>();
+    case DType::q2_k: return blocks256<FormatQ2_K>();
+    case DType::q3_k: return blocks256<FormatQ3_K>();
+    case DType::q4_k: return blocks256<FormatQ4_K>();
+    case DType::q5_k: return blocks256<FormatQ5_K>();
+    case DType::q6_k: return blocks256<FormatQ6_K>();
+    case DType::iq4_xs: return blocks256<FormatIQ4_XS>();
     default: return {};
   }
 }
 
-// Up to here a panel of 256 columns that stays in L1; for more tokens of blocks of 32 one of 2048, since a
-// tile's setting out costs more than reading it from L2.
-constexpr int64_t kFewTokens = 32;
-constexpr int64_t kSumBytes = kPanelRows * sizeof(float);
+// Up to here runs of 256 columns that stay in L1; for more tokens of blocks of 32 runs of 2048, since a
+// tile's setting out costs more than reading them from L2. Few tokens take runs of 2048 columns in one go.
+constexpr int64_t kFewTokens = 32, kStreamColumns = 2048;
+constexpr int64_t kFetchAhead = 4096;  // bytes beyond a run that stays in L1 (docs/performance.md)
 
-static size_t panel_scratch_bytes(DType dtype, int64_t n_tokens) {
+/// Scratch for scales and for a run that was interleaved.
+static int64_t panel_scratch_bytes(DType dtype) {
   const PanelFormat f = panel_format(dtype);
-  return f.unpack ? f.panel_bytes + static_cast<size_t>(n_tokens * kSumBytes) : 0;
+  return static_cast<int64_t>(sizeof(PanelScales<16>)) + kStreamColumns / f.block_size * f.block_bytes;
 }
 
-/// The sums of rows [row, row + 32) with all tokens: [n_tokens][32]. `scratch`: panel_scratch_bytes, aligned
-/// to 64; the sums are its end.
-static float (*multiply_panels(const MatmulRows& args, int64_t row, int64_t row_end,
-                               uint8_t* scratch))[kPanelRows] {
+/// The sums of rows [row, row + 32) with all tokens. `scratch`: panel_scratch_bytes, aligned to 64.
+static void sum_panel(const MatmulRows& args, int64_t row, int64_t row_end, uint8_t* scratch,
+                      float (*sums)[kPanelRows]) {
   const PanelFormat format = panel_format(args.dtype);
-  auto* sums = reinterpret_cast<float(*)[kPanelRows]>(scratch + format.panel_bytes);
-  __builtin_memset(sums, 0, static_cast<size_t>(args.n_tokens * kSumBytes));
-  const int64_t row_bytes = bytes_per_row(args.dtype, args.cols);
-  RowPointers rows;
-  for (int i = 0; i < kPanelRows; i++)
-    rows.row[i] = args.weights + (row + i < row_end ? row + i : row_end - 1) * row_bytes;
+  void* scales = scratch;
+  uint8_t* interleaved = scratch + sizeof(PanelScales<16>);
+  __builtin_memset(sums, 0, static_cast<size_t>(args.n_tokens) * sizeof *sums);
 
-  // Even shares of at most kPanelTokens: 16 tokens are 6 + 5 + 5, never 6 + 6 + 4.
-  const int64_t tiles = (args.n_tokens + kPanelTokens - 1) / kPanelTokens;
-  const bool many = args.n_tokens > kFewTokens;
-  const int64_t blocks = args.cols / format.block_size,
-                at_once = many ? format.many_blocks : format.few_blocks;
-  // Each tile fetches its share of what the next 32 rows have where this panel lies.
-  const int64_t lines = (row_bytes * at_once / blocks * kPanelRows + 63) / 64;
+  const bool stream = args.n_tokens <= kStreamTokens, many = args.n_tokens > kFewTokens;
+  const PanelTileFunction* functions = stream ? format.stream : many ? format.many : format.few;
+  const int64_t blocks = args.cols / format.block_size;
+  const int64_t row_bytes = blocks * format.block_bytes / kPanelRows;
+  const int64_t at_once = stream ? kStreamColumns / format.block_size
+                          : many ? format.many_blocks
+                                 : format.few_blocks;
+  const uint8_t* panel = args.weights + row * row_bytes;
+  RowPointers rows;
+  rows.count = static_cast<int>(row_end - row < kPanelRows ? row_end - row : kPanelRows);
+  for (int i = 0; i < rows.count; i++) rows.row[i] = panel + i * row_bytes;
+
+  // Even shares of at most kTileTokens: 16 tokens are 6 + 5 + 5, never 6 + 6 + 4.
+  const int64_t tiles = (args.n_tokens + kTileTokens - 1) / kTileTokens;
+  // Each tile fetches its share of what comes after the run; in the file's layout, of the next 32 rows.
+  const int64_t lines = (at_once * format.block_bytes + 63) / 64;
   const int64_t steps = at_once * format.block_size / 32;  // of a tile
   const int lines_per_step = static_cast<int>((lines + steps * tiles - 1) / (steps * tiles));
-  const uint8_t* ahead = rows.row[0] + kPanelRows * row_bytes;
+  const int64_t lead = !args.interleaved ? kPanelRows * row_bytes
+                       : stream          ? format.stream_ahead
+                                         : at_once * format.block_bytes + kFetchAhead;
   for (int64_t b = 0; b < blocks; b += at_once) {
     const int count = static_cast<int>(blocks - b < at_once ? blocks - b : at_once);
-    format.unpack(rows, b, count, scratch);
-    int64_t token = 0;
-    int64_t fetched = 0;
+    const uint8_t* run = panel + b * format.block_bytes;
+    const uint8_t* ahead = run + lead;
+    if (!args.interleaved) {
+      interleave(args.dtype, &rows, b, count, interleaved);
+      run = interleaved;
+    }
+    if (format.scales && !stream) format.scales(run, scales);
+    int64_t token = 0, fetched = 0;
     for (int64_t i = 0; i < tiles; i++) {
       const int tokens = static_cast<int>(args.n_tokens / tiles + (i < args.n_tokens % tiles ? 1 : 0));
       const int now = fetched < lines ? lines_per_step : 0;
-      (many ? format.many : format.few)[tokens - 1]({scratch,
-                                                     b,
-                                                     count,
-                                                     &args.x,
-                                                     args.n_tokens,
-                                                     token,
-                                                     format.offset,
-                                                     sums + token,
-                                                     {ahead + 64 * fetched, now}});
+      functions[tokens - 1](
+          {run, scales, b, count, &args.x, args.n_tokens, token, sums + token, {ahead + 64 * fetched, now}});
       fetched += steps * now;
       token += tokens;
     }
-    ahead += 64 * lines;
-  }
-  return sums;
-}
-
-static void matmul_panel(const MatmulRows* args, int64_t row_begin, int64_t row_end, uint8_t* scratch) {
-  for (int64_t row = row_begin; row < row_end; row += kPanelRows) {
-    const auto* sums = multiply_panels(*args, row, row_end, scratch);
-    for (int64_t t = 0; t < args->n_tokens; t++) {
-      float* y = args->y + t * args->y_stride + row;
-      for (int h = 0; h < 2; h++) {
-        const int lanes = static_cast<int>(row_end - row) - 16 * h;
-        if (lanes <= 0) break;
-        const F32x16 sum = load(sums[t] + 16 * h);
-        store(y + 16 * h, args->accumulate ? add(load(y + 16 * h, lanes), sum) : sum, lanes);
-      }
-    }
-  }
-}
-
-/// The same rows of gate and up, h = silu(gate) * up written to gate's y. `scratch`: room for both.
-static void gate_up_panel(const MatmulRows* gate, const MatmulRows* up, int64_t row_begin, int64_t row_end,
-                          uint8_t* scratch) {
-  uint8_t* up_scratch = scratch + panel_scratch_bytes(gate->dtype, gate->n_tokens);
-  for (int64_t row = row_begin; row < row_end; row += kPanelRows) {
-    const auto* gate_sums = multiply_panels(*gate, row, row_end, scratch);
-    const auto* up_sums = multiply_panels(*up, row, row_end, up_scratch);
-    const int64_t n = row_end - row < kPanelRows ? row_end - row : kPanelRows;
-    for (int64_t t = 0; t < gate->n_tokens; t++)
-      silu_mul(gate_sums[t], up_sums[t], gate->y + t * gate->y_stride + row, n);
   }
 }
 

@@ -4,8 +4,9 @@
 // order of summation, so AVX2 holds them in two registers, AVX-512 in one, and plain C++ in an array, with
 // the same bits.
 //
-//   F32x16  sixteen float lanes         F32x8   eight float lanes, one per row of a tile
-//   I8x32   32 bytes, signed or not     I32x8   eight int32 lanes       I16x16  sixteen int16 lanes
+//   F32x16  sixteen float lanes
+//   I32x16  sixteen int32 lanes, or four bytes in each: those of sixteen rows of a matrix
+//   Bytes4  four bytes, the same for every lane
 //
 // No STL, and internal linkage throughout: this header is compiled once per instruction set.
 #pragma once
@@ -15,7 +16,18 @@
 
 #include "core/float_bits.h"
 
+// Arrays, which stand for vectors in plain C++, would take the compiler minutes: there it decides what to
+// inline and to unroll.
+#if defined(CRIA_ISA) && !defined(CRIA_ISA_portable)
 #define CRIA_INLINE static inline __attribute__((always_inline))
+#define CRIA_METHOD inline __attribute__((always_inline))
+#define CRIA_PRAGMA(x) _Pragma(#x)
+#define CRIA_UNROLL(n) CRIA_PRAGMA(GCC unroll n)
+#else
+#define CRIA_INLINE static inline
+#define CRIA_METHOD inline
+#define CRIA_UNROLL(n)
+#endif
 
 // Keeps the name of each level's functions its own: cria::avx2::rms_norm, cria::portable::rms_norm, ...
 #ifndef CRIA_ISA

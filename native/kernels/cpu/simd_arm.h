@@ -3,8 +3,7 @@
 // Two instructions are not used although they would serve: bfdot and bfmmla flush subnormals and round to odd
 // in between, so BF16 products would not have the bits of simd_portable.h.
 //
-// Unsigned bytes of weights are at most 63 (six bits, Q6_K): NEON and sdot read them as signed bytes, and
-// four products with int8 fit sixteen bits (63 * 4 * 128 = 32256).
+// Unsigned bytes of weights are at most 63 (six bits, Q6_K), so NEON and sdot read them as signed bytes.
 #pragma once
 
 #include <arm_neon.h>
@@ -19,14 +18,11 @@ namespace cria::CRIA_ISA {
 struct F32x16 {
   float32x4_t a, b, c, d;
 };
-struct F32x8 {
-  float32x4_t a, b;
+struct I32x16 {
+  int32x4_t a, b, c, d;
 };
-struct I8x32 {
-  uint8x16_t a, b;
-};
-struct I32x8 {
-  int32x4_t a, b;
+struct Bytes4 {
+  int8x16_t v;
 };
 
 CRIA_INLINE void prefetch(const void* p) {
@@ -168,167 +164,100 @@ CRIA_INLINE void store_i8(int8_t* p, F32x16 x, int n) {
   __builtin_memcpy(p, buffer, static_cast<size_t>(n));
 }
 
-#undef CRIA_EACH1
-#undef CRIA_EACH2
-#undef CRIA_EACH3
-
-// ---- eight floats ----
-
-CRIA_INLINE F32x8 zero_f32x8() { return {vdupq_n_f32(0.0f), vdupq_n_f32(0.0f)}; }
-CRIA_INLINE F32x8 set1_f32x8(float x) { return {vdupq_n_f32(x), vdupq_n_f32(x)}; }
-CRIA_INLINE F32x8 f16_f32x8(const uint16_t* p) {
-  const float16x8_t x = vreinterpretq_f16_u16(vld1q_u16(p));
-  return {vcvt_f32_f16(vget_low_f16(x)), vcvt_high_f32_f16(x)};
-}
-CRIA_INLINE F32x8 mul(F32x8 x, F32x8 y) { return {vmulq_f32(x.a, y.a), vmulq_f32(x.b, y.b)}; }
-CRIA_INLINE F32x8 fma(F32x8 x, F32x8 y, F32x8 z) {
-  return {vfmaq_f32(z.a, x.a, y.a), vfmaq_f32(z.b, x.b, y.b)};
-}
-CRIA_INLINE F32x8 negate(F32x8 x) { return {vnegq_f32(x.a), vnegq_f32(x.b)}; }
-CRIA_INLINE F32x8 to_f32(I32x8 x) { return {vcvtq_f32_s32(x.a), vcvtq_f32_s32(x.b)}; }
-CRIA_INLINE void store(float* p, F32x8 x) {
-  vst1q_f32(p, x.a);
-  vst1q_f32(p + 4, x.b);
-}
-
-// ---- bytes ----
-
-CRIA_INLINE I8x32 load_bytes(const void* p) {
-  const uint8_t* bytes = static_cast<const uint8_t*>(p);
-  return {vld1q_u8(bytes), vld1q_u8(bytes + 16)};
-}
-CRIA_INLINE I8x32 load_nibbles(const uint8_t* p) {
-  const uint8x16_t x = vld1q_u8(p);
-  return {vandq_u8(x, vdupq_n_u8(15)), vshrq_n_u8(x, 4)};
-}
-CRIA_INLINE I8x32 spread_bits(uint32_t bits, uint8_t set) {
-  const uint8x16_t from = vcombine_u8(vdup_n_u8(0), vdup_n_u8(1));
-  const uint8x16_t one = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201u));
-  const uint8x16_t word = vreinterpretq_u8_u32(vdupq_n_u32(bits));
-  const uint8x16_t low = vqtbl1q_u8(word, from), high = vqtbl1q_u8(word, vaddq_u8(from, vdupq_n_u8(2)));
-  return {vandq_u8(vtstq_u8(low, one), vdupq_n_u8(set)), vandq_u8(vtstq_u8(high, one), vdupq_n_u8(set))};
-}
-CRIA_INLINE I8x32 set1_bytes(uint8_t x) { return {vdupq_n_u8(x), vdupq_n_u8(x)}; }
-CRIA_INLINE I8x32 and_bytes(I8x32 x, I8x32 y) { return {vandq_u8(x.a, y.a), vandq_u8(x.b, y.b)}; }
-CRIA_INLINE I8x32 or_bytes(I8x32 x, I8x32 y) { return {vorrq_u8(x.a, y.a), vorrq_u8(x.b, y.b)}; }
-// Shifts as operators: n is a constant wherever these are inlined, and becomes one instruction's immediate.
-// Bytes shift apart from each other, so a mask that only guards against neighbours is not needed.
-CRIA_INLINE I8x32 shift_right(I8x32 x, int n, uint8_t mask) {
-  const uint8_t count = static_cast<uint8_t>(n);
-  const I8x32 shifted = {x.a >> count, x.b >> count};
-  return (0xff >> n & ~mask) == 0 ? shifted : and_bytes(shifted, set1_bytes(mask));
-}
-CRIA_INLINE I8x32 shift_left(I8x32 x, int n, uint8_t mask) {
-  const uint8_t count = static_cast<uint8_t>(n);
-  return and_bytes({x.a << count, x.b << count}, set1_bytes(mask));
-}
-CRIA_INLINE I8x32 lookup(const int8_t* table16, I8x32 index) {
-  const uint8x16_t table = vreinterpretq_u8_s8(vld1q_s8(table16));
-  return {vqtbl1q_u8(table, index.a), vqtbl1q_u8(table, index.b)};
-}
-
-// ---- integers ----
+// ---- sixteen int32, one for each of sixteen rows, or four bytes of each ----
 //
-// Sums are exact, so lanes may be grouped as an instruction likes: of the sixteen of an I16x16 the first
-// eight belong to the first sixteen bytes, which is what a scale per group of sixteen needs, and of an I32x8
-// only the total counts until transpose_sum.
+// Shifts and masks as operators: they become the vector instructions, with immediates where n is a constant.
 
-CRIA_INLINE int8x16_t as_signed(uint8x16_t x) { return vreinterpretq_s8_u8(x); }
-CRIA_INLINE I32x8 zero_i32x8() { return {vdupq_n_s32(0), vdupq_n_s32(0)}; }
-
-#if defined(CRIA_ARM_DOTPROD)
-
-// In 32 bits a lane, since sdot gives those: the four sums of sixteen bytes, then four lanes of zeros, which
-// the compiler folds away together with what they are multiplied by.
-struct I16x16 {
-  int32x4_t a, b, c, d;
-};
-
-CRIA_INLINE I16x16 set2_i16(int16_t low, int16_t high) {
-  const int32x4_t l = vdupq_n_s32(low), h = vdupq_n_s32(high);
-  return {l, l, h, h};
+CRIA_INLINE I32x16 load_lanes(const void* p) {
+  const int32_t* v = static_cast<const int32_t*>(p);
+  return {vld1q_s32(v), vld1q_s32(v + 4), vld1q_s32(v + 8), vld1q_s32(v + 12)};
 }
-CRIA_INLINE I16x16 set1_i16(int16_t x) { return set2_i16(x, x); }
-CRIA_INLINE I16x16 load_i16(const int16_t* p) {
+CRIA_INLINE void store_lanes(void* p, I32x16 x) {
+  int32_t* v = static_cast<int32_t*>(p);
+  vst1q_s32(v, x.a);
+  vst1q_s32(v + 4, x.b);
+  vst1q_s32(v + 8, x.c);
+  vst1q_s32(v + 12, x.d);
+}
+CRIA_INLINE I32x16 set1_lanes(int32_t x) {
+  const int32x4_t v = vdupq_n_s32(x);
+  return {v, v, v, v};
+}
+CRIA_INLINE I32x16 widen_words(const int16_t* p) {
   const int16x8_t x = vld1q_s16(p), y = vld1q_s16(p + 8);
   return {vmovl_s16(vget_low_s16(x)), vmovl_high_s16(x), vmovl_s16(vget_low_s16(y)), vmovl_high_s16(y)};
 }
-CRIA_INLINE I32x8 dot(I32x8 acc, I16x16 x, I16x16 y) {
-  return {acc.a + x.a * y.a + x.c * y.c, acc.b + x.b * y.b + x.d * y.d};
+CRIA_INLINE void add_pairs(const int16_t* words, int16_t sums[8]) {
+  vst1q_s16(sums, vpaddq_s16(vld1q_s16(words), vld1q_s16(words + 8)));
 }
+CRIA_INLINE I32x16 and_lanes(I32x16 x, int32_t mask) {
+  const int32x4_t m = vdupq_n_s32(mask);
+  return {x.a & m, x.b & m, x.c & m, x.d & m};
+}
+CRIA_INLINE I32x16 or_lanes(I32x16 x, I32x16 y) { return {x.a | y.a, x.b | y.b, x.c | y.c, x.d | y.d}; }
+CRIA_INLINE I32x16 or_masked(I32x16 x, I32x16 y, int32_t mask) { return or_lanes(x, and_lanes(y, mask)); }
+CRIA_INLINE int32x4_t right4(int32x4_t x, int n) {
+  return vreinterpretq_s32_u32(vreinterpretq_u32_s32(x) >> static_cast<uint32_t>(n));
+}
+CRIA_INLINE I32x16 right(I32x16 x, int n) {
+  return {right4(x.a, n), right4(x.b, n), right4(x.c, n), right4(x.d, n)};
+}
+CRIA_INLINE I32x16 left(I32x16 x, int n) { return {x.a << n, x.b << n, x.c << n, x.d << n}; }
+CRIA_INLINE I32x16 right_by(I32x16 x, int n) { return right(x, n); }
+CRIA_INLINE I32x16 right_signed(I32x16 x, int n) { return {x.a >> n, x.b >> n, x.c >> n, x.d >> n}; }
+CRIA_INLINE I32x16 add(I32x16 x, I32x16 y) { return CRIA_EACH2(vaddq_s32, x, y); }
+CRIA_INLINE I32x16 mul(I32x16 x, I32x16 y) { return CRIA_EACH2(vmulq_s32, x, y); }
+CRIA_INLINE F32x16 to_f32(I32x16 x) { return CRIA_EACH1(vcvtq_f32_s32, x); }
+CRIA_INLINE float32x4_t f16_low4(int32x4_t x) {
+  return vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(vreinterpretq_u32_s32(x))));
+}
+CRIA_INLINE F32x16 f16_low(I32x16 x) { return CRIA_EACH1(f16_low4, x); }
+CRIA_INLINE int32x4_t lookup4(int8x16_t table, int32x4_t index) {
+  return vreinterpretq_s32_s8(vqtbl1q_s8(table, vreinterpretq_u8_s32(index)));
+}
+CRIA_INLINE I32x16 lookup(const int8_t* table16, I32x16 index) {
+  const int8x16_t t = vld1q_s8(table16);
+  return {lookup4(t, index.a), lookup4(t, index.b), lookup4(t, index.c), lookup4(t, index.d)};
+}
+CRIA_INLINE Bytes4 broadcast4(const int8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  return {vreinterpretq_s8_s32(vdupq_n_s32(four))};
+}
+CRIA_INLINE int32x4_t dot_words4(int32x4_t acc, int32x4_t x, int16x8_t pair) {
+  const int16x8_t w = vreinterpretq_s16_s32(x);
+  return vaddq_s32(acc, vpaddq_s32(vmull_s16(vget_low_s16(w), vget_low_s16(pair)), vmull_high_s16(w, pair)));
+}
+CRIA_INLINE I32x16 dot_words(I32x16 acc, I32x16 x, int32_t pair) {
+  const int16x8_t p = vreinterpretq_s16_s32(vdupq_n_s32(pair));
+  return {dot_words4(acc.a, x.a, p), dot_words4(acc.b, x.b, p), dot_words4(acc.c, x.c, p),
+          dot_words4(acc.d, x.d, p)};
+}
+CRIA_INLINE void pin(I32x16& x) { asm("" : "+w"(x.a), "+w"(x.b), "+w"(x.c), "+w"(x.d)); }
 
-CRIA_INLINE int32x4_t dot16_signed(int32x4_t acc, uint8x16_t w, uint8x16_t x) {
-  return vdotq_s32(acc, as_signed(w), as_signed(x));
-}
-#if defined(CRIA_ISA_neon_i8mm)
-CRIA_INLINE int32x4_t dot16_unsigned(int32x4_t acc, uint8x16_t u, uint8x16_t x) {
-  return vusdotq_s32(acc, u, as_signed(x));
+constexpr bool kWholeBytes = false;  // weights are read as signed bytes
+constexpr int kSignedOffset = 0;
+constexpr int kTileHalves = 1, kTileTokens = 4;
+CRIA_INLINE I32x16 signed_bytes(I32x16 w) { return w; }
+#if defined(CRIA_ARM_DOTPROD)
+CRIA_INLINE int32x4_t dot4(int32x4_t acc, int32x4_t w, int8x16_t x) {
+  return vdotq_s32(acc, vreinterpretq_s8_s32(w), x);
 }
 #else
-CRIA_INLINE int32x4_t dot16_unsigned(int32x4_t acc, uint8x16_t u, uint8x16_t x) {
-  return dot16_signed(acc, u, x);
+// Products of two bytes add up in sixteen bits: 2 * 128 * 127 fits.
+CRIA_INLINE int32x4_t dot4(int32x4_t acc, int32x4_t w, int8x16_t x) {
+  const int8x16_t bytes = vreinterpretq_s8_s32(w);
+  const int16x8_t low = vmull_s8(vget_low_s8(bytes), vget_low_s8(x)), high = vmull_high_s8(bytes, x);
+  return vpadalq_s16(acc, vpaddq_s16(low, high));
 }
 #endif
+CRIA_INLINE I32x16 dot_bytes(I32x16 acc, I32x16 w, Bytes4 x) {
+  return {dot4(acc.a, w.a, x.v), dot4(acc.b, w.b, x.v), dot4(acc.c, w.c, x.v), dot4(acc.d, w.d, x.v)};
+}
+CRIA_INLINE I32x16 dot_signed(I32x16 acc, I32x16 w, Bytes4 x) { return dot_bytes(acc, w, x); }
 
-CRIA_INLINE I16x16 pair_products(I8x32 u, I8x32 x) {
-  const int32x4_t zero = vdupq_n_s32(0);
-  return {dot16_unsigned(zero, u.a, x.a), zero, dot16_unsigned(zero, u.b, x.b), zero};
-}
-CRIA_INLINE I16x16 pair_products_signed(I8x32 w, I8x32 x) {
-  const int32x4_t zero = vdupq_n_s32(0);
-  return {dot16_signed(zero, w.a, x.a), zero, dot16_signed(zero, w.b, x.b), zero};
-}
-CRIA_INLINE I32x8 dot_unsigned(I32x8 acc, I8x32 u, I8x32 x) {
-  return {dot16_unsigned(dot16_unsigned(acc.a, u.a, x.a), u.b, x.b), acc.b};
-}
-CRIA_INLINE I32x8 dot_signed(I32x8 acc, I8x32 w, I8x32 x) {
-  return {dot16_signed(dot16_signed(acc.a, w.a, x.a), w.b, x.b), acc.b};
-}
-
-#else
-
-struct I16x16 {
-  int16x8_t a, b;
-};
-
-CRIA_INLINE I16x16 set2_i16(int16_t low, int16_t high) { return {vdupq_n_s16(low), vdupq_n_s16(high)}; }
-CRIA_INLINE I16x16 set1_i16(int16_t x) { return set2_i16(x, x); }
-CRIA_INLINE I16x16 load_i16(const int16_t* p) { return {vld1q_s16(p), vld1q_s16(p + 8)}; }
-CRIA_INLINE I32x8 dot(I32x8 acc, I16x16 x, I16x16 y) {
-  const int32x4_t a = vmlal_s16(acc.a, vget_low_s16(x.a), vget_low_s16(y.a));
-  const int32x4_t b = vmlal_high_s16(acc.b, x.a, y.a);
-  return {vmlal_s16(a, vget_low_s16(x.b), vget_low_s16(y.b)), vmlal_high_s16(b, x.b, y.b)};
-}
-
-// acc + the products of bytes i and i + 8.
-CRIA_INLINE int16x8_t add_products(int16x8_t acc, uint8x16_t w, uint8x16_t x) {
-  const int16x8_t first = vmlal_s8(acc, vget_low_s8(as_signed(w)), vget_low_s8(as_signed(x)));
-  return vmlal_high_s8(first, as_signed(w), as_signed(x));
-}
-CRIA_INLINE int16x8_t products(uint8x16_t w, uint8x16_t x) {
-  const int16x8_t first = vmull_s8(vget_low_s8(as_signed(w)), vget_low_s8(as_signed(x)));
-  return vmlal_high_s8(first, as_signed(w), as_signed(x));
-}
-CRIA_INLINE I16x16 pair_products_signed(I8x32 w, I8x32 x) { return {products(w.a, x.a), products(w.b, x.b)}; }
-CRIA_INLINE I16x16 pair_products(I8x32 u, I8x32 x) { return pair_products_signed(u, x); }
-CRIA_INLINE I32x8 dot_unsigned(I32x8 acc, I8x32 u, I8x32 x) {
-  return {vpadalq_s16(acc.a, add_products(products(u.a, x.a), u.b, x.b)), acc.b};
-}
-CRIA_INLINE I32x8 dot_signed(I32x8 acc, I8x32 w, I8x32 x) {
-  return {vpadalq_s16(vpadalq_s16(acc.a, products(w.a, x.a)), products(w.b, x.b)), acc.b};
-}
-
-#endif
-
-CRIA_INLINE I32x8 subtract_shifted(I32x8 acc, I32x8 x, int n) {
-  return {acc.a - (x.a << n), acc.b - (x.b << n)};
-}
-CRIA_INLINE I32x8 subtract(I32x8 x, int32_t y) { return {x.a - vdupq_n_s32(y), x.b - vdupq_n_s32(y)}; }
-CRIA_INLINE int32x4_t sums_of_4(const I32x8 rows[4]) {
-  const int32x4_t r01 = vpaddq_s32(rows[0].a + rows[0].b, rows[1].a + rows[1].b);
-  const int32x4_t r23 = vpaddq_s32(rows[2].a + rows[2].b, rows[3].a + rows[3].b);
-  return vpaddq_s32(r01, r23);
-}
-CRIA_INLINE I32x8 transpose_sum(const I32x8 rows[8]) { return {sums_of_4(rows), sums_of_4(rows + 4)}; }
+#undef CRIA_EACH1
+#undef CRIA_EACH2
+#undef CRIA_EACH3
 
 }  // namespace cria::CRIA_ISA

@@ -7,17 +7,11 @@ namespace cria::portable {
 struct F32x16 {
   float v[16];
 };
-struct F32x8 {
-  float v[8];
+struct I32x16 {
+  int32_t v[16];
 };
-struct I8x32 {
-  uint8_t v[32];
-};
-struct I16x16 {
-  int16_t v[16];
-};
-struct I32x8 {
-  int32_t v[8];
+struct Bytes4 {
+  int8_t v[4];
 };
 
 CRIA_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
@@ -69,7 +63,6 @@ CRIA_INLINE uint32_t biased_exponent(float n) {
 CRIA_INLINE F32x16 scale_by_power_of_two(F32x16 a, F32x16 n) {
   CRIA_LANES(a.v[i] * float_from_bits(biased_exponent(n.v[i]) << 23));
 }
-#undef CRIA_LANES
 /// The same for n of at most 0.
 CRIA_INLINE F32x16 scale_down(F32x16 a, F32x16 n) { return scale_by_power_of_two(a, n); }
 
@@ -109,156 +102,89 @@ CRIA_INLINE void store_i8(int8_t* p, F32x16 a, int n) {
   for (int i = 0; i < n && i < 16; i++) p[i] = static_cast<int8_t>(a.v[i]);
 }
 
-// ---- eight floats: one lane per row of a tile ----
+// ---- sixteen int32, one for each of sixteen rows, or four bytes of each ----
 
-CRIA_INLINE F32x8 zero_f32x8() { return F32x8{}; }
-CRIA_INLINE F32x8 set1_f32x8(float x) {
-  F32x8 out;
-  for (int i = 0; i < 8; i++) out.v[i] = x;
-  return out;
-}
-CRIA_INLINE F32x8 f16_f32x8(const uint16_t* p) {
-  F32x8 out;
-  for (int i = 0; i < 8; i++) out.v[i] = f16_to_f32(p[i]);
-  return out;
-}
-CRIA_INLINE F32x8 mul(F32x8 a, F32x8 b) {
-  for (int i = 0; i < 8; i++) a.v[i] = a.v[i] * b.v[i];
-  return a;
-}
-CRIA_INLINE F32x8 fma(F32x8 a, F32x8 b, F32x8 c) {
-  for (int i = 0; i < 8; i++) c.v[i] = __builtin_fmaf(a.v[i], b.v[i], c.v[i]);
-  return c;
-}
-CRIA_INLINE F32x8 negate(F32x8 a) {
-  for (int i = 0; i < 8; i++) a.v[i] = -a.v[i];
-  return a;
-}
-CRIA_INLINE F32x8 to_f32(I32x8 a) {
-  F32x8 out;
-  for (int i = 0; i < 8; i++) out.v[i] = static_cast<float>(a.v[i]);
-  return out;
-}
-CRIA_INLINE void store(float* p, F32x8 a) {
-  for (int i = 0; i < 8; i++) p[i] = a.v[i];
-}
+#define CRIA_INTEGERS(expression)                     \
+  I32x16 out;                                         \
+  for (int i = 0; i < 16; i++) out.v[i] = expression; \
+  return out
 
-// ---- integers ----
-
-CRIA_INLINE I8x32 load_bytes(const void* p) {
-  I8x32 out;
-  __builtin_memcpy(out.v, p, 32);
+/// Aligned to 64 bytes.
+CRIA_INLINE I32x16 load_lanes(const void* p) {
+  I32x16 out;
+  __builtin_memcpy(out.v, p, 64);
   return out;
 }
-/// 16 bytes -> 32: the low nibbles, then the high nibbles.
-CRIA_INLINE I8x32 load_nibbles(const uint8_t* p) {
-  I8x32 out;
-  for (int i = 0; i < 16; i++) {
-    out.v[i] = p[i] & 15;
-    out.v[i + 16] = p[i] >> 4;
-  }
-  return out;
+CRIA_INLINE void store_lanes(void* p, I32x16 a) { __builtin_memcpy(p, a.v, 64); }
+CRIA_INLINE I32x16 set1_lanes(int32_t x) { CRIA_INTEGERS(x); }
+CRIA_INLINE I32x16 widen_words(const int16_t* p) { CRIA_INTEGERS(p[i]); }
+/// Sums of neighbours among 16 words; each fits a word.
+CRIA_INLINE void add_pairs(const int16_t* words, int16_t sums[8]) {
+  for (int i = 0; i < 8; i++) sums[i] = static_cast<int16_t>(words[2 * i] + words[2 * i + 1]);
 }
-/// 32 bytes, each `set` where the bit of its element is one, else 0.
-CRIA_INLINE I8x32 spread_bits(uint32_t bits, uint8_t set) {
-  I8x32 out;
-  for (int i = 0; i < 32; i++) out.v[i] = (bits >> i & 1) ? set : 0;
-  return out;
+CRIA_INLINE I32x16 and_lanes(I32x16 a, int32_t mask) { CRIA_INTEGERS(a.v[i] & mask); }
+CRIA_INLINE I32x16 or_lanes(I32x16 a, I32x16 b) { CRIA_INTEGERS(a.v[i] | b.v[i]); }
+/// a | (b & mask).
+CRIA_INLINE I32x16 or_masked(I32x16 a, I32x16 b, int32_t mask) { CRIA_INTEGERS(a.v[i] | (b.v[i] & mask)); }
+CRIA_INLINE I32x16 right(I32x16 a, int n) {
+  CRIA_INTEGERS(static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) >> n));
 }
-CRIA_INLINE I8x32 set1_bytes(uint8_t x) {
-  I8x32 out;
-  for (int i = 0; i < 32; i++) out.v[i] = x;
-  return out;
+CRIA_INLINE I32x16 left(I32x16 a, int n) {
+  CRIA_INTEGERS(static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) << n));
 }
-CRIA_INLINE I8x32 and_bytes(I8x32 a, I8x32 b) {
-  for (int i = 0; i < 32; i++) a.v[i] &= b.v[i];
-  return a;
-}
-CRIA_INLINE I8x32 or_bytes(I8x32 a, I8x32 b) {
-  for (int i = 0; i < 32; i++) a.v[i] |= b.v[i];
-  return a;
-}
-/// (byte >> n) & mask and (byte << n) & mask.
-CRIA_INLINE I8x32 shift_right(I8x32 a, int n, uint8_t mask) {
-  for (int i = 0; i < 32; i++) a.v[i] = static_cast<uint8_t>(a.v[i] >> n) & mask;
-  return a;
-}
-CRIA_INLINE I8x32 shift_left(I8x32 a, int n, uint8_t mask) {
-  for (int i = 0; i < 32; i++) a.v[i] = static_cast<uint8_t>(a.v[i] << n) & mask;
-  return a;
-}
-/// table[byte] for bytes 0..15.
-CRIA_INLINE I8x32 lookup(const int8_t* table16, I8x32 index) {
-  for (int i = 0; i < 32; i++) index.v[i] = static_cast<uint8_t>(table16[index.v[i]]);
+/// right() where n is no constant.
+CRIA_INLINE I32x16 right_by(I32x16 a, int n) { return right(a, n); }
+CRIA_INLINE I32x16 right_signed(I32x16 a, int n) { CRIA_INTEGERS(a.v[i] >> n); }
+CRIA_INLINE I32x16 add(I32x16 a, I32x16 b) { CRIA_INTEGERS(a.v[i] + b.v[i]); }
+CRIA_INLINE I32x16 mul(I32x16 a, I32x16 b) { CRIA_INTEGERS(a.v[i] * b.v[i]); }
+CRIA_INLINE F32x16 to_f32(I32x16 a) { CRIA_LANES(static_cast<float>(a.v[i])); }
+/// The low sixteen bits of each lane, a half.
+CRIA_INLINE F32x16 f16_low(I32x16 a) { CRIA_LANES(f16_to_f32(static_cast<uint16_t>(a.v[i]))); }
+/// table[byte] for each byte, all of them 0..15; the table is aligned to 16 bytes.
+CRIA_INLINE I32x16 lookup(const int8_t* table16, I32x16 index) {
+  uint8_t bytes[64];
+  __builtin_memcpy(bytes, index.v, 64);
+  for (int i = 0; i < 64; i++) bytes[i] = static_cast<uint8_t>(table16[bytes[i]]);
+  __builtin_memcpy(index.v, bytes, 64);
   return index;
 }
-CRIA_INLINE I32x8 zero_i32x8() { return I32x8{}; }
-CRIA_INLINE I16x16 set1_i16(int16_t x) {
-  I16x16 out;
-  for (int i = 0; i < 16; i++) out.v[i] = x;
+CRIA_INLINE Bytes4 broadcast4(const int8_t* p) {
+  Bytes4 out;
+  __builtin_memcpy(out.v, p, 4);
   return out;
 }
-/// Eight lanes of each: for the two groups of 16 in 32 bytes.
-CRIA_INLINE I16x16 set2_i16(int16_t low, int16_t high) {
-  I16x16 out;
-  for (int i = 0; i < 8; i++) {
-    out.v[i] = low;
-    out.v[i + 8] = high;
-  }
-  return out;
+/// acc + sums of two products of int16; `pair` meets every lane.
+CRIA_INLINE I32x16 dot_words(I32x16 acc, I32x16 a, int32_t pair) {
+  CRIA_INTEGERS(acc.v[i] + static_cast<int16_t>(a.v[i]) * static_cast<int16_t>(pair) +
+                (a.v[i] >> 16) * (pair >> 16));
 }
-CRIA_INLINE I16x16 load_i16(const int16_t* p) {
-  I16x16 out;
-  __builtin_memcpy(out.v, p, 32);
-  return out;
-}
-/// Sums of two products, unsigned bytes of u by signed bytes of x; |sum| must fit 16 bits.
-CRIA_INLINE I16x16 pair_products(I8x32 u, I8x32 x) {
-  I16x16 out;
+/// Keeps a value in a register over what follows, rather than having it loaded again.
+CRIA_INLINE void pin(I32x16&) {}
+
+/// Whether dot_bytes takes every unsigned byte; else at most 63.
+constexpr bool kWholeBytes = true;
+/// What signed_bytes() adds to each byte, which the caller takes off.
+constexpr int kSignedOffset = 0;
+/// A tile of a matrix product: halves of the 32 rows of a panel, and tokens at most.
+constexpr int kTileHalves = 1, kTileTokens = 4;
+/// Signed bytes of weights in the form that dot_signed takes.
+CRIA_INLINE I32x16 signed_bytes(I32x16 w) { return w; }
+/// acc + sums of four products, unsigned bytes of w by signed bytes of x.
+CRIA_INLINE I32x16 dot_bytes(I32x16 acc, I32x16 w, Bytes4 x) {
   for (int i = 0; i < 16; i++)
-    out.v[i] = static_cast<int16_t>(u.v[2 * i] * static_cast<int8_t>(x.v[2 * i]) +
-                                    u.v[2 * i + 1] * static_cast<int8_t>(x.v[2 * i + 1]));
-  return out;
-}
-/// The same for signed bytes of w, which must not pair -128 with -128.
-CRIA_INLINE I16x16 pair_products_signed(I8x32 w, I8x32 x) {
-  I16x16 out;
-  for (int i = 0; i < 16; i++)
-    out.v[i] =
-        static_cast<int16_t>(static_cast<int8_t>(w.v[2 * i]) * static_cast<int8_t>(x.v[2 * i]) +
-                             static_cast<int8_t>(w.v[2 * i + 1]) * static_cast<int8_t>(x.v[2 * i + 1]));
-  return out;
-}
-/// acc + sums of two products of int16.
-CRIA_INLINE I32x8 dot(I32x8 acc, I16x16 a, I16x16 b) {
-  for (int i = 0; i < 8; i++) acc.v[i] += a.v[2 * i] * b.v[2 * i] + a.v[2 * i + 1] * b.v[2 * i + 1];
+    for (int k = 0; k < 4; k++)
+      acc.v[i] += static_cast<uint8_t>(static_cast<uint32_t>(w.v[i]) >> (8 * k)) * x.v[k];
   return acc;
 }
-/// acc + sums of four products, unsigned bytes by signed bytes.
-CRIA_INLINE I32x8 dot_unsigned(I32x8 acc, I8x32 u, I8x32 x) {
-  return dot(acc, pair_products(u, x), set1_i16(1));
-}
-CRIA_INLINE I32x8 dot_signed(I32x8 acc, I8x32 w, I8x32 x) {
-  return dot(acc, pair_products_signed(w, x), set1_i16(1));
-}
-/// acc - b * 2^n.
-CRIA_INLINE I32x8 subtract_shifted(I32x8 acc, I32x8 b, int n) {
-  for (int i = 0; i < 8; i++) acc.v[i] -= static_cast<int32_t>(static_cast<uint32_t>(b.v[i]) << n);
+/// The same for signed bytes of w, from signed_bytes(); x is never -128.
+CRIA_INLINE I32x16 dot_signed(I32x16 acc, I32x16 w, Bytes4 x) {
+  for (int i = 0; i < 16; i++)
+    for (int k = 0; k < 4; k++)
+      acc.v[i] += static_cast<int8_t>(static_cast<uint32_t>(w.v[i]) >> (8 * k)) * x.v[k];
   return acc;
 }
-CRIA_INLINE I32x8 subtract(I32x8 a, int32_t b) {
-  for (int i = 0; i < 8; i++) a.v[i] -= b;
-  return a;
-}
-/// Lane r: the sum of the lanes of rows[r].
-CRIA_INLINE I32x8 transpose_sum(const I32x8 rows[8]) {
-  I32x8 out;
-  for (int r = 0; r < 8; r++) {
-    int32_t sum = 0;
-    for (int i = 0; i < 8; i++) sum += rows[r].v[i];
-    out.v[r] = sum;
-  }
-  return out;
-}
+
+#undef CRIA_INTEGERS
+#undef CRIA_LANES
 
 }  // namespace cria::portable

@@ -10,19 +10,6 @@ namespace cria::CRIA_ISA {
 #define CRIA_WIDE 1  // 512-bit registers
 #endif
 
-struct F32x8 {
-  __m256 v;
-};
-struct I8x32 {
-  __m256i v;
-};
-struct I16x16 {
-  __m256i v;
-};
-struct I32x8 {
-  __m256i v;
-};
-
 // Into L2, not L1, whose few miss buffers the far fetches would hold (docs/performance.md).
 // asm, because gcc gathers _mm_prefetch at the head of an unrolled body, where they queue up.
 CRIA_INLINE void prefetch(const void* p) {
@@ -250,88 +237,175 @@ CRIA_INLINE F32x16 dot_bf16(F32x16 acc, const Bf16x32& a, const Bf16x32& b) {
 }
 #endif
 
-// ---- eight floats ----
+CRIA_INLINE void add_pairs(const int16_t* words, int16_t sums[8]) {
+  const auto* v = reinterpret_cast<const __m128i*>(words);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(sums),
+                   _mm_hadd_epi16(_mm_loadu_si128(v), _mm_loadu_si128(v + 1)));
+}
 
-CRIA_INLINE F32x8 zero_f32x8() { return {_mm256_setzero_ps()}; }
-CRIA_INLINE F32x8 set1_f32x8(float x) { return {_mm256_set1_ps(x)}; }
-CRIA_INLINE F32x8 f16_f32x8(const uint16_t* p) {
-  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
-}
-CRIA_INLINE F32x8 mul(F32x8 a, F32x8 b) { return {_mm256_mul_ps(a.v, b.v)}; }
-CRIA_INLINE F32x8 fma(F32x8 a, F32x8 b, F32x8 c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
-CRIA_INLINE F32x8 negate(F32x8 a) { return {_mm256_xor_ps(a.v, _mm256_set1_ps(-0.0f))}; }
-CRIA_INLINE F32x8 to_f32(I32x8 a) { return {_mm256_cvtepi32_ps(a.v)}; }
-CRIA_INLINE void store(float* p, F32x8 a) { _mm256_storeu_ps(p, a.v); }
+// ---- sixteen int32, one for each of sixteen rows, or four bytes of each ----
 
-// ---- integers ----
+#if defined(CRIA_WIDE)
 
-CRIA_INLINE I8x32 load_bytes(const void* p) { return {_mm256_loadu_si256(static_cast<const __m256i*>(p))}; }
-CRIA_INLINE I8x32 load_nibbles(const uint8_t* p) {
-  const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-  const __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(x), _mm_srli_epi16(x, 4), 1);
-  return {_mm256_and_si256(both, _mm256_set1_epi8(15))};
+struct I32x16 {
+  __m512i v;
+};
+struct Bytes4 {
+  __m512i v;
+};
+CRIA_INLINE I32x16 load_lanes(const void* p) { return {_mm512_load_si512(p)}; }
+CRIA_INLINE void store_lanes(void* p, I32x16 a) { _mm512_store_si512(p, a.v); }
+CRIA_INLINE I32x16 set1_lanes(int32_t x) { return {_mm512_set1_epi32(x)}; }
+CRIA_INLINE I32x16 widen_words(const int16_t* p) {
+  return {_mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }
-CRIA_INLINE I8x32 spread_bits(uint32_t bits, uint8_t set) {
-  const __m256i from = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
-  const __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(static_cast<int>(bits)), from);
-  const __m256i one = _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201ull));
-  const __m256i is_set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, one), one);
-  return {_mm256_and_si256(is_set, _mm256_set1_epi8(static_cast<char>(set)))};
+CRIA_INLINE I32x16 and_lanes(I32x16 a, int32_t mask) {
+  return {_mm512_and_si512(a.v, _mm512_set1_epi32(mask))};
 }
-CRIA_INLINE I8x32 set1_bytes(uint8_t x) { return {_mm256_set1_epi8(static_cast<char>(x))}; }
-CRIA_INLINE I8x32 and_bytes(I8x32 a, I8x32 b) { return {_mm256_and_si256(a.v, b.v)}; }
-CRIA_INLINE I8x32 or_bytes(I8x32 a, I8x32 b) { return {_mm256_or_si256(a.v, b.v)}; }
-CRIA_INLINE I8x32 shift_right(I8x32 a, int n, uint8_t mask) {
-  return {_mm256_and_si256(_mm256_srli_epi16(a.v, n), _mm256_set1_epi8(static_cast<char>(mask)))};
+CRIA_INLINE I32x16 or_lanes(I32x16 a, I32x16 b) { return {_mm512_or_si512(a.v, b.v)}; }
+CRIA_INLINE I32x16 or_masked(I32x16 a, I32x16 b, int32_t mask) {
+  return {_mm512_ternarylogic_epi32(a.v, b.v, _mm512_set1_epi32(mask), 0xf8)};
 }
-CRIA_INLINE I8x32 shift_left(I8x32 a, int n, uint8_t mask) {
-  return {_mm256_and_si256(_mm256_slli_epi16(a.v, n), _mm256_set1_epi8(static_cast<char>(mask)))};
+CRIA_INLINE I32x16 right(I32x16 a, int n) { return {_mm512_srli_epi32(a.v, static_cast<unsigned>(n))}; }
+CRIA_INLINE I32x16 left(I32x16 a, int n) { return {_mm512_slli_epi32(a.v, static_cast<unsigned>(n))}; }
+CRIA_INLINE I32x16 right_by(I32x16 a, int n) { return {_mm512_srl_epi32(a.v, _mm_cvtsi32_si128(n))}; }
+CRIA_INLINE I32x16 right_signed(I32x16 a, int n) {
+  return {_mm512_srai_epi32(a.v, static_cast<unsigned>(n))};
 }
-CRIA_INLINE I8x32 lookup(const int8_t* table16, I8x32 index) {
-  const __m128i t = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table16));
-  return {_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(t), index.v)};
+CRIA_INLINE I32x16 add(I32x16 a, I32x16 b) { return {_mm512_add_epi32(a.v, b.v)}; }
+CRIA_INLINE I32x16 mul(I32x16 a, I32x16 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
+CRIA_INLINE F32x16 to_f32(I32x16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
+CRIA_INLINE F32x16 f16_low(I32x16 a) { return {_mm512_cvtph_ps(_mm512_cvtepi32_epi16(a.v))}; }
+CRIA_INLINE I32x16 lookup(const int8_t* table16, I32x16 index) {
+  const __m128i t = _mm_load_si128(reinterpret_cast<const __m128i*>(table16));
+  return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), index.v)};
 }
-CRIA_INLINE I32x8 zero_i32x8() { return {_mm256_setzero_si256()}; }
-CRIA_INLINE I16x16 set1_i16(int16_t x) { return {_mm256_set1_epi16(x)}; }
-CRIA_INLINE I16x16 set2_i16(int16_t low, int16_t high) {
-  return {_mm256_inserti128_si256(_mm256_castsi128_si256(_mm_set1_epi16(low)), _mm_set1_epi16(high), 1)};
+CRIA_INLINE Bytes4 broadcast4(const int8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  return {_mm512_set1_epi32(four)};
 }
-CRIA_INLINE I16x16 load_i16(const int16_t* p) {
-  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))};
+CRIA_INLINE I32x16 dot_words(I32x16 acc, I32x16 a, int32_t pair) {
+  return {_mm512_dpwssd_epi32(acc.v, a.v, _mm512_set1_epi32(pair))};
 }
-CRIA_INLINE I16x16 pair_products(I8x32 u, I8x32 x) { return {_mm256_maddubs_epi16(u.v, x.v)}; }
-CRIA_INLINE I16x16 pair_products_signed(I8x32 w, I8x32 x) {
-  return {_mm256_maddubs_epi16(_mm256_sign_epi8(w.v, w.v), _mm256_sign_epi8(x.v, w.v))};
-}
-#if defined(CRIA_ISA_avx_vnni)
-CRIA_INLINE I32x8 dot(I32x8 acc, I16x16 a, I16x16 b) { return {_mm256_dpwssd_avx_epi32(acc.v, a.v, b.v)}; }
-CRIA_INLINE I32x8 dot_unsigned(I32x8 acc, I8x32 u, I8x32 x) {
-  return {_mm256_dpbusd_avx_epi32(acc.v, u.v, x.v)};
-}
-#elif defined(CRIA_WIDE)
-CRIA_INLINE I32x8 dot(I32x8 acc, I16x16 a, I16x16 b) { return {_mm256_dpwssd_epi32(acc.v, a.v, b.v)}; }
-CRIA_INLINE I32x8 dot_unsigned(I32x8 acc, I8x32 u, I8x32 x) { return {_mm256_dpbusd_epi32(acc.v, u.v, x.v)}; }
+CRIA_INLINE void pin(I32x16& a) { asm("" : "+v"(a.v)); }
+
 #else
-CRIA_INLINE I32x8 dot(I32x8 acc, I16x16 a, I16x16 b) {
-  return {_mm256_add_epi32(acc.v, _mm256_madd_epi16(a.v, b.v))};
+
+struct I32x16 {
+  __m256i a, b;
+};
+struct Bytes4 {
+  __m256i v;
+};
+CRIA_INLINE I32x16 load_lanes(const void* p) {
+  const auto* v = static_cast<const __m256i*>(p);
+  return {_mm256_load_si256(v), _mm256_load_si256(v + 1)};
 }
-CRIA_INLINE I32x8 dot_unsigned(I32x8 acc, I8x32 u, I8x32 x) {
-  return dot(acc, pair_products(u, x), set1_i16(1));
+CRIA_INLINE void store_lanes(void* p, I32x16 x) {
+  auto* v = static_cast<__m256i*>(p);
+  _mm256_store_si256(v, x.a);
+  _mm256_store_si256(v + 1, x.b);
+}
+CRIA_INLINE I32x16 set1_lanes(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+CRIA_INLINE I32x16 widen_words(const int16_t* p) {
+  const auto* v = reinterpret_cast<const __m128i*>(p);
+  return {_mm256_cvtepi16_epi32(_mm_loadu_si128(v)), _mm256_cvtepi16_epi32(_mm_loadu_si128(v + 1))};
+}
+CRIA_INLINE I32x16 and_lanes(I32x16 x, int32_t mask) {
+  const __m256i m = _mm256_set1_epi32(mask);
+  return {_mm256_and_si256(x.a, m), _mm256_and_si256(x.b, m)};
+}
+CRIA_INLINE I32x16 or_lanes(I32x16 x, I32x16 y) {
+  return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)};
+}
+CRIA_INLINE I32x16 or_masked(I32x16 x, I32x16 y, int32_t mask) { return or_lanes(x, and_lanes(y, mask)); }
+CRIA_INLINE I32x16 right(I32x16 x, int n) { return {_mm256_srli_epi32(x.a, n), _mm256_srli_epi32(x.b, n)}; }
+CRIA_INLINE I32x16 left(I32x16 x, int n) { return {_mm256_slli_epi32(x.a, n), _mm256_slli_epi32(x.b, n)}; }
+CRIA_INLINE I32x16 right_by(I32x16 x, int n) {
+  const __m128i by = _mm_cvtsi32_si128(n);
+  return {_mm256_srl_epi32(x.a, by), _mm256_srl_epi32(x.b, by)};
+}
+CRIA_INLINE I32x16 right_signed(I32x16 x, int n) {
+  return {_mm256_srai_epi32(x.a, n), _mm256_srai_epi32(x.b, n)};
+}
+CRIA_INLINE I32x16 add(I32x16 x, I32x16 y) {
+  return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)};
+}
+CRIA_INLINE I32x16 mul(I32x16 x, I32x16 y) {
+  return {_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)};
+}
+CRIA_INLINE F32x16 to_f32(I32x16 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+CRIA_INLINE __m256 f16_of_dwords(__m256i dwords) {
+  const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(dwords), _mm256_extracti128_si256(dwords, 1));
+  return _mm256_cvtph_ps(words);
+}
+CRIA_INLINE F32x16 f16_low(I32x16 x) {
+  const I32x16 low = and_lanes(x, 0xffff);
+  return {f16_of_dwords(low.a), f16_of_dwords(low.b)};
+}
+CRIA_INLINE I32x16 lookup(const int8_t* table16, I32x16 index) {
+  const __m256i t = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(table16)));
+  return {_mm256_shuffle_epi8(t, index.a), _mm256_shuffle_epi8(t, index.b)};
+}
+CRIA_INLINE Bytes4 broadcast4(const int8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  return {_mm256_set1_epi32(four)};
+}
+CRIA_INLINE I32x16 dot_words(I32x16 acc, I32x16 x, int32_t pair) {
+  const __m256i p = _mm256_set1_epi32(pair);
+  return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(x.a, p)),
+          _mm256_add_epi32(acc.b, _mm256_madd_epi16(x.b, p))};
+}
+CRIA_INLINE void pin(I32x16& x) { asm("" : "+x"(x.a), "+x"(x.b)); }
+
+#endif
+
+#if defined(CRIA_ISA_avx2)
+
+// Products of two bytes add up in sixteen bits, those of four in thirty-two.
+constexpr bool kWholeBytes = false;
+constexpr int kSignedOffset = 0;
+constexpr int kTileHalves = 1, kTileTokens = 4;
+CRIA_INLINE I32x16 signed_bytes(I32x16 w) { return w; }
+CRIA_INLINE __m256i dot_bytes(__m256i acc, __m256i w, __m256i x) {
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
+}
+CRIA_INLINE I32x16 dot_bytes(I32x16 acc, I32x16 w, Bytes4 x) {
+  return {dot_bytes(acc.a, w.a, x.v), dot_bytes(acc.b, w.b, x.v)};
+}
+CRIA_INLINE I32x16 dot_signed(I32x16 acc, I32x16 w, Bytes4 x) {
+  return {dot_bytes(acc.a, _mm256_sign_epi8(w.a, w.a), _mm256_sign_epi8(x.v, w.a)),
+          dot_bytes(acc.b, _mm256_sign_epi8(w.b, w.b), _mm256_sign_epi8(x.v, w.b))};
+}
+
+#else
+
+// vpdpbusd wants unsigned bytes of weights and takes all of them: signed ones get their signs flipped, which
+// adds 128.
+constexpr bool kWholeBytes = true;
+constexpr int kSignedOffset = 128;
+#if defined(CRIA_WIDE)
+constexpr int kTileHalves = 2, kTileTokens = 6;
+CRIA_INLINE I32x16 signed_bytes(I32x16 w) {
+  return {_mm512_xor_si512(w.v, _mm512_set1_epi8(static_cast<char>(0x80)))};
+}
+CRIA_INLINE I32x16 dot_bytes(I32x16 acc, I32x16 w, Bytes4 x) {
+  return {_mm512_dpbusd_epi32(acc.v, w.v, x.v)};
+}
+#else
+constexpr int kTileHalves = 1, kTileTokens = 4;
+CRIA_INLINE I32x16 signed_bytes(I32x16 w) {
+  const __m256i flip = _mm256_set1_epi8(static_cast<char>(0x80));
+  return {_mm256_xor_si256(w.a, flip), _mm256_xor_si256(w.b, flip)};
+}
+CRIA_INLINE I32x16 dot_bytes(I32x16 acc, I32x16 w, Bytes4 x) {
+  return {_mm256_dpbusd_avx_epi32(acc.a, w.a, x.v), _mm256_dpbusd_avx_epi32(acc.b, w.b, x.v)};
 }
 #endif
-CRIA_INLINE I32x8 dot_signed(I32x8 acc, I8x32 w, I8x32 x) {
-  return dot_unsigned(acc, {_mm256_sign_epi8(w.v, w.v)}, {_mm256_sign_epi8(x.v, w.v)});
-}
-CRIA_INLINE I32x8 subtract_shifted(I32x8 acc, I32x8 b, int n) {
-  return {_mm256_sub_epi32(acc.v, _mm256_slli_epi32(b.v, n))};
-}
-CRIA_INLINE I32x8 subtract(I32x8 a, int32_t b) { return {_mm256_sub_epi32(a.v, _mm256_set1_epi32(b))}; }
-CRIA_INLINE I32x8 transpose_sum(const I32x8 rows[8]) {
-  const __m256i r01 = _mm256_hadd_epi32(rows[0].v, rows[1].v), r23 = _mm256_hadd_epi32(rows[2].v, rows[3].v);
-  const __m256i r45 = _mm256_hadd_epi32(rows[4].v, rows[5].v), r67 = _mm256_hadd_epi32(rows[6].v, rows[7].v);
-  const __m256i low = _mm256_hadd_epi32(r01, r23), high = _mm256_hadd_epi32(r45, r67);
-  return {_mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20),
-                           _mm256_permute2x128_si256(low, high, 0x31))};
-}
+CRIA_INLINE I32x16 dot_signed(I32x16 acc, I32x16 w, Bytes4 x) { return dot_bytes(acc, w, x); }
+
+#endif
 
 }  // namespace cria::CRIA_ISA

@@ -2,9 +2,7 @@
 // alone against the same token in batches.
 #include "kernels/cuda/matmul.h"
 
-#include "core/thread_pool.h"
 #include "cuda/support.h"
-#include "kernels/cpu/activation_buffer.h"
 #include "kernels/cuda/rmsnorm.h"
 #include "kernels/cuda/swiglu.h"
 #include "kernels/support.h"
@@ -15,22 +13,7 @@ using namespace cria::test;
 namespace {
 
 std::vector<float> multiply_on_cpu(const TestMatrix& w, const std::vector<float>& x, std::int64_t n_tokens) {
-  const CpuKernels& kernels = *runnable_levels().back();
-  ThreadPool pool(1);
-  ActivationBuffer buffer;
-  MatmulRows args{w.bytes.data(),
-                  w.dtype,
-                  w.rows,
-                  w.cols,
-                  buffer.prepare(kernels, pool, w.dtype, x.data(), n_tokens, w.cols, false),
-                  n_tokens,
-                  nullptr,
-                  w.rows,
-                  false};
-  std::vector<float> y(static_cast<std::size_t>(n_tokens * w.rows), NAN);
-  args.y = y.data();
-  REQUIRE(kernels.matmul(&args, 0, w.rows));
-  return y;
+  return multiply(*runnable_levels().back(), w, x.data(), n_tokens);
 }
 
 cuda::MatmulDevice device() {

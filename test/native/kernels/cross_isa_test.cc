@@ -10,8 +10,6 @@
 #include <iterator>
 
 #include "core/float_bits.h"
-#include "core/thread_pool.h"
-#include "kernels/cpu/activation_buffer.h"
 #include "kernels/support.h"
 
 using namespace cria;
@@ -85,25 +83,10 @@ struct FixedMatrix {
   }
 };
 
-struct Problem {
-  ThreadPool pool{1};
-  ActivationBuffer activations;
-  std::vector<float> x, y;
-  MatmulRows args;
-
-  Problem(const CpuKernels& kernels, const FixedMatrix& w, std::int64_t n_tokens, bool panels = false)
-      : x(Numbers(77).floats(n_tokens * w.cols, 2)), y(static_cast<std::size_t>(n_tokens * w.rows)) {
-    args = {w.bytes.data(),
-            w.dtype,
-            w.rows,
-            w.cols,
-            activations.prepare(kernels, pool, w.dtype, x.data(), n_tokens, w.cols, panels),
-            n_tokens,
-            y.data(),
-            w.rows,
-            false};
-  }
-};
+std::vector<float> product(const CpuKernels& kernels, const FixedMatrix& w, std::int64_t n_tokens,
+                           bool interleave) {
+  return multiply(kernels, w, Numbers(77).floats(n_tokens * w.cols, 2).data(), n_tokens, interleave);
+}
 
 // ---- the kernels, each on its problem ----
 
@@ -197,9 +180,19 @@ void round_to_16_bits(const CpuKernels& kernels, Hash& hash) {
 
 void gate_up(const CpuKernels& kernels, Hash& hash) {
   const FixedMatrix gate(DType::q4_k, 21), up(DType::q6_k, 21);
-  Problem g(kernels, gate, 5), u(kernels, up, 5);
-  REQUIRE(kernels.gate_up(&g.args, &u.args, 0, gate.rows));
-  hash.add(g.y);
+  const std::int64_t n = 5;
+  const std::vector<float> x = Numbers(77).floats(n * gate.cols, 2);
+  std::vector<float> y(static_cast<std::size_t>(n * gate.rows));
+  ThreadPool pool(1);
+  ActivationBuffer buffer;
+  const ActivationRows acts = buffer.prepare(kernels, pool, DType::q4_k, x.data(), n, gate.cols);
+  Scratch gate_matrix = interleaved(kernels, gate.dtype, gate.rows, gate.cols, gate.bytes.data());
+  const MatmulRows g{gate_matrix.data(), gate.dtype, true, gate.rows, gate.cols, acts, n,
+                     y.data(),           gate.rows,  false};
+  const MatmulRows u{up.bytes.data(), up.dtype, false, up.rows, up.cols, acts, n, nullptr, up.rows, false};
+  Scratch scratch(kernels.matmul_scratch_bytes(gate.dtype, n) + kernels.matmul_scratch_bytes(up.dtype, n));
+  kernels.gate_up(&g, &u, 0, gate.rows, scratch.data());
+  hash.add(y);
 }
 
 // The logarithm is the C library's, the choice is ours.
@@ -309,21 +302,13 @@ TEST_CASE("the same bits on every processor: weights of every type and their pro
     weights.add(values);
     check(name + " weights", weights.value(), expected.weights);
     for (const CpuKernels* level : runnable_levels()) {
-      const std::size_t scratch_bytes =
-          level->panel_scratch_bytes ? level->panel_scratch_bytes(w.dtype, 9) : 0;
-      Hash products, panels;
+      Hash products, interleaved;
       for (const std::int64_t n : {1, 3, 9}) {
-        Problem p(*level, w, n);
-        REQUIRE(level->matmul(&p.args, 0, w.rows));
-        products.add(p.y);
-        if (scratch_bytes == 0) continue;
-        Scratch scratch(scratch_bytes);
-        Problem by_panels(*level, w, n, true);
-        level->matmul_panel(&by_panels.args, 0, w.rows, scratch.data());
-        panels.add(by_panels.y);
+        products.add(product(*level, w, n, false));
+        interleaved.add(product(*level, w, n, true));
       }
       check(name + " products, " + level->isa, products.value(), expected.products);
-      if (scratch_bytes > 0) check(name + " by panels, " + level->isa, panels.value(), expected.products);
+      check(name + " interleaved, " + level->isa, interleaved.value(), expected.products);
     }
   }
 }

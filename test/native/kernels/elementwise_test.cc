@@ -109,7 +109,7 @@ TEST_CASE("activations are quantized bit for bit as quantize.h defines") {
       if (round == 52) std::fill(x.begin(), x.end(), 1e-42f);
       ActivationBuffer buffer;
 
-      ActivationRows rows = buffer.prepare(*level, pool, DType::q4_k, x.data(), 1, cols, false);
+      ActivationRows rows = buffer.prepare(*level, pool, DType::q4_k, x.data(), 1, cols);
       std::vector<BlockQ8_K> k(2);
       quantize_row(DType::q8_k, x.data(), k.data(), cols);
       for (std::size_t b = 0; b < 2; b++) {
@@ -117,7 +117,7 @@ TEST_CASE("activations are quantized bit for bit as quantize.h defines") {
         REQUIRE(float_bits(rows.scale[b]) == float_bits(k[b].d));
         REQUIRE(std::memcmp(rows.sums16 + 16 * b, k[b].bsums, sizeof k[b].bsums) == 0);
       }
-      rows = buffer.prepare(*level, pool, DType::q4_1, x.data(), 1, cols, false);
+      rows = buffer.prepare(*level, pool, DType::q4_1, x.data(), 1, cols);
       std::vector<BlockQ8_1> q(16);
       quantize_row(DType::q8_1, x.data(), q.data(), cols);
       for (std::size_t b = 0; b < 16; b++) {

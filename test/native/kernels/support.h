@@ -2,14 +2,17 @@
 #pragma once
 
 #include "core/dtype.h"
+#include "core/thread_pool.h"
+#include "kernels/cpu/activation_buffer.h"
 #include "kernels/cpu/dequantize.h"
+#include "kernels/cpu/interleave.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/quantize.h"
 #include "random_inputs.h"
 
 namespace cria::test {
 
-/// Scratch for a matrix-matrix product, aligned to 64.
+/// Memory aligned to 64: scratch of a product, or an interleaved matrix.
 class Scratch {
  public:
   explicit Scratch(std::size_t bytes) : memory_(bytes + 64) {}
@@ -65,6 +68,39 @@ inline std::vector<double> matmul_reference(const TestMatrix& w, const std::vect
                static_cast<double>(x[static_cast<std::size_t>(t * w.cols + c)]);
       y[static_cast<std::size_t>(t * w.rows + r)] = sum;
     }
+  return y;
+}
+
+/// A matrix as the CPU keeps it.
+inline Scratch interleaved(const CpuKernels& kernels, DType dtype, std::int64_t rows, std::int64_t cols,
+                           const std::uint8_t* bytes) {
+  Scratch matrix(matrix_bytes(dtype, rows, cols));
+  interleave_rows(kernels, dtype, cols, 0, rows, bytes, matrix.data());
+  return matrix;
+}
+
+/// x [n_tokens, w.cols] by a matrix with `dtype`, `rows`, `cols` and `bytes`, from the file's layout or from
+/// the CPU's own; one thread.
+template <class Matrix>
+std::vector<float> multiply(const CpuKernels& kernels, const Matrix& w, const float* x, std::int64_t n_tokens,
+                            bool interleave = true) {
+  ThreadPool pool(1);
+  ActivationBuffer buffer;
+  std::vector<float> y(static_cast<std::size_t>(n_tokens * w.rows), NAN);
+  interleave = interleave && is_interleaved(w.dtype);
+  Scratch matrix = interleave ? interleaved(kernels, w.dtype, w.rows, w.cols, w.bytes.data()) : Scratch(0);
+  const MatmulRows args{interleave ? matrix.data() : w.bytes.data(),
+                        w.dtype,
+                        interleave,
+                        w.rows,
+                        w.cols,
+                        buffer.prepare(kernels, pool, w.dtype, x, n_tokens, w.cols),
+                        n_tokens,
+                        y.data(),
+                        w.rows,
+                        false};
+  Scratch scratch(kernels.matmul_scratch_bytes(w.dtype, n_tokens));
+  kernels.matmul(&args, 0, w.rows, scratch.data());
   return y;
 }
 

@@ -1,0 +1,61 @@
+#include "kernels/cpu/interleave.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace cria {
+namespace {
+
+std::size_t panel_bytes(DType dtype, std::int64_t cols) {
+  return kPanelRows * row_bytes(dtype, static_cast<std::size_t>(cols));
+}
+
+}  // namespace
+
+bool is_interleaved(DType dtype) { return block_shape(dtype).dwords > 0; }
+
+std::size_t matrix_bytes(DType dtype, std::int64_t rows, std::int64_t cols) {
+  if (!is_interleaved(dtype))
+    return row_bytes(dtype, static_cast<std::size_t>(cols)) * static_cast<std::size_t>(rows);
+  return panel_bytes(dtype, cols) * static_cast<std::size_t>((rows + kPanelRows - 1) / kPanelRows);
+}
+
+void interleave_rows(const CpuKernels& kernels, DType dtype, std::int64_t cols, std::int64_t first,
+                     std::int64_t n_rows, const void* from, void* matrix) {
+  const std::size_t row = row_bytes(dtype, static_cast<std::size_t>(cols));
+  auto* to = static_cast<std::uint8_t*>(matrix) + row * static_cast<std::size_t>(first);
+  if (!is_interleaved(dtype)) {
+    std::memcpy(to, from, row * static_cast<std::size_t>(n_rows));
+    return;
+  }
+  const auto* source = static_cast<const std::uint8_t*>(from);
+  const std::int64_t blocks = cols / block_shape(dtype).cols;
+  for (std::int64_t r = 0; r < n_rows; r += kPanelRows, to += panel_bytes(dtype, cols)) {
+    RowPointers rows;
+    rows.count = static_cast<int>(std::min<std::int64_t>(kPanelRows, n_rows - r));
+    for (int i = 0; i < rows.count; i++) rows.row[i] = source + row * static_cast<std::size_t>(r + i);
+    kernels.interleave(dtype, &rows, 0, blocks, to);
+  }
+}
+
+void gather_row(DType dtype, std::int64_t cols, std::int64_t row, const void* matrix, void* to) {
+  const BlockShape shape = block_shape(dtype);
+  const std::int64_t at = row % kPanelRows;
+  const auto* from = static_cast<const std::uint8_t*>(matrix) +
+                     panel_bytes(dtype, cols) * static_cast<std::size_t>(row / kPanelRows);
+  auto* out = static_cast<std::uint8_t*>(to);
+  const auto gather_word = [&] {
+    std::memcpy(out, from + 2 * at, 2);
+    from += 2 * kPanelRows;
+    out += 2;
+  };
+  for (std::int64_t b = 0; b < cols / shape.cols; b++) {
+    if (shape.leading_word) gather_word();
+    for (int i = 0; i < shape.dwords; i++, out += 4)
+      std::memcpy(out, from + 4 * (kPanelRows * dword_place(dtype, i) + at), 4);
+    from += 4 * kPanelRows * shape.dwords;
+    if (shape.trailing_word) gather_word();
+  }
+}
+
+}  // namespace cria

@@ -1,0 +1,36 @@
+// How the CPU keeps matrices of quantized weights: rows interleaved by 32.
+//
+// A panel is 32 rows. Its blocks follow each other in the order of the columns; of each block, whatever its
+// format, the panel holds one dword of all 32 rows, then another dword of all 32 rows, and so on:
+// [dword][row], in the order that products read them (dword_place). A format of 4n + 2 bytes has its scale, a
+// 16-bit word, first or last: that lies at the same end, [row]. So a panel is a permutation of the file's
+// bytes, as large as they are; a vector load brings the same bytes of sixteen rows, products need no
+// transposing, and a thread reads its rows as one stream. Rows beyond the last are zeros.
+//
+// Float weights stay as in the file.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/dtype.h"
+#include "kernels/cpu/kernel_table.h"
+
+namespace cria {
+
+/// Whether weights of this type are interleaved: the quantized ones that products know.
+bool is_interleaved(DType dtype);
+
+/// Bytes of a matrix as the CPU keeps it. `cols` is a multiple of the type's block.
+std::size_t matrix_bytes(DType dtype, std::int64_t rows, std::int64_t cols);
+
+/// Rows [first, first + n_rows) of a matrix of `cols` columns, from `from`, in the file's layout, to their
+/// place in `matrix`. `first` is a multiple of 32, and so is n_rows unless these are the last. Types that are
+/// not interleaved are copied.
+void interleave_rows(const CpuKernels& kernels, DType dtype, std::int64_t cols, std::int64_t first,
+                     std::int64_t n_rows, const void* from, void* matrix);
+
+/// Row `row` of an interleaved matrix in the file's layout: row_bytes(dtype, cols) bytes.
+void gather_row(DType dtype, std::int64_t cols, std::int64_t row, const void* matrix, void* to);
+
+}  // namespace cria
