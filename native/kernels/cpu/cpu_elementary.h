@@ -39,7 +39,7 @@ class CpuElementary final : public ElementaryOps {
   CpuOps& ops_;
   const CpuKernels& kernels_;
   ThreadPool& pool_;
-  std::vector<float> scratch_;  // a row for each thread
+  TensorMemory scratch_;  // a row for each thread
 };
 
 }  // namespace cria
