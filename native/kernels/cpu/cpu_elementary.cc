@@ -7,6 +7,7 @@
 #include "core/float_bits.h"
 #include "kernels/cpu/dequantize.h"
 #include "kernels/cpu/machine.h"
+#include "kernels/cpu/memory_streams.h"
 #include "kernels/cpu/quantize.h"
 
 namespace cria {
@@ -52,6 +53,8 @@ PackedWeights CpuElementary::pack_weights(std::span<const WeightSpec> specs,
 DeviceCeilings CpuElementary::measure_ceilings(const CancelFlag& cancel) {
   return measure_machine(pool_.size(), cancel, kernels_.isa);
 }
+
+std::unique_ptr<MemoryProbe> CpuElementary::memory_probe() { return std::make_unique<MemoryStreams>(pool_); }
 
 double CpuElementary::time_us(const std::function<void()>& op) {
   const auto begin = std::chrono::steady_clock::now();
