@@ -151,7 +151,8 @@ async function timeSpec(
     const calls = plans.map(({ args }) => args)
     const run = (before: number, counted: number, mix?: Mix) =>
       runTask('bench', () => addon().kernels.run(op, calls, place, before, counted, mix), signal)
-    const counted = iterations ?? affordable((await run(0, 3)).times)
+    // Each set once: memory that nothing was written to yet costs a page fault.
+    const counted = iterations ?? affordable((await run(0, Math.max(3, calls.length))).times)
     const { us, computeUs } = await roofline([work], [place], signal)
     const { times, memoryGBs, readGBs } = await run(warmup, counted, us > computeUs ? mixOf(work) : undefined)
     return { times, memoryGBs, readGBs, work: [work], places: [place] }
