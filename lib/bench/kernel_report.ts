@@ -23,12 +23,33 @@ export interface KernelReport {
   results: KernelRow[]
 }
 
-const HEADINGS = ['kernel', 'median µs', 'p5', 'p95', 'GB/s', 'GFLOP/s', 'of peak'] as const
+const HEADINGS = [
+  ...[
+    'kernel',
+    'median µs',
+    'p5',
+    'p95',
+    'GB/s',
+    'GFLOP/s',
+    'of peak',
+    'p5',
+    'p95',
+    'memory GB/s',
+    'read GB/s',
+  ],
+]
 
-function cells({ name, medianUs, p5Us, p95Us, gbPerSec, gflopPerSec, shareOfPeak }: KernelRow): string[] {
+function cells(row: KernelRow): string[] {
   const us = (value: number) => value.toFixed(value < 100 ? 1 : 0)
-  const share = Number.isFinite(shareOfPeak) ? `${(100 * shareOfPeak).toFixed(0)} %` : ''
-  return [name, us(medianUs), us(p5Us), us(p95Us), gbPerSec.toFixed(1), gflopPerSec.toFixed(1), share]
+  const share = (value: number) => (Number.isFinite(value) ? `${(100 * value).toFixed(0)} %` : '')
+  const rate = (value: number) => (Number.isFinite(value) ? value.toFixed(1) : '')
+  return [
+    row.name,
+    ...[row.medianUs, row.p5Us, row.p95Us].map(us),
+    ...[row.gbPerSec, row.gflopPerSec].map(rate),
+    ...[row.shareOfPeak, row.shareP5, row.shareP95].map(share),
+    ...[row.memoryGBs, row.readGBs].map(rate),
+  ]
 }
 
 /** The processor or the device, and how it was used. */
@@ -85,12 +106,20 @@ const COLUMNS = [
   'gbPerSec',
   'gflopPerSec',
   'shareOfPeak',
+  'shareP5',
+  'shareP95',
+  'memoryGBs',
+  'readGBs',
 ] as const satisfies ReadonlyArray<keyof KernelRow>
 
 /** RFC 4180, with a heading. */
 export function kernelCsv({ results }: KernelReport): string {
   const quote = (value: string | number) =>
-    /[",\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : value
+    Number.isNaN(value)
+      ? ''
+      : /[",\n]/.test(String(value))
+        ? `"${String(value).replaceAll('"', '""')}"`
+        : value
   return `${[COLUMNS.join(','), ...results.map((row) => COLUMNS.map((column) => quote(row[column])).join(','))].join('\r\n')}\r\n`
 }
 

@@ -240,6 +240,7 @@ export function planPagedAttention<X extends TensorInput>(
     where: placeOf(call, values, { q: query, kv: resident, out: out.target }),
     work: {
       bytes: 8 * query.elements + 2 * read * shape.kvHeads * shape.headDim * shape.elementBytes,
+      written: 4 * query.elements,
       flops: 4 * heads * shape.headDim * seen,
       arithmetic: shape.elementBytes === 2 ? 'f16' : 'f32',
     },
@@ -315,6 +316,7 @@ export function planAttentionInput<X extends TensorInput>(
         weightBytes +
         4 * tokens * (hidden + qDim) +
         2 * tokens * shape.kvHeads * shape.headDim * shape.elementBytes,
+      written: 4 * tokens * qDim + 2 * tokens * shape.kvHeads * shape.headDim * shape.elementBytes,
       flops: 2 * tokens * all.reduce((sum, { elements }) => sum + elements, 0),
       arithmetic: arithmeticOf(matrices.query.dtype),
     },

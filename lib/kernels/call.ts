@@ -60,6 +60,8 @@ export const outputRules = {
 export interface Work {
   /** Bytes read and written once each. */
   bytes: number
+  /** Those that are written, among them. */
+  written: number
   /** Additions and multiplications. */
   flops: number
   /** The unit that most of them run on. */

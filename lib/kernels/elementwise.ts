@@ -76,7 +76,12 @@ export function planRmsNorm<X extends TensorInput>(
     op: 'rmsNorm',
     args: { rows, cols, eps: values.eps ?? 1e-5, x: input.native, weight: scale.native, out: out.native },
     where: placeOf(call, values, { x: input, weight: scale, out: out.target }),
-    work: { bytes: 4 * (2 * rows + 1) * cols, flops: 4 * rows * cols, arithmetic: 'f32' },
+    work: {
+      bytes: 4 * (2 * rows + 1) * cols,
+      written: 4 * rows * cols,
+      flops: 4 * rows * cols,
+      arithmetic: 'f32',
+    },
     result: ({ outputs }) => resultOf(outputs[0]!, values.out),
   }
 }
@@ -110,7 +115,12 @@ export function planAddRmsNorm<X extends TensorInput>(
       ...{ x: input.native, y: other.native, weight: scale.native, out: out.native },
     },
     where: placeOf(call, values, { x: input, y: other, weight: scale, out: out.target }),
-    work: { bytes: 4 * (4 * rows + 1) * cols, flops: 5 * rows * cols, arithmetic: 'f32' },
+    work: {
+      bytes: 4 * (4 * rows + 1) * cols,
+      written: 8 * rows * cols,
+      flops: 5 * rows * cols,
+      arithmetic: 'f32',
+    },
     result: ({ outputs }) => ({ sum: resultOf(outputs[0]!, x), out: resultOf(outputs[1]!, values.out) }),
   }
 }
@@ -134,6 +144,7 @@ export function planRope<X extends TensorInput>(x: X, options: RopeKernelOptions
     where: placeOf(call, values, { x: input, out: out.target }),
     work: {
       bytes: 8 * input.elements + 8 * at.length * table.frequencies.length,
+      written: 4 * input.elements,
       flops: 6 * at.length * heads * table.frequencies.length,
       arithmetic: 'f32',
     },
@@ -157,7 +168,7 @@ export function planSiluMul<X extends TensorInput>(
     op: 'siluMul',
     args: { n, gate: first.native, up: second.native, out: out.native },
     where: placeOf(call, values, { gate: first, up: second, out: out.target }),
-    work: { bytes: 12 * n, flops: 5 * n, arithmetic: 'f32' },
+    work: { bytes: 12 * n, written: 4 * n, flops: 5 * n, arithmetic: 'f32' },
     result: ({ outputs }) => resultOf(outputs[0]!, values.out),
   }
 }
@@ -175,7 +186,7 @@ export function planSoftmax<X extends TensorInput>(x: X, options?: OutputOptions
     op: 'softmax',
     args: { rows: n / cols, cols, x: input.native, out: out.native },
     where: placeOf(call, values, { x: input, out: out.target }),
-    work: { bytes: 8 * n, flops: 5 * n, arithmetic: 'f32' },
+    work: { bytes: 8 * n, written: 4 * n, flops: 5 * n, arithmetic: 'f32' },
     result: ({ outputs }) => resultOf(outputs[0]!, values.out),
   }
 }

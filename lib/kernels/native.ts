@@ -62,6 +62,9 @@ export interface NativeKernelResult {
   floats: Float32Array
   /** Microseconds of each counted run. */
   times: Float64Array
+  /** With a mix, 10^9 bytes per second beside each run: of streams of this mix, and of reading alone. Else empty. */
+  memoryGBs: Float64Array
+  readGBs: Float64Array
 }
 
 export interface NativeRopeScaling {
@@ -101,7 +104,8 @@ export interface NativeCeilings {
 export interface NativeKernels {
   /**
    * Runs calls of one op in turn, `warmup` + `iterations` times in all, on the kernels' thread; tasks run in the order
-   * in which they were made. The outputs are the first call's.
+   * in which they were made. The outputs are the first call's. With a mix, the memory is measured between the runs,
+   * where it is not the device's alone: by streams that write `writes` (0 to 8) bytes for every `reads` (1 to 8).
    */
   run(
     op: NativeKernelOp,
@@ -109,6 +113,7 @@ export interface NativeKernels {
     where: NativeWhere,
     warmup: number,
     iterations: number,
+    mix?: { reads: number; writes: number },
   ): NativeTask<NativeKernelResult>
   allocateKv(
     options: { pages: number; kvHeads: number; headDim: number; dtype: 'F16' | 'F32' },

@@ -101,7 +101,12 @@ export function planMatmul<X extends TensorInput>(
       ...(sum ? { addTo: sum.native } : { out: target.native }),
     },
     where: placeOf(call, values, { x: input, weight: w, addTo: sum, out: target.target }),
-    work: { bytes, flops: 2 * tokens * rows * cols, arithmetic: arithmeticOf(dtype) },
+    work: {
+      bytes,
+      written: 4 * tokens * rows,
+      flops: 2 * tokens * rows * cols,
+      arithmetic: arithmeticOf(dtype),
+    },
     result: ({ outputs }) => resultOf(outputs[0]!, addTo ?? out),
   }
 }
@@ -141,6 +146,7 @@ export function planSwiglu<X extends TensorInput>(
     }),
     work: {
       bytes: matrices + 4 * (tokens * (hidden + ffnHidden) + hidden),
+      written: 4 * tokens * ffnHidden,
       flops: 4 * tokens * hidden * ffnHidden,
       arithmetic: arithmeticOf(gate.dtype),
     },
@@ -166,6 +172,7 @@ export function planEmbed<T extends HostTensor | Tensor>(
     where: placeOf(call, values, { table: from, out: out.target }),
     work: {
       bytes: bytesOf(from.dtype, checked.length * cols) + 4 * checked.length * cols,
+      written: 4 * checked.length * cols,
       flops: checked.length * cols,
       arithmetic: 'f32',
     },
@@ -205,6 +212,7 @@ export function planQuantize<X extends TensorInput, D extends DType>(
     where: placeOf(call, values, { x: input }),
     work: {
       bytes: 4 * input.elements + bytesOf(type, input.elements),
+      written: bytesOf(type, input.elements),
       flops: 3 * input.elements,
       arithmetic: 'f32',
     },
@@ -225,6 +233,7 @@ export function planDequantize<X extends TensorInput>(x: X, options?: OutputOpti
     where: placeOf(call, values, { x: input, out: out.target }),
     work: {
       bytes: bytesOf(input.dtype, input.elements) + 4 * input.elements,
+      written: 4 * input.elements,
       flops: input.elements,
       arithmetic: 'f32',
     },

@@ -45,7 +45,7 @@ export function planSample(logits: TensorInput, options?: SampleOptions): Plan<S
       ...{ minP: values.minP ?? 0, typicalP: values.typicalP ?? 1 },
     },
     where: placeOf(call, values, { logits: input }),
-    work: { bytes: 4 * input.elements, flops: 4 * input.elements, arithmetic: 'f32' },
+    work: { bytes: 4 * input.elements, written: 0, flops: 4 * input.elements, arithmetic: 'f32' },
     result: ({ ids, floats: sums }) => ({ tokens: ids, logSumExp: sums }),
   }
 }

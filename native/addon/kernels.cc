@@ -1,5 +1,8 @@
 #include "addon/kernels.h"
 
+#include <algorithm>
+#include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -34,29 +37,88 @@ Napi::Object start_kernel_task(Napi::Env env, BackendOptions options, Work work,
       std::move(convert));
 }
 
+/// What a kernel reads and writes, in proportion.
+struct Mix {
+  int reads, writes;
+};
+
 struct Ran {
   Calls calls;
   std::vector<double> times;
+  // The memory's bandwidth beside each run, to streams of the kernel's mix and to reading alone; empty where
+  // it was not measured.
+  std::vector<double> memory_gbs, read_gbs;
 };
 
-/// Calls in turn: `warmup` times, and as often as there are times to be taken.
+/// The memory between runs, every few milliseconds; a run gets the mean of what came before and after it.
+class RatesBeside {
+ public:
+  RatesBeside(std::unique_ptr<MemoryProbe> probe, Mix mix, Ran& ran)
+      : probe_(std::move(probe)), mix_(mix), ran_(ran), before_(measure()) {}
+
+  void after_run(double us, bool is_last) {
+    constexpr double kApart = 4000;
+    if ((spent_ += us) < kApart && !is_last) return;
+    const Rates after = measure();
+    ran_.memory_gbs.resize(ran_.times.size(), (before_.mixed + after.mixed) / 2);
+    ran_.read_gbs.resize(ran_.times.size(), (before_.read + after.read) / 2);
+    before_ = after;
+    spent_ = 0;
+  }
+
+ private:
+  struct Rates {
+    double mixed, read;
+  };
+  Rates measure() {
+    const double read = probe_->gbs(1, 0);
+    return {mix_.writes == 0 ? read : probe_->gbs(mix_.reads, mix_.writes), read};
+  }
+
+  std::unique_ptr<MemoryProbe> probe_;
+  const Mix mix_;
+  Ran& ran_;
+  Rates before_;
+  double spent_ = 0;
+};
+
+/// Calls in turn: `warmup` times, and as often as there are times to be taken. With a mix the memory is
+/// measured between them, where it is one that others use too.
 Ran run_calls(Backend& backend, const CancelFlag& cancel, Calls calls, std::int64_t warmup,
-              std::int64_t iterations) {
+              std::int64_t iterations, std::optional<Mix> mix) {
   for (const auto& call : calls) call->prepare(backend);
-  Ran ran{std::move(calls), {}};
+  Ran ran{std::move(calls), {}, {}, {}};
   ran.times.reserve(static_cast<std::size_t>(iterations));
+  std::unique_ptr<MemoryProbe> probe = mix ? backend.elementary().memory_probe() : nullptr;
+  std::optional<RatesBeside> beside;
   for (std::int64_t i = -warmup; i < iterations; i++) {
     cancel.check();
+    if (i == 0 && probe) beside.emplace(std::move(probe), *mix, ran);
     KernelCall& call = *ran.calls[static_cast<std::size_t>(i + warmup) % ran.calls.size()];
     const double us = call.measure(backend);
-    if (i >= 0) ran.times.push_back(us);
+    if (i < 0) continue;
+    ran.times.push_back(us);
+    if (beside) beside->after_run(us, i + 1 == iterations);
   }
   ran.calls.resize(1);
   ran.calls[0]->finish(backend);
   return ran;
 }
 
-/// run(op, calls, { device, isa, threads }, warmup, iterations)
+std::optional<Mix> as_mix(const Napi::Value& value) {
+  if (value.IsUndefined()) return std::nullopt;
+  const Napi::Object o = as_object(value, "mix");
+  return Mix{static_cast<int>(as_integer(o.Get("reads"), "reads", 1, 8)),
+             static_cast<int>(as_integer(o.Get("writes"), "writes", 0, 8))};
+}
+
+Napi::Float64Array doubles_to_js(Napi::Env env, const std::vector<double>& values) {
+  Napi::Float64Array array = Napi::Float64Array::New(env, values.size());
+  std::copy(values.begin(), values.end(), array.Data());
+  return array;
+}
+
+/// run(op, calls, { device, isa, threads }, warmup, iterations, mix?)
 Napi::Value run_kernel(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
@@ -67,6 +129,7 @@ Napi::Value run_kernel(const Napi::CallbackInfo& info) {
     BackendOptions options = as_backend_options(info[2]);
     const std::int64_t warmup = as_integer(info[3], "warmup", 0, 1 << 20),
                        iterations = as_integer(info[4], "iterations", 1, 1 << 20);
+    const std::optional<Mix> mix = as_mix(info[5]);
     Calls calls;
     for (std::uint32_t i = 0; i < list.Length(); i++) {
       calls.push_back(std::make_shared<KernelCall>(env, as_object(list.Get(i), "calls")));
@@ -74,8 +137,9 @@ Napi::Value run_kernel(const Napi::CallbackInfo& info) {
     }
     return start_kernel_task(
         env, std::move(options),
-        [calls = std::move(calls), warmup, iterations](Backend& backend, const CancelFlag& cancel) mutable {
-          return run_calls(backend, cancel, std::move(calls), warmup, iterations);
+        [calls = std::move(calls), warmup, iterations, mix](Backend& backend,
+                                                            const CancelFlag& cancel) mutable {
+          return run_calls(backend, cancel, std::move(calls), warmup, iterations, mix);
         },
         [](Napi::Env e, Ran&& ran) -> Napi::Value {
           const KernelCall& call = *ran.calls[0];
@@ -83,9 +147,9 @@ Napi::Value run_kernel(const Napi::CallbackInfo& info) {
           o.Set("outputs", call.results(e));
           o.Set("ids", ids_to_js(e, call.found_ids));
           o.Set("floats", floats_to_js(e, call.found_floats));
-          Napi::Float64Array times = Napi::Float64Array::New(e, ran.times.size());
-          std::copy(ran.times.begin(), ran.times.end(), times.Data());
-          o.Set("times", times);
+          o.Set("times", doubles_to_js(e, ran.times));
+          o.Set("memoryGBs", doubles_to_js(e, ran.memory_gbs));
+          o.Set("readGBs", doubles_to_js(e, ran.read_gbs));
           return o;
         });
   });

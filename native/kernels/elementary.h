@@ -124,6 +124,16 @@ struct DeviceCeilings {
   double bf16_gmacs;
 };
 
+/// Measures memory again and again, beside kernels: where others use it too, it gives more at one moment than
+/// at the next.
+class MemoryProbe {
+ public:
+  virtual ~MemoryProbe() = default;
+  /// 10^9 bytes per second, read and written together, of streams that write `writes` bytes for every `reads`
+  /// that they read (1 to 8, and 0 to 8). Takes about a millisecond.
+  virtual double gbs(int reads, int writes) = 0;
+};
+
 /// The elementary ops of one device, and its memory. Not thread-safe, as Ops.
 class ElementaryOps {
  public:
@@ -145,6 +155,9 @@ class ElementaryOps {
   virtual double time_us(const std::function<void()>& op) = 0;
   /// Takes some seconds. Throws ERR_OUT_OF_MEMORY, ERR_ABORTED.
   virtual DeviceCeilings measure_ceilings(const CancelFlag& cancel) = 0;
+  /// Null where the memory is the device's alone: what measure_ceilings() found stays true. It does not
+  /// outlive the ops. Throws ERR_OUT_OF_MEMORY.
+  virtual std::unique_ptr<MemoryProbe> memory_probe() = 0;
 
   virtual void rms_norm(const RmsNormArgs& args) = 0;
   virtual void add_rms_norm(const AddRmsNormArgs& args) = 0;

@@ -16,7 +16,7 @@ import { rooflineSvg } from '../../lib/bench/roofline'
 import { SHAPE_NAMES } from '../../lib/bench/shapes'
 import { cpuInfo } from '../../lib/index'
 import { bench, kernels } from '../../lib/kernels'
-import { quantile } from '../../lib/kernels/bench'
+import { mixOf, quantile } from '../../lib/kernels/bench'
 import { BENCH_OPS, checkSpec } from '../../lib/kernels/bench_specs'
 
 test('a description: bytes, operations and rates are those of the kernel', async () => {
@@ -32,6 +32,29 @@ test('a description: bytes, operations and rates are those of the kernel', async
   expect(result.gbPerSec).toBeCloseTo(result.bytes / result.medianUs / 1e3, 9)
   expect(result.gflopPerSec).toBeCloseTo(result.flops / result.medianUs / 1e3, 9)
   expect(result.shareOfPeak).toBeGreaterThan(0)
+})
+
+test('a kernel bound by memory: its share is of what the memory gave beside it', async () => {
+  const result = await bench({ op: 'softmax', rows: 512, cols: 4096 }, { iterations: 20, warmup: 1 })
+  expect(result.memoryGBs).toBeGreaterThan(0.1)
+  expect(result.readGBs).toBeGreaterThan(0.1)
+  expect(result.shareP5).toBeLessThanOrEqual(result.shareOfPeak)
+  expect(result.shareOfPeak).toBeLessThanOrEqual(result.shareP95)
+  expect(result.shareP5).toBeGreaterThan(0)
+  const other = await bench(
+    { op: 'matmul', dtype: 'F32', rows: 512, cols: 512, tokens: 512 },
+    { iterations: 2, warmup: 0 },
+  )
+  expect([other.memoryGBs, other.readGBs]).toEqual([Number.NaN, Number.NaN])
+})
+
+test('the mix of reads and writes that is nearest to a kernel', () => {
+  const mix = (bytes: number, written: number) => mixOf({ bytes, written, flops: 0, arithmetic: 'f32' })
+  expect(mix(100, 0)).toEqual({ reads: 1, writes: 0 })
+  expect(mix(100, 1)).toEqual({ reads: 1, writes: 0 })
+  expect(mix(8, 4)).toEqual({ reads: 1, writes: 1 })
+  expect(mix(12, 4)).toEqual({ reads: 2, writes: 1 })
+  expect(mix(4.5 + 32, 32)).toEqual({ reads: 1, writes: 7 })
 })
 
 test('a function: the kernels that it calls, and nothing between them', async () => {
@@ -97,6 +120,7 @@ const row = (name: string, medianUs: number) => ({
   ...{ name, spec: { op: 'softmax' as const, rows: 1, cols: 1 }, device: 'cpu', isa: 'avx2', threads: 2 },
   ...{ medianUs, p5Us: medianUs, p95Us: medianUs, iterations: 5, bytes: 1000, flops: 500 },
   ...{ gbPerSec: 1 / medianUs, gflopPerSec: 0.5 / medianUs, shareOfPeak: 0.5 },
+  ...{ shareP5: 0.4, shareP95: 0.6, memoryGBs: 30, readGBs: Number.NaN },
 })
 const report = (...results: KernelReport['results']): KernelReport => ({
   ...{ versions: {}, date: 'd', loadAverage: 0, machines: [machine], results },
@@ -109,7 +133,7 @@ test('a table, a CSV, a plot', () => {
   )
   const [head, first, second] = kernelCsv(made).split('\r\n')
   expect(head).toMatch(/^name,device,isa,threads,medianUs/)
-  expect(first).toMatch(/^a,cpu,avx2,2,10,10,10,5,1000,500,/)
+  expect(first).toMatch(/^a,cpu,avx2,2,10,10,10,5,1000,500,.*,0.5,0.4,0.6,30,$/)
   expect(second).toMatch(/^"b,""c""",cpu/)
   const svg = rooflineSvg(made)
   expect(svg).toMatch(/^<svg xmlns=.*<\/svg>\n$/s)

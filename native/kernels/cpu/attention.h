@@ -3,7 +3,8 @@
 //
 // Order, the same whatever the batch, chunk or thread: scores sum over head_dim in order, one chain; pages in
 // order; within a page the exponentials are summed by the tree of 2 x 16 lanes and the values are added token
-// by token.
+// by token. Who is computed when is free: a block of pages has all its scores, then all its exponentials,
+// then its values, so that each phase has many chains under way and waits for none.
 #pragma once
 
 #include "kernels/cpu/kernel_table.h"
@@ -20,70 +21,166 @@ struct KvF32 {
   CRIA_INLINE F32x16 load16(const Element* p) { return load(p); }
 };
 
-constexpr int32_t kRowTile = 4;  // query rows that share one read of K and V
+constexpr int32_t kRowTile = 4;     // query rows that share one read of K and V
+constexpr int32_t kBlockPages = 8;  // at most 16, a lane each
+constexpr int32_t kBlockTokens = kBlockPages * kCpuPageTokens;
+constexpr int32_t kPagesAhead = 2;  // pieces of a page, K or V, between what is read and what is fetched
+#if defined(CRIA_WIDE)
+constexpr int kTileVectors = 4;  // with four rows sixteen accumulators: an fma takes four cycles
+#else
+constexpr int kTileVectors = 1;  // of more than one register each
+#endif
 
 CRIA_INLINE int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
 
-// One page for kRows rows from row0 on: scores -> e^(score - max), with max, sum and out brought up to date.
-// Row r sees the first n_valid[r] tokens of the page; one that sees none is left as it is.
+// A block of pages and kRows rows that meet it.
 template <class Kv, int kRows>
-static void attend_page(const AttendSpan& a, const typename Kv::Element* k, const int32_t* n_valid,
-                        int32_t row0) {
-  const int32_t dim = a.head_dim, padded = padded_head_dim(dim);
+struct AttendBlock {
+  using Element = typename Kv::Element;
   const float* q[kRows];
-  for (int r = 0; r < kRows; r++)
-    q[r] = a.q + (row0 + r) / a.group * a.q_token_stride + (row0 + r) % a.group * static_cast<int64_t>(dim);
-  F32x16 scores[kRows][2];
-  for (int r = 0; r < kRows; r++) scores[r][0] = scores[r][1] = set1(0.0f);
+  int32_t seen[kRows];  // tokens of the block that a row sees: no fewer than the row before
+  // In the order in which they are read: every page's K, every page's V, and what comes next.
+  const Element* pieces[2 * kBlockPages + kPagesAhead];
+  int32_t pages;
+  float p[kRows][kBlockTokens];  // scores, then e^(score - the greatest up to the page's end)
+  float rescale[kRows][16];      // of what lies before a page
+};
+
+// Scores of kVectors * 16 tokens, from the block's `first` vector on.
+template <int kVectors, class Kv, int kRows>
+CRIA_INLINE void score(AttendBlock<Kv, kRows>& b, int32_t first, int32_t dim, float scale) {
+  const typename Kv::Element *k[kVectors], *ahead[kVectors];
+  F32x16 sum[kRows][kVectors];
+  for (int v = 0; v < kVectors; v++) {
+    const int32_t page = (first + v) / 2, at = (first + v) % 2 * 16;
+    k[v] = b.pieces[page] + at;
+    ahead[v] = b.pieces[page + kPagesAhead] + at;
+    for (int r = 0; r < kRows; r++) sum[r][v] = set1(0.0f);
+  }
   for (int32_t d = 0; d < dim; d++) {
-    const F32x16 k0 = Kv::load16(k + d * kCpuPageTokens), k1 = Kv::load16(k + d * kCpuPageTokens + 16);
+    F32x16 key[kVectors];
+    for (int v = 0; v < kVectors; v++) {
+      key[v] = Kv::load16(k[v] + d * kCpuPageTokens);
+      if (v % 2 == 0 || sizeof(typename Kv::Element) > 2) prefetch(ahead[v] + d * kCpuPageTokens);
+    }
     for (int r = 0; r < kRows; r++) {
-      const F32x16 qd = set1(q[r][d]);
-      scores[r][0] = fma(qd, k0, scores[r][0]);
-      scores[r][1] = fma(qd, k1, scores[r][1]);
+      const F32x16 qd = set1(b.q[r][d]);
+      for (int v = 0; v < kVectors; v++) sum[r][v] = fma(qd, key[v], sum[r][v]);
     }
   }
-  float p[kRows][kCpuPageTokens];
-  float rescale[kRows];
-  int32_t seen_by_all = kCpuPageTokens, seen_by_any = 0;
-  for (int r = 0; r < kRows; r++) {
-    seen_by_all = least(seen_by_all, n_valid[r]);
-    seen_by_any = n_valid[r] > seen_by_any ? n_valid[r] : seen_by_any;
-    rescale[r] = 1.0f;
-    if (n_valid[r] == 0) continue;
-    store(p[r], mul(scores[r][0], set1(a.scale)));
-    store(p[r] + 16, mul(scores[r][1], set1(a.scale)));
-    // Slots beyond the context hold whatever the page held before.
-    for (int32_t t = n_valid[r]; t < kCpuPageTokens; t++) p[r][t] = -__builtin_inff();
-    const F32x16 s0 = load(p[r]), s1 = load(p[r] + 16);
-    const float before = a.max[row0 + r];
-    const float page_max = reduce_max(max(s0, s1));
-    const float now = page_max > before ? page_max : before;
-    const F32x16 e0 = exp(sub(s0, set1(now))), e1 = exp(sub(s1, set1(now)));
-    store(p[r], e0);
-    store(p[r] + 16, e1);
-    float first[16];
-    store(first, exp(sub(set1(before), set1(now))));
-    rescale[r] = first[0];
-    a.max[row0 + r] = now;
-    a.sum[row0 + r] = __builtin_fmaf(a.sum[row0 + r], rescale[r], reduce_add(add(e0, e1)));
+  for (int r = 0; r < kRows; r++)
+    for (int v = 0; v < kVectors; v++) store(b.p[r] + (first + v) * 16, mul(sum[r][v], set1(scale)));
+}
+
+// Scores -> e^(score - max), page by page, with max and sum brought up to date.
+CRIA_INLINE void exponentials(float* p, float* rescale, int32_t seen, float* max, float* sum) {
+  const int32_t pages = (seen + kCpuPageTokens - 1) / kCpuPageTokens;
+  // Slots beyond the context hold whatever the page held before.
+  for (int32_t t = seen; t < pages * kCpuPageTokens; t++) p[t] = -__builtin_inff();
+  float top[17];  // before the block, and up to each page's end
+  top[0] = *max;
+  for (int32_t i = 0; i < pages; i++) {
+    const float page_max = reduce_max(cria::CRIA_ISA::max(load(p + i * 32), load(p + i * 32 + 16)));
+    top[i + 1] = page_max > top[i] ? page_max : top[i];
   }
-  const auto* v = k + static_cast<int64_t>(kCpuPageTokens) * dim;
-  for (int32_t d = 0; d < padded; d += 16) {
-    F32x16 acc[kRows];
+  for (int32_t i = pages; i < 16; i++) top[i + 1] = top[pages];
+  store(rescale, exp_down(sub(load(top), load(top + 1))));
+  float total = *sum;
+  for (int32_t i = 0; i < pages; i++) {
+    float* const at = p + i * kCpuPageTokens;
+    const F32x16 now = set1(top[i + 1]);
+    const F32x16 e0 = exp_down(sub(load(at), now)), e1 = exp_down(sub(load(at + 16), now));
+    store(at, e0);
+    store(at + 16, e1);
+    total = __builtin_fmaf(total, rescale[i], reduce_add(add(e0, e1)));
+  }
+  *max = top[pages];
+  *sum = total;
+}
+
+// Adds the values of pages [page, end) to kVectors * 16 dimensions of `out`, from d on.
+template <int kVectors, class Kv, int kRows>
+CRIA_INLINE void add_values(const AttendBlock<Kv, kRows>& b, int32_t page, int32_t end, int32_t d,
+                            int32_t padded, float* out, int64_t out_stride) {
+  F32x16 acc[kRows][kVectors];
+  for (int r = 0; r < kRows; r++)
+    for (int i = 0; i < kVectors; i++) acc[r][i] = load(out + r * out_stride + d + 16 * i);
+  for (; page < end; page++) {
+    const auto *v = b.pieces[b.pages + page] + d, *ahead = b.pieces[b.pages + page + kPagesAhead] + d;
+    const int32_t first = page * kCpuPageTokens, seen_by_all = least(b.seen[0] - first, kCpuPageTokens),
+                  seen_by_any = least(b.seen[kRows - 1] - first, kCpuPageTokens);
     for (int r = 0; r < kRows; r++)
-      acc[r] = mul(load(a.out + static_cast<int64_t>(row0 + r) * a.out_stride + d), set1(rescale[r]));
-    for (int32_t t = 0; t < seen_by_all; t++) {
-      const F32x16 value = Kv::load16(v + static_cast<int64_t>(t) * padded + d);
-      for (int r = 0; r < kRows; r++) acc[r] = fma(set1(p[r][t]), value, acc[r]);
+      for (int i = 0; i < kVectors; i++) acc[r][i] = mul(acc[r][i], set1(b.rescale[r][page]));
+    int32_t t = 0;
+    for (; t < seen_by_all; t++, v += padded, ahead += padded) {
+      F32x16 value[kVectors];
+      for (int i = 0; i < kVectors; i++) {
+        value[i] = Kv::load16(v + 16 * i);
+        if (i % 2 == 0 || sizeof(*v) > 2) prefetch(ahead + 16 * i);
+      }
+      for (int r = 0; r < kRows; r++) {
+        const F32x16 weight = set1(b.p[r][first + t]);
+        for (int i = 0; i < kVectors; i++) acc[r][i] = fma(weight, value[i], acc[r][i]);
+      }
     }
     // Not by a weight of zero: what a row does not see may be infinite.
-    for (int32_t t = seen_by_all; t < seen_by_any; t++) {
-      const F32x16 value = Kv::load16(v + static_cast<int64_t>(t) * padded + d);
-      for (int r = 0; r < kRows; r++)
-        if (t < n_valid[r]) acc[r] = fma(set1(p[r][t]), value, acc[r]);
-    }
-    for (int r = 0; r < kRows; r++) store(a.out + static_cast<int64_t>(row0 + r) * a.out_stride + d, acc[r]);
+    for (; t < seen_by_any; t++, v += padded)
+      for (int r = 0; r < kRows; r++) {
+        if (first + t >= b.seen[r]) continue;
+        const F32x16 weight = set1(b.p[r][first + t]);
+        for (int i = 0; i < kVectors; i++) acc[r][i] = fma(weight, Kv::load16(v + 16 * i), acc[r][i]);
+      }
+  }
+  for (int r = 0; r < kRows; r++)
+    for (int i = 0; i < kVectors; i++) store(out + r * out_stride + d + 16 * i, acc[r][i]);
+}
+
+// The block from token `begin` of the span on, for kRows rows from row0 on.
+template <class Kv, int kRows>
+static void attend_block(const AttendSpan& a, int32_t begin, int32_t longest, int32_t row0) {
+  using Element = typename Kv::Element;
+  AttendBlock<Kv, kRows> b;
+  for (int r = 0; r < kRows; r++) {
+    const int32_t query = (row0 + r) / a.group, head = (row0 + r) % a.group;
+    b.q[r] = a.q + query * a.q_token_stride + head * static_cast<int64_t>(a.head_dim);
+    const int32_t seen = least(least(a.n_tokens + query, a.max_tokens) - begin, kBlockTokens);
+    b.seen[r] = seen > 0 ? seen : 0;
+  }
+  const int32_t seen = b.seen[kRows - 1];
+  if (seen == 0) return;
+
+  const int32_t dim = a.head_dim, padded = padded_head_dim(dim), first_page = begin / kCpuPageTokens;
+  const int32_t all_pages = (longest + kCpuPageTokens - 1) / kCpuPageTokens;
+  const auto k_of = [&](int32_t page) {
+    return reinterpret_cast<const Element*>(a.pages + static_cast<size_t>(a.block_table[first_page + page]) *
+                                                          a.page_stride);
+  };
+  b.pages = (seen + kCpuPageTokens - 1) / kCpuPageTokens;
+  for (int32_t i = 0; i < b.pages; i++) {
+    b.pieces[i] = k_of(i);
+    b.pieces[b.pages + i] = b.pieces[i] + static_cast<int64_t>(kCpuPageTokens) * dim;
+  }
+  for (int32_t i = 0; i < kPagesAhead; i++) {
+    const bool is_there = first_page + b.pages + i < all_pages;
+    b.pieces[2 * b.pages + i] = is_there ? k_of(b.pages + i) : b.pieces[i];
+  }
+
+  const int32_t vectors = (seen + 15) / 16;
+  int32_t v = 0;
+  for (; v + kTileVectors <= vectors; v += kTileVectors) score<kTileVectors>(b, v, dim, a.scale);
+  for (; v < vectors; v++) score<1>(b, v, dim, a.scale);
+  for (int r = 0; r < kRows; r++) {
+    for (int i = 0; i < 16; i++) b.rescale[r][i] = 1.0f;
+    if (b.seen[r] > 0) exponentials(b.p[r], b.rescale[r], b.seen[r], a.max + row0 + r, a.sum + row0 + r);
+  }
+  float* const out = a.out + static_cast<int64_t>(row0) * a.out_stride;
+  // A head of one tile stays in registers from page to page; of more, pages are read in the order of memory.
+  const int32_t at_once = padded == 16 * kTileVectors ? b.pages : 1;
+  for (int32_t page = 0; page < b.pages; page += at_once) {
+    int32_t d = 0;
+    for (; d + 16 * kTileVectors <= padded; d += 16 * kTileVectors)
+      add_values<kTileVectors>(b, page, page + at_once, d, padded, out, a.out_stride);
+    for (; d < padded; d += 16) add_values<1>(b, page, page + at_once, d, padded, out, a.out_stride);
   }
 }
 
@@ -96,27 +193,15 @@ static void attend_pages(const AttendSpan& a) {
     for (int32_t d = 0; d < a.out_stride; d++) a.out[static_cast<int64_t>(r) * a.out_stride + d] = 0.0f;
   }
   const int32_t longest = least(a.n_tokens + a.n_queries - 1, a.max_tokens);
-  for (int32_t t = 0, page = 0; t < longest; t += kCpuPageTokens, page++) {
-    const auto* k = reinterpret_cast<const typename Kv::Element*>(
-        a.pages + static_cast<size_t>(a.block_table[page]) * a.page_stride);
-    for (int32_t r = 0; r < rows;) {
-      const int32_t count = rows - r >= kRowTile ? kRowTile : rows - r >= 2 ? 2 : 1;
-      int32_t n_valid[kRowTile], any = 0;
-      for (int32_t i = 0; i < count; i++) {
-        const int32_t seen = least(a.n_tokens + (r + i) / a.group, a.max_tokens) - t;
-        n_valid[i] = seen <= 0 ? 0 : least(seen, kCpuPageTokens);
-        any |= n_valid[i];
-      }
-      if (any != 0) {
-        if (count == kRowTile)
-          attend_page<Kv, kRowTile>(a, k, n_valid, r);
-        else if (count == 2)
-          attend_page<Kv, 2>(a, k, n_valid, r);
-        else
-          attend_page<Kv, 1>(a, k, n_valid, r);
-      }
-      r += count;
-    }
+  for (int32_t t = 0; t < longest; t += kBlockTokens) {
+    int32_t r = 0;
+    for (; r + kRowTile <= rows; r += kRowTile) attend_block<Kv, kRowTile>(a, t, longest, r);
+    if (rows - r == 3)
+      attend_block<Kv, 3>(a, t, longest, r);
+    else if (rows - r == 2)
+      attend_block<Kv, 2>(a, t, longest, r);
+    else if (rows - r == 1)
+      attend_block<Kv, 1>(a, t, longest, r);
   }
 }
 

@@ -8,6 +8,7 @@
 #include "kernels/cpu/dequantize.h"
 #include "kernels/cpu/interleave.h"
 #include "kernels/cpu/machine.h"
+#include "kernels/cpu/memory_streams.h"
 #include "kernels/cpu/quantize.h"
 
 namespace cria {
@@ -75,6 +76,8 @@ DeviceCeilings CpuElementary::measure_ceilings(const CancelFlag& cancel) {
   return measure_machine(pool_.size(), cancel, kernels_.isa);
 }
 
+std::unique_ptr<MemoryProbe> CpuElementary::memory_probe() { return std::make_unique<MemoryStreams>(pool_); }
+
 double CpuElementary::time_us(const std::function<void()>& op) {
   const auto begin = std::chrono::steady_clock::now();
   op();
@@ -83,29 +86,36 @@ double CpuElementary::time_us(const std::function<void()>& op) {
 
 void CpuElementary::rms_norm(const RmsNormArgs& a) {
   const bool streams = a.out != a.x && may_stream(a.out, a.n_rows * a.cols, a.cols);
-  const auto kernel = streams ? kernels_.rms_norm_stream : kernels_.rms_norm;
-  pool_.parallel_for(a.n_rows, rows_at_once(a.cols, streams), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t r = begin; r < end; r++)
-      kernel(a.x + r * a.cols, a.weight, a.eps, a.out + r * a.cols, a.cols);
+  const std::int64_t grain = pool_.grain_for(a.n_rows, rows_at_once(a.cols, streams));
+  pool_.parallel_for(a.n_rows, grain, [&](std::int64_t begin, std::int64_t end) {
+    const float* const x = a.x + begin * a.cols;
+    float* const out = a.out + begin * a.cols;
+    if (streams) return kernels_.rms_norm_stream(x, a.weight, a.eps, out, a.cols, end - begin);
+    for (std::int64_t r = 0; r < end - begin; r++)
+      kernels_.rms_norm(x + r * a.cols, a.weight, a.eps, out + r * a.cols, a.cols);
   });
 }
 
 void CpuElementary::add_rms_norm(const AddRmsNormArgs& a) {
   const bool streams = a.out != a.x && a.out != a.y && may_stream(a.out, a.n_rows * a.cols, a.cols);
-  const auto kernel = streams ? kernels_.add_rms_norm_stream : kernels_.add_rms_norm;
-  pool_.parallel_for(a.n_rows, rows_at_once(a.cols, streams), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t r = begin; r < end; r++)
-      kernel(a.x + r * a.cols, a.y + r * a.cols, a.weight, a.eps, a.out + r * a.cols, a.cols);
+  const std::int64_t grain = pool_.grain_for(a.n_rows, rows_at_once(a.cols, streams));
+  pool_.parallel_for(a.n_rows, grain, [&](std::int64_t begin, std::int64_t end) {
+    float* const x = a.x + begin * a.cols;
+    const float* const y = a.y + begin * a.cols;
+    float* const out = a.out + begin * a.cols;
+    if (streams) return kernels_.add_rms_norm_stream(x, y, a.weight, a.eps, out, a.cols, end - begin);
+    for (std::int64_t r = 0; r < end - begin; r++)
+      kernels_.add_rms_norm(x + r * a.cols, y + r * a.cols, a.weight, a.eps, out + r * a.cols, a.cols);
   });
 }
 
 void CpuElementary::rope(const RopeArgs& a) {
   const std::int64_t half = a.rope_dim / 2, token = static_cast<std::int64_t>(a.n_heads) * a.head_dim;
   const bool whole = a.head_dim % 16 == 0 && (a.half_layout ? half : a.rope_dim) % 16 == 0;
-  const auto kernel = whole && a.out != a.x && may_stream(a.out, a.n_tokens * token, token)
-                          ? kernels_.rope_stream
-                          : kernels_.rope_to;
-  pool_.parallel_for(a.n_tokens, rows_at_once(token), [&](std::int64_t begin, std::int64_t end) {
+  const bool streams = whole && a.out != a.x && may_stream(a.out, a.n_tokens * token, token);
+  const auto kernel = streams ? kernels_.rope_stream : kernels_.rope_to;
+  const std::int64_t grain = pool_.grain_for(a.n_tokens, rows_at_once(token, streams));
+  pool_.parallel_for(a.n_tokens, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; t++) {
       const RopeRow row{a.cos + t * half, a.sin + t * half, a.rope_dim, a.head_dim, a.n_heads, a.half_layout};
       kernel(a.x + t * token, a.out + t * token, &row);
@@ -117,7 +127,9 @@ void CpuElementary::matmul(const MatmulArgs& a) { ops_.matmul(a.weight, a.x, a.n
 
 void CpuElementary::silu_mul(const SiluMulArgs& a) {
   const bool streams = a.out != a.gate && a.out != a.up && may_stream(a.out, a.n, 16);
-  pool_.parallel_for(a.n, kChunkFloats, [&](std::int64_t begin, std::int64_t end) {
+  const std::int64_t vectors = (streams ? kStreamChunkFloats : kChunkFloats) / 16;
+  const std::int64_t grain = 16 * pool_.grain_for((a.n + 15) / 16, vectors);
+  pool_.parallel_for(a.n, grain, [&](std::int64_t begin, std::int64_t end) {
     const auto kernel = streams && (end - begin) % 16 == 0 ? kernels_.silu_mul_stream : kernels_.silu_mul;
     kernel(a.gate + begin, a.up + begin, a.out + begin, end - begin);
   });
@@ -126,18 +138,19 @@ void CpuElementary::silu_mul(const SiluMulArgs& a) {
 void CpuElementary::softmax(const SoftmaxArgs& a) {
   const bool streams =
       a.out != a.x && a.cols <= kScratchFloats && may_stream(a.out, a.n_rows * a.cols, a.cols);
-  if (streams) scratch_.resize(static_cast<std::size_t>(pool_.size()) * kScratchFloats);
-  pool_.parallel_for(a.n_rows, rows_at_once(a.cols, streams),
-                     [&](std::int64_t begin, std::int64_t end, int thread) {
-                       for (std::int64_t r = begin; r < end; r++) {
-                         const float* x = a.x + r * a.cols;
-                         float* out = a.out + r * a.cols;
-                         if (streams)
-                           kernels_.softmax_stream(x, scratch_.data() + thread * kScratchFloats, out, a.cols);
-                         else
-                           kernels_.softmax(x, out, a.cols);
-                       }
-                     });
+  const std::int64_t scratch = 2 * a.cols;  // of a thread
+  const auto bytes = static_cast<std::size_t>(pool_.size() * scratch) * sizeof(float);
+  if (streams && scratch_.bytes < bytes) scratch_ = allocate_host(bytes);
+  const std::int64_t grain = pool_.grain_for(a.n_rows, rows_at_once(a.cols, streams));
+  pool_.parallel_for(a.n_rows, grain, [&](std::int64_t begin, std::int64_t end, int thread) {
+    const float* const x = a.x + begin * a.cols;
+    float* const out = a.out + begin * a.cols;
+    if (streams) {
+      float* const own = reinterpret_cast<float*>(scratch_.data) + thread * scratch;
+      return kernels_.softmax_stream(x, own, out, a.cols, end - begin);
+    }
+    for (std::int64_t r = 0; r < end - begin; r++) kernels_.softmax(x + r * a.cols, out + r * a.cols, a.cols);
+  });
 }
 
 void CpuElementary::quantize(const QuantizeArgs& a) {

@@ -23,6 +23,7 @@ class CpuElementary final : public ElementaryOps {
   PackedWeights pack_weights(std::span<const WeightSpec> specs, std::span<const TensorMemory> host) override;
   double time_us(const std::function<void()>& op) override;
   DeviceCeilings measure_ceilings(const CancelFlag& cancel) override;
+  std::unique_ptr<MemoryProbe> memory_probe() override;
 
   void rms_norm(const RmsNormArgs& args) override;
   void add_rms_norm(const AddRmsNormArgs& args) override;
@@ -39,7 +40,7 @@ class CpuElementary final : public ElementaryOps {
   CpuOps& ops_;
   const CpuKernels& kernels_;
   ThreadPool& pool_;
-  std::vector<float> scratch_;  // a row for each thread
+  TensorMemory scratch_;  // a row for each thread
 };
 
 }  // namespace cria

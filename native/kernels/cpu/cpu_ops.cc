@@ -1,7 +1,6 @@
 #include "kernels/cpu/cpu_ops.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "core/error.h"
@@ -14,9 +13,7 @@ namespace {
 
 constexpr std::int64_t kRowChunk = 32;  // rows of a product that one thread takes at a time, for many tokens
 constexpr std::size_t kStreamChunk = std::size_t{256} << 10;  // bytes of weights that it takes for a few
-constexpr std::int64_t kManyTokens = 4;
-constexpr std::int32_t kQueryRows = 4;     // rows of a query tile that share a read of K and V
-constexpr std::int32_t kSpanTokens = 512;  // attention's partial results: part of the order of summation
+constexpr std::int64_t kManyTokens = 4;                       // no longer a few
 
 float* at_least(std::vector<float>& v, std::int64_t n) {
   if (v.size() < static_cast<std::size_t>(n)) v.resize(static_cast<std::size_t>(n));
@@ -171,126 +168,7 @@ void CpuOps::attention_input(const AttentionInputArgs& args) {
   });
 }
 
-void CpuOps::find_query_tiles(const Batch& batch, std::int32_t group) {
-  // Few heads to a KV head: consecutive tokens of a sequence share a read of K and V instead.
-  const std::int32_t most = std::max(1, kQueryRows / group);
-  query_tiles_.clear();
-  for (std::int32_t t = 0; t < batch.n_tokens; t++) {
-    if (!query_tiles_.empty()) {
-      QueryTile& last = query_tiles_.back();
-      if (last.count < most && batch.sequence_of[t] == batch.sequence_of[t - 1] &&
-          batch.positions[t] == batch.positions[t - 1] + 1) {
-        last.count++;
-        continue;
-      }
-    }
-    query_tiles_.push_back({t, 1});
-  }
-}
-
-void CpuOps::paged_attention(const PagedAttentionArgs& args) {
-  const AttentionShape& s = args.shape;
-  const Batch& batch = *args.batch;
-  const std::int32_t group = s.n_heads / s.n_kv_heads, padded = padded_head_dim(s.head_dim);
-  const bool f32 = args.kv.dtype == DType::f32;
-  const std::size_t block_bytes = kv_block_elements(s.head_dim) * (f32 ? 4 : 2);
-  find_query_tiles(batch, group);
-
-  // An item is one KV head of one tile of tokens. Spans are cut at fixed positions and merged in order, so
-  // who computes them, with which other tokens, and in how many pieces, changes nothing.
-  std::int32_t max_spans = 1, max_queries = 1;
-  for (const QueryTile& tile : query_tiles_) {
-    max_spans = std::max(max_spans, batch.positions[tile.first + tile.count - 1] / kSpanTokens + 1);
-    max_queries = std::max(max_queries, tile.count);
-  }
-  const std::int64_t items = static_cast<std::int64_t>(query_tiles_.size()) * s.n_kv_heads;
-  // A few items with long contexts: their spans are shared out among the threads, each with a slot of its
-  // own. Else a thread takes whole items and needs two slots.
-  const bool split = max_spans > 1 && items < 8 * pool_.size();
-  const std::int64_t slots = split ? items * max_spans : 2 * pool_.size();
-  const std::int32_t rows = max_queries * group;
-  float* partial = at_least(partial_, slots * rows * padded);
-  float* max_sum = at_least(partial_max_sum_, slots * rows * 2);
-
-  const auto tile_of = [&](std::int64_t item) {
-    return query_tiles_[static_cast<std::size_t>(item / s.n_kv_heads)];
-  };
-  const auto spans_of = [&](std::int64_t item) {
-    const QueryTile tile = tile_of(item);
-    return batch.positions[tile.first + tile.count - 1] / kSpanTokens + 1;
-  };
-  const auto attend = [&](std::int64_t item, std::int32_t span, std::int64_t slot) {
-    const QueryTile tile = tile_of(item);
-    const std::int64_t kv_head = item % s.n_kv_heads,
-                       q_dim = static_cast<std::int64_t>(s.n_heads) * s.head_dim;
-    AttendSpan a;
-    a.q = args.q + tile.first * q_dim + kv_head * group * s.head_dim;
-    a.q_token_stride = q_dim;
-    a.n_queries = tile.count;
-    a.group = group;
-    a.head_dim = s.head_dim;
-    a.scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
-    a.pages = reinterpret_cast<const std::uint8_t*>(args.kv.pages) +
-              static_cast<std::size_t>(kv_head) * block_bytes;
-    a.page_stride = args.kv.page_stride;
-    a.block_table = batch.block_table +
-                    static_cast<std::int64_t>(batch.sequence_of[tile.first]) * batch.block_table_stride +
-                    span * (kSpanTokens / kCpuPageTokens);
-    a.n_tokens = batch.positions[tile.first] + 1 - span * kSpanTokens;
-    a.max_tokens = kSpanTokens;
-    a.kv_f32 = f32;
-    a.max = max_sum + slot * rows * 2;
-    a.sum = a.max + rows;
-    a.out = partial + slot * rows * padded;
-    a.out_stride = padded;
-    kernels_.attend(&a);
-  };
-  // Rows of the item that see something of the span: the tile's last tokens.
-  const auto merge = [&](std::int64_t item, std::int32_t span, std::int64_t into, std::int64_t from) {
-    const QueryTile tile = tile_of(item);
-    std::int32_t skipped = 0;
-    while (batch.positions[tile.first + skipped] < span * kSpanTokens) skipped++;
-    const std::int64_t at = static_cast<std::int64_t>(skipped) * group;
-    float* a = max_sum + into * rows * 2 + at;
-    const float* b = max_sum + from * rows * 2 + at;
-    kernels_.merge_spans(a, a + rows, partial + (into * rows + at) * padded, b, b + rows,
-                         partial + (from * rows + at) * padded, (tile.count - skipped) * group, s.head_dim,
-                         padded);
-  };
-  const auto finish = [&](std::int64_t item, std::int64_t slot) {
-    const QueryTile tile = tile_of(item);
-    for (std::int32_t r = 0; r < tile.count * group; r++) {
-      float* out = args.out + (static_cast<std::int64_t>(tile.first + r / group) * s.n_heads +
-                               item % s.n_kv_heads * group + r % group) *
-                                  s.head_dim;
-      const float inverse = 1.0f / max_sum[slot * rows * 2 + rows + r];
-      const float* from = partial + (slot * rows + r) * padded;
-      for (std::int32_t d = 0; d < s.head_dim; d++) out[d] = from[d] * inverse;
-    }
-  };
-
-  if (split) {
-    pool_.parallel_for(items * max_spans, 1, [&](std::int64_t i, std::int64_t) {
-      const auto span = static_cast<std::int32_t>(i % max_spans);
-      if (span < spans_of(i / max_spans)) attend(i / max_spans, span, i);
-    });
-    pool_.parallel_for(items, 1, [&](std::int64_t item, std::int64_t) {
-      const std::int64_t slot = item * max_spans;
-      for (std::int32_t span = 1; span < spans_of(item); span++) merge(item, span, slot, slot + span);
-      finish(item, slot);
-    });
-  } else {
-    pool_.parallel_for(items, 1, [&](std::int64_t item, std::int64_t, int thread) {
-      const std::int64_t slot = 2 * thread;
-      attend(item, 0, slot);
-      for (std::int32_t span = 1; span < spans_of(item); span++) {
-        attend(item, span, slot + 1);
-        merge(item, span, slot, slot + 1);
-      }
-      finish(item, slot);
-    });
-  }
-}
+void CpuOps::paged_attention(const PagedAttentionArgs& args) { attention_.run(kernels_, pool_, args); }
 
 void CpuOps::matmul(const Weight& weight, const float* x, std::int64_t n_tokens, float* y, bool accumulate) {
   const Product product{weight, y, weight.rows, accumulate};

@@ -10,6 +10,7 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/activation_buffer.h"
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/paged_attention.h"
 
 namespace cria {
 
@@ -64,18 +65,12 @@ class CpuOps : public Backend {
   };
   std::vector<Share> shares_;  // one a thread
 
-  /// Consecutive tokens of one sequence whose attention is computed together.
-  struct QueryTile {
-    std::int32_t first, count;
-  };
-  void find_query_tiles(const Batch& batch, std::int32_t group);
-  std::vector<QueryTile> query_tiles_;
-
+  PagedAttention attention_;
   std::vector<std::uint8_t> scratch_memory_;
   std::span<std::uint8_t> scratch_;
   std::size_t scratch_stride_ = 0;
   ActivationBuffer activations_[kMaxProducts];  // Q, K and V may each want activations of another type
-  std::vector<float> normalized_, k_, v_, gathered_, partial_, partial_max_sum_;
+  std::vector<float> normalized_, k_, v_, gathered_;
 };
 
 }  // namespace cria

@@ -156,19 +156,21 @@ struct CpuKernels {
 
   // For elementary.h. The _stream forms give the same bits and write past the cache: `out` is aligned to 64
   // bytes, is none of the inputs, and sizes are multiples of 16 floats (rope: head_dim, and rope_dim too, or
-  // rope_dim / 2 where the layout is halves).
-  void (*rms_norm_stream)(const float* x, const float* weight, float eps, float* out, int64_t n);
+  // rope_dim / 2 where the layout is halves). Those of rows take many at once, each of n.
+  void (*rms_norm_stream)(const float* x, const float* weight, float eps, float* out, int64_t n,
+                          int64_t rows);
   /// x += y; out = RMSNorm(x), may be x or y.
   void (*add_rms_norm)(float* x, const float* y, const float* weight, float eps, float* out, int64_t n);
-  void (*add_rms_norm_stream)(float* x, const float* y, const float* weight, float eps, float* out,
-                              int64_t n);
+  void (*add_rms_norm_stream)(float* x, const float* y, const float* weight, float eps, float* out, int64_t n,
+                              int64_t rows);
   /// One token's heads from x to out; may be in place.
   void (*rope_to)(const float* x, float* out, const RopeRow* args);
   void (*rope_stream)(const float* x, float* out, const RopeRow* args);
   void (*silu_mul_stream)(const float* gate, const float* up, float* h, int64_t n);
   /// e^(x - max) / sum; may be in place.
   void (*softmax)(const float* x, float* out, int64_t n);
-  void (*softmax_stream)(const float* x, float* scratch, float* out, int64_t n);
+  /// `scratch` [2, n].
+  void (*softmax_stream)(const float* x, float* scratch, float* out, int64_t n, int64_t rows);
 };
 
 }  // namespace cria

@@ -1,23 +1,17 @@
 #include "kernels/cpu/machine.h"
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <string_view>
 
-#include "core/huge_memory.h"
 #include "core/thread_pool.h"
 #include "kernels/cpu/isa.h"
+#include "kernels/cpu/memory_streams.h"
 
 namespace cria {
 namespace {
 
-constexpr std::size_t kBytes = std::size_t{512} << 20;  // far more than any cache
-constexpr std::size_t kChunk = std::size_t{512} << 10;
-constexpr std::size_t kPrefetch = 4096;
 constexpr double kSeconds = 0.3;  // for each figure
 
 // Seconds of the fastest of many runs. Whatever else this machine does can only slow one down; they are
@@ -36,43 +30,11 @@ double best_seconds(const CancelFlag& cancel, Run run) {
   return best;
 }
 
-// A vector of any processor; an array in its place goes through the stack and halves the speed.
-typedef std::uint64_t Lanes __attribute__((vector_size(16), may_alias));
-
-std::uint64_t read_chunk(const std::byte* p) {
-  Lanes a{}, b{}, c{}, d{};
-  for (const std::byte* end = p + kChunk; p < end; p += 128) {
-    __builtin_prefetch(p + kPrefetch);
-    __builtin_prefetch(p + kPrefetch + 64);
-    const auto* lanes = reinterpret_cast<const Lanes*>(p);
-    a ^= lanes[0] ^ lanes[4];
-    b ^= lanes[1] ^ lanes[5];
-    c ^= lanes[2] ^ lanes[6];
-    d ^= lanes[3] ^ lanes[7];
-  }
-  const Lanes all = a ^ b ^ c ^ d;
-  return all[0] ^ all[1];
-}
-
 double read_gbs(ThreadPool& pool, const CancelFlag& cancel) {
-  const HugeMemory memory(kBytes, "measuring the memory's bandwidth");
-  const auto at = [&](std::int64_t chunk) {
-    return memory.data() + static_cast<std::size_t>(chunk) * kChunk;
-  };
-  constexpr auto kChunks = static_cast<std::int64_t>(kBytes / kChunk);
-  pool.parallel_for(kChunks, 1, [&](std::int64_t chunk, std::int64_t) {
-    std::memset(at(chunk), static_cast<int>(chunk) + 1, kChunk);
-  });
-  constexpr std::int64_t kPart = 64;  // at a time
-  std::atomic<std::uint64_t> sink{0};
-  std::int64_t begin = 0;
-  const double seconds = best_seconds(cancel, [&] {
-    pool.parallel_for(kPart, 1, [&](std::int64_t i, std::int64_t) {
-      sink.fetch_xor(read_chunk(at(begin + i)), std::memory_order_relaxed);
-    });
-    begin = (begin + kPart) % kChunks;
-  });
-  return 1e-9 * static_cast<double>(kPart) * kChunk / seconds;
+  MemoryStreams streams(pool);
+  double best = 0;
+  best_seconds(cancel, [&] { best = std::max(best, streams.gbs(1, 0)); });
+  return best;
 }
 
 using PeakLoop = void (*)(std::int64_t rounds);

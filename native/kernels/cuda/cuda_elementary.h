@@ -19,6 +19,7 @@ class CudaElementary final : public ElementaryOps {
   PackedWeights pack_weights(std::span<const WeightSpec> specs, std::span<const TensorMemory> host) override;
   double time_us(const std::function<void()>& op) override;
   DeviceCeilings measure_ceilings(const CancelFlag& cancel) override;
+  std::unique_ptr<MemoryProbe> memory_probe() override { return nullptr; }
 
   void rms_norm(const cria::RmsNormArgs& args) override;
   void add_rms_norm(const cria::AddRmsNormArgs& args) override;

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "core/float_bits.h"
+#include "kernels/cpu/paged_attention.h"
 #include "kernels/support.h"
 
 using namespace cria;
@@ -44,7 +45,7 @@ TEST_CASE("one span equals dense attention, and the portable level bit for bit")
   for (const bool f32 : {false, true}) {
     for (const std::int32_t head_dim : {2, 8, 64, 80, 100, 128}) {
       for (const std::int32_t group : {1, 2, 3, 4, 7, 8}) {
-        for (const std::int32_t n : {1, 31, 32, 33, 130}) {
+        for (const std::int32_t n : {1, 31, 32, 33, 130, 300}) {
           CAPTURE(f32);
           CAPTURE(head_dim);
           CAPTURE(group);
@@ -144,4 +145,59 @@ TEST_CASE("merged spans equal one span in value, and every level in bits") {
     if (first.empty()) first = out;
     CHECK(same_bits(out, first));
   }
+}
+
+TEST_CASE("a token's attention has the same bits alone and among others, whoever computes which part") {
+  CRIA_SEEDED_RNG(rng);
+  const CpuKernels& kernels = *runnable_levels().back();
+  const AttentionShape shape{6, 2, 20, 20, false};
+  const std::int32_t head_dim = shape.head_dim, q_dim = shape.n_heads * head_dim, pages_each = 66;
+  // Contexts of one span and of several, decoded and as the end of a prompt: enough for two threads, too few
+  // for many, whose spans are shared out.
+  const std::vector<std::pair<std::int32_t, std::int32_t>> sequences = {
+      {2100, 1}, {3, 3}, {520, 15}, {600, 1}, {31, 1}, {33, 1}, {1030, 40}};
+  const std::size_t block = kv_block_elements(head_dim) * sizeof(std::uint16_t);
+  std::vector<std::uint8_t> memory(2 * block * pages_each * sequences.size(), 0xff);
+  std::vector<std::int32_t> block_table(pages_each * sequences.size());
+  std::iota(block_table.begin(), block_table.end(), 0);
+  std::shuffle(block_table.begin(), block_table.end(), rng);
+  std::vector<std::int32_t> positions, sequence_of;
+  for (std::size_t i = 0; i < sequences.size(); i++) {
+    const auto [context, tokens] = sequences[i];
+    for (std::int32_t t = 0; t < context; t++)
+      for (std::size_t h = 0; h < 2; h++) {
+        const std::vector<float> kv = random_floats(rng, static_cast<std::size_t>(2 * head_dim));
+        const auto page = static_cast<std::size_t>(
+            block_table[i * pages_each + static_cast<std::size_t>(t / kCpuPageTokens)]);
+        kernels.append_kv(kv.data(), kv.data() + head_dim, head_dim, memory.data() + (2 * page + h) * block,
+                          t % kCpuPageTokens, false);
+      }
+    for (std::int32_t t = 0; t < tokens; t++) {
+      positions.push_back(context - tokens + t);
+      sequence_of.push_back(static_cast<std::int32_t>(i));
+    }
+  }
+  const auto n = static_cast<std::int32_t>(positions.size());
+  const std::vector<float> q = random_floats(rng, static_cast<std::size_t>(n * q_dim), 2.0f);
+  const auto attended = [&](std::int32_t first, std::int32_t count, int threads) {
+    Batch batch{};
+    batch.n_tokens = count;
+    batch.n_sequences = static_cast<std::int32_t>(sequences.size());
+    batch.positions = positions.data() + first;
+    batch.sequence_of = sequence_of.data() + first;
+    batch.block_table = block_table.data();
+    batch.block_table_stride = pages_each;
+    const KvLayer kv{reinterpret_cast<std::byte*>(memory.data()), 2 * block, DType::f16, kCpuPageTokens};
+    std::vector<float> out(static_cast<std::size_t>(count * q_dim), NAN);
+    ThreadPool pool(threads);
+    PagedAttention().run(kernels, pool, {&batch, shape, q.data() + first * q_dim, kv, out.data()});
+    return out;
+  };
+  std::vector<float> alone;
+  for (std::int32_t t = 0; t < n; t++) {
+    const std::vector<float> one = attended(t, 1, 1);
+    alone.insert(alone.end(), one.begin(), one.end());
+  }
+  for (const float x : alone) REQUIRE(std::isfinite(x));
+  for (const int threads : {1, 2, 16}) CHECK(same_bits(attended(0, n, threads), alone));
 }

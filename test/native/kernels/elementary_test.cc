@@ -194,6 +194,16 @@ TEST_CASE("elementary: softmax shows what is not a number, and gives nothing to 
     std::vector<float> none(35, -INFINITY);
     device.ops().softmax({1, 35, none.data(), none.data()});
     CHECK(std::isnan(none[0]));
+    // Past the cache, where rows overlap: the others are not touched by it.
+    const std::int64_t rows = 66, cols = 16384;
+    const TensorMemory in = device.ops().allocate(rows * cols * sizeof(float)),
+                       out = device.ops().allocate(rows * cols * sizeof(float));
+    auto* const values = reinterpret_cast<float*>(in.data);
+    auto* const results = reinterpret_cast<float*>(out.data);
+    values[40 * cols + 5] = NAN;
+    device.ops().softmax({rows, cols, values, results});
+    for (std::int64_t i = 0; i < rows * cols; i++)
+      REQUIRE((i / cols == 40 ? std::isnan(results[i]) : results[i] == 1.0f / cols));
   }
 }
 
