@@ -15,7 +15,14 @@
 
 namespace cria::CRIA_ISA {
 
-constexpr int kStreamTokens = 3;  // few: no more than the memory keeps up with
+// Tokens of a tile at most, and few: no more than the memory keeps up with. Sanitizers, which slow the
+// compiler down, see the same code in smaller tiles.
+#if defined(CRIA_SMALL_TILES)
+constexpr int kMostTokens = 2, kStreamTokens = 1;
+#else
+constexpr int kMostTokens = kTileTokens, kStreamTokens = 3;
+#endif
+constexpr int kManyBlocks = 64;  // of 32 columns: a run for many tokens
 
 /// What unsigned bytes have too much. Formats with a minimum have none.
 template <class F>
@@ -77,13 +84,12 @@ CRIA_INLINE void multiply_group(Bytes bytes, Activations q, I32x16 acc[][kTileHa
   }
 }
 
-/// kMost: of blocks.
-template <class F, int kMost, int kTokens>
+template <class F, int kTokens>
 static void tile_blocks32(const PanelTile& tile) {
   const ActivationRows& x = *tile.x;
   const int8_t* q[kTokens];
   // Where a block's sum starts: at what the offset of the bytes adds to it, taken off.
-  int32_t start[kTokens][kMost];
+  int32_t start[kTokens][kManyBlocks];
   for (int t = 0; t < kTokens; t++) {
     const int64_t token = tile.token + t;
     q[t] = x.q + token * x.cols + kBlockSize * tile.first_block;
@@ -363,11 +369,11 @@ using PanelTileFunction = void (*)(const PanelTile& tile);
 
 struct PanelFormat {
   void (*scales)(const uint8_t* block, void* scales);  // null for blocks of 32
-  // [tokens - 1]: for few tokens that stream, for runs of few blocks, and of many.
-  PanelTileFunction stream[kStreamTokens], few[kTileTokens], many[kTileTokens];
-  int block_size, few_blocks, many_blocks;
-  int64_t block_bytes;   // of a panel's block
-  int64_t stream_ahead;  // bytes that few tokens fetch ahead (docs/performance.md)
+  // [tokens - 1]: for few tokens that stream, and for any number.
+  PanelTileFunction stream[kStreamTokens], tiles[kMostTokens];
+  int block_size, few_blocks, many_blocks;  // blocks of a run: for few tokens, and for many
+  int64_t block_bytes;                      // of a panel's block
+  int64_t stream_ahead;                     // bytes that few tokens fetch ahead (docs/performance.md)
 };
 
 template <class F>
@@ -388,31 +394,29 @@ static void panel_scales(const uint8_t* block, void* scales) {
 }
 
 // Lists of tiles, by tokens.
-template <class F, int kTokens, int kFew, int kMany>
+template <class F, int kTokens>
 CRIA_INLINE void add_tiles32(PanelFormat& format) {
-  format.few[kTokens - 1] = tile_blocks32<F, kFew, kTokens>;
-  format.many[kTokens - 1] = tile_blocks32<F, kMany, kTokens>;
-  if constexpr (kTokens <= kStreamTokens) format.stream[kTokens - 1] = tile_blocks32<F, kMany, kTokens>;
-  if constexpr (kTokens > 1) add_tiles32<F, kTokens - 1, kFew, kMany>(format);
+  format.tiles[kTokens - 1] = tile_blocks32<F, kTokens>;
+  if constexpr (kTokens <= kStreamTokens) format.stream[kTokens - 1] = tile_blocks32<F, kTokens>;
+  if constexpr (kTokens > 1) add_tiles32<F, kTokens - 1>(format);
 }
 template <class F, int kTokens>
 CRIA_INLINE void add_tiles256(PanelFormat& format) {
-  format.few[kTokens - 1] = format.many[kTokens - 1] = tile_blocks256<F, kTokens>;
+  format.tiles[kTokens - 1] = tile_blocks256<F, kTokens>;
   if constexpr (kTokens <= kStreamTokens) format.stream[kTokens - 1] = stream_blocks256<F, kTokens>;
   if constexpr (kTokens > 1) add_tiles256<F, kTokens - 1>(format);
 }
 
 template <class F>
 CRIA_INLINE PanelFormat blocks32() {
-  constexpr int kFew = 8, kMany = 64;
-  PanelFormat format{nullptr, {}, {}, {}, kBlockSize, kFew, kMany, kPanelBlockBytes<F>, 2048};
-  add_tiles32<F, kTileTokens, kFew, kMany>(format);
+  PanelFormat format{nullptr, {}, {}, kBlockSize, 8, kManyBlocks, kPanelBlockBytes<F>, 2048};
+  add_tiles32<F, kMostTokens>(format);
   return format;
 }
 template <class F>
 CRIA_INLINE PanelFormat blocks256() {
-  PanelFormat format{panel_scales<F>, {}, {}, {}, kSuperBlockSize, 1, 1, kPanelBlockBytes<F>, 8192};
-  add_tiles256<F, kTileTokens>(format);
+  PanelFormat format{panel_scales<F>, {}, {}, kSuperBlockSize, 1, 1, kPanelBlockBytes<F>, 8192};
+  add_tiles256<F, kMostTokens>(format);
   return format;
 }
 
@@ -454,7 +458,7 @@ static void sum_panel(const MatmulRows& args, int64_t row, int64_t row_end, uint
   __builtin_memset(sums, 0, static_cast<size_t>(args.n_tokens) * sizeof *sums);
 
   const bool stream = args.n_tokens <= kStreamTokens, many = args.n_tokens > kFewTokens;
-  const PanelTileFunction* functions = stream ? format.stream : many ? format.many : format.few;
+  const PanelTileFunction* functions = stream ? format.stream : format.tiles;
   const int64_t blocks = args.cols / format.block_size;
   const int64_t row_bytes = blocks * format.block_bytes / kPanelRows;
   const int64_t at_once = stream ? kStreamColumns / format.block_size
@@ -465,8 +469,8 @@ static void sum_panel(const MatmulRows& args, int64_t row, int64_t row_end, uint
   rows.count = static_cast<int>(row_end - row < kPanelRows ? row_end - row : kPanelRows);
   for (int i = 0; i < rows.count; i++) rows.row[i] = panel + i * row_bytes;
 
-  // Even shares of at most kTileTokens: 16 tokens are 6 + 5 + 5, never 6 + 6 + 4.
-  const int64_t tiles = (args.n_tokens + kTileTokens - 1) / kTileTokens;
+  // Even shares of at most kMostTokens: 16 tokens are 6 + 5 + 5, never 6 + 6 + 4.
+  const int64_t tiles = (args.n_tokens + kMostTokens - 1) / kMostTokens;
   // Each tile fetches its share of what comes after the run; in the file's layout, of the next 32 rows.
   const int64_t lines = (at_once * format.block_bytes + 63) / 64;
   const int64_t steps = at_once * format.block_size / 32;  // of a tile

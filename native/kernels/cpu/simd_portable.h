@@ -166,7 +166,7 @@ constexpr bool kWholeBytes = true;
 /// What signed_bytes() adds to each byte, which the caller takes off.
 constexpr int kSignedOffset = 0;
 /// A tile of a matrix product: halves of the 32 rows of a panel, and tokens at most.
-constexpr int kTileHalves = 1, kTileTokens = 4;
+constexpr int kTileHalves = 1, kTileTokens = 2;
 /// Signed bytes of weights in the form that dot_signed takes.
 CRIA_INLINE I32x16 signed_bytes(I32x16 w) { return w; }
 /// acc + sums of four products, unsigned bytes of w by signed bytes of x.
