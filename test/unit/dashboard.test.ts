@@ -112,7 +112,6 @@ test(
     const types = new Map<number, string[]>()
     let ended = 0
     let samples = 0
-    let most = 0
     for await (const { event, data } of messages()) {
       if (event === 'snapshot') {
         expect(data.model).toMatchObject({ name: 'cria demo', kvPages: expect.any(Number) })
@@ -125,7 +124,6 @@ test(
         continue
       }
       if (data.sample) samples++
-      most = Math.max(most, data.stats.pages.used)
       for (const change of data.events) {
         types.set(change.id, [...(types.get(change.id) ?? []), change.type])
         if (change.type !== 'finished') continue
@@ -133,8 +131,11 @@ test(
         expect(change.usage.generatedTokens).toBe(change.tokens)
         expect(change.usage.promptTokens).toBeGreaterThan(10)
       }
-      if (ended === 8 && data.stats.running === 0 && samples > 0 && most > 0) {
+      // Nothing here waits for what is seen only while they run: all eight may end between two updates.
+      if (ended === 8 && data.stats.running === 0 && samples > 0) {
         expect(data.stats.totals).toMatchObject({ finished: 8, failed: 0, cancelled: 0 })
+        expect(data.stats.pages).toMatchObject({ used: 0, shared: 0 })
+        expect(data.stats.pages.cached).toBeGreaterThan(0)
         break
       }
     }
@@ -144,9 +145,6 @@ test(
       expect(list).toContain('firstToken')
       expect(list.at(-1)).toBe('finished')
     }
-    expect(most).toBeGreaterThan(0)
-    expect(samples).toBeGreaterThan(0)
-
     // A page that opens later is told what it has missed.
     for await (const { event, data } of messages()) {
       expect(event).toBe('snapshot')
@@ -237,7 +235,8 @@ test(
     idle.pause()
     socket('events').destroy()
     await post('load', { streams: 32, shared: true, slow: true, repeat: true })
-    for await (const { data } of messages()) if (data.stats.running > 0) break
+    // Every fourth reads slowly and runs for seconds, so that an update falls into that time.
+    for await (const { data } of messages()) if (data.stats.running > 0 && data.stats.pages.used > 0) break
     const exit = once(child, 'exit')
     child.kill('SIGINT')
     while (!(await reader.next()).done);
