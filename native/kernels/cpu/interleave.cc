@@ -3,8 +3,31 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/cpu/bit_fields.h"
+
 namespace cria {
 namespace {
+
+/// A dword of one row, for bit_fields.h.
+struct Lane {
+  std::uint32_t v;
+};
+Lane and_lanes(Lane a, std::int32_t mask) { return {a.v & static_cast<std::uint32_t>(mask)}; }
+Lane or_lanes(Lane a, Lane b) { return {a.v | b.v}; }
+Lane or_masked(Lane a, Lane b, std::int32_t mask) { return or_lanes(a, and_lanes(b, mask)); }
+Lane left(Lane a, int n) { return {a.v << n}; }
+Lane right(Lane a, int n) { return {a.v >> n}; }
+
+void unpack_fields(DType dtype, const Lane* panel, Lane* file) {
+  switch (dtype) {
+    case DType::q3_k: return portable::unpack_fields<DType::q3_k>(panel, file);
+    case DType::q5_k: return portable::unpack_fields<DType::q5_k>(panel, file);
+    case DType::q6_k: return portable::unpack_fields<DType::q6_k>(panel, file);
+    default: return portable::unpack_fields<DType::q5_0>(panel, file);
+  }
+}
+
+constexpr int kMostDwords = 64;  // of a block
 
 std::size_t panel_bytes(DType dtype, std::int64_t cols) {
   return kPanelRows * row_bytes(dtype, static_cast<std::size_t>(cols));
@@ -44,6 +67,7 @@ void gather_row(DType dtype, std::int64_t cols, std::int64_t row, const void* ma
   const auto* from = static_cast<const std::uint8_t*>(matrix) +
                      panel_bytes(dtype, cols) * static_cast<std::size_t>(row / kPanelRows);
   auto* out = static_cast<std::uint8_t*>(to);
+  const int fields = portable::field_bits(dtype) > 0 ? portable::first_field_dword(dtype) : shape.dwords;
   const auto gather_word = [&] {
     std::memcpy(out, from + 2 * at, 2);
     from += 2 * kPanelRows;
@@ -51,8 +75,13 @@ void gather_row(DType dtype, std::int64_t cols, std::int64_t row, const void* ma
   };
   for (std::int64_t b = 0; b < cols / shape.cols; b++) {
     if (shape.leading_word) gather_word();
-    for (int i = 0; i < shape.dwords; i++, out += 4)
-      std::memcpy(out, from + 4 * (kPanelRows * dword_place(dtype, i) + at), 4);
+    Lane dwords[kMostDwords], weights[kMostDwords];
+    for (int i = 0; i < shape.dwords; i++) std::memcpy(dwords + i, from + 4 * (kPanelRows * i + at), 4);
+    if (fields < shape.dwords) {
+      unpack_fields(dtype, dwords + fields, weights);
+      std::copy(weights, weights + (shape.dwords - fields), dwords + fields);
+    }
+    for (int i = 0; i < shape.dwords; i++, out += 4) std::memcpy(out, dwords + dword_place(dtype, i), 4);
     from += 4 * kPanelRows * shape.dwords;
     if (shape.trailing_word) gather_word();
   }

@@ -55,16 +55,14 @@ constexpr BlockShape block_shape(DType dtype) {
   }
 }
 
-/// Where dword `at` of a block stands among the block's dwords in a panel: scales first, and then what is
-/// read together, so that a block is read from its first byte to its last.
+/// Where dword `at` of a block stands among the block's dwords in a panel: scales first, so that a block is
+/// read from its first byte to its last. Those of weights of 3, 5 and 6 bits are arranged anew there
+/// (bit_fields.h).
 constexpr int dword_place(DType dtype, int at) {
   switch (dtype) {
     case DType::q2_k: return at == 20 ? 0 : at + 1;
     case DType::q3_k: return at >= 24 ? at - 24 : at + 3;
-    case DType::q6_k:  // of 128 columns: 64 bytes of low bits, and 32 of high ones, by threes
-      if (at >= 48) return at - 48;
-      return at < 32 ? 4 + 24 * (at / 16) + 3 * (at % 8) + at % 16 / 8
-                     : 4 + 24 * ((at - 32) / 8) + 3 * (at % 8) + 2;
+    case DType::q6_k: return at >= 48 ? at - 48 : at + 4;
     default: return at;
   }
 }

@@ -6,8 +6,7 @@
 #pragma once
 
 #include "kernels/blocks.h"
-#include "kernels/cpu/kernel_table.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/cpu/bit_fields.h"
 
 namespace cria::CRIA_ISA {
 
@@ -27,9 +26,6 @@ struct HalfBlock {
   }
 };
 
-CRIA_INLINE int32_t four_times(int byte) {
-  return static_cast<int32_t>(0x01010101u * static_cast<uint32_t>(byte));
-}
 /// The low or the high nibbles.
 CRIA_INLINE I32x16 nibbles(I32x16 v, int high) { return and_lanes(high ? right(v, 4) : v, four_times(15)); }
 
@@ -68,18 +64,13 @@ struct FormatQ4_1 {
   CRIA_INLINE F32x16 m(HalfBlock b) { return f16_low(right(b.dword(0), 16)); }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int k) { return nibbles(b.dword(1 + k % 4), k / 4); }
 };
-/// Bits 4k .. 4k + 3 of each lane as bit 4 of its four bytes. The product puts bit i at 8i.
-CRIA_INLINE I32x16 fifth_bits(I32x16 bits, int k) {
-  const I32x16 four = and_lanes(right(bits, 4 * k), 15);
-  return and_lanes(mul(four, set1_lanes(0x00204081 << 4)), four_times(16));
-}
 struct FormatQ5_0 {
   static constexpr DType kType = DType::q5_0;
   static constexpr bool kSigned = false, kHasMin = false;
   static constexpr int kOffset = 16;
   CRIA_INLINE F32x16 d(HalfBlock b) { return b.halfs(0); }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int k) {
-    return or_lanes(nibbles(b.dword<64>(1 + k % 4), k / 4), fifth_bits(b.dword<64>(0), k));
+    return field5([&](int i) { return b.dword<64>(i); }, k);
   }
 };
 struct FormatQ5_1 {
@@ -89,32 +80,35 @@ struct FormatQ5_1 {
   CRIA_INLINE F32x16 d(HalfBlock b) { return f16_low(b.dword(0)); }
   CRIA_INLINE F32x16 m(HalfBlock b) { return f16_low(right(b.dword(0), 16)); }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int k) {
-    return or_lanes(nibbles(b.dword(2 + k % 4), k / 4), fifth_bits(b.dword(1), k));
+    return field5([&](int i) { return b.dword(1 + i); }, k);
   }
 };
 
 // ---- super-blocks of 256: the scales multiply in as integers, so a block's sum is one exact int32 ----
 //
 // The eight groups of 32 columns come in kOuter times kInner: group(outer, i) = kInner * outer + i, so that
-// only kInner bodies need code. bytes(block, outer, i, k): columns 4k .. 4k + 3 of the group, times
-// 2^shift(i), which the caller takes off the products.
-
+// only kInner bodies need code. bytes(block, outer, i, k): columns 4k .. 4k + 3 of the group, some of them
+// times a power of two that the group's scale lacks: a block's sum comes times 2^kShift.
 //
 // A Header has the scales of sixteen rows in registers: scale(g) of group g; min_pair(j) the minima of groups
 // 2j and 2j + 1 as two words, which meet the activations' sums.
 
-/// Byte g of each lane.
-CRIA_INLINE I32x16 byte_of(I32x16 bytes, int g) { return and_lanes(right(bytes, 8 * g), 255); }
+/// Byte g of each lane, times 2^n.
+CRIA_INLINE I32x16 byte_of(I32x16 bytes, int g, int n = 0) {
+  return and_lanes(8 * g < n ? left(bytes, n - 8 * g) : right(bytes, 8 * g - n), 255 << n);
+}
 /// Bytes 2j and 2j + 1 of each lane as two words.
 CRIA_INLINE I32x16 words_of(I32x16 bytes, int j) {
   const I32x16 two = j ? right(bytes, 16) : bytes;
   return or_masked(and_lanes(two, 255), left(two, 8), 0x00ff0000);
 }
 
-// Shared by Q4_K and Q5_K: eight groups of 32, scale and min of six bits; k4_scales() for sixteen rows.
+// Shared by Q4_K and Q5_K: eight groups of 32, scale and min of six bits; k4_scales() for sixteen rows. Odd
+// groups come times 2^kOddShift.
+template <int kOddShift>
 struct FormatK4 {
   static constexpr bool kSigned = false, kHasMin = true;
-  static constexpr int kOffset = 0, kGroups = 8, kInner = 2;
+  static constexpr int kOffset = 0, kGroups = 8, kShift = kOddShift;
   struct Header {
     I32x16 d_and_dmin, scales[2], mins[2];
     CRIA_METHOD void read(HalfBlock b) {
@@ -126,36 +120,35 @@ struct FormatK4 {
       mins[0] = and_lanes(w1, six);
       mins[1] = or_masked(and_lanes(right(w2, 4), four), right(w1, 2), upper);
     }
-    CRIA_METHOD I32x16 scale(int g) const { return byte_of(scales[g / 4], g % 4); }
+    CRIA_METHOD I32x16 scale(int g) const { return byte_of(scales[g / 4], g % 4, g % 2 ? 0 : kOddShift); }
     CRIA_METHOD I32x16 min_pair(int j) const { return words_of(mins[j / 2], j % 2); }
     CRIA_METHOD F32x16 d() const { return f16_low(d_and_dmin); }
     CRIA_METHOD F32x16 minus_dmin() const { return sub(set1(0.0f), f16_low(right(d_and_dmin, 16))); }
   };
 };
 
-struct FormatQ4_K : FormatK4 {
+// Where the instruction takes whole bytes the upper nibbles are multiplied where they stand.
+struct FormatQ4_K : FormatK4<kWholeBytes ? 4 : 0> {
   static constexpr DType kType = DType::q4_k;
-  // Where the instruction takes whole bytes the upper nibbles are multiplied where they stand.
-  static constexpr int shift(int i) { return kWholeBytes ? 4 * i : 0; }
+  static constexpr int kInner = 2;
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int i, int k) {
     const I32x16 v = b.dword(4 + 8 * outer + k);
     return i && kWholeBytes ? and_lanes(v, four_times(0xf0)) : nibbles(v, i);
   }
 };
 
-struct FormatQ5_K : FormatK4 {
+struct FormatQ5_K : FormatK4<0> {
   static constexpr DType kType = DType::q5_k;
-  static constexpr int shift(int) { return 0; }
-  CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int i, int k) {
-    const I32x16 fifth = left(right_by(b.dword(4 + k), static_cast<int>(2 * outer)), 4 - i);
-    return or_masked(nibbles(b.dword(12 + 8 * outer + k), i), fifth, four_times(16));
+  static constexpr int kInner = 1;
+  CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
+    return field5([&](int i) { return b.dword(4 + 5 * outer + i); }, k);
   }
 };
 
 struct FormatQ6_K {
   static constexpr DType kType = DType::q6_k;
   static constexpr bool kSigned = false, kHasMin = false;
-  static constexpr int kOffset = 32, kGroups = 16, kInner = 4;
+  static constexpr int kOffset = 32, kGroups = 16, kInner = 1, kShift = 0;
   struct Header {
     I32x16 scales[4];
     F32x16 halfs;
@@ -167,30 +160,29 @@ struct FormatQ6_K {
     CRIA_METHOD I32x16 scale(int g) const { return right_signed(left(scales[g / 4], 24 - 8 * (g % 4)), 24); }
     CRIA_METHOD F32x16 d() const { return halfs; }
   };
-  static constexpr int shift(int) { return 0; }
-  CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int i, int k) {
-    const I32x16 low = nibbles(b.dword(4 + 24 * outer + 3 * k + i % 2), i / 2),
-                 high = b.dword(4 + 24 * outer + 3 * k + 2);
-    return or_masked(low, i == 3 ? right(high, 2) : left(high, 4 - 2 * i), four_times(0x30));
+  CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
+    return field6([&](int i) { return b.dword(4 + 6 * outer + i); }, k);
   }
 };
 
 struct FormatQ2_K {
   static constexpr DType kType = DType::q2_k;
   static constexpr bool kSigned = false, kHasMin = true;
-  static constexpr int kOffset = 0, kGroups = 16, kInner = 4;
+  static constexpr int kOffset = 0, kGroups = 16, kInner = 4, kShift = kWholeBytes ? 6 : 0;
   struct Header {
     I32x16 d_and_dmin, both[4];
     CRIA_METHOD void read(HalfBlock b) {
       d_and_dmin = b.dword(0);
       for (int i = 0; i < 4; i++) both[i] = b.dword(1 + i);
     }
-    CRIA_METHOD I32x16 scale(int g) const { return and_lanes(right(both[g / 4], 8 * (g % 4)), 15); }
+    CRIA_METHOD I32x16 scale(int g) const {
+      return and_lanes(byte_of(both[g / 4], g % 4, kWholeBytes ? 6 - 2 * (g / 2 % 4) : 0),
+                       15 << (kWholeBytes ? 6 - 2 * (g / 2 % 4) : 0));
+    }
     CRIA_METHOD I32x16 min_pair(int j) const { return words_of(nibbles(both[j / 2], 1), j % 2); }
     CRIA_METHOD F32x16 d() const { return f16_low(d_and_dmin); }
     CRIA_METHOD F32x16 minus_dmin() const { return sub(set1(0.0f), f16_low(right(d_and_dmin, 16))); }
   };
-  static constexpr int shift(int i) { return kWholeBytes ? 2 * i : 0; }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int i, int k) {
     const I32x16 v = b.dword(5 + 8 * outer + k);
     return kWholeBytes ? and_lanes(v, four_times(3 << (2 * i))) : and_lanes(right(v, 2 * i), four_times(3));
@@ -200,7 +192,7 @@ struct FormatQ2_K {
 struct FormatQ3_K {
   static constexpr DType kType = DType::q3_k;
   static constexpr bool kSigned = false, kHasMin = false;
-  static constexpr int kOffset = 4, kGroups = 16, kInner = 4;
+  static constexpr int kOffset = 4, kGroups = 16, kInner = 1, kShift = 0;
   struct Header {
     I32x16 scales[4];
     F32x16 halfs;
@@ -214,18 +206,15 @@ struct FormatQ3_K {
     CRIA_METHOD I32x16 scale(int g) const { return add(byte_of(scales[g / 4], g % 4), set1_lanes(-32)); }
     CRIA_METHOD F32x16 d() const { return halfs; }
   };
-  static constexpr int shift(int) { return 0; }
-  CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int i, int k) {
-    const I32x16 low = and_lanes(right(b.dword(11 + 8 * outer + k), 2 * i), four_times(3));
-    const I32x16 high = right_by(b.dword(3 + k), static_cast<int>(4 * outer));
-    return or_masked(low, i == 3 ? right(high, 1) : left(high, 2 - i), four_times(4));
+  CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
+    return field3([&](int i) { return b.dword(3 + 3 * outer + i); }, k);
   }
 };
 
 struct FormatIQ4_XS {
   static constexpr DType kType = DType::iq4_xs;
   static constexpr bool kSigned = true, kHasMin = false;
-  static constexpr int kOffset = 0, kGroups = 8, kInner = 1;
+  static constexpr int kOffset = 0, kGroups = 8, kInner = 1, kShift = 0;
   struct Header {
     I32x16 d_and_high, low;
     CRIA_METHOD void read(HalfBlock b) {
@@ -239,7 +228,6 @@ struct FormatIQ4_XS {
     }
     CRIA_METHOD F32x16 d() const { return f16_low(d_and_high); }
   };
-  static constexpr int shift(int) { return 0; }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
     return lookup(kIq4Values, nibbles(b.dword(2 + 4 * outer + k % 4), k / 4));
   }

@@ -1,8 +1,7 @@
 // Blocks of up to 32 rows -> interleaved (interleave.h). Compiled per level.
 #pragma once
 
-#include "kernels/cpu/kernel_table.h"
-#include "kernels/cpu/simd.h"
+#include "kernels/cpu/bit_fields.h"
 
 namespace cria::CRIA_ISA {
 
@@ -87,6 +86,18 @@ CRIA_INLINE int interleave_wide(const RowPointers& rows, int64_t offset, int dwo
 
 #endif
 
+// Sixteen rows at a time, in place.
+template <DType kType>
+CRIA_INLINE void arrange_fields(DwordRow* block) {
+  constexpr int kCount = block_shape(kType).cols / 32 * field_bits(kType);
+  for (int half = 0; half < 2; half++) {
+    I32x16 file[kCount], panel[kCount];
+    for (int i = 0; i < kCount; i++) file[i] = load_lanes(block[first_field_dword(kType) + i] + 16 * half);
+    pack_fields<kType>(file, panel);
+    for (int i = 0; i < kCount; i++) store_lanes(block[first_field_dword(kType) + i] + 16 * half, panel[i]);
+  }
+}
+
 CRIA_INLINE uint8_t* interleave_words(const RowPointers& rows, int64_t offset, uint8_t* out) {
   for (int i = 0; i < rows.count; i++) __builtin_memcpy(out + 2 * i, rows.row[i] + offset, 2);
   return out + 2 * kPanelRows;
@@ -110,6 +121,7 @@ CRIA_INLINE void interleave_blocks(const RowPointers& rows, int64_t first_block,
     if (rows.count == kPanelRows) done = interleave_wide<kType>(rows, offset, kShape.dwords, dwords);
 #endif
     interleave_dwords<kType>(rows, offset, done, kShape.dwords, dwords);
+    if constexpr (field_bits(kType) > 0) arrange_fields<kType>(dwords);
     out += kShape.dwords * sizeof(DwordRow);
     if (kShape.trailing_word) out = interleave_words(rows, offset + 4 * kShape.dwords, out);
   }

@@ -174,10 +174,7 @@ CRIA_INLINE void add_group(const uint8_t* panel, const SuperActivations<F, kToke
   for (int h = 0; h < kTileHalves; h++) {
     const I32x16 s = scale(h, scaled);
     CRIA_UNROLL(8)
-    for (int t = 0; t < kTokens; t++) {
-      if constexpr (F::shift(kI) != 0) products[t][h] = right_signed(products[t][h], F::shift(kI));
-      isum[t][h] = add(isum[t][h], mul(products[t][h], s));
-    }
+    for (int t = 0; t < kTokens; t++) isum[t][h] = add(isum[t][h], mul(products[t][h], s));
   }
 }
 /// Groups (outer, kI) and those after it.
@@ -195,7 +192,7 @@ CRIA_INLINE void add_groups(const uint8_t* panel, const SuperActivations<F, kTok
 template <class F>
 CRIA_INLINE F32x16 block_step(F32x16 before, F32x16 d, F32x16 minus_dmin, float scale, I32x16 isum,
                               I32x16 m) {
-  const F32x16 dx = set1(scale), sum = to_f32(isum);
+  const F32x16 dx = set1(scale), sum = to_f32(F::kShift ? right_signed(isum, F::kShift) : isum);
   if constexpr (F::kHasMin) return fma(dx, fma(minus_dmin, to_f32(m), mul(d, sum)), before);
   return fma(mul(d, dx), sum, before);
 }

@@ -65,9 +65,10 @@ CRIA_INLINE PanelFormat blocks32() {
   add_tiles32<F, kMostTokens>(format);
   return format;
 }
+// The distances are measured ones (docs/performance.md).
 template <class F>
-CRIA_INLINE PanelFormat blocks256() {
-  PanelFormat format{panel_scales<F>, {}, {}, kSuperBlockSize, 1, 1, kPanelBlockBytes<F>, 8192};
+CRIA_INLINE PanelFormat blocks256(int64_t stream_ahead = 32768) {
+  PanelFormat format{panel_scales<F>, {}, {}, kSuperBlockSize, 1, 1, kPanelBlockBytes<F>, stream_ahead};
   add_tiles256<F, kMostTokens>(format);
   return format;
 }
@@ -82,10 +83,10 @@ static PanelFormat panel_format(DType dtype) {
     case DType::iq4_nl: return blocks32<FormatIQ4_NL>();
     case DType::q2_k: return blocks256<FormatQ2_K>();
     case DType::q3_k: return blocks256<FormatQ3_K>();
-    case DType::q4_k: return blocks256<FormatQ4_K>();
+    case DType::q4_k: return blocks256<FormatQ4_K>(8192);
     case DType::q5_k: return blocks256<FormatQ5_K>();
     case DType::q6_k: return blocks256<FormatQ6_K>();
-    case DType::iq4_xs: return blocks256<FormatIQ4_XS>();
+    case DType::iq4_xs: return blocks256<FormatIQ4_XS>(8192);
     default: return {};
   }
 }

@@ -13,7 +13,7 @@ CRIA_INLINE void stream_groups(const uint8_t* panel, const SuperActivations<F, k
                                const uint8_t* ahead, const typename F::Header* header,
                                I32x16 isum[][kTileHalves]) {
   constexpr int kParts = F::kGroups / 8, kSteps = 8 / kParts, kAllSteps = 64 / F::kInner;
-  constexpr int kLines = (kPanelBlockBytes<F> / 64 + kAllSteps - 1) / kAllSteps;  // at each step
+  constexpr int kLines = (kPanelBlockBytes<F> + 63) / 64;
   CRIA_UNROLL(2)
   for (int part = 0; part < kParts; part++) {
     I32x16 products[F::kInner][kTokens][kTileHalves];
@@ -28,8 +28,9 @@ CRIA_INLINE void stream_groups(const uint8_t* panel, const SuperActivations<F, k
     CRIA_UNROLL(8)
     for (int k = kSteps * part; k < kSteps * (part + 1); k++) {
       CRIA_UNROLL(8)
-      for (int line = 0; line < kLines && kFirst == 0; line++)
-        prefetch(ahead + 64 * (kLines * (8 * kOuter + k) + line));
+      for (int line = kLines * (8 * kOuter + k) / kAllSteps; line < kLines * (8 * kOuter + k + 1) / kAllSteps;
+           line++)
+        if (kFirst == 0) prefetch(ahead + 64 * line);
       CRIA_UNROLL(4)
       for (int i = 0; i < F::kInner; i++) {
         I32x16 w[kTileHalves];
@@ -54,11 +55,7 @@ CRIA_INLINE void stream_groups(const uint8_t* panel, const SuperActivations<F, k
       for (int h = 0; h < kTileHalves; h++) {
         const I32x16 scale = header[h].scale(g);
         CRIA_UNROLL(8)
-        for (int t = 0; t < kTokens; t++) {
-          I32x16 sum = products[i][t][h];
-          if (F::shift(i) != 0) sum = right_signed(sum, F::shift(i));
-          isum[t][h] = add(isum[t][h], mul(sum, scale));
-        }
+        for (int t = 0; t < kTokens; t++) isum[t][h] = add(isum[t][h], mul(products[i][t][h], scale));
       }
     }
   }

@@ -1,0 +1,159 @@
+// Weights of 3, 5 and 6 bits as panels hold them (interleave.h). A file keeps their low and their high bits
+// apart, which costs a product four or five instructions for every dword of four weights. A panel has whole
+// weights instead, in the low bits of bytes, whose upper bits hold the pieces of the remaining ones: most
+// weights take one instruction then, and all about two. Of every 32 columns, eight dwords of values, n bits
+// take n dwords; nothing is lost, and nothing added.
+//
+// Written for any type V of lanes that are int32: a level's I32x16, or a single one.
+#pragma once
+
+#include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/simd.h"
+
+namespace cria::CRIA_ISA {
+
+CRIA_INLINE int32_t four_times(int byte) {
+  return static_cast<int32_t>(0x01010101u * static_cast<uint32_t>(byte));
+}
+
+// ---- a panel's form ----
+//
+// field_n(dword, k): value k of 32 columns, four to a dword, whose n dwords are dword(0) .. dword(n - 1).
+
+template <class V>
+CRIA_INLINE V masked(V v, int byte) {
+  return and_lanes(v, four_times(byte));
+}
+/// a | b & byte of four.
+template <class V>
+CRIA_INLINE V with(V a, V b, int byte) {
+  return or_masked(a, b, four_times(byte));
+}
+
+template <class Dword>
+CRIA_INLINE auto field3(Dword dword, int k) {
+  if (k < 3) return masked(dword(k), 7);
+  if (k < 6) return masked(right(dword(k - 3), 3), 7);
+  return with(masked(right(dword(k - 6), 6), 3), right(dword(2), k == 6 ? 4 : 5), 4);
+}
+template <class V>
+CRIA_INLINE void pack3(const V v[8], V out[3]) {
+  for (int i = 0; i < 3; i++) out[i] = or_lanes(v[i], left(v[3 + i], 3));
+  for (int i = 0; i < 2; i++) out[i] = with(out[i], left(v[6 + i], 6), 0xc0);
+  out[2] = with(with(out[2], left(v[6], 4), 0x40), left(v[7], 5), 0x80);
+}
+
+template <class Dword>
+CRIA_INLINE auto field5(Dword dword, int k) {
+  if (k < 5) return masked(dword(k), 0x1f);
+  const auto low = masked(right(dword(k - 5), 5), 7);
+  if (k < 7) return with(low, right(dword(k - 2), 3), 0x18);
+  return with(with(low, right(dword(3), 2), 8), right(dword(4), 1), 0x10);
+}
+template <class V>
+CRIA_INLINE void pack5(const V v[8], V out[5]) {
+  for (int i = 0; i < 3; i++) out[i] = with(v[i], left(v[5 + i], 5), 0xe0);
+  for (int i = 3; i < 5; i++) out[i] = with(v[i], left(v[2 + i], 3), 0xc0);
+  out[3] = with(out[3], left(v[7], 2), 0x20);
+  out[4] = with(out[4], left(v[7], 1), 0x20);
+}
+
+// Two of three dwords each.
+template <class Dword>
+CRIA_INLINE auto field6(Dword dword, int k) {
+  const int first = k < 4 ? 0 : 3;
+  k %= 4;
+  if (k < 3) return masked(dword(first + k), 0x3f);
+  return with(with(masked(right(dword(first), 6), 3), right(dword(first + 1), 4), 0x0c),
+              right(dword(first + 2), 2), 0x30);
+}
+template <class V>
+CRIA_INLINE void pack6(const V v[8], V out[6]) {
+  for (int i = 0; i < 6; i++) out[i] = with(v[i + i / 3], left(i < 3 ? v[3] : v[7], 6 - 2 * (i % 3)), 0xc0);
+}
+
+// ---- a file's form ----
+
+/// Where the two parts of value k of a format's group of 32 columns stand in the block's dwords of weights.
+struct FieldPlace {
+  int low, low_shift, low_bits;
+  int high, high_shift, high_bits;
+  bool scattered;  // the four bytes' single high bits follow each other
+};
+constexpr FieldPlace field_place(DType dtype, int group, int k) {
+  const int half = group / 4, quarter = group % 4;
+  switch (dtype) {
+    case DType::q3_k: return {8 + 8 * half + k, 2 * quarter, 2, k, group, 1, false};
+    case DType::q5_k: return {8 + 8 * (group / 2) + k, 4 * (group % 2), 4, k, group, 1, false};
+    case DType::q6_k:
+      return {
+          16 * half + 8 * (quarter % 2) + k, 4 * (quarter / 2), 4, 32 + 8 * half + k, 2 * quarter, 2, false};
+    default: return {1 + k % 4, 4 * (k / 4), 4, 0, 4 * k, 1, true};  // Q5_0, Q5_1
+  }
+}
+
+/// Bits of a weight; 0 for the formats whose weights a panel keeps as the file does.
+constexpr int field_bits(DType dtype) {
+  switch (dtype) {
+    case DType::q3_k: return 3;
+    case DType::q5_0:
+    case DType::q5_1:
+    case DType::q5_k: return 5;
+    case DType::q6_k: return 6;
+    default: return 0;
+  }
+}
+
+/// The first of the dwords of weights in a panel's block, after its scales.
+constexpr int first_field_dword(DType dtype) {
+  return block_shape(dtype).dwords - block_shape(dtype).cols / 32 * field_bits(dtype);
+}
+
+/// The dwords of weights of a block, from a file's form to a panel's.
+template <DType kType, class V>
+CRIA_INLINE void pack_fields(const V* file, V* panel) {
+  constexpr int kBits = field_bits(kType);
+  for (int g = 0; g < block_shape(kType).cols / 32; g++, panel += kBits) {
+    V v[8];
+    CRIA_UNROLL(8)
+    for (int k = 0; k < 8; k++) {
+      const FieldPlace p = field_place(kType, g, k);
+      const V low = masked(right_by(file[p.low], p.low_shift), (1 << p.low_bits) - 1);
+      V high = right_by(file[p.high], p.high_shift);
+      if (p.scattered) {
+        high = and_lanes(high, 15);
+        high = or_lanes(or_lanes(high, left(high, 7)), or_lanes(left(high, 14), left(high, 21)));
+      }
+      v[k] = with(low, left(masked(high, (1 << p.high_bits) - 1), p.low_bits), 0xff);
+    }
+    if constexpr (kBits == 3) pack3(v, panel);
+    if constexpr (kBits == 5) pack5(v, panel);
+    if constexpr (kBits == 6) pack6(v, panel);
+  }
+}
+
+/// And back; all of `file` is written.
+template <DType kType, class V>
+CRIA_INLINE void unpack_fields(const V* panel, V* file) {
+  constexpr int kBits = field_bits(kType), kGroups = block_shape(kType).cols / 32;
+  for (int i = 0; i < kBits * kGroups; i++) file[i] = and_lanes(panel[0], 0);
+  for (int g = 0; g < kGroups; g++, panel += kBits) {
+    for (int k = 0; k < 8; k++) {
+      const auto dword = [&](int i) { return panel[i]; };
+      V v;
+      if constexpr (kBits == 3) v = field3(dword, k);
+      if constexpr (kBits == 5) v = field5(dword, k);
+      if constexpr (kBits == 6) v = field6(dword, k);
+      const FieldPlace p = field_place(kType, g, k);
+      V& low = file[p.low];
+      low = or_lanes(low, left(masked(v, (1 << p.low_bits) - 1), p.low_shift));
+      V high = masked(right(v, p.low_bits), (1 << p.high_bits) - 1);
+      if (p.scattered)
+        high = and_lanes(or_lanes(or_lanes(high, right(high, 7)), or_lanes(right(high, 14), right(high, 21))),
+                         15);
+      file[p.high] = or_lanes(file[p.high], left(high, p.high_shift));
+    }
+  }
+}
+
+}  // namespace cria::CRIA_ISA
