@@ -38,7 +38,9 @@ CRIA_INLINE auto field3(Dword dword, int k) {
 }
 template <class V>
 CRIA_INLINE void pack3(const V v[8], V out[3]) {
+  CRIA_UNROLL(3)
   for (int i = 0; i < 3; i++) out[i] = or_lanes(v[i], left(v[3 + i], 3));
+  CRIA_UNROLL(2)
   for (int i = 0; i < 2; i++) out[i] = with(out[i], left(v[6 + i], 6), 0xc0);
   out[2] = with(with(out[2], left(v[6], 4), 0x40), left(v[7], 5), 0x80);
 }
@@ -52,7 +54,9 @@ CRIA_INLINE auto field5(Dword dword, int k) {
 }
 template <class V>
 CRIA_INLINE void pack5(const V v[8], V out[5]) {
+  CRIA_UNROLL(3)
   for (int i = 0; i < 3; i++) out[i] = with(v[i], left(v[5 + i], 5), 0xe0);
+  CRIA_UNROLL(2)
   for (int i = 3; i < 5; i++) out[i] = with(v[i], left(v[2 + i], 3), 0xc0);
   out[3] = with(out[3], left(v[7], 2), 0x20);
   out[4] = with(out[4], left(v[7], 1), 0x20);
@@ -113,22 +117,24 @@ constexpr int first_field_dword(DType dtype) {
 template <DType kType, class V>
 CRIA_INLINE void pack_fields(const V* file, V* panel) {
   constexpr int kBits = field_bits(kType);
-  for (int g = 0; g < block_shape(kType).cols / 32; g++, panel += kBits) {
-    V v[8];
+  for (int g = 0; g < block_shape(kType).cols / 32; g++) {
+    V v[8], out[kBits];
     CRIA_UNROLL(8)
     for (int k = 0; k < 8; k++) {
       const FieldPlace p = field_place(kType, g, k);
-      const V low = masked(right_by(file[p.low], p.low_shift), (1 << p.low_bits) - 1);
-      V high = right_by(file[p.high], p.high_shift);
+      const V low = masked(right(file[p.low], p.low_shift), (1 << p.low_bits) - 1);
+      V high = right(file[p.high], p.high_shift);
       if (p.scattered) {
         high = and_lanes(high, 15);
         high = or_lanes(or_lanes(high, left(high, 7)), or_lanes(left(high, 14), left(high, 21)));
       }
-      v[k] = with(low, left(masked(high, (1 << p.high_bits) - 1), p.low_bits), 0xff);
+      v[k] = with(low, left(high, p.low_bits), ((1 << p.high_bits) - 1) << p.low_bits);
     }
-    if constexpr (kBits == 3) pack3(v, panel);
-    if constexpr (kBits == 5) pack5(v, panel);
-    if constexpr (kBits == 6) pack6(v, panel);
+    if constexpr (kBits == 3) pack3(v, out);
+    if constexpr (kBits == 5) pack5(v, out);
+    if constexpr (kBits == 6) pack6(v, out);
+    CRIA_UNROLL(8)
+    for (int i = 0; i < kBits; i++) panel[kBits * g + i] = out[i];
   }
 }
 

@@ -68,22 +68,20 @@ void gather_row(DType dtype, std::int64_t cols, std::int64_t row, const void* ma
                      panel_bytes(dtype, cols) * static_cast<std::size_t>(row / kPanelRows);
   auto* out = static_cast<std::uint8_t*>(to);
   const int fields = portable::field_bits(dtype) > 0 ? portable::first_field_dword(dtype) : shape.dwords;
-  const auto gather_word = [&] {
-    std::memcpy(out, from + 2 * at, 2);
-    from += 2 * kPanelRows;
-    out += 2;
-  };
-  for (std::int64_t b = 0; b < cols / shape.cols; b++) {
-    if (shape.leading_word) gather_word();
+  for (std::int64_t b = 0; b < cols / shape.cols; b++, out += shape.bytes()) {
+    if (shape.leading_word || shape.trailing_word) {
+      std::memcpy(out + (shape.leading_word ? 0 : 4 * shape.dwords), from + 2 * at, 2);
+      from += 2 * kPanelRows;
+    }
     Lane dwords[kMostDwords], weights[kMostDwords];
     for (int i = 0; i < shape.dwords; i++) std::memcpy(dwords + i, from + 4 * (kPanelRows * i + at), 4);
+    from += 4 * kPanelRows * shape.dwords;
     if (fields < shape.dwords) {
       unpack_fields(dtype, dwords + fields, weights);
       std::copy(weights, weights + (shape.dwords - fields), dwords + fields);
     }
-    for (int i = 0; i < shape.dwords; i++, out += 4) std::memcpy(out, dwords + dword_place(dtype, i), 4);
-    from += 4 * kPanelRows * shape.dwords;
-    if (shape.trailing_word) gather_word();
+    std::uint8_t* to_dwords = out + (shape.leading_word ? 2 : 0);
+    for (int i = 0; i < shape.dwords; i++) std::memcpy(to_dwords + 4 * i, dwords + dword_place(dtype, i), 4);
   }
 }
 

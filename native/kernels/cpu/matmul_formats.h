@@ -87,28 +87,24 @@ struct FormatQ5_1 {
 // ---- super-blocks of 256: the scales multiply in as integers, so a block's sum is one exact int32 ----
 //
 // The eight groups of 32 columns come in kOuter times kInner: group(outer, i) = kInner * outer + i, so that
-// only kInner bodies need code. bytes(block, outer, i, k): columns 4k .. 4k + 3 of the group, some of them
-// times a power of two that the group's scale lacks: a block's sum comes times 2^kShift.
+// only kInner bodies need code. bytes(block, outer, i, k): columns 4k .. 4k + 3 of the group, times
+// 2^shift(i), which the caller takes off the products.
 //
 // A Header has the scales of sixteen rows in registers: scale(g) of group g; min_pair(j) the minima of groups
 // 2j and 2j + 1 as two words, which meet the activations' sums.
 
-/// Byte g of each lane, times 2^n.
-CRIA_INLINE I32x16 byte_of(I32x16 bytes, int g, int n = 0) {
-  return and_lanes(8 * g < n ? left(bytes, n - 8 * g) : right(bytes, 8 * g - n), 255 << n);
-}
+/// Byte g of each lane.
+CRIA_INLINE I32x16 byte_of(I32x16 bytes, int g) { return and_lanes(right(bytes, 8 * g), 255); }
 /// Bytes 2j and 2j + 1 of each lane as two words.
 CRIA_INLINE I32x16 words_of(I32x16 bytes, int j) {
   const I32x16 two = j ? right(bytes, 16) : bytes;
   return or_masked(and_lanes(two, 255), left(two, 8), 0x00ff0000);
 }
 
-// Shared by Q4_K and Q5_K: eight groups of 32, scale and min of six bits; k4_scales() for sixteen rows. Odd
-// groups come times 2^kOddShift.
-template <int kOddShift>
+// Shared by Q4_K and Q5_K: eight groups of 32, scale and min of six bits; k4_scales() for sixteen rows.
 struct FormatK4 {
   static constexpr bool kSigned = false, kHasMin = true;
-  static constexpr int kOffset = 0, kGroups = 8, kShift = kOddShift;
+  static constexpr int kOffset = 0, kGroups = 8;
   struct Header {
     I32x16 d_and_dmin, scales[2], mins[2];
     CRIA_METHOD void read(HalfBlock b) {
@@ -120,26 +116,28 @@ struct FormatK4 {
       mins[0] = and_lanes(w1, six);
       mins[1] = or_masked(and_lanes(right(w2, 4), four), right(w1, 2), upper);
     }
-    CRIA_METHOD I32x16 scale(int g) const { return byte_of(scales[g / 4], g % 4, g % 2 ? 0 : kOddShift); }
+    CRIA_METHOD I32x16 scale(int g) const { return byte_of(scales[g / 4], g % 4); }
     CRIA_METHOD I32x16 min_pair(int j) const { return words_of(mins[j / 2], j % 2); }
     CRIA_METHOD F32x16 d() const { return f16_low(d_and_dmin); }
     CRIA_METHOD F32x16 minus_dmin() const { return sub(set1(0.0f), f16_low(right(d_and_dmin, 16))); }
   };
 };
 
-// Where the instruction takes whole bytes the upper nibbles are multiplied where they stand.
-struct FormatQ4_K : FormatK4<kWholeBytes ? 4 : 0> {
+struct FormatQ4_K : FormatK4 {
   static constexpr DType kType = DType::q4_k;
   static constexpr int kInner = 2;
+  // Where the instruction takes whole bytes the upper nibbles are multiplied where they stand.
+  static constexpr int shift(int i) { return kWholeBytes ? 4 * i : 0; }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int i, int k) {
     const I32x16 v = b.dword(4 + 8 * outer + k);
     return i && kWholeBytes ? and_lanes(v, four_times(0xf0)) : nibbles(v, i);
   }
 };
 
-struct FormatQ5_K : FormatK4<0> {
+struct FormatQ5_K : FormatK4 {
   static constexpr DType kType = DType::q5_k;
   static constexpr int kInner = 1;
+  static constexpr int shift(int) { return 0; }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
     return field5([&](int i) { return b.dword(4 + 5 * outer + i); }, k);
   }
@@ -148,37 +146,37 @@ struct FormatQ5_K : FormatK4<0> {
 struct FormatQ6_K {
   static constexpr DType kType = DType::q6_k;
   static constexpr bool kSigned = false, kHasMin = false;
-  static constexpr int kOffset = 32, kGroups = 16, kInner = 1, kShift = 0;
+  static constexpr int kOffset = 32, kGroups = 16, kInner = 1;
+  static constexpr int shift(int) { return 0; }
   struct Header {
     I32x16 scales[4];
     F32x16 halfs;
     CRIA_METHOD void read(HalfBlock b) {
-      halfs = b.halfs(52 * 128);
+      halfs = b.halfs(0);
       CRIA_UNROLL(4)
-      for (int i = 0; i < 4; i++) scales[i] = b.dword(i);
+      for (int i = 0; i < 4; i++) scales[i] = b.dword<64>(i);
     }
     CRIA_METHOD I32x16 scale(int g) const { return right_signed(left(scales[g / 4], 24 - 8 * (g % 4)), 24); }
     CRIA_METHOD F32x16 d() const { return halfs; }
   };
+  CRIA_INLINE I32x16 dword(HalfBlock b, int64_t outer, int i) { return b.dword<64>(4 + 6 * outer + i); }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
-    return field6([&](int i) { return b.dword(4 + 6 * outer + i); }, k);
+    return field6([&](int i) { return dword(b, outer, i); }, k);
   }
 };
 
 struct FormatQ2_K {
   static constexpr DType kType = DType::q2_k;
   static constexpr bool kSigned = false, kHasMin = true;
-  static constexpr int kOffset = 0, kGroups = 16, kInner = 4, kShift = kWholeBytes ? 6 : 0;
+  static constexpr int kOffset = 0, kGroups = 16, kInner = 4;
+  static constexpr int shift(int i) { return kWholeBytes ? 2 * i : 0; }
   struct Header {
     I32x16 d_and_dmin, both[4];
     CRIA_METHOD void read(HalfBlock b) {
       d_and_dmin = b.dword(0);
       for (int i = 0; i < 4; i++) both[i] = b.dword(1 + i);
     }
-    CRIA_METHOD I32x16 scale(int g) const {
-      return and_lanes(byte_of(both[g / 4], g % 4, kWholeBytes ? 6 - 2 * (g / 2 % 4) : 0),
-                       15 << (kWholeBytes ? 6 - 2 * (g / 2 % 4) : 0));
-    }
+    CRIA_METHOD I32x16 scale(int g) const { return and_lanes(right(both[g / 4], 8 * (g % 4)), 15); }
     CRIA_METHOD I32x16 min_pair(int j) const { return words_of(nibbles(both[j / 2], 1), j % 2); }
     CRIA_METHOD F32x16 d() const { return f16_low(d_and_dmin); }
     CRIA_METHOD F32x16 minus_dmin() const { return sub(set1(0.0f), f16_low(right(d_and_dmin, 16))); }
@@ -192,13 +190,14 @@ struct FormatQ2_K {
 struct FormatQ3_K {
   static constexpr DType kType = DType::q3_k;
   static constexpr bool kSigned = false, kHasMin = false;
-  static constexpr int kOffset = 4, kGroups = 16, kInner = 1, kShift = 0;
+  static constexpr int kOffset = 4, kGroups = 16, kInner = 1;
+  static constexpr int shift(int) { return 0; }
   struct Header {
     I32x16 scales[4];
     F32x16 halfs;
     CRIA_METHOD void read(HalfBlock b) {
-      halfs = b.halfs(27 * 128);  // q3_k_scales() for sixteen rows
-      const I32x16 w[2] = {b.dword(0), b.dword(1)}, w2 = b.dword(2);
+      halfs = b.halfs(0);  // q3_k_scales() for sixteen rows
+      const I32x16 w[2] = {b.dword<64>(0), b.dword<64>(1)}, w2 = b.dword<64>(2);
       for (int i = 0; i < 4; i++)
         scales[i] = or_masked(nibbles(w[i % 2], i / 2), i == 3 ? right(w2, 2) : left(w2, 4 - 2 * i),
                               four_times(0x30));
@@ -207,14 +206,15 @@ struct FormatQ3_K {
     CRIA_METHOD F32x16 d() const { return halfs; }
   };
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
-    return field3([&](int i) { return b.dword(3 + 3 * outer + i); }, k);
+    return field3([&](int i) { return b.dword<64>(3 + 3 * outer + i); }, k);
   }
 };
 
 struct FormatIQ4_XS {
   static constexpr DType kType = DType::iq4_xs;
   static constexpr bool kSigned = true, kHasMin = false;
-  static constexpr int kOffset = 0, kGroups = 8, kInner = 1, kShift = 0;
+  static constexpr int kOffset = 0, kGroups = 8, kInner = 1;
+  static constexpr int shift(int) { return 0; }
   struct Header {
     I32x16 d_and_high, low;
     CRIA_METHOD void read(HalfBlock b) {

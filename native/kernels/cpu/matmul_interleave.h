@@ -103,14 +103,18 @@ CRIA_INLINE uint8_t* interleave_words(const RowPointers& rows, int64_t offset, u
   return out + 2 * kPanelRows;
 }
 
+// Meanwhile as many bytes are fetched from `ahead`, unless that is null.
 template <DType kType>
 CRIA_INLINE void interleave_blocks(const RowPointers& rows, int64_t first_block, int64_t n_blocks,
-                                   uint8_t* out) {
+                                   uint8_t* out, const uint8_t* ahead) {
   constexpr BlockShape kShape = block_shape(kType);
   constexpr int kBytes = 4 * kShape.dwords + (kShape.leading_word || kShape.trailing_word ? 2 : 0);
   if (rows.count < kPanelRows) __builtin_memset(out, 0, static_cast<size_t>(n_blocks * kBytes * kPanelRows));
   for (int64_t b = first_block; b < first_block + n_blocks; b++) {
+    if (ahead)
+      for (const uint8_t* end = ahead + kBytes * kPanelRows; ahead < end; ahead += 64) prefetch(ahead);
     int64_t offset = b * kBytes;
+    if (kShape.trailing_word) out = interleave_words(rows, offset + 4 * kShape.dwords, out);
     if (kShape.leading_word) {
       out = interleave_words(rows, offset, out);
       offset += 2;
@@ -123,27 +127,31 @@ CRIA_INLINE void interleave_blocks(const RowPointers& rows, int64_t first_block,
     interleave_dwords<kType>(rows, offset, done, kShape.dwords, dwords);
     if constexpr (field_bits(kType) > 0) arrange_fields<kType>(dwords);
     out += kShape.dwords * sizeof(DwordRow);
-    if (kShape.trailing_word) out = interleave_words(rows, offset + 4 * kShape.dwords, out);
+  }
+}
+
+static void interleave_ahead(DType dtype, const RowPointers& rows, int64_t first_block, int64_t n_blocks,
+                             uint8_t* out, const uint8_t* ahead) {
+  switch (dtype) {
+    case DType::q4_0:
+    case DType::iq4_nl: return interleave_blocks<DType::q4_0>(rows, first_block, n_blocks, out, ahead);
+    case DType::q4_1: return interleave_blocks<DType::q4_1>(rows, first_block, n_blocks, out, ahead);
+    case DType::q5_0: return interleave_blocks<DType::q5_0>(rows, first_block, n_blocks, out, ahead);
+    case DType::q5_1: return interleave_blocks<DType::q5_1>(rows, first_block, n_blocks, out, ahead);
+    case DType::q8_0: return interleave_blocks<DType::q8_0>(rows, first_block, n_blocks, out, ahead);
+    case DType::q2_k: return interleave_blocks<DType::q2_k>(rows, first_block, n_blocks, out, ahead);
+    case DType::q3_k: return interleave_blocks<DType::q3_k>(rows, first_block, n_blocks, out, ahead);
+    case DType::q4_k: return interleave_blocks<DType::q4_k>(rows, first_block, n_blocks, out, ahead);
+    case DType::q5_k: return interleave_blocks<DType::q5_k>(rows, first_block, n_blocks, out, ahead);
+    case DType::q6_k: return interleave_blocks<DType::q6_k>(rows, first_block, n_blocks, out, ahead);
+    case DType::iq4_xs: return interleave_blocks<DType::iq4_xs>(rows, first_block, n_blocks, out, ahead);
+    default: return;
   }
 }
 
 static void interleave(DType dtype, const RowPointers* rows, int64_t first_block, int64_t n_blocks,
                        uint8_t* out) {
-  switch (dtype) {
-    case DType::q4_0:
-    case DType::iq4_nl: return interleave_blocks<DType::q4_0>(*rows, first_block, n_blocks, out);
-    case DType::q4_1: return interleave_blocks<DType::q4_1>(*rows, first_block, n_blocks, out);
-    case DType::q5_0: return interleave_blocks<DType::q5_0>(*rows, first_block, n_blocks, out);
-    case DType::q5_1: return interleave_blocks<DType::q5_1>(*rows, first_block, n_blocks, out);
-    case DType::q8_0: return interleave_blocks<DType::q8_0>(*rows, first_block, n_blocks, out);
-    case DType::q2_k: return interleave_blocks<DType::q2_k>(*rows, first_block, n_blocks, out);
-    case DType::q3_k: return interleave_blocks<DType::q3_k>(*rows, first_block, n_blocks, out);
-    case DType::q4_k: return interleave_blocks<DType::q4_k>(*rows, first_block, n_blocks, out);
-    case DType::q5_k: return interleave_blocks<DType::q5_k>(*rows, first_block, n_blocks, out);
-    case DType::q6_k: return interleave_blocks<DType::q6_k>(*rows, first_block, n_blocks, out);
-    case DType::iq4_xs: return interleave_blocks<DType::iq4_xs>(*rows, first_block, n_blocks, out);
-    default: return;
-  }
+  interleave_ahead(dtype, *rows, first_block, n_blocks, out, nullptr);
 }
 
 }  // namespace cria::CRIA_ISA

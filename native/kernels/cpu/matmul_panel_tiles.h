@@ -30,6 +30,11 @@ struct Fetch {
   }
 };
 
+/// The most that a format's products are shifted by. Scales for tiles make up for it, so that all have it in
+/// common, and a block's sum is shifted once.
+template <class F>
+constexpr int kMostShift = F::shift(F::kInner - 1);
+
 /// Scales of a panel's block, for tiles of many tokens.
 template <int kGroups>
 struct alignas(64) PanelScales {
@@ -190,9 +195,8 @@ CRIA_INLINE void add_groups(const uint8_t* panel, const SuperActivations<F, kTok
 
 /// The float step of a block: what it adds to `before`.
 template <class F>
-CRIA_INLINE F32x16 block_step(F32x16 before, F32x16 d, F32x16 minus_dmin, float scale, I32x16 isum,
-                              I32x16 m) {
-  const F32x16 dx = set1(scale), sum = to_f32(F::kShift ? right_signed(isum, F::kShift) : isum);
+CRIA_INLINE F32x16 block_step(F32x16 before, F32x16 d, F32x16 minus_dmin, float scale, F32x16 sum, I32x16 m) {
+  const F32x16 dx = set1(scale);
   if constexpr (F::kHasMin) return fma(dx, fma(minus_dmin, to_f32(m), mul(d, sum)), before);
   return fma(mul(d, dx), sum, before);
 }
@@ -225,9 +229,11 @@ CRIA_INLINE void add_super_block(const PanelTile& tile, const SuperActivations<F
     }
     const F32x16 d = load(s.d + row), minus_dmin = load(s.minus_dmin + row);
     CRIA_UNROLL(8)
-    for (int t = 0; t < kTokens; t++)
+    for (int t = 0; t < kTokens; t++) {
+      const F32x16 sum = to_f32(kMostShift<F> ? right_signed(isum[t][h], kMostShift<F>) : isum[t][h]);
       store(tile.sums[t] + row,
-            block_step<F>(load(tile.sums[t] + row), d, minus_dmin, x.scale[t], isum[t][h], m[t]));
+            block_step<F>(load(tile.sums[t] + row), d, minus_dmin, x.scale[t], sum, m[t]));
+    }
   }
 }
 

@@ -25,7 +25,6 @@ struct PanelFormat {
   PanelTileFunction stream[kStreamTokens], tiles[kMostTokens];
   int block_size, few_blocks, many_blocks;  // blocks of a run: for few tokens, and for many
   int64_t block_bytes;                      // of a panel's block
-  int64_t stream_ahead;                     // bytes that few tokens fetch ahead (docs/performance.md)
 };
 
 template <class F>
@@ -35,7 +34,9 @@ static void panel_scales(const uint8_t* block, void* scales) {
     typename F::Header header;
     header.read(HalfBlock{block, half});
     CRIA_UNROLL(16)
-    for (int g = 0; g < F::kGroups; g++) store_lanes(s.scale[g] + 16 * half, header.scale(g));
+    for (int g = 0; g < F::kGroups; g++)
+      store_lanes(s.scale[g] + 16 * half,
+                  left(header.scale(g), kMostShift<F> - F::shift(g / (F::kGroups / 8) % F::kInner)));
     store(s.d + 16 * half, header.d());
     if constexpr (F::kHasMin) {
       CRIA_UNROLL(8)
@@ -61,14 +62,13 @@ CRIA_INLINE void add_tiles256(PanelFormat& format) {
 
 template <class F>
 CRIA_INLINE PanelFormat blocks32() {
-  PanelFormat format{nullptr, {}, {}, kBlockSize, 8, kManyBlocks, kPanelBlockBytes<F>, 2048};
+  PanelFormat format{nullptr, {}, {}, kBlockSize, 8, kManyBlocks, kPanelBlockBytes<F>};
   add_tiles32<F, kMostTokens>(format);
   return format;
 }
-// The distances are measured ones (docs/performance.md).
 template <class F>
-CRIA_INLINE PanelFormat blocks256(int64_t stream_ahead = 32768) {
-  PanelFormat format{panel_scales<F>, {}, {}, kSuperBlockSize, 1, 1, kPanelBlockBytes<F>, stream_ahead};
+CRIA_INLINE PanelFormat blocks256() {
+  PanelFormat format{panel_scales<F>, {}, {}, kSuperBlockSize, 1, 1, kPanelBlockBytes<F>};
   add_tiles256<F, kMostTokens>(format);
   return format;
 }
@@ -83,10 +83,10 @@ static PanelFormat panel_format(DType dtype) {
     case DType::iq4_nl: return blocks32<FormatIQ4_NL>();
     case DType::q2_k: return blocks256<FormatQ2_K>();
     case DType::q3_k: return blocks256<FormatQ3_K>();
-    case DType::q4_k: return blocks256<FormatQ4_K>(8192);
+    case DType::q4_k: return blocks256<FormatQ4_K>();
     case DType::q5_k: return blocks256<FormatQ5_K>();
     case DType::q6_k: return blocks256<FormatQ6_K>();
-    case DType::iq4_xs: return blocks256<FormatIQ4_XS>(8192);
+    case DType::iq4_xs: return blocks256<FormatIQ4_XS>();
     default: return {};
   }
 }
@@ -124,26 +124,25 @@ static void sum_panel(const MatmulRows& args, int64_t row, int64_t row_end, uint
 
   // Even shares of at most kMostTokens: 16 tokens are 6 + 5 + 5, never 6 + 6 + 4.
   const int64_t tiles = (args.n_tokens + kMostTokens - 1) / kMostTokens;
-  // Each tile fetches its share of what comes after the run; in the file's layout, of the next 32 rows.
+  // Each tile fetches its share of what comes after the run; in the file's layout, of the next 32 rows. For
+  // few tokens the processor itself does, or, in the file's layout, interleaving.
   const int64_t lines = (at_once * format.block_bytes + 63) / 64;
   const int64_t steps = at_once * format.block_size / 32;  // of a tile
   const int lines_per_step = static_cast<int>((lines + steps * tiles - 1) / (steps * tiles));
-  const int64_t lead = !args.interleaved ? kPanelRows * row_bytes
-                       : stream          ? format.stream_ahead
-                                         : at_once * format.block_bytes + kFetchAhead;
+  const int64_t lead = args.interleaved ? at_once * format.block_bytes + kFetchAhead : kPanelRows * row_bytes;
   for (int64_t b = 0; b < blocks; b += at_once) {
     const int count = static_cast<int>(blocks - b < at_once ? blocks - b : at_once);
     const uint8_t* run = panel + b * format.block_bytes;
     const uint8_t* ahead = run + lead;
     if (!args.interleaved) {
-      interleave(args.dtype, &rows, b, count, interleaved);
+      interleave_ahead(args.dtype, rows, b, count, interleaved, stream ? ahead : nullptr);
       run = interleaved;
     }
     if (format.scales && !stream) format.scales(run, scales);
     int64_t token = 0, fetched = 0;
     for (int64_t i = 0; i < tiles; i++) {
       const int tokens = static_cast<int>(args.n_tokens / tiles + (i < args.n_tokens % tiles ? 1 : 0));
-      const int now = fetched < lines ? lines_per_step : 0;
+      const int now = !stream && fetched < lines ? lines_per_step : 0;
       functions[tokens - 1](
           {run, scales, b, count, &args.x, args.n_tokens, token, sums + token, {ahead + 64 * fetched, now}});
       fetched += steps * now;
