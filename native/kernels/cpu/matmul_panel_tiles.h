@@ -60,13 +60,13 @@ CRIA_INLINE I32x16 meet(bool is_signed, I32x16 acc, I32x16 w, Bytes4 x) {
 
 /// acc[t][h] += sixteen rows x 4 * kSteps columns of token t. bytes(h, k): columns 4k .. 4k + 3 of half h;
 /// q(t): the token's activations.
-template <class F, int kTokens, int kSteps, class Bytes, class Activations>
-CRIA_INLINE void multiply_group(Bytes bytes, Activations q, I32x16 acc[][kTileHalves]) {
+template <class F, int kTokens, int kSteps, int kHalves, class Bytes, class Activations>
+CRIA_INLINE void multiply_group(Bytes bytes, Activations q, I32x16 (&acc)[kTokens][kHalves]) {
   CRIA_UNROLL(8)
   for (int k = 0; k < kSteps; k++) {
-    I32x16 w[kTileHalves];
+    I32x16 w[kHalves];
     CRIA_UNROLL(2)
-    for (int h = 0; h < kTileHalves; h++) {
+    for (int h = 0; h < kHalves; h++) {
       w[h] = bytes(h, k);
       if (F::kSigned) w[h] = signed_bytes(w[h]);
       pin(w[h]);  // or gcc 12 loads it again for every token
@@ -75,7 +75,7 @@ CRIA_INLINE void multiply_group(Bytes bytes, Activations q, I32x16 acc[][kTileHa
     for (int t = 0; t < kTokens; t++) {
       const Bytes4 v = broadcast4(q(t) + 4 * k);
       CRIA_UNROLL(2)
-      for (int h = 0; h < kTileHalves; h++) acc[t][h] = meet(F::kSigned, acc[t][h], w[h], v);
+      for (int h = 0; h < kHalves; h++) acc[t][h] = meet(F::kSigned, acc[t][h], w[h], v);
     }
   }
 }
@@ -90,9 +90,14 @@ static void tile_blocks32(const PanelTile& tile) {
     const int64_t token = tile.token + t;
     q[t] = x.q + token * x.cols + kBlockSize * tile.first_block;
     const int16_t* sums = x.sums16 + token * x.sums_stride + 2 * tile.first_block;
-    if constexpr (kUnsignedOffset<F> != 0)
-      for (int b = 0; b < tile.blocks; b++)
-        start[t][b] = -kUnsignedOffset<F> * (sums[2 * b] + sums[2 * b + 1]);
+    if constexpr (kUnsignedOffset<F> != 0) {
+      for (int b = 0; b < tile.blocks; b += 8) {  // a row of sums is padded to a multiple of eight blocks
+        int16_t of_32[8];
+        add_pairs(sums + 2 * b, of_32);
+        CRIA_UNROLL(8)
+        for (int i = 0; i < 8; i++) start[t][b + i] = -kUnsignedOffset<F> * of_32[i];
+      }
+    }
   }
   const float* scale = x.scale + tile.token * x.scale_stride + tile.first_block;
   const float* weighted =
@@ -160,37 +165,37 @@ struct SuperActivations {
 };
 
 /// Part kPart of group(outer, kI): isum += scale * sum of products. scale(h, g): of group g, half h.
-template <class F, int kTokens, int kFirst, int kI, int kPart, class Scale>
+template <class F, int kTokens, int kHalves, int kFirst, int kI, int kPart, class Scale>
 CRIA_INLINE void add_group(const uint8_t* panel, const SuperActivations<F, kTokens>& x, int64_t outer,
-                           Scale scale, I32x16 isum[][kTileHalves]) {
+                           Scale scale, I32x16 (&isum)[kTokens][kHalves]) {
   constexpr int kParts = F::kGroups / 8, kSteps = 8 / kParts;
   const int64_t group = F::kInner * outer + kI, scaled = kParts * group + kPart;
   asm("" : "+r"(panel));  // or gcc keeps what other groups loaded from here in registers that it lacks
   const int8_t* q = x.q + 32 * group + 4 * kSteps * kPart;
-  I32x16 products[kTokens][kTileHalves];
+  I32x16 products[kTokens][kHalves];
   CRIA_UNROLL(8)
   for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
-  for (int h = 0; h < kTileHalves; h++)
+  for (int h = 0; h < kHalves; h++)
     products[t][h] = set1_lanes(kUnsignedOffset<F> != 0 ? x.start[t][scaled] : 0);
   multiply_group<F, kTokens, kSteps>(
       [&](int h, int k) { return F::bytes(HalfBlock{panel, kFirst + h}, outer, kI, kSteps * kPart + k); },
       [&](int t) { return q + kSuperBlockSize * t; }, products);
   CRIA_UNROLL(2)
-  for (int h = 0; h < kTileHalves; h++) {
+  for (int h = 0; h < kHalves; h++) {
     const I32x16 s = scale(h, scaled);
     CRIA_UNROLL(8)
     for (int t = 0; t < kTokens; t++) isum[t][h] = add(isum[t][h], mul(products[t][h], s));
   }
 }
 /// Groups (outer, kI) and those after it.
-template <class F, int kTokens, int kFirst, int kI, class Scale>
+template <class F, int kTokens, int kHalves, int kFirst, int kI, class Scale>
 CRIA_INLINE void add_groups(const uint8_t* panel, const SuperActivations<F, kTokens>& x, int64_t outer,
-                            Fetch& fetch, Scale scale, I32x16 isum[][kTileHalves]) {
+                            Fetch& fetch, Scale scale, I32x16 (&isum)[kTokens][kHalves]) {
   if (kFirst == 0) fetch.step();
-  add_group<F, kTokens, kFirst, kI, 0>(panel, x, outer, scale, isum);
-  if constexpr (F::kGroups == 16) add_group<F, kTokens, kFirst, kI, 1>(panel, x, outer, scale, isum);
+  add_group<F, kTokens, kHalves, kFirst, kI, 0>(panel, x, outer, scale, isum);
+  if constexpr (F::kGroups == 16) add_group<F, kTokens, kHalves, kFirst, kI, 1>(panel, x, outer, scale, isum);
   if constexpr (kI + 1 < F::kInner)
-    add_groups<F, kTokens, kFirst, kI + 1>(panel, x, outer, fetch, scale, isum);
+    add_groups<F, kTokens, kHalves, kFirst, kI + 1>(panel, x, outer, fetch, scale, isum);
 }
 
 /// The float step of a block: what it adds to `before`.
@@ -201,22 +206,22 @@ CRIA_INLINE F32x16 block_step(F32x16 before, F32x16 d, F32x16 minus_dmin, float 
   return fma(mul(d, dx), sum, before);
 }
 
-/// Halves kFirst .. kFirst + kTileHalves - 1 of a block's rows, with scales from memory.
-template <class F, int kTokens, int kFirst>
+/// Halves kFirst .. kFirst + kHalves - 1 of a block's rows, with scales from memory.
+template <class F, int kTokens, int kHalves, int kFirst>
 CRIA_INLINE void add_super_block(const PanelTile& tile, const SuperActivations<F, kTokens>& x) {
   const auto& s = *static_cast<const PanelScales<F::kGroups>*>(tile.scales);
-  I32x16 isum[kTokens][kTileHalves];
+  I32x16 isum[kTokens][kHalves];
   for (int t = 0; t < kTokens; t++)
-    for (int h = 0; h < kTileHalves; h++) isum[t][h] = set1_lanes(0);
+    for (int h = 0; h < kHalves; h++) isum[t][h] = set1_lanes(0);
   Fetch fetch = tile.fetch;
   for (int64_t outer = 0; outer < 8 / F::kInner; outer++) {
     asm("" : "+r"(outer));  // a real loop: unrolled it overflows the cache of decoded instructions
-    add_groups<F, kTokens, kFirst, 0>(
+    add_groups<F, kTokens, kHalves, kFirst, 0>(
         tile.panel, x, outer, fetch,
         [&](int h, int64_t g) { return load_lanes(s.scale[g] + 16 * (kFirst + h)); }, isum);
   }
   CRIA_UNROLL(2)
-  for (int h = 0; h < kTileHalves; h++) {
+  for (int h = 0; h < kHalves; h++) {
     const int row = 16 * (kFirst + h);
     I32x16 m[kTokens];
     CRIA_UNROLL(8)
@@ -241,8 +246,10 @@ CRIA_INLINE void add_super_block(const PanelTile& tile, const SuperActivations<F
 template <class F, int kTokens>
 static void tile_blocks256(const PanelTile& tile) {
   const SuperActivations<F, kTokens> x(*tile.x, tile.n_tokens, tile.token, tile.first_block);
-  add_super_block<F, kTokens, 0>(tile, x);
-  if constexpr (kTileHalves == 1) add_super_block<F, kTokens, 1>(tile, x);
+  // Groups of sixteen columns bring sums and scales twice as often: of sixteen rows the registers hold them.
+  constexpr int kHalves = F::kGroups == 16 && kTokens > 3 ? 1 : kTileHalves;
+  add_super_block<F, kTokens, kHalves, 0>(tile, x);
+  if constexpr (kHalves == 1) add_super_block<F, kTokens, kHalves, 1>(tile, x);
 }
 
 }  // namespace cria::CRIA_ISA
