@@ -124,6 +124,7 @@ static void sum_panel(const MatmulRows& args, int64_t row, int64_t row_end, uint
 
   // Even shares of at most kMostTokens: 16 tokens are 6 + 5 + 5, never 6 + 6 + 4.
   const int64_t tiles = (args.n_tokens + kMostTokens - 1) / kMostTokens;
+  const int64_t share = args.n_tokens / tiles, with_one_more = args.n_tokens % tiles;
   // Each tile fetches its share of what comes after the run; in the file's layout, of the next 32 rows. For
   // few tokens the processor itself does, or, in the file's layout, interleaving.
   const int64_t lines = (at_once * format.block_bytes + 63) / 64;
@@ -141,7 +142,7 @@ static void sum_panel(const MatmulRows& args, int64_t row, int64_t row_end, uint
     if (format.scales && !stream) format.scales(run, scales);
     int64_t token = 0, fetched = 0;
     for (int64_t i = 0; i < tiles; i++) {
-      const int tokens = static_cast<int>(args.n_tokens / tiles + (i < args.n_tokens % tiles ? 1 : 0));
+      const int64_t tokens = share + (i < with_one_more ? 1 : 0);
       const int now = !stream && fetched < lines ? lines_per_step : 0;
       functions[tokens - 1](
           {run, scales, b, count, &args.x, args.n_tokens, token, sums + token, {ahead + 64 * fetched, now}});
