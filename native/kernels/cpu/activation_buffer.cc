@@ -5,6 +5,10 @@
 namespace cria {
 namespace {
 
+// Elements after each row: rows that are a power of two apart would meet in a few sets of the L1 cache, which
+// cost BF16's prompts a seventh to a quarter.
+constexpr std::int64_t kRowPadding = 64;
+
 template <class T>
 T* at_least(std::vector<T>& v, std::int64_t n) {
   if (v.size() < static_cast<std::size_t>(n)) v.resize(static_cast<std::size_t>(n));
@@ -18,20 +22,23 @@ ActivationRows ActivationBuffer::prepare(const CpuKernels& kernels, ThreadPool& 
   ActivationRows rows{};
   rows.dtype = activation_dtype(weight_dtype);
   rows.cols = cols;
+  rows.stride = rows.dtype == DType::f32 || rows.dtype == DType::q8_k ? cols : cols + kRowPadding;
   switch (rows.dtype) {
     case DType::f32: rows.f32 = x; return rows;
     case DType::f16: {
-      float* out = at_least(f32_, n_tokens * cols);
+      float* out = at_least(f32_, n_tokens * rows.stride);
       pool.parallel_for(n_tokens, pool.grain_for(n_tokens, 4), [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t t = begin; t < end; t++) kernels.round_f16(x + t * cols, out + t * cols, cols);
+        for (std::int64_t t = begin; t < end; t++)
+          kernels.round_f16(x + t * cols, out + t * rows.stride, cols);
       });
       rows.f32 = out;
       return rows;
     }
     case DType::bf16: {
-      std::uint16_t* out = at_least(bf16_, n_tokens * cols);
+      std::uint16_t* out = at_least(bf16_, n_tokens * rows.stride);
       pool.parallel_for(n_tokens, pool.grain_for(n_tokens, 4), [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t t = begin; t < end; t++) kernels.round_bf16(x + t * cols, out + t * cols, cols);
+        for (std::int64_t t = begin; t < end; t++)
+          kernels.round_bf16(x + t * cols, out + t * rows.stride, cols);
       });
       rows.bf16 = out;
       return rows;
@@ -41,7 +48,7 @@ ActivationRows ActivationBuffer::prepare(const CpuKernels& kernels, ThreadPool& 
   const bool super = rows.dtype == DType::q8_k;
   rows.scale_stride = cols / (super ? 256 : 32);
   rows.sums_stride = (cols / 16 + 15) / 16 * 16;
-  std::int8_t* q = at_least(q_, n_tokens * cols);
+  std::int8_t* q = at_least(q_, n_tokens * rows.stride);
   float* scale = at_least(scale_, n_tokens * rows.scale_stride);
   float* sum = rows.dtype == DType::q8_1 ? at_least(weighted_sum_, n_tokens * rows.scale_stride) : nullptr;
   std::int16_t* sums16 = at_least(sums16_, n_tokens * rows.sums_stride);
@@ -53,7 +60,7 @@ ActivationRows ActivationBuffer::prepare(const CpuKernels& kernels, ThreadPool& 
           kernels.quantize_q8_k(x + t * cols + 256 * b, q + 256 * at, scale + at, sums16 + 16 * at, 256);
         }
       } else {
-        kernels.quantize_q8_0(x + t * cols, q + t * cols, scale + t * rows.scale_stride,
+        kernels.quantize_q8_0(x + t * cols, q + t * rows.stride, scale + t * rows.scale_stride,
                               sum ? sum + t * rows.scale_stride : nullptr, sums16 + t * rows.sums_stride,
                               cols);
       }

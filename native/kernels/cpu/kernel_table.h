@@ -11,12 +11,13 @@
 namespace cria {
 
 /// Tokens' activations in the form that a weight type multiplies with (activation_dtype in quantize.h).
-/// Row t of each array starts at t * its stride. Integer forms: Q8_0 and Q8_1 have a scale per 32, Q8_K one
-/// per 256. Q8_K lies by super-blocks, so that what a panel of 256 columns meets is one piece:
-/// q [cols / 256, n, 256], scale [cols / 256, n], sums16 [cols / 256, n, 16].
+/// Row t of each array starts at t * its stride, f32, bf16 and q at t * stride. Integer forms: Q8_0 and Q8_1
+/// have a scale per 32, Q8_K one per 256. Q8_K lies by super-blocks, so that what a panel of 256 columns
+/// meets is one piece: q [cols / 256, n, 256], scale [cols / 256, n], sums16 [cols / 256, n, 16].
 struct ActivationRows {
   DType dtype;  // f32, f16, bf16, q8_0, q8_1 or q8_k
   int64_t cols;
+  int64_t stride;             // elements, at least cols
   const float* f32;           // f32, or f16-rounded values: [n, cols]
   const uint16_t* bf16;       // [n, cols]
   const int8_t* q;            // [n, cols]

@@ -88,7 +88,7 @@ static void tile_blocks32(const PanelTile& tile) {
   int32_t start[kTokens][kManyBlocks];
   for (int t = 0; t < kTokens; t++) {
     const int64_t token = tile.token + t;
-    q[t] = x.q + token * x.cols + kBlockSize * tile.first_block;
+    q[t] = x.q + token * x.stride + kBlockSize * tile.first_block;
     const int16_t* sums = x.sums16 + token * x.sums_stride + 2 * tile.first_block;
     if constexpr (kUnsignedOffset<F> != 0) {
       for (int b = 0; b < tile.blocks; b += 8) {  // a row of sums is padded to a multiple of eight blocks

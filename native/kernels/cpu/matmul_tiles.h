@@ -29,7 +29,7 @@ struct WeightF32 {
     return n == kStep ? load(p) : load(p, n);
   }
   CRIA_INLINE Values activations(const ActivationRows& x, int64_t t, int64_t k, int n) {
-    const float* p = x.f32 + t * x.cols + k;
+    const float* p = x.f32 + t * x.stride + k;
     return n == kStep ? load(p) : load(p, n);
   }
   CRIA_INLINE F32x16 multiply(F32x16 acc, Values w, Values x) { return fma(w, x, acc); }
@@ -48,7 +48,7 @@ struct WeightBF16 {
     return load_bf16(reinterpret_cast<const uint16_t*>(row) + k, n);
   }
   CRIA_INLINE Values activations(const ActivationRows& x, int64_t t, int64_t k, int n) {
-    return load_bf16(x.bf16 + t * x.cols + k, n);
+    return load_bf16(x.bf16 + t * x.stride + k, n);
   }
   CRIA_INLINE F32x16 multiply(F32x16 acc, Values w, Values x) { return dot_bf16(acc, w, x); }
 };
