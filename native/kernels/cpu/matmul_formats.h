@@ -235,8 +235,6 @@ struct FormatIQ4_XS {
 
 /// Bytes of a panel's block.
 template <class F>
-constexpr int kPanelBlockBytes =
-    kPanelRows * (4 * block_shape(F::kType).dwords +
-                  (block_shape(F::kType).leading_word || block_shape(F::kType).trailing_word ? 2 : 0));
+constexpr int kPanelBlockBytes = kPanelRows * block_shape(F::kType).bytes();
 
 }  // namespace cria::CRIA_ISA

@@ -108,7 +108,7 @@ template <DType kType>
 CRIA_INLINE void interleave_blocks(const RowPointers& rows, int64_t first_block, int64_t n_blocks,
                                    uint8_t* out, const uint8_t* ahead) {
   constexpr BlockShape kShape = block_shape(kType);
-  constexpr int kBytes = 4 * kShape.dwords + (kShape.leading_word || kShape.trailing_word ? 2 : 0);
+  constexpr int kBytes = kShape.bytes();
   if (rows.count < kPanelRows) __builtin_memset(out, 0, static_cast<size_t>(n_blocks * kBytes * kPanelRows));
   for (int64_t b = first_block; b < first_block + n_blocks; b++) {
     if (ahead)

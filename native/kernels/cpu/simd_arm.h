@@ -203,7 +203,6 @@ CRIA_INLINE I32x16 right(I32x16 x, int n) {
   return {right4(x.a, n), right4(x.b, n), right4(x.c, n), right4(x.d, n)};
 }
 CRIA_INLINE I32x16 left(I32x16 x, int n) { return {x.a << n, x.b << n, x.c << n, x.d << n}; }
-CRIA_INLINE I32x16 right_by(I32x16 x, int n) { return right(x, n); }
 CRIA_INLINE I32x16 right_signed(I32x16 x, int n) { return {x.a >> n, x.b >> n, x.c >> n, x.d >> n}; }
 CRIA_INLINE I32x16 add(I32x16 x, I32x16 y) { return CRIA_EACH2(vaddq_s32, x, y); }
 CRIA_INLINE I32x16 mul(I32x16 x, I32x16 y) { return CRIA_EACH2(vmulq_s32, x, y); }

@@ -132,8 +132,6 @@ CRIA_INLINE I32x16 right(I32x16 a, int n) {
 CRIA_INLINE I32x16 left(I32x16 a, int n) {
   CRIA_INTEGERS(static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) << n));
 }
-/// right() where n is no constant.
-CRIA_INLINE I32x16 right_by(I32x16 a, int n) { return right(a, n); }
 CRIA_INLINE I32x16 right_signed(I32x16 a, int n) { CRIA_INTEGERS(a.v[i] >> n); }
 CRIA_INLINE I32x16 add(I32x16 a, I32x16 b) { CRIA_INTEGERS(a.v[i] + b.v[i]); }
 CRIA_INLINE I32x16 mul(I32x16 a, I32x16 b) { CRIA_INTEGERS(a.v[i] * b.v[i]); }

@@ -268,7 +268,6 @@ CRIA_INLINE I32x16 or_masked(I32x16 a, I32x16 b, int32_t mask) {
 }
 CRIA_INLINE I32x16 right(I32x16 a, int n) { return {_mm512_srli_epi32(a.v, static_cast<unsigned>(n))}; }
 CRIA_INLINE I32x16 left(I32x16 a, int n) { return {_mm512_slli_epi32(a.v, static_cast<unsigned>(n))}; }
-CRIA_INLINE I32x16 right_by(I32x16 a, int n) { return {_mm512_srl_epi32(a.v, _mm_cvtsi32_si128(n))}; }
 CRIA_INLINE I32x16 right_signed(I32x16 a, int n) {
   return {_mm512_srai_epi32(a.v, static_cast<unsigned>(n))};
 }
@@ -322,10 +321,6 @@ CRIA_INLINE I32x16 or_lanes(I32x16 x, I32x16 y) {
 CRIA_INLINE I32x16 or_masked(I32x16 x, I32x16 y, int32_t mask) { return or_lanes(x, and_lanes(y, mask)); }
 CRIA_INLINE I32x16 right(I32x16 x, int n) { return {_mm256_srli_epi32(x.a, n), _mm256_srli_epi32(x.b, n)}; }
 CRIA_INLINE I32x16 left(I32x16 x, int n) { return {_mm256_slli_epi32(x.a, n), _mm256_slli_epi32(x.b, n)}; }
-CRIA_INLINE I32x16 right_by(I32x16 x, int n) {
-  const __m128i by = _mm_cvtsi32_si128(n);
-  return {_mm256_srl_epi32(x.a, by), _mm256_srl_epi32(x.b, by)};
-}
 CRIA_INLINE I32x16 right_signed(I32x16 x, int n) {
   return {_mm256_srai_epi32(x.a, n), _mm256_srai_epi32(x.b, n)};
 }
