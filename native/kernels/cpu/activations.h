@@ -25,9 +25,6 @@ CRIA_INLINE Extremes extremes(const float* x, int n) {
   return {reduce_max(high), reduce_max(low)};
 }
 
-// Of whole numbers, so the order is free.
-CRIA_INLINE int16_t sum_of_16(F32x16 q) { return static_cast<int16_t>(reduce_add(q)); }
-
 // Q8_0, and Q8_1 when weighted_sum is asked for. n is a multiple of 32.
 static void quantize_q8_0(const float* x, int8_t* q, float* scale, float* weighted_sum, int16_t* sums16,
                           int64_t n) {
@@ -52,7 +49,7 @@ static void quantize_q8_0(const float* x, int8_t* q, float* scale, float* weight
         // A block with a NaN or an infinity holds zeros: 0 * NaN would not be an integer.
         const F32x16 whole = round_half_away(usable ? mul(load(x + i), set1(inverse[b])) : set1(0.0f));
         store_i8(q + i, whole, 16);
-        sums16[i / 16] = sum_of_16(whole);
+        sums16[i / 16] = sums_of_16(q + i).sum;
       }
       scale[first + b] = bad ? float_from_bits(0x7fc00000u) : rounded[b];
       if (weighted_sum) {
@@ -64,7 +61,8 @@ static void quantize_q8_0(const float* x, int8_t* q, float* scale, float* weight
 }
 
 // n is a multiple of 256.
-static void quantize_q8_k(const float* x, int8_t* q, float* scale, int16_t* sums16, int64_t n) {
+static void quantize_q8_k(const float* x, int8_t* q, float* scale, int16_t* sums16, int16_t* most16,
+                          int64_t n) {
   for (int64_t b = 0; b < n / 256; b++, x += 256, q += 256, sums16 += 16) {
     const Extremes of = extremes(x, 256);
     const float amax = of.high > of.low ? of.high : of.low;
@@ -79,10 +77,13 @@ static void quantize_q8_k(const float* x, int8_t* q, float* scale, int16_t* sums
       inverse = -127.0f / extreme;
     }
     const bool usable = inverse != 0.0f && __builtin_fabsf(inverse) <= 3.402823466e38f;
+    most16[b] = 0;
     for (int i = 0; i < 256; i += 16) {
       const F32x16 v = usable ? min(set1(127.0f), round(mul(set1(inverse), load(x + i)))) : set1(0.0f);
       store_i8(q + i, v, 16);
-      sums16[i / 16] = sum_of_16(v);
+      const SumsOf16 sums = sums_of_16(q + i);
+      sums16[i / 16] = sums.sum;
+      if (sums.magnitudes > most16[b]) most16[b] = sums.magnitudes;
     }
     scale[b] = amax != amax ? float_from_bits(0x7fc00000u) : usable ? 1.0f / inverse : 0.0f;
   }

@@ -88,10 +88,13 @@ struct FormatQ5_1 {
 //
 // The eight groups of 32 columns come in kOuter times kInner: group(outer, i) = kInner * outer + i, so that
 // only kInner bodies need code. bytes(block, outer, i, k): columns 4k .. 4k + 3 of the group, times
-// 2^shift(i), which the caller takes off the products.
+// 2^shift(i), which the caller takes off the products; low_bytes, of formats with sixteen groups, not so
+// multiplied.
+//
+// kMostWeight: of the magnitudes of weights without their scale.
 //
 // A Header has the scales of sixteen rows in registers: scale(g) of group g; min_pair(j) the minima of groups
-// 2j and 2j + 1 as two words, which meet the activations' sums.
+// 2j and 2j + 1 as two words, which meet the activations' sums; scale_pair(j) their scales, likewise.
 
 /// Byte g of each lane.
 CRIA_INLINE I32x16 byte_of(I32x16 bytes, int g) { return and_lanes(right(bytes, 8 * g), 255); }
@@ -99,6 +102,11 @@ CRIA_INLINE I32x16 byte_of(I32x16 bytes, int g) { return and_lanes(right(bytes, 
 CRIA_INLINE I32x16 words_of(I32x16 bytes, int j) {
   const I32x16 two = j ? right(bytes, 16) : bytes;
   return or_masked(and_lanes(two, 255), left(two, 8), 0x00ff0000);
+}
+
+/// Words of 0..2^bits - 1, as signed ones of that many bits.
+CRIA_INLINE I32x16 sign_words(I32x16 words, int bits) {
+  return right_signed_words(left(words, 16 - bits), 16 - bits);
 }
 
 // Shared by Q4_K and Q5_K: eight groups of 32, scale and min of six bits; k4_scales() for sixteen rows.
@@ -117,6 +125,7 @@ struct FormatK4 {
       mins[1] = or_masked(and_lanes(right(w2, 4), four), right(w1, 2), upper);
     }
     CRIA_METHOD I32x16 scale(int g) const { return byte_of(scales[g / 4], g % 4); }
+    CRIA_METHOD I32x16 scale_pair(int j) const { return words_of(scales[j / 2], j % 2); }
     CRIA_METHOD I32x16 min_pair(int j) const { return words_of(mins[j / 2], j % 2); }
     CRIA_METHOD F32x16 d() const { return f16_low(d_and_dmin); }
     CRIA_METHOD F32x16 minus_dmin() const { return sub(set1(0.0f), f16_low(right(d_and_dmin, 16))); }
@@ -125,7 +134,7 @@ struct FormatK4 {
 
 struct FormatQ4_K : FormatK4 {
   static constexpr DType kType = DType::q4_k;
-  static constexpr int kInner = 2;
+  static constexpr int kInner = 2, kMostWeight = 15;
   // Where the instruction takes whole bytes the upper nibbles are multiplied where they stand.
   static constexpr int shift(int i) { return kWholeBytes ? 4 * i : 0; }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int i, int k) {
@@ -136,7 +145,7 @@ struct FormatQ4_K : FormatK4 {
 
 struct FormatQ5_K : FormatK4 {
   static constexpr DType kType = DType::q5_k;
-  static constexpr int kInner = 1;
+  static constexpr int kInner = 1, kMostWeight = 31;
   static constexpr int shift(int) { return 0; }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
     return field5([&](int i) { return b.dword(4 + 5 * outer + i); }, k);
@@ -146,7 +155,7 @@ struct FormatQ5_K : FormatK4 {
 struct FormatQ6_K {
   static constexpr DType kType = DType::q6_k;
   static constexpr bool kSigned = false, kHasMin = false;
-  static constexpr int kOffset = 32, kGroups = 16, kInner = 1;
+  static constexpr int kOffset = 32, kGroups = 16, kInner = 1, kMostWeight = 32;
   static constexpr int shift(int) { return 0; }
   struct Header {
     I32x16 scales[4];
@@ -157,18 +166,20 @@ struct FormatQ6_K {
       for (int i = 0; i < 4; i++) scales[i] = b.dword<64>(i);
     }
     CRIA_METHOD I32x16 scale(int g) const { return right_signed(left(scales[g / 4], 24 - 8 * (g % 4)), 24); }
+    CRIA_METHOD I32x16 scale_pair(int j) const { return sign_words(words_of(scales[j / 2], j % 2), 8); }
     CRIA_METHOD F32x16 d() const { return halfs; }
   };
   CRIA_INLINE I32x16 dword(HalfBlock b, int64_t outer, int i) { return b.dword<64>(4 + 6 * outer + i); }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
     return field6([&](int i) { return dword(b, outer, i); }, k);
   }
+  CRIA_INLINE I32x16 low_bytes(HalfBlock b, int64_t outer, int i, int k) { return bytes(b, outer, i, k); }
 };
 
 struct FormatQ2_K {
   static constexpr DType kType = DType::q2_k;
   static constexpr bool kSigned = false, kHasMin = true;
-  static constexpr int kOffset = 0, kGroups = 16, kInner = 4;
+  static constexpr int kOffset = 0, kGroups = 16, kInner = 4, kMostWeight = 3;
   static constexpr int shift(int i) { return kWholeBytes ? 2 * i : 0; }
   struct Header {
     I32x16 d_and_dmin, both[4];
@@ -177,6 +188,7 @@ struct FormatQ2_K {
       for (int i = 0; i < 4; i++) both[i] = b.dword(1 + i);
     }
     CRIA_METHOD I32x16 scale(int g) const { return and_lanes(right(both[g / 4], 8 * (g % 4)), 15); }
+    CRIA_METHOD I32x16 scale_pair(int j) const { return words_of(nibbles(both[j / 2], 0), j % 2); }
     CRIA_METHOD I32x16 min_pair(int j) const { return words_of(nibbles(both[j / 2], 1), j % 2); }
     CRIA_METHOD F32x16 d() const { return f16_low(d_and_dmin); }
     CRIA_METHOD F32x16 minus_dmin() const { return sub(set1(0.0f), f16_low(right(d_and_dmin, 16))); }
@@ -185,12 +197,15 @@ struct FormatQ2_K {
     const I32x16 v = b.dword(5 + 8 * outer + k);
     return kWholeBytes ? and_lanes(v, four_times(3 << (2 * i))) : and_lanes(right(v, 2 * i), four_times(3));
   }
+  CRIA_INLINE I32x16 low_bytes(HalfBlock b, int64_t outer, int i, int k) {
+    return and_lanes(right(b.dword(5 + 8 * outer + k), 2 * i), four_times(3));
+  }
 };
 
 struct FormatQ3_K {
   static constexpr DType kType = DType::q3_k;
   static constexpr bool kSigned = false, kHasMin = false;
-  static constexpr int kOffset = 4, kGroups = 16, kInner = 1;
+  static constexpr int kOffset = 4, kGroups = 16, kInner = 1, kMostWeight = 4;
   static constexpr int shift(int) { return 0; }
   struct Header {
     I32x16 scales[4];
@@ -203,17 +218,21 @@ struct FormatQ3_K {
                               four_times(0x30));
     }
     CRIA_METHOD I32x16 scale(int g) const { return add(byte_of(scales[g / 4], g % 4), set1_lanes(-32)); }
+    CRIA_METHOD I32x16 scale_pair(int j) const {
+      return sign_words(xor_lanes(words_of(scales[j / 2], j % 2), 0x00200020), 6);
+    }
     CRIA_METHOD F32x16 d() const { return halfs; }
   };
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
     return field3([&](int i) { return b.dword<64>(3 + 3 * outer + i); }, k);
   }
+  CRIA_INLINE I32x16 low_bytes(HalfBlock b, int64_t outer, int i, int k) { return bytes(b, outer, i, k); }
 };
 
 struct FormatIQ4_XS {
   static constexpr DType kType = DType::iq4_xs;
   static constexpr bool kSigned = true, kHasMin = false;
-  static constexpr int kOffset = 0, kGroups = 8, kInner = 1;
+  static constexpr int kOffset = 0, kGroups = 8, kInner = 1, kMostWeight = 127;
   static constexpr int shift(int) { return 0; }
   struct Header {
     I32x16 d_and_high, low;

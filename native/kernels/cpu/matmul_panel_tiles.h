@@ -6,12 +6,12 @@
 
 namespace cria::CRIA_ISA {
 
-// Tokens of a tile at most, and few: no more than the memory keeps up with. Sanitizers, which slow the
-// compiler down, see the same code in smaller tiles.
+// Tokens of a tile at most, of super-blocks and of blocks of 32; and few: no more than the memory keeps up
+// with. Sanitizers, which slow the compiler down, see the same code in smaller tiles.
 #if defined(CRIA_SMALL_TILES)
-constexpr int kMostTokens = 2, kStreamTokens = 1;
+constexpr int kMostTokens = 2, kMostTokens32 = 2, kStreamTokens = 1;
 #else
-constexpr int kMostTokens = kTileTokens, kStreamTokens = 3;
+constexpr int kMostTokens = kTileSums, kMostTokens32 = kTileSums / kTileHalves, kStreamTokens = 3;
 #endif
 constexpr int kManyBlocks = 64;  // of 32 columns: a run for many tokens
 
@@ -35,12 +35,28 @@ struct Fetch {
 template <class F>
 constexpr int kMostShift = F::shift(F::kInner - 1);
 
+/// The most that the magnitudes of sixteen activations may add up to if a group's sum is to fit sixteen bits.
+template <class F>
+constexpr int kMostOf16 = 32767 / (F::kMostWeight * 16 / F::kGroups);
+/// Whether groups 2j and 2j + 1 meet their scales at once, as words of a dword: where their sums nearly
+/// always fit. (Of 256 normally distributed activations, the largest 127, sixteen have about 600; one block
+/// in a thousand has sixteen with 1023.)
+template <class F>
+constexpr bool kPairs = kPairsOfSums && kMostOf16<F> > 1000;
+
 /// Scales of a panel's block, for tiles of many tokens.
-template <int kGroups>
+template <class F>
 struct alignas(64) PanelScales {
-  int32_t scale[kGroups][kPanelRows];
-  int32_t min[kGroups / 2][kPanelRows];  // two words each
+  int32_t scale[F::kGroups / (kPairs<F> ? 2 : 1)][kPanelRows];  // kPairs: two words each
+  int32_t min[F::kGroups / 2][kPanelRows];                      // two words each
   float d[kPanelRows], minus_dmin[kPanelRows];
+
+  /// Of group g, sixteen rows, times 2^(kMostShift - shift).
+  CRIA_METHOD I32x16 of(int64_t g, int row, int shift) const {
+    if constexpr (!kPairs<F>) return load_lanes(scale[g] + row);
+    const I32x16 pair = load_lanes(scale[g / 2] + row);
+    return left(right_signed(g % 2 ? pair : left(pair, 16), 16), kMostShift<F> - shift);
+  }
 };
 
 struct PanelTile {
@@ -62,7 +78,7 @@ CRIA_INLINE I32x16 meet(bool is_signed, I32x16 acc, I32x16 w, Bytes4 x) {
 /// q(t): the token's activations.
 template <class F, int kTokens, int kSteps, int kHalves, class Bytes, class Activations>
 CRIA_INLINE void multiply_group(Bytes bytes, Activations q, I32x16 (&acc)[kTokens][kHalves]) {
-  CRIA_UNROLL(8)
+  CRIA_UNROLL(16)
   for (int k = 0; k < kSteps; k++) {
     I32x16 w[kHalves];
     CRIA_UNROLL(2)
@@ -71,7 +87,7 @@ CRIA_INLINE void multiply_group(Bytes bytes, Activations q, I32x16 (&acc)[kToken
       if (F::kSigned) w[h] = signed_bytes(w[h]);
       pin(w[h]);  // or gcc 12 loads it again for every token
     }
-    CRIA_UNROLL(8)
+    CRIA_UNROLL(16)
     for (int t = 0; t < kTokens; t++) {
       const Bytes4 v = broadcast4(q(t) + 4 * k);
       CRIA_UNROLL(2)
@@ -94,7 +110,7 @@ static void tile_blocks32(const PanelTile& tile) {
       for (int b = 0; b < tile.blocks; b += 8) {  // a row of sums is padded to a multiple of eight blocks
         int16_t of_32[8];
         add_pairs(sums + 2 * b, of_32);
-        CRIA_UNROLL(8)
+        CRIA_UNROLL(16)
         for (int i = 0; i < 8; i++) start[t][b + i] = -kUnsignedOffset<F> * of_32[i];
       }
     }
@@ -120,7 +136,7 @@ static void tile_blocks32(const PanelTile& tile) {
       CRIA_UNROLL(2)
       for (int h = 0; h < kTileHalves; h++) {
         const F32x16 d = F::d(block[h]);
-        CRIA_UNROLL(8)
+        CRIA_UNROLL(16)
         for (int t = 0; t < kTokens; t++) {
           const F32x16 dx = set1(scale[t * x.scale_stride + b]);
           acc[t][h] = fma(mul(d, dx), to_f32(isum[t][h]), acc[t][h]);
@@ -136,9 +152,15 @@ static void tile_blocks32(const PanelTile& tile) {
 
 // ---- super-blocks ----
 
+/// Added to a dword whose low word is signed, so that it leaves the high word alone.
+constexpr int32_t kLowWord = 0x8000;
+alignas(64) constexpr int32_t kLowWords[16] = {kLowWord, 0, kLowWord, 0, kLowWord, 0, kLowWord, 0,
+                                               kLowWord, 0, kLowWord, 0, kLowWord, 0, kLowWord, 0};
+
 /// A tile's activations of one super-block, and their sums: by groups, two words to a dword, which meet the
-/// mins, or times what the offset of the bytes adds to the products, taken off.
-template <class F, int kTokens>
+/// mins, or times what the offset of the bytes adds to the products, taken off (for add_pair kLowWord is
+/// added to every other one).
+template <class F, int kTokens, bool kForPairs = false>
 struct SuperActivations {
   const int8_t* q;  // token t's at q + 256 t
   const float* scale;
@@ -154,9 +176,10 @@ struct SuperActivations {
       if constexpr (F::kGroups == 8) add_pairs(sums, of_32);
       if constexpr (F::kHasMin) __builtin_memcpy(pairs[t], F::kGroups == 8 ? of_32 : sums, 2 * F::kGroups);
       if constexpr (kUnsignedOffset<F> != 0) {
-        if constexpr (F::kGroups == 16)
-          store_lanes(start[t], mul(widen_words(sums), set1_lanes(-kUnsignedOffset<F>)));
-        else
+        if constexpr (F::kGroups == 16) {
+          const I32x16 from = mul(widen_words(sums), set1_lanes(-kUnsignedOffset<F>));
+          store_lanes(start[t], kForPairs ? add(from, load_lanes(kLowWords)) : from);
+        } else
           for (int g = 0; g < 8; g++) start[t][g] = -kUnsignedOffset<F> * of_32[g];
       }
     }
@@ -173,7 +196,7 @@ CRIA_INLINE void add_group(const uint8_t* panel, const SuperActivations<F, kToke
   asm("" : "+r"(panel));  // or gcc keeps what other groups loaded from here in registers that it lacks
   const int8_t* q = x.q + 32 * group + 4 * kSteps * kPart;
   I32x16 products[kTokens][kHalves];
-  CRIA_UNROLL(8)
+  CRIA_UNROLL(16)
   for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
   for (int h = 0; h < kHalves; h++)
     products[t][h] = set1_lanes(kUnsignedOffset<F> != 0 ? x.start[t][scaled] : 0);
@@ -182,8 +205,8 @@ CRIA_INLINE void add_group(const uint8_t* panel, const SuperActivations<F, kToke
       [&](int t) { return q + kSuperBlockSize * t; }, products);
   CRIA_UNROLL(2)
   for (int h = 0; h < kHalves; h++) {
-    const I32x16 s = scale(h, scaled);
-    CRIA_UNROLL(8)
+    const I32x16 s = scale(h, scaled, F::shift(kI));
+    CRIA_UNROLL(16)
     for (int t = 0; t < kTokens; t++) isum[t][h] = add(isum[t][h], mul(products[t][h], s));
   }
 }
@@ -198,6 +221,61 @@ CRIA_INLINE void add_groups(const uint8_t* panel, const SuperActivations<F, kTok
     add_groups<F, kTokens, kHalves, kFirst, kI + 1>(panel, x, outer, fetch, scale, isum);
 }
 
+/// sums += group 2j + kOdd, which is kOdd of `outer`'s two, or (sixteen groups) of those of (outer, kI).
+template <class F, int kTokens, int kHalves, int kFirst, int kI, int kOdd>
+CRIA_INLINE void multiply_one_of_pair(const uint8_t* panel, const int8_t* q, int64_t outer,
+                                      I32x16 (&sums)[kTokens][kHalves]) {
+  constexpr int kSteps = 64 / F::kGroups;
+  asm("" : "+r"(panel));  // or gcc keeps what the other one loaded from here in registers that it lacks
+  multiply_group<F, kTokens, kSteps>(
+      [&](int h, int k) {
+        const HalfBlock block{panel, kFirst + h};
+        if constexpr (F::kGroups == 16) return F::low_bytes(block, outer, kI, kSteps * kOdd + k);
+        return F::bytes(block, outer, kOdd, k);
+      },
+      [&](int t) { return q + kSuperBlockSize * t + 4 * kSteps * kOdd; }, sums);
+}
+
+/// Groups 2j and 2j + 1, whose sums fit sixteen bits: isum += scale * sum of products, of both in one
+/// instruction. The odd group's sum moves to the high words, and the even one's adds up below it.
+template <class F, int kTokens, int kHalves, int kFirst, int kI, class Scale>
+CRIA_INLINE void add_pair(const uint8_t* panel, const SuperActivations<F, kTokens, true>& x, int64_t outer,
+                          Scale scale_pair, I32x16 (&isum)[kTokens][kHalves]) {
+  constexpr bool kStarts = kUnsignedOffset<F> != 0;
+  constexpr int kShift = F::kGroups == 16 ? 0 : F::shift(1);
+  const int64_t j = F::kGroups == 16 ? F::kInner * outer + kI : outer;
+  const int8_t* q = x.q + 512 / F::kGroups * j;
+  I32x16 sums[kTokens][kHalves];
+  CRIA_UNROLL(16)
+  for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
+  for (int h = 0; h < kHalves; h++) sums[t][h] = set1_lanes(kStarts ? x.start[t][2 * j + 1] : 0);
+  multiply_one_of_pair<F, kTokens, kHalves, kFirst, kI, 1>(panel, q, outer, sums);
+  CRIA_UNROLL(16)
+  for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
+  for (int h = 0; h < kHalves; h++)
+    sums[t][h] = add(left(sums[t][h], 16 - kShift), set1_lanes(kStarts ? x.start[t][2 * j] : kLowWord));
+  multiply_one_of_pair<F, kTokens, kHalves, kFirst, kI, 0>(panel, q, outer, sums);
+  CRIA_UNROLL(2)
+  for (int h = 0; h < kHalves; h++) {
+    const I32x16 s = scale_pair(h, j);
+    CRIA_UNROLL(16)
+    for (int t = 0; t < kTokens; t++) isum[t][h] = dot_words(isum[t][h], xor_lanes(sums[t][h], kLowWord), s);
+  }
+}
+/// The pairs of `outer` from kI on.
+template <class F, int kTokens, int kHalves, int kFirst, int kI, class Scale>
+CRIA_INLINE void add_pairs_of(const uint8_t* panel, const SuperActivations<F, kTokens, true>& x,
+                              int64_t outer, Fetch& fetch, Scale scale_pair,
+                              I32x16 (&isum)[kTokens][kHalves]) {
+  if (kFirst == 0) {
+    fetch.step();
+    if (F::kGroups == 8) fetch.step();
+  }
+  add_pair<F, kTokens, kHalves, kFirst, kI>(panel, x, outer, scale_pair, isum);
+  if constexpr (F::kGroups == 16 && kI + 1 < F::kInner)
+    add_pairs_of<F, kTokens, kHalves, kFirst, kI + 1>(panel, x, outer, fetch, scale_pair, isum);
+}
+
 /// The float step of a block: what it adds to `before`.
 template <class F>
 CRIA_INLINE F32x16 block_step(F32x16 before, F32x16 d, F32x16 minus_dmin, float scale, F32x16 sum, I32x16 m) {
@@ -207,49 +285,82 @@ CRIA_INLINE F32x16 block_step(F32x16 before, F32x16 d, F32x16 minus_dmin, float 
 }
 
 /// Halves kFirst .. kFirst + kHalves - 1 of a block's rows, with scales from memory.
-template <class F, int kTokens, int kHalves, int kFirst>
-CRIA_INLINE void add_super_block(const PanelTile& tile, const SuperActivations<F, kTokens>& x) {
-  const auto& s = *static_cast<const PanelScales<F::kGroups>*>(tile.scales);
+template <class F, int kHalves, int kFirst, int kTokens, bool kByPairs>
+CRIA_INLINE void add_super_block(const PanelTile& tile, const SuperActivations<F, kTokens, kByPairs>& x) {
+  const auto& s = *static_cast<const PanelScales<F>*>(tile.scales);
   I32x16 isum[kTokens][kHalves];
-  for (int t = 0; t < kTokens; t++)
-    for (int h = 0; h < kHalves; h++) isum[t][h] = set1_lanes(0);
+  CRIA_UNROLL(16)
+  for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
+  for (int h = 0; h < kHalves; h++) isum[t][h] = set1_lanes(0);
   Fetch fetch = tile.fetch;
   for (int64_t outer = 0; outer < 8 / F::kInner; outer++) {
     asm("" : "+r"(outer));  // a real loop: unrolled it overflows the cache of decoded instructions
-    add_groups<F, kTokens, kHalves, kFirst, 0>(
-        tile.panel, x, outer, fetch,
-        [&](int h, int64_t g) { return load_lanes(s.scale[g] + 16 * (kFirst + h)); }, isum);
+    if constexpr (kByPairs) {
+      add_pairs_of<F, kTokens, kHalves, kFirst, 0>(
+          tile.panel, x, outer, fetch,
+          [&](int h, int64_t j) { return load_lanes(s.scale[j] + 16 * (kFirst + h)); }, isum);
+    } else {
+      add_groups<F, kTokens, kHalves, kFirst, 0>(
+          tile.panel, x, outer, fetch,
+          [&](int h, int64_t g, int shift) { return s.of(g, 16 * (kFirst + h), shift); }, isum);
+    }
   }
   CRIA_UNROLL(2)
   for (int h = 0; h < kHalves; h++) {
     const int row = 16 * (kFirst + h);
     I32x16 m[kTokens];
-    CRIA_UNROLL(8)
+    CRIA_UNROLL(16)
     for (int t = 0; t < kTokens; t++) m[t] = set1_lanes(0);
-    CRIA_UNROLL(8)
+    CRIA_UNROLL(16)
     for (int j = 0; j < F::kGroups / 2 && F::kHasMin; j++) {
       const I32x16 min = load_lanes(s.min[j] + row);
-      CRIA_UNROLL(8)
+      CRIA_UNROLL(16)
       for (int t = 0; t < kTokens; t++) m[t] = dot_words(m[t], min, x.pairs[t][j]);
     }
     const F32x16 d = load(s.d + row), minus_dmin = load(s.minus_dmin + row);
-    CRIA_UNROLL(8)
+    CRIA_UNROLL(16)
     for (int t = 0; t < kTokens; t++) {
-      const F32x16 sum = to_f32(kMostShift<F> ? right_signed(isum[t][h], kMostShift<F>) : isum[t][h]);
+      constexpr int kShift = kByPairs ? 0 : kMostShift<F>;
+      const F32x16 sum = to_f32(kShift ? right_signed(isum[t][h], kShift) : isum[t][h]);
       store(tile.sums[t] + row,
             block_step<F>(load(tile.sums[t] + row), d, minus_dmin, x.scale[t], sum, m[t]));
     }
   }
 }
 
+template <class F, int kTokens, bool kByPairs>
+CRIA_INLINE void add_tile256(const PanelTile& tile) {
+  const SuperActivations<F, kTokens, kByPairs> x(*tile.x, tile.n_tokens, tile.token, tile.first_block);
+  // Beyond what registers hold of two halves, one half at a time. Weights that several dwords make up take
+  // registers too.
+  constexpr int kSums = kTileSums - (F::kGroups == 16 && kTileHalves > 1 ? 2 : 0);
+  constexpr int kHalves = kTileHalves * kTokens <= kSums ? kTileHalves : 1;
+  add_super_block<F, kHalves, 0>(tile, x);
+  if constexpr (kHalves == 1) add_super_block<F, 1, 1>(tile, x);
+}
+
+/// A tile with activations so large that a group's sum may not fit sixteen bits: rare, hence small code, of
+/// two tokens at a time.
+template <class F>
+static __attribute__((noinline)) void add_loud_tile256(PanelTile tile, int tokens) {
+  for (; tokens > 0; tokens -= 2, tile.token += 2, tile.sums += 2, tile.fetch.lines_per_step = 0) {
+    if (tokens > 1)
+      add_tile256<F, 2, false>(tile);
+    else
+      add_tile256<F, 1, false>(tile);
+  }
+}
+
 // One block, for any number of tokens.
 template <class F, int kTokens>
 static void tile_blocks256(const PanelTile& tile) {
-  const SuperActivations<F, kTokens> x(*tile.x, tile.n_tokens, tile.token, tile.first_block);
-  // Groups of sixteen columns bring sums and scales twice as often: of sixteen rows the registers hold them.
-  constexpr int kHalves = F::kGroups == 16 && kTokens > 3 ? 1 : kTileHalves;
-  add_super_block<F, kTokens, kHalves, 0>(tile, x);
-  if constexpr (kHalves == 1) add_super_block<F, kTokens, kHalves, 1>(tile, x);
+  if constexpr (kPairs<F> && kMostOf16<F> < 16 * 127) {
+    const int16_t* most16 = tile.x->most16 + tile.first_block * tile.n_tokens + tile.token;
+    int most = 0;
+    for (int t = 0; t < kTokens; t++) most = most16[t] > most ? most16[t] : most;
+    if (most > kMostOf16<F>) return add_loud_tile256<F>(tile, kTokens);
+  }
+  add_tile256<F, kTokens, kPairs<F>>(tile);
 }
 
 }  // namespace cria::CRIA_ISA

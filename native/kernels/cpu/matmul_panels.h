@@ -23,20 +23,26 @@ struct PanelFormat {
   void (*scales)(const uint8_t* block, void* scales);  // null for blocks of 32
   // [tokens - 1]: for few tokens that stream, and for any number.
   PanelTileFunction stream[kStreamTokens], tiles[kMostTokens];
+  int most_tokens;                          // of a tile
   int block_size, few_blocks, many_blocks;  // blocks of a run: for few tokens, and for many
   int64_t block_bytes;                      // of a panel's block
 };
 
 template <class F>
 static void panel_scales(const uint8_t* block, void* scales) {
-  auto& s = *static_cast<PanelScales<F::kGroups>*>(scales);
+  auto& s = *static_cast<PanelScales<F>*>(scales);
   for (int half = 0; half < 2; half++) {
     typename F::Header header;
     header.read(HalfBlock{block, half});
-    CRIA_UNROLL(16)
-    for (int g = 0; g < F::kGroups; g++)
-      store_lanes(s.scale[g] + 16 * half,
-                  left(header.scale(g), kMostShift<F> - F::shift(g / (F::kGroups / 8) % F::kInner)));
+    if constexpr (kPairs<F>) {
+      CRIA_UNROLL(8)
+      for (int j = 0; j < F::kGroups / 2; j++) store_lanes(s.scale[j] + 16 * half, header.scale_pair(j));
+    } else {
+      CRIA_UNROLL(16)
+      for (int g = 0; g < F::kGroups; g++)
+        store_lanes(s.scale[g] + 16 * half,
+                    left(header.scale(g), kMostShift<F> - F::shift(g / (F::kGroups / 8) % F::kInner)));
+    }
     store(s.d + 16 * half, header.d());
     if constexpr (F::kHasMin) {
       CRIA_UNROLL(8)
@@ -62,13 +68,13 @@ CRIA_INLINE void add_tiles256(PanelFormat& format) {
 
 template <class F>
 CRIA_INLINE PanelFormat blocks32() {
-  PanelFormat format{nullptr, {}, {}, kBlockSize, 8, kManyBlocks, kPanelBlockBytes<F>};
-  add_tiles32<F, kMostTokens>(format);
+  PanelFormat format{nullptr, {}, {}, kMostTokens32, kBlockSize, 8, kManyBlocks, kPanelBlockBytes<F>};
+  add_tiles32<F, kMostTokens32>(format);
   return format;
 }
 template <class F>
 CRIA_INLINE PanelFormat blocks256() {
-  PanelFormat format{panel_scales<F>, {}, {}, kSuperBlockSize, 1, 1, kPanelBlockBytes<F>};
+  PanelFormat format{panel_scales<F>, {}, {}, kMostTokens, kSuperBlockSize, 1, 1, kPanelBlockBytes<F>};
   add_tiles256<F, kMostTokens>(format);
   return format;
 }
@@ -96,10 +102,13 @@ static PanelFormat panel_format(DType dtype) {
 constexpr int64_t kFewTokens = 32, kStreamColumns = 2048;
 constexpr int64_t kFetchAhead = 4096;  // bytes beyond a run that stays in L1 (docs/performance.md)
 
+/// Of any format: Q2_K has most.
+constexpr int64_t kMostScalesBytes = sizeof(PanelScales<FormatQ2_K>);
+
 /// Scratch for scales and for a run that was interleaved.
 static int64_t panel_scratch_bytes(DType dtype) {
   const PanelFormat f = panel_format(dtype);
-  return static_cast<int64_t>(sizeof(PanelScales<16>)) + kStreamColumns / f.block_size * f.block_bytes;
+  return kMostScalesBytes + kStreamColumns / f.block_size * f.block_bytes;
 }
 
 /// The sums of rows [row, row + 32) with all tokens. `scratch`: panel_scratch_bytes, aligned to 64.
@@ -107,7 +116,7 @@ static void sum_panel(const MatmulRows& args, int64_t row, int64_t row_end, uint
                       float (*sums)[kPanelRows]) {
   const PanelFormat format = panel_format(args.dtype);
   void* scales = scratch;
-  uint8_t* interleaved = scratch + sizeof(PanelScales<16>);
+  uint8_t* interleaved = scratch + kMostScalesBytes;
   __builtin_memset(sums, 0, static_cast<size_t>(args.n_tokens) * sizeof *sums);
 
   const bool stream = args.n_tokens <= kStreamTokens, many = args.n_tokens > kFewTokens;
@@ -122,8 +131,8 @@ static void sum_panel(const MatmulRows& args, int64_t row, int64_t row_end, uint
   rows.count = static_cast<int>(row_end - row < kPanelRows ? row_end - row : kPanelRows);
   for (int i = 0; i < rows.count; i++) rows.row[i] = panel + i * row_bytes;
 
-  // Even shares of at most kMostTokens: 16 tokens are 6 + 5 + 5, never 6 + 6 + 4.
-  const int64_t tiles = (args.n_tokens + kMostTokens - 1) / kMostTokens;
+  // Even shares: 32 tokens are 11 + 11 + 10, never 12 + 12 + 8.
+  const int64_t tiles = (args.n_tokens + format.most_tokens - 1) / format.most_tokens;
   const int64_t share = args.n_tokens / tiles, with_one_more = args.n_tokens % tiles;
   // Each tile fetches its share of what comes after the run; in the file's layout, of the next 32 rows. For
   // few tokens the processor itself does, or, in the file's layout, interleaving.

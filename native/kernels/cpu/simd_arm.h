@@ -190,6 +190,13 @@ CRIA_INLINE I32x16 widen_words(const int16_t* p) {
 CRIA_INLINE void add_pairs(const int16_t* words, int16_t sums[8]) {
   vst1q_s16(sums, vpaddq_s16(vld1q_s16(words), vld1q_s16(words + 8)));
 }
+struct SumsOf16 {
+  int16_t sum, magnitudes;
+};
+CRIA_INLINE SumsOf16 sums_of_16(const int8_t* q) {
+  const int8x16_t v = vld1q_s8(q);
+  return {vaddlvq_s8(v), static_cast<int16_t>(vaddlvq_u8(vreinterpretq_u8_s8(vabsq_s8(v))))};
+}
 CRIA_INLINE I32x16 and_lanes(I32x16 x, int32_t mask) {
   const int32x4_t m = vdupq_n_s32(mask);
   return {x.a & m, x.b & m, x.c & m, x.d & m};
@@ -204,6 +211,17 @@ CRIA_INLINE I32x16 right(I32x16 x, int n) {
 }
 CRIA_INLINE I32x16 left(I32x16 x, int n) { return {x.a << n, x.b << n, x.c << n, x.d << n}; }
 CRIA_INLINE I32x16 right_signed(I32x16 x, int n) { return {x.a >> n, x.b >> n, x.c >> n, x.d >> n}; }
+CRIA_INLINE int32x4_t right_signed_words4(int32x4_t x, int n) {
+  return vreinterpretq_s32_s16(vreinterpretq_s16_s32(x) >> static_cast<int16_t>(n));
+}
+CRIA_INLINE I32x16 right_signed_words(I32x16 x, int n) {
+  return {right_signed_words4(x.a, n), right_signed_words4(x.b, n), right_signed_words4(x.c, n),
+          right_signed_words4(x.d, n)};
+}
+CRIA_INLINE I32x16 xor_lanes(I32x16 x, int32_t mask) {
+  const int32x4_t m = vdupq_n_s32(mask);
+  return {x.a ^ m, x.b ^ m, x.c ^ m, x.d ^ m};
+}
 CRIA_INLINE I32x16 add(I32x16 x, I32x16 y) { return CRIA_EACH2(vaddq_s32, x, y); }
 CRIA_INLINE I32x16 mul(I32x16 x, I32x16 y) { return CRIA_EACH2(vmulq_s32, x, y); }
 CRIA_INLINE F32x16 to_f32(I32x16 x) { return CRIA_EACH1(vcvtq_f32_s32, x); }
@@ -232,11 +250,17 @@ CRIA_INLINE I32x16 dot_words(I32x16 acc, I32x16 x, int32_t pair) {
   return {dot_words4(acc.a, x.a, p), dot_words4(acc.b, x.b, p), dot_words4(acc.c, x.c, p),
           dot_words4(acc.d, x.d, p)};
 }
+CRIA_INLINE I32x16 dot_words(I32x16 acc, I32x16 x, I32x16 y) {
+  return {
+      dot_words4(acc.a, x.a, vreinterpretq_s16_s32(y.a)), dot_words4(acc.b, x.b, vreinterpretq_s16_s32(y.b)),
+      dot_words4(acc.c, x.c, vreinterpretq_s16_s32(y.c)), dot_words4(acc.d, x.d, vreinterpretq_s16_s32(y.d))};
+}
 CRIA_INLINE void pin(I32x16& x) { asm("" : "+w"(x.a), "+w"(x.b), "+w"(x.c), "+w"(x.d)); }
 
 constexpr bool kWholeBytes = false;  // weights are read as signed bytes
+constexpr bool kPairsOfSums = false;
 constexpr int kSignedOffset = 0;
-constexpr int kTileHalves = 1, kTileTokens = 4;
+constexpr int kTileHalves = 1, kTileSums = 4;
 CRIA_INLINE I32x16 signed_bytes(I32x16 w) { return w; }
 #if defined(CRIA_ARM_DOTPROD)
 CRIA_INLINE int32x4_t dot4(int32x4_t acc, int32x4_t w, int8x16_t x) {

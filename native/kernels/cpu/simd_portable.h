@@ -122,6 +122,18 @@ CRIA_INLINE I32x16 widen_words(const int16_t* p) { CRIA_INTEGERS(p[i]); }
 CRIA_INLINE void add_pairs(const int16_t* words, int16_t sums[8]) {
   for (int i = 0; i < 8; i++) sums[i] = static_cast<int16_t>(words[2 * i] + words[2 * i + 1]);
 }
+/// Of sixteen bytes of at least -127: their sum, and that of their magnitudes.
+struct SumsOf16 {
+  int16_t sum, magnitudes;
+};
+CRIA_INLINE SumsOf16 sums_of_16(const int8_t* q) {
+  SumsOf16 of{0, 0};
+  for (int i = 0; i < 16; i++) {
+    of.sum = static_cast<int16_t>(of.sum + q[i]);
+    of.magnitudes = static_cast<int16_t>(of.magnitudes + (q[i] < 0 ? -q[i] : q[i]));
+  }
+  return of;
+}
 CRIA_INLINE I32x16 and_lanes(I32x16 a, int32_t mask) { CRIA_INTEGERS(a.v[i] & mask); }
 CRIA_INLINE I32x16 or_lanes(I32x16 a, I32x16 b) { CRIA_INTEGERS(a.v[i] | b.v[i]); }
 /// a | (b & mask).
@@ -133,6 +145,12 @@ CRIA_INLINE I32x16 left(I32x16 a, int n) {
   CRIA_INTEGERS(static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) << n));
 }
 CRIA_INLINE I32x16 right_signed(I32x16 a, int n) { CRIA_INTEGERS(a.v[i] >> n); }
+/// Of the two words of each lane.
+CRIA_INLINE I32x16 right_signed_words(I32x16 a, int n) {
+  CRIA_INTEGERS(static_cast<int32_t>(static_cast<uint32_t>(a.v[i] >> 16 >> n) << 16 |
+                                     static_cast<uint16_t>(static_cast<int16_t>(a.v[i]) >> n)));
+}
+CRIA_INLINE I32x16 xor_lanes(I32x16 a, int32_t mask) { CRIA_INTEGERS(a.v[i] ^ mask); }
 CRIA_INLINE I32x16 add(I32x16 a, I32x16 b) { CRIA_INTEGERS(a.v[i] + b.v[i]); }
 CRIA_INLINE I32x16 mul(I32x16 a, I32x16 b) { CRIA_INTEGERS(a.v[i] * b.v[i]); }
 CRIA_INLINE F32x16 to_f32(I32x16 a) { CRIA_LANES(static_cast<float>(a.v[i])); }
@@ -156,15 +174,22 @@ CRIA_INLINE I32x16 dot_words(I32x16 acc, I32x16 a, int32_t pair) {
   CRIA_INTEGERS(acc.v[i] + static_cast<int16_t>(a.v[i]) * static_cast<int16_t>(pair) +
                 (a.v[i] >> 16) * (pair >> 16));
 }
+CRIA_INLINE I32x16 dot_words(I32x16 acc, I32x16 a, I32x16 b) {
+  CRIA_INTEGERS(acc.v[i] + static_cast<int16_t>(a.v[i]) * static_cast<int16_t>(b.v[i]) +
+                (a.v[i] >> 16) * (b.v[i] >> 16));
+}
 /// Keeps a value in a register over what follows, rather than having it loaded again.
 CRIA_INLINE void pin(I32x16&) {}
 
 /// Whether dot_bytes takes every unsigned byte; else at most 63.
 constexpr bool kWholeBytes = true;
+/// Whether to multiply two groups' sums by their scales at once, with dot_words(): it must cost less than
+/// twice mul() and add().
+constexpr bool kPairsOfSums = false;
 /// What signed_bytes() adds to each byte, which the caller takes off.
 constexpr int kSignedOffset = 0;
-/// A tile of a matrix product: halves of the 32 rows of a panel, and tokens at most.
-constexpr int kTileHalves = 1, kTileTokens = 2;
+/// A tile of a matrix product: halves of the 32 rows of a panel at most, and halves times tokens.
+constexpr int kTileHalves = 1, kTileSums = 2;
 /// Signed bytes of weights in the form that dot_signed takes.
 CRIA_INLINE I32x16 signed_bytes(I32x16 w) { return w; }
 /// acc + sums of four products, unsigned bytes of w by signed bytes of x.

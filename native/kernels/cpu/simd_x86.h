@@ -243,7 +243,22 @@ CRIA_INLINE void add_pairs(const int16_t* words, int16_t sums[8]) {
                    _mm_hadd_epi16(_mm_loadu_si128(v), _mm_loadu_si128(v + 1)));
 }
 
+struct SumsOf16 {
+  int16_t sum, magnitudes;
+};
+CRIA_INLINE int16_t sum_bytes(__m128i v) {
+  const __m128i halves = _mm_sad_epu8(v, _mm_setzero_si128());
+  return static_cast<int16_t>(_mm_cvtsi128_si32(halves) + _mm_extract_epi16(halves, 4));
+}
+CRIA_INLINE SumsOf16 sums_of_16(const int8_t* q) {
+  const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(q));
+  const int16_t of_unsigned = sum_bytes(_mm_xor_si128(v, _mm_set1_epi8(static_cast<char>(0x80))));
+  return {static_cast<int16_t>(of_unsigned - 16 * 128), sum_bytes(_mm_abs_epi8(v))};
+}
+
 // ---- sixteen int32, one for each of sixteen rows, or four bytes of each ----
+
+constexpr bool kPairsOfSums = true;
 
 #if defined(CRIA_WIDE)
 
@@ -271,6 +286,12 @@ CRIA_INLINE I32x16 left(I32x16 a, int n) { return {_mm512_slli_epi32(a.v, static
 CRIA_INLINE I32x16 right_signed(I32x16 a, int n) {
   return {_mm512_srai_epi32(a.v, static_cast<unsigned>(n))};
 }
+CRIA_INLINE I32x16 right_signed_words(I32x16 a, int n) {
+  return {_mm512_srai_epi16(a.v, static_cast<unsigned>(n))};
+}
+CRIA_INLINE I32x16 xor_lanes(I32x16 a, int32_t mask) {
+  return {_mm512_xor_si512(a.v, _mm512_set1_epi32(mask))};
+}
 CRIA_INLINE I32x16 add(I32x16 a, I32x16 b) { return {_mm512_add_epi32(a.v, b.v)}; }
 CRIA_INLINE I32x16 mul(I32x16 a, I32x16 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
 CRIA_INLINE F32x16 to_f32(I32x16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
@@ -286,6 +307,9 @@ CRIA_INLINE Bytes4 broadcast4(const int8_t* p) {
 }
 CRIA_INLINE I32x16 dot_words(I32x16 acc, I32x16 a, int32_t pair) {
   return {_mm512_dpwssd_epi32(acc.v, a.v, _mm512_set1_epi32(pair))};
+}
+CRIA_INLINE I32x16 dot_words(I32x16 acc, I32x16 a, I32x16 b) {
+  return {_mm512_dpwssd_epi32(acc.v, a.v, b.v)};
 }
 CRIA_INLINE void pin(I32x16& a) { asm("" : "+v"(a.v)); }
 
@@ -324,6 +348,13 @@ CRIA_INLINE I32x16 left(I32x16 x, int n) { return {_mm256_slli_epi32(x.a, n), _m
 CRIA_INLINE I32x16 right_signed(I32x16 x, int n) {
   return {_mm256_srai_epi32(x.a, n), _mm256_srai_epi32(x.b, n)};
 }
+CRIA_INLINE I32x16 right_signed_words(I32x16 x, int n) {
+  return {_mm256_srai_epi16(x.a, n), _mm256_srai_epi16(x.b, n)};
+}
+CRIA_INLINE I32x16 xor_lanes(I32x16 x, int32_t mask) {
+  const __m256i m = _mm256_set1_epi32(mask);
+  return {_mm256_xor_si256(x.a, m), _mm256_xor_si256(x.b, m)};
+}
 CRIA_INLINE I32x16 add(I32x16 x, I32x16 y) {
   return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)};
 }
@@ -353,6 +384,10 @@ CRIA_INLINE I32x16 dot_words(I32x16 acc, I32x16 x, int32_t pair) {
   return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(x.a, p)),
           _mm256_add_epi32(acc.b, _mm256_madd_epi16(x.b, p))};
 }
+CRIA_INLINE I32x16 dot_words(I32x16 acc, I32x16 x, I32x16 y) {
+  return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(x.a, y.a)),
+          _mm256_add_epi32(acc.b, _mm256_madd_epi16(x.b, y.b))};
+}
 CRIA_INLINE void pin(I32x16& x) { asm("" : "+x"(x.a), "+x"(x.b)); }
 
 #endif
@@ -362,7 +397,7 @@ CRIA_INLINE void pin(I32x16& x) { asm("" : "+x"(x.a), "+x"(x.b)); }
 // Products of two bytes add up in sixteen bits, those of four in thirty-two.
 constexpr bool kWholeBytes = false;
 constexpr int kSignedOffset = 0;
-constexpr int kTileHalves = 1, kTileTokens = 4;
+constexpr int kTileHalves = 1, kTileSums = 4;
 CRIA_INLINE I32x16 signed_bytes(I32x16 w) { return w; }
 CRIA_INLINE __m256i dot_bytes(__m256i acc, __m256i w, __m256i x) {
   return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
@@ -382,7 +417,7 @@ CRIA_INLINE I32x16 dot_signed(I32x16 acc, I32x16 w, Bytes4 x) {
 constexpr bool kWholeBytes = true;
 constexpr int kSignedOffset = 128;
 #if defined(CRIA_WIDE)
-constexpr int kTileHalves = 2, kTileTokens = 6;
+constexpr int kTileHalves = 2, kTileSums = 12;
 CRIA_INLINE I32x16 signed_bytes(I32x16 w) {
   return {_mm512_xor_si512(w.v, _mm512_set1_epi8(static_cast<char>(0x80)))};
 }
@@ -390,7 +425,7 @@ CRIA_INLINE I32x16 dot_bytes(I32x16 acc, I32x16 w, Bytes4 x) {
   return {_mm512_dpbusd_epi32(acc.v, w.v, x.v)};
 }
 #else
-constexpr int kTileHalves = 1, kTileTokens = 4;
+constexpr int kTileHalves = 1, kTileSums = 4;
 CRIA_INLINE I32x16 signed_bytes(I32x16 w) {
   const __m256i flip = _mm256_set1_epi8(static_cast<char>(0x80));
   return {_mm256_xor_si256(w.a, flip), _mm256_xor_si256(w.b, flip)};

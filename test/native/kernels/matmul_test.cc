@@ -127,6 +127,53 @@ TEST_CASE("extreme blocks: the integer sums do not overflow") {
   }
 }
 
+TEST_CASE("large activations: sums of groups at the edge of sixteen bits and beyond") {
+  CRIA_SEEDED_RNG(rng);
+  for (const DType dtype : {DType::q2_k, DType::q3_k, DType::q4_k, DType::q6_k}) {
+    CAPTURE(std::string(name_of(dtype)));
+    const std::int64_t cols = 768, most_tokens = 25;
+    TestMatrix w(rng, dtype, 40, cols);
+    // Quants and scales of most rows at an extreme, their float scales as they were.
+    const std::size_t block_bytes = traits_of(dtype).block_bytes;
+    const std::size_t d = dtype == DType::q4_k ? 0 : dtype == DType::q2_k ? 80 : block_bytes - 2;
+    const std::size_t d_bytes = dtype == DType::q3_k || dtype == DType::q6_k ? 2 : 4;
+    for (std::int64_t r = 0; r < w.rows; r++) {
+      std::uint8_t* row =
+          w.bytes.data() + row_bytes(dtype, static_cast<std::size_t>(cols)) * static_cast<std::size_t>(r);
+      for (std::size_t i = 0; i < 3 * block_bytes && r % 4 != 0; i++)
+        if (i % block_bytes < d || i % block_bytes >= d + d_bytes)
+          row[i] = r % 4 == 1 ? 0x00 : r % 4 == 2 ? 0xff : 0x7f;
+      dequantize_row(dtype, row, w.values.data() + r * cols, cols);
+    }
+    // Sixteens whose magnitudes add up to just what fits (32767 / 15 / 2, 32767 / 32), to one more, and to
+    // all there can be. Whole numbers and a 127 in each block: they are their own quants.
+    for (const int magnitudes : {900, 1023, 1024, 1092, 1093, 16 * 127}) {
+      CAPTURE(magnitudes);
+      std::vector<float> x(static_cast<std::size_t>(most_tokens * cols));
+      for (std::size_t i = 0; i < x.size(); i++) {
+        const std::size_t token = i / static_cast<std::size_t>(cols);
+        const int magnitude = magnitudes / 16 + (static_cast<int>(i % 16) < magnitudes % 16);
+        const bool negative = token % 3 == 0 ? false : token % 3 == 1 ? true : rng() % 2;
+        x[i] = static_cast<float>(token % 5 == 4 ? static_cast<int>(rng() % 41) - 20
+                                  : negative     ? -magnitude
+                                                 : magnitude);
+        if (i % 256 == 255) x[i] = 127.0f;
+      }
+      for (const std::int64_t n :
+           {std::int64_t{1}, std::int64_t{4}, std::int64_t{5}, std::int64_t{11}, most_tokens}) {
+        CAPTURE(n);
+        const std::vector<double> expected = matmul_reference(w, rounded_activations(dtype, x, cols), n);
+        const std::vector<float> portable = multiply(*runnable_levels().front(), w, x.data(), n);
+        CHECK(relative_error(portable, expected) < 2e-6);
+        for (const CpuKernels* level : runnable_levels()) {
+          CAPTURE(level->isa);
+          CHECK(same_bits(multiply(*level, w, x.data(), n), portable));
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("random bytes as blocks: every bit pattern of quants and scales, against float64") {
   CRIA_SEEDED_RNG(rng);
   for (const DType dtype : kWeightTypes) {
