@@ -103,6 +103,7 @@ class Engine {
   void run(std::span<const ScheduledChunk> chunks);
   bool forward(std::span<const ScheduledChunk> chunks);
   void draw_tokens(std::span<const ScheduledChunk> chunks);
+  void choose_greedy(std::span<const ScheduledChunk> chunks);
   void take_results(const ScheduledChunk& chunk, std::size_t logits_row);
   void take_token(const ScheduledChunk& chunk, Sequence& sequence, std::size_t logits_row);
   void save_state(RequestId id);

@@ -83,6 +83,7 @@ void Engine::run(std::span<const ScheduledChunk> chunks) {
   try {
     if (!forward(chunks)) return;  // the next step drops the requests, or the engine stops
     draw_tokens(chunks);
+    choose_greedy(chunks);
   } catch (...) {
     const Error error = current_error();
     if (chunks.size() == 1) {
@@ -145,6 +146,22 @@ void Engine::draw_tokens(std::span<const ScheduledChunk> chunks) {
     if (!active.sequence || !active.sequence->draw_row()) drawn_[row] = kNotDrawn;
     row++;
   }
+}
+
+/// Has the backend choose for all sequences that take the greatest logit, those side by side at once.
+void Engine::choose_greedy(std::span<const ScheduledChunk> chunks) {
+  std::size_t row = 0, first = 0;  // of a run of them
+  const auto end_run = [&] {
+    if (row > first) decoder_->choose_greedy(first, row - first);
+    first = row + 1;
+  };
+  for (const ScheduledChunk& chunk : chunks) {
+    const Active& active = active_.at(chunk.id);
+    if (!chunk.reaches_end || active.saves_state) continue;
+    if (!active.sequence || !active.sequence->is_plain_greedy()) end_run();
+    row++;
+  }
+  end_run();
 }
 
 void Engine::take_results(const ScheduledChunk& chunk, std::size_t logits_row) {

@@ -46,6 +46,7 @@ void Decoder::build_batch(std::span<const DecoderInput> inputs) {
   positions_.clear();
   sequence_of_.clear();
   logit_rows_.clear();
+  greedy_.clear();
   rope_cos_.clear();
   rope_sin_.clear();
   std::size_t stride = 0;
@@ -149,13 +150,18 @@ std::span<const float> Decoder::logits(std::size_t i) {
   return {backend_->fetch(logits_ + i * vocab, vocab), vocab};
 }
 
+void Decoder::choose_greedy(std::size_t first, std::size_t count) {
+  greedy_.resize(logit_rows_.size(), kNotDrawn);
+  log_sum_exp_.resize(logit_rows_.size());
+  backend_->sample({static_cast<std::int32_t>(count), config_.vocab_size,
+                    logits_ + first * config_.vocab_size, greedy_.data() + first, log_sum_exp_.data() + first});
+}
+
 std::uint32_t Decoder::greedy_token(std::size_t i) {
-  std::uint32_t token = 0;
-  float log_sum_exp = 0;
-  backend_->sample({1, config_.vocab_size, logits_ + i * config_.vocab_size, &token, &log_sum_exp});
-  if (!std::isfinite(log_sum_exp))
+  if (i >= greedy_.size() || greedy_[i] == kNotDrawn) choose_greedy(i, 1);
+  if (!std::isfinite(log_sum_exp_[i]))
     throw Error(ErrorCode::invalid_model, "the model's logits are not finite: its weights are damaged");
-  return token;
+  return greedy_[i];
 }
 
 bool Decoder::draw(std::span<const DrawRow> rows, std::span<std::uint32_t> tokens) {

@@ -42,6 +42,8 @@ class Decoder {
   /// The greatest logit's token (the lowest id among equals) of the i-th input that wanted logits, chosen on
   /// the backend. Throws ERR_INVALID_MODEL when a logit is NaN or +infinity.
   std::uint32_t greedy_token(std::size_t i);
+  /// Chooses those of inputs [first, first + count) together, which costs less; greedy_token() has them then.
+  void choose_greedy(std::size_t first, std::size_t count);
   /// Draws a token from each of the first rows.size() logits of the last pass on the device; kNotDrawn where
   /// none can be chosen. False where the device does not draw: then logits() are to be sampled.
   bool draw(std::span<const DrawRow> rows, std::span<std::uint32_t> tokens);
@@ -80,6 +82,10 @@ class Decoder {
   std::vector<std::uint32_t> tokens_;
   std::vector<std::int32_t> positions_, sequence_of_, block_table_, logit_rows_;
   std::vector<float> rope_cos_, rope_sin_;
+
+  // By row of logits, as far as they were chosen; else kNotDrawn.
+  std::vector<std::uint32_t> greedy_;
+  std::vector<float> log_sum_exp_;
 
   // Activations on the backend, sized for the largest batch.
   float *x_, *q_, *attention_, *h_, *logits_;

@@ -7,27 +7,39 @@ namespace cria::CRIA_ISA {
 
 // Order: e^(logit - max) in sixteen chains by index mod 16, merged by the tree.
 static void sample(const float* logits, int64_t n, uint32_t* argmax, float* log_sum_exp) {
-  F32x16 highest = set1(-__builtin_inff());
-  F32x16 poison = set1(0.0f);  // becomes NaN with the first NaN, which a maximum would hide
-  for (int64_t i = 0; i < n; i += 16) {
-    const int left = static_cast<int>(n - i < 16 ? n - i : 16);
-    float lanes[16];
-    for (int j = left; j < 16; j++) lanes[j] = -__builtin_inff();
-    store(lanes, load(logits + i, left), left);
-    const F32x16 v = left == 16 ? load(logits + i) : load(lanes);
-    highest = max(highest, v);
-    poison = add(poison, zero_below(v, -3e38f, mul(v, set1(0.0f))));
-  }
-  const float top = reduce_max(highest);
+  constexpr int64_t kChunk = 1024;  // so that the maximum is looked for in few
+  const int64_t whole = n / 16 * 16;
+  float top = -__builtin_inff();
   int64_t best = 0;
+  F32x16 poison = set1(0.0f);  // becomes NaN with the first NaN, which a maximum would hide
+  for (int64_t first = 0; first < n; first += kChunk) {
+    F32x16 highest = set1(-__builtin_inff());
+    const auto add_values = [&](F32x16 v) {
+      highest = max(highest, v);
+      poison = add(poison, zero_below(v, -3e38f, mul(v, set1(0.0f))));
+    };
+    const int64_t end = first + kChunk < whole ? first + kChunk : whole;
+    for (int64_t i = first; i < end; i += 16) add_values(load(logits + i));
+    if (end == whole && whole < n) {
+      float lanes[16];
+      for (int j = 0; j < 16; j++) lanes[j] = whole + j < n ? logits[whole + j] : -__builtin_inff();
+      add_values(load(lanes));
+    }
+    const float of_chunk = reduce_max(highest);
+    if (of_chunk > top) {
+      top = of_chunk;
+      best = first;
+    }
+  }
   while (best < n && logits[best] != top) best++;
   *argmax = static_cast<uint32_t>(best < n ? best : 0);
 
   F32x16 total = set1(0.0f);
-  for (int64_t i = 0; i < n; i += 16) {
-    const int left = static_cast<int>(n - i < 16 ? n - i : 16);
+  for (int64_t i = 0; i < whole; i += 16) total = add(total, exp_down(sub(load(logits + i), set1(top))));
+  if (whole < n) {
+    const int left = static_cast<int>(n - whole);
     float e[16];
-    store(e, exp(sub(load(logits + i, left), set1(top))));
+    store(e, exp_down(sub(load(logits + whole, left), set1(top))));
     total = add(total, load(e, left));
   }
   const float sum = reduce_add(total);
