@@ -124,7 +124,7 @@ Json product(Bench& bench, const Shape& s, DType type, std::int32_t tokens, doub
   fill_bytes(x.get(), 0x3d, n * static_cast<std::size_t>(s.cols) * 4, bench.stream());
   const auto activations =
       allocate_array<std::byte>(activation_bytes(form, tokens, s.cols), "quantized activations");
-  quantize_activations(form, {x.get()}, tokens, s.cols, activations.get(), bench.stream());
+  quantize_activations(form, x.get(), tokens, s.cols, activations.get(), bench.stream());
   const double us = bench.microseconds([&] {
     for (int i = 0; i < copies; i++)
       matmul(bench.matmul_device(),

@@ -101,7 +101,7 @@ struct PassLimits {
 /// One forward pass. All arrays are on the host, and stay as they are until it ends.
 struct Pass {
   const Batch* batch;
-  const std::int32_t* logit_rows;  // [n_logit_rows], what Ops::logits will be given
+  const std::int32_t* logit_rows;  // [n_logit_rows] tokens that get logits, ascending
   std::int32_t n_logit_rows;
 };
 

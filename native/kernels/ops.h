@@ -97,29 +97,37 @@ struct PagedAttentionArgs {
 
 /// x += h · Wᵀ.
 struct ProjectResidualArgs {
-  std::int32_t n_tokens;
-  Weight weight;   // [hidden, cols]
-  const float* h;  // [n_tokens, cols]
-  float* x;        // in and out [n_tokens, hidden]
+  std::int32_t n_tokens;  // the batch's, or the pass's n_logit_rows after select_rows
+  Weight weight;          // [hidden, cols]
+  const float* h;         // [n_tokens, cols]
+  float* x;               // in and out [n_tokens, hidden]
 };
 
 /// h = SiLU(n · Wgateᵀ) ⊙ (n · Wupᵀ) with n = RMSNorm(x). SwiGLU: Shazeer 2020.
 struct SwigluArgs {
-  std::int32_t n_tokens;
+  std::int32_t n_tokens;  // as in ProjectResidualArgs
   const LayerWeights* layer;
   float rms_norm_eps;
   const float* x;  // [n_tokens, hidden]
   float* h;        // out [n_tokens, ffn_hidden]
 };
 
-/// logits[i, :] = RMSNorm(x[rows[i], :]) · Woutᵀ, only for the rows of the batch that are asked for.
-struct LogitsArgs {
+/// to[i, :] = from[rows[i], :]: of what only the rows that get logits need from here on.
+struct SelectRowsArgs {
   std::int32_t n_rows;
   const std::int32_t* rows;  // [n_rows] tokens of the batch; on the host, and the pass's logit_rows
-  Weight norm;               // f32 [hidden]
-  Weight output;             // [vocab, hidden]
+  std::int64_t cols;
+  const float* from;  // [n_tokens, cols]
+  float* to;          // out [n_rows, cols]
+};
+
+/// logits[i, :] = RMSNorm(x[i, :]) · Woutᵀ.
+struct LogitsArgs {
+  std::int32_t n_rows;  // the pass's n_logit_rows
+  Weight norm;          // f32 [hidden]
+  Weight output;        // [vocab, hidden]
   float rms_norm_eps;
-  const float* x;  // [n_tokens, hidden]
+  const float* x;  // [n_rows, hidden]
   float* logits;   // out [n_rows, vocab]
 };
 
@@ -164,6 +172,7 @@ class Ops {
   virtual void paged_attention(const PagedAttentionArgs& args) = 0;
   virtual void project_residual(const ProjectResidualArgs& args) = 0;
   virtual void swiglu(const SwigluArgs& args) = 0;
+  virtual void select_rows(const SelectRowsArgs& args) = 0;
   virtual void logits(const LogitsArgs& args) = 0;
   virtual void sample(const SampleArgs& args) = 0;
 };

@@ -282,15 +282,19 @@ class SplitBackend final : public Backend {
       device_->swiglu(own);
     }
   }
+  /// Comes in the last layer, which is the device's.
+  void select_rows(const SelectRowsArgs& args) override {
+    if (!device_calls_ops_) return;
+    SelectRowsArgs own = args;
+    own.from = device_of(args.from);
+    own.to = device_of(args.to);
+    device_->select_rows(own);
+  }
   void logits(const LogitsArgs& args) override {
     leave_device();
-    // The rows from the first to the last that is asked for.
-    const auto [least, most] = std::minmax_element(args.rows, args.rows + args.n_rows);
-    const auto hidden = static_cast<std::size_t>(args.norm.cols),
-               first = static_cast<std::size_t>(*least) * hidden,
-               n = static_cast<std::size_t>(*most - *least + 1) * hidden;
+    const auto n = static_cast<std::size_t>(args.n_rows) * static_cast<std::size_t>(args.norm.cols);
     const Twins& x = twins_of(args.x);
-    host_->store(x.host + first, device_->fetch(x.device + first, n), n);
+    host_->store(x.host, device_->fetch(x.device, n), n);
     host_->logits(args);
   }
   /// The host's: nothing that scripts call is divided.

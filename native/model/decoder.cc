@@ -34,7 +34,10 @@ Decoder::Decoder(ModelConfig config, std::unique_ptr<Backend> backend, ModelWeig
   q_ = backend_->allocate_activations(n * q_dim);
   attention_ = backend_->allocate_activations(n * q_dim);
   h_ = backend_->allocate_activations(n * config_.ffn_hidden);
-  logits_ = backend_->allocate_activations(static_cast<std::size_t>(max_sequences) * config_.vocab_size);
+  const auto rows = static_cast<std::size_t>(max_sequences);
+  logit_x_ = backend_->allocate_activations(rows * config_.hidden);
+  logit_attention_ = backend_->allocate_activations(rows * q_dim);
+  logits_ = backend_->allocate_activations(rows * config_.vocab_size);
   const auto page = static_cast<std::uint32_t>(backend_->info().page_tokens);
   const auto pages_of_context = static_cast<std::int32_t>((config_.context_length + page - 1) / page);
   backend_->prepare_passes({shape_, kv.dtype, max_batch_tokens_, max_sequences_,
@@ -101,7 +104,9 @@ bool Decoder::forward(std::span<const DecoderInput> inputs, const std::function<
 
 bool Decoder::run_ops(const std::function<bool()>& stopped) {
   const float eps = config_.rms_norm_eps;
-  const std::int32_t n = batch_.n_tokens;
+  const auto n_rows = static_cast<std::int32_t>(logit_rows_.size());
+  std::int32_t n = batch_.n_tokens;
+  float *x = x_, *attention = attention_;
   Backend& ops = *backend_;
 
   ops.embed({&batch_, weights_.embedding, x_});
@@ -109,15 +114,23 @@ bool Decoder::run_ops(const std::function<bool()>& stopped) {
     if (stopped && stopped()) return false;
     const LayerWeights& layer = weights_.layers[i];
     ops.attention_input({&batch_, &layer, shape_, eps, x_, kv_[i], q_});
+    const bool is_last = i + 1 == weights_.layers.size();
+    if (is_last && n_rows == 0) break;
     ops.paged_attention({&batch_, shape_, q_, kv_[i], attention_});
-    ops.project_residual({n, layer.attention_output, attention_, x_});
-    ops.swiglu({n, &layer, eps, x_, h_});
-    ops.project_residual({n, layer.down, h_, x_});
+    if (is_last && n_rows < n) {
+      // Beyond the last layer's K and V nobody asks for the other tokens.
+      ops.select_rows({n_rows, logit_rows_.data(), config_.hidden, x_, logit_x_});
+      ops.select_rows(
+          {n_rows, logit_rows_.data(), layer.attention_output.cols, attention_, logit_attention_});
+      n = n_rows;
+      x = logit_x_;
+      attention = logit_attention_;
+    }
+    ops.project_residual({n, layer.attention_output, attention, x});
+    ops.swiglu({n, &layer, eps, x, h_});
+    ops.project_residual({n, layer.down, h_, x});
   }
-  if (!logit_rows_.empty()) {
-    const auto rows = static_cast<std::int32_t>(logit_rows_.size());
-    ops.logits({rows, logit_rows_.data(), weights_.output_norm, weights_.output, eps, x_, logits_});
-  }
+  if (n_rows > 0) ops.logits({n_rows, weights_.output_norm, weights_.output, eps, x, logits_});
   return true;
 }
 
@@ -154,7 +167,8 @@ void Decoder::choose_greedy(std::size_t first, std::size_t count) {
   greedy_.resize(logit_rows_.size(), kNotDrawn);
   log_sum_exp_.resize(logit_rows_.size());
   backend_->sample({static_cast<std::int32_t>(count), config_.vocab_size,
-                    logits_ + first * config_.vocab_size, greedy_.data() + first, log_sum_exp_.data() + first});
+                    logits_ + first * config_.vocab_size, greedy_.data() + first,
+                    log_sum_exp_.data() + first});
 }
 
 std::uint32_t Decoder::greedy_token(std::size_t i) {

@@ -88,7 +88,8 @@ class Decoder {
   std::vector<float> log_sum_exp_;
 
   // Activations on the backend, sized for the largest batch.
-  float *x_, *q_, *attention_, *h_, *logits_;
+  float *x_, *q_, *attention_, *h_;
+  float *logit_x_, *logit_attention_, *logits_;  // of the rows that get logits
 };
 
 /// The shape that attention and the KV cache see.

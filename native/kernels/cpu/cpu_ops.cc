@@ -199,13 +199,14 @@ void CpuOps::swiglu(const SwigluArgs& args) {
   });
 }
 
-void CpuOps::logits(const LogitsArgs& args) {
-  const std::int64_t hidden = args.norm.cols;
-  float* rows = at_least(gathered_, static_cast<std::int64_t>(args.n_rows) * hidden);
+void CpuOps::select_rows(const SelectRowsArgs& args) {
   for (std::int32_t i = 0; i < args.n_rows; i++)
-    std::memcpy(rows + i * hidden, args.x + args.rows[i] * hidden,
-                static_cast<std::size_t>(hidden) * sizeof(float));
-  const float* x = normalize(rows, args.norm, args.rms_norm_eps, args.n_rows);
+    std::memcpy(args.to + i * args.cols, args.from + args.rows[i] * args.cols,
+                static_cast<std::size_t>(args.cols) * sizeof(float));
+}
+
+void CpuOps::logits(const LogitsArgs& args) {
+  const float* x = normalize(args.x, args.norm, args.rms_norm_eps, args.n_rows);
   const Product product{args.output, args.logits, args.output.rows, false};
   multiply(&product, 1, x, args.n_rows);
 }

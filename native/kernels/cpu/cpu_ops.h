@@ -24,6 +24,7 @@ class CpuOps : public Backend {
   void paged_attention(const PagedAttentionArgs& args) override;
   void project_residual(const ProjectResidualArgs& args) override;
   void swiglu(const SwigluArgs& args) override;
+  void select_rows(const SelectRowsArgs& args) override;
   void logits(const LogitsArgs& args) override;
   void sample(const SampleArgs& args) override;
 
@@ -70,7 +71,7 @@ class CpuOps : public Backend {
   std::span<std::uint8_t> scratch_;
   std::size_t scratch_stride_ = 0;
   ActivationBuffer activations_[kMaxProducts];  // Q, K and V may each want activations of another type
-  std::vector<float> normalized_, k_, v_, gathered_;
+  std::vector<float> normalized_, k_, v_;
 };
 
 }  // namespace cria

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "kernels/cuda/embed.h"
 #include "kernels/cuda/kv_cache.h"
 #include "kernels/cuda/sample.h"
 #include "kernels/cuda/swiglu.h"
@@ -27,18 +28,18 @@ bool continues(const PackedMatrix& a, const Weight& b) {
 
 class CudaOps::Activations {
  public:
-  Activations(const CudaOps& ops, ActivationSource source, const float* norm, float eps, std::int32_t n,
+  Activations(const CudaOps& ops, const float* x, const float* norm, float eps, std::int32_t n,
               std::int64_t cols)
-      : ops_(ops), source_(source), norm_(norm), eps_(eps), n_(n), cols_(cols) {}
+      : ops_(ops), x_(x), norm_(norm), eps_(eps), n_(n), cols_(cols) {}
 
   void multiply(const PackedMatrix& weight, float* y, std::int64_t y_stride, Epilogue epilogue) {
     const ActivationForm form = activation_form(weight.dtype);
     void* const scratch = ops_.activations_.get();
     if (!ready_ || form != form_) {
       if (norm_)
-        rms_norm_quantize(form, source_, norm_, eps_, n_, cols_, scratch, ops_.stream());
+        rms_norm_quantize(form, x_, norm_, eps_, n_, cols_, scratch, ops_.stream());
       else
-        quantize_activations(form, source_, n_, cols_, scratch, ops_.stream());
+        quantize_activations(form, x_, n_, cols_, scratch, ops_.stream());
       form_ = form;
       ready_ = true;
     }
@@ -54,7 +55,7 @@ class CudaOps::Activations {
 
  private:
   const CudaOps& ops_;
-  const ActivationSource source_;
+  const float* const x_;
   const float* const norm_;
   const float eps_;
   const std::int32_t n_;
@@ -166,6 +167,7 @@ bool CudaOps::begin_pass(const Pass& pass) {
   if (state_ != State::idle) synchronize(stream());
   state_ = State::running;
   greedy_rows_ = 0;
+  n_tokens_ = pass.batch->n_tokens;
   n_logit_rows_ = pass.n_logit_rows;
   clear_workspaces();
   const PassShape shape = batch_->shape_of(pass, true);
@@ -220,7 +222,7 @@ void CudaOps::attention_input(const AttentionInputArgs& args) {
   const LayerWeights& layer = *args.layer;
   const Weight* const weights[3] = {&layer.query, &layer.key, &layer.value};
   const std::int64_t q = layer.query.rows, kv = layer.key.rows, stride = q + 2 * kv;
-  Activations x(*this, {args.x}, static_cast<const float*>(layer.attention_norm.data), args.rms_norm_eps,
+  Activations x(*this, args.x, static_cast<const float*>(layer.attention_norm.data), args.rms_norm_eps,
                 b.n_tokens, layer.query.cols);
   float* y = qkv_.get();
   for (int i = 0; i < 3;) {
@@ -242,19 +244,24 @@ void CudaOps::multiply(const Weight& weight, const float* x, std::int32_t n_toke
                        bool accumulate) {
   bind();
   reserve_activations(activation_bytes(activation_form(weight.dtype), n_tokens, weight.cols));
-  Activations activations(*this, {x}, nullptr, 0.0f, n_tokens, weight.cols);
+  Activations activations(*this, x, nullptr, 0.0f, n_tokens, weight.cols);
   activations.multiply(packed(weight), y, weight.rows, accumulate ? Epilogue::add : Epilogue::store);
 }
 
+std::int32_t CudaOps::padded(std::int32_t n_tokens) {
+  const PassShape& shape = batch().shape();
+  return n_tokens == n_tokens_ ? shape.n_tokens : shape.n_logit_rows;
+}
+
 void CudaOps::project_residual(const ProjectResidualArgs& args) {
-  Activations h(*this, {args.h}, nullptr, 0.0f, batch().shape().n_tokens, args.weight.cols);
+  Activations h(*this, args.h, nullptr, 0.0f, padded(args.n_tokens), args.weight.cols);
   h.multiply(packed(args.weight), args.x, args.weight.rows, Epilogue::add);
 }
 
 void CudaOps::swiglu(const SwigluArgs& args) {
   const Weight &gate = args.layer->gate, &up = args.layer->up;
-  const std::int32_t n = batch().shape().n_tokens;
-  Activations x(*this, {args.x}, static_cast<const float*>(args.layer->ffn_norm.data), args.rms_norm_eps, n,
+  const std::int32_t n = padded(args.n_tokens);
+  Activations x(*this, args.x, static_cast<const float*>(args.layer->ffn_norm.data), args.rms_norm_eps, n,
                 gate.cols);
   if (gate.data == up.data) {  // interleaved
     x.multiply(packed(gate), args.h, gate.rows, Epilogue::swiglu);
@@ -265,10 +272,15 @@ void CudaOps::swiglu(const SwigluArgs& args) {
   silu_mul(args.h, up_.get(), args.h, n * gate.rows, stream());
 }
 
+void CudaOps::select_rows(const SelectRowsArgs& args) {
+  cuda::embed(args.from, DType::f32, n_tokens_, static_cast<std::int32_t>(args.cols),
+        reinterpret_cast<const std::uint32_t*>(batch().logit_rows()), args.n_rows, args.to, stream());
+}
+
 void CudaOps::logits(const LogitsArgs& args) {
   const std::int32_t rows = batch().shape().n_logit_rows;
-  Activations x(*this, {args.x, batch().logit_rows()}, static_cast<const float*>(args.norm.data),
-                args.rms_norm_eps, rows, args.norm.cols);
+  Activations x(*this, args.x, static_cast<const float*>(args.norm.data), args.rms_norm_eps, rows,
+                args.norm.cols);
   x.multiply(packed(args.output), args.logits, args.output.rows, Epilogue::store);
   logits_ = args.logits;
   choose_greedy(args.logits, rows, args.output.rows);

@@ -35,6 +35,7 @@ class CudaOps : public Backend {
   void paged_attention(const PagedAttentionArgs& args) override;
   void project_residual(const ProjectResidualArgs& args) override;
   void swiglu(const SwigluArgs& args) override;
+  void select_rows(const SelectRowsArgs& args) override;
   void logits(const LogitsArgs& args) override;
   void sample(const SampleArgs& args) override;
   bool draw(const DrawArgs& args) override;
@@ -60,6 +61,8 @@ class CudaOps : public Backend {
   /// Quantizes activations for a product unless the scratch holds them in that form already.
   class Activations;
   PassBatch& batch();
+  /// Of the batch, or of the rows that get logits: as many as the pass runs with.
+  std::int32_t padded(std::int32_t n_tokens);
   /// Zeros what must be so at first, and after a pass that failed.
   void clear_workspaces();
   void reserve_activations(std::size_t bytes);
@@ -74,7 +77,7 @@ class CudaOps : public Backend {
   std::unique_ptr<PassBatch> batch_;
   PassGraphs graphs_;
   enum class State { idle, running, capturing, replaying, unknown } state_ = State::idle;
-  std::int32_t n_logit_rows_ = 0;  // of the pass, without padding
+  std::int32_t n_tokens_ = 0, n_logit_rows_ = 0;  // of the pass, without padding
 
   // Scratch.
   bool must_clear_ = true;                    // they are new, or a pass failed

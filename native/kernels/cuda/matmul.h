@@ -69,16 +69,12 @@ ActivationForm activation_form(DType weight);
 /// Of n_tokens tokens: the buffer must be laid out for exactly as many as the product is given.
 std::size_t activation_bytes(ActivationForm form, std::int32_t n_tokens, std::int64_t cols);
 
-/// Rows of activations, float32 in the device's memory, aligned to 16 where cols is a multiple of 4.
-struct ActivationSource {
-  const float* x = nullptr;            // [n_tokens, cols], or, with rows, [., cols]
-  const std::int32_t* rows = nullptr;  // [n_tokens], in the device's memory: token t is row rows[t]
-};
-/// The bits are those of kernels/cpu/quantize.h.
-void quantize_activations(ActivationForm form, ActivationSource source, std::int32_t n_tokens,
-                          std::int64_t cols, void* activations, Stream stream);
+/// x: [n_tokens, cols], float32 in the device's memory, aligned to 16 where cols is a multiple of 4. The bits
+/// are those of kernels/cpu/quantize.h.
+void quantize_activations(ActivationForm form, const float* x, std::int32_t n_tokens, std::int64_t cols,
+                          void* activations, Stream stream);
 /// The same of RMSNorm(x): the bits of rms_norm() followed by quantize_activations(). norm: [cols].
-void rms_norm_quantize(ActivationForm form, ActivationSource source, const float* norm, float eps,
+void rms_norm_quantize(ActivationForm form, const float* x, const float* norm, float eps,
                        std::int32_t n_tokens, std::int64_t cols, void* activations, Stream stream);
 
 // ---- products ----

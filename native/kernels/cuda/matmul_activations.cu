@@ -171,11 +171,11 @@ CRIA_DEVICE void reorder_f32(const SourceRow& row, int64_t chunk, int64_t n_chun
 // Block (token, part): a warp takes every eighth run of 256 columns of its part. With a norm there is one
 // part a token, and the sum of squares is rms_norm_kernel's, in its order.
 static __global__ void __launch_bounds__(kQuantizeThreads)
-    quantize_activations_kernel(const float* x, const int32_t* rows, const float* norm, float eps,
-                                int64_t cols, int form, Activations out) {
+    quantize_activations_kernel(const float* x, const float* norm, float eps, int64_t cols, int form,
+                                Activations out) {
   QuantizeShared& shared = shared_memory<QuantizeShared>();
   const int64_t token = blockIdx.x;
-  SourceRow row{x + (rows ? rows[token] : token) * cols, norm, 1.0f, cols};
+  SourceRow row{x + token * cols, norm, 1.0f, cols};
   if (norm) {
     float squares = 0.0f;
     for (int64_t i = thread_in_block(); i < cols; i += kQuantizeThreads)
@@ -210,8 +210,8 @@ std::size_t activation_bytes(ActivationForm form, std::int32_t n_tokens, std::in
 
 namespace {
 
-void launch_quantize(ActivationForm form, ActivationSource source, const float* norm, float eps,
-                     std::int32_t n_tokens, std::int64_t cols, void* activations, Stream stream) {
+void launch_quantize(ActivationForm form, const float* x, const float* norm, float eps, std::int32_t n_tokens,
+                     std::int64_t cols, void* activations, Stream stream) {
   if (n_tokens <= 0) return;
   const Activations out = divide_activations(form, activations, n_tokens, cols);
   const auto parts = static_cast<unsigned>((cols + 256 * kQuantizeWarps - 1) / (256 * kQuantizeWarps));
@@ -219,19 +219,19 @@ void launch_quantize(ActivationForm form, ActivationSource source, const float* 
           .grid = {static_cast<unsigned>(n_tokens), norm ? 1 : parts},
           .block = {kQuantizeThreads},
           .stream = stream},
-         quantize_activations_kernel, source.x, source.rows, norm, eps, cols, static_cast<int>(form), out);
+         quantize_activations_kernel, x, norm, eps, cols, static_cast<int>(form), out);
 }
 
 }  // namespace
 
-void quantize_activations(ActivationForm form, ActivationSource source, std::int32_t n_tokens,
-                          std::int64_t cols, void* activations, Stream stream) {
-  launch_quantize(form, source, nullptr, 0.0f, n_tokens, cols, activations, stream);
+void quantize_activations(ActivationForm form, const float* x, std::int32_t n_tokens, std::int64_t cols,
+                          void* activations, Stream stream) {
+  launch_quantize(form, x, nullptr, 0.0f, n_tokens, cols, activations, stream);
 }
 
-void rms_norm_quantize(ActivationForm form, ActivationSource source, const float* norm, float eps,
+void rms_norm_quantize(ActivationForm form, const float* x, const float* norm, float eps,
                        std::int32_t n_tokens, std::int64_t cols, void* activations, Stream stream) {
-  launch_quantize(form, source, norm, eps, n_tokens, cols, activations, stream);
+  launch_quantize(form, x, norm, eps, n_tokens, cols, activations, stream);
 }
 
 }  // namespace cria::cuda

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "engine/engine_fixture.h"
+#include "random_inputs.h"
 
 using namespace cria;
 using namespace cria::test;
@@ -88,6 +89,44 @@ TEST_CASE("same seed, same tokens: whatever the chunks of prompts") {
     std::iota(order.begin(), order.end(), 0u);
     compare_with_alone(f, order);
   }
+}
+
+TEST_CASE("a token's logits have the same bits whoever else of its pass gets some, or nobody") {
+  LoadedModel loaded = load_demo(2);
+  Decoder& decoder = *loaded.decoder;
+  const std::uint32_t a[] = {5, 9, 40, 7, 300, 21, 8}, b[] = {11, 6, 250};
+  const std::int32_t page_a[] = {0}, page_b[] = {1};
+  const auto one_by_one = [&](std::span<const std::uint32_t> tokens, std::span<const std::int32_t> pages) {
+    std::vector<float> last;
+    for (std::size_t i = 0; i < tokens.size(); i++) {
+      const DecoderInput input{tokens.subspan(i, 1), static_cast<std::int32_t>(i), pages, true};
+      REQUIRE(decoder.forward({&input, 1}, nullptr));
+      const std::span<const float> logits = decoder.logits(0);
+      last.assign(logits.begin(), logits.end());
+    }
+    return last;
+  };
+  const std::vector<float> of_a = one_by_one(a, page_a), of_b = one_by_one(b, page_b);
+  const auto check = [&](std::size_t row, const std::vector<float>& expected) {
+    const std::span<const float> logits = decoder.logits(row);
+    CHECK(same_bits({logits.begin(), logits.end()}, expected));
+  };
+  for (const bool a_wants : {true, false}) {
+    for (const bool b_wants : {true, false}) {
+      CAPTURE(a_wants);
+      CAPTURE(b_wants);
+      const DecoderInput both[] = {{a, 0, page_a, a_wants}, {b, 0, page_b, b_wants}};
+      REQUIRE(decoder.forward(both, nullptr));
+      if (a_wants) check(0, of_a);
+      if (b_wants) check(a_wants ? 1 : 0, of_b);
+    }
+  }
+  // The beginning without logits leaves what the rest needs.
+  const DecoderInput beginning{std::span(a).first(4), 0, page_a, false},
+      rest{std::span(a).subspan(4), 4, page_a, true};
+  REQUIRE(decoder.forward({&beginning, 1}, nullptr));
+  REQUIRE(decoder.forward({&rest, 1}, nullptr));
+  check(0, of_a);
 }
 
 TEST_CASE("same seed, same tokens: after preemption") {

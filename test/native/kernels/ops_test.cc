@@ -278,11 +278,13 @@ TEST_CASE("embed, logits and the greedy choice") {
   batch.sequence_of = batch.block_table = zeros.data();
   batch.block_table_stride = 1;
   float* const x = backend->allocate_activations(4 * 64);
+  float* const selected = backend->allocate_activations(2 * 64);
   float* const logits = backend->allocate_activations(2 * 300);
   backend->prepare_passes({shape, DType::f16, 4, 2, 1, 300});
   REQUIRE(backend->begin_pass({&batch, rows.data(), 2}));
   backend->embed({&batch, weights[0], x});
-  backend->logits({2, rows.data(), weights[2], weights[1], 1e-5f, x, logits});
+  backend->select_rows({2, rows.data(), 64, x, selected});
+  backend->logits({2, weights[2], weights[1], 1e-5f, selected, logits});
   backend->end_pass();
 
   std::vector<float> embedded = fetched(*backend, x, 4 * 64);
