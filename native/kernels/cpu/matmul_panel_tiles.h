@@ -21,11 +21,13 @@ constexpr int kUnsignedOffset = F::kSigned ? kSignedOffset : F::kOffset;
 
 /// Lines that a tile fetches while it computes, a few at a step.
 struct Fetch {
-  const uint8_t* next;
-  int lines_per_step;
+  const uint8_t *next, *end;
+  int64_t bytes_per_step = 0;
 
-  inline __attribute__((always_inline)) void step() {
-    const uint8_t* stop = next + 64 * lines_per_step;
+  /// So many steps are to come.
+  CRIA_METHOD void divide(int steps) { bytes_per_step = ((end - next) / 64 + steps - 1) / steps * 64; }
+  CRIA_METHOD void step() {
+    const uint8_t* stop = next + bytes_per_step < end ? next + bytes_per_step : end;
     for (; next < stop; next += 64) prefetch(next);
   }
 };
@@ -118,13 +120,14 @@ static void tile_blocks32(const PanelTile& tile) {
   const float* scale = x.scale + tile.token * x.scale_stride + tile.first_block;
   const float* weighted =
       F::kHasMin ? x.weighted_sum + tile.token * x.scale_stride + tile.first_block : nullptr;
+  Fetch fetch = tile.fetch;
+  fetch.divide(2 / kTileHalves * tile.blocks);
   for (int first = 0; first < 2; first += kTileHalves) {
     F32x16 acc[kTokens][kTileHalves];
     for (int t = 0; t < kTokens; t++)
       for (int h = 0; h < kTileHalves; h++) acc[t][h] = load(tile.sums[t] + 16 * (first + h));
-    Fetch fetch = tile.fetch;
     for (int b = 0; b < tile.blocks; b++) {
-      if (first == 0) fetch.step();
+      fetch.step();
       HalfBlock block[kTileHalves];
       for (int h = 0; h < kTileHalves; h++) block[h] = {tile.panel + b * kPanelBlockBytes<F>, first + h};
       I32x16 isum[kTokens][kTileHalves];
@@ -214,7 +217,7 @@ CRIA_INLINE void add_group(const uint8_t* panel, const SuperActivations<F, kToke
 template <class F, int kTokens, int kHalves, int kFirst, int kI, class Scale>
 CRIA_INLINE void add_groups(const uint8_t* panel, const SuperActivations<F, kTokens>& x, int64_t outer,
                             Fetch& fetch, Scale scale, I32x16 (&isum)[kTokens][kHalves]) {
-  if (kFirst == 0) fetch.step();
+  fetch.step();
   add_group<F, kTokens, kHalves, kFirst, kI, 0>(panel, x, outer, scale, isum);
   if constexpr (F::kGroups == 16) add_group<F, kTokens, kHalves, kFirst, kI, 1>(panel, x, outer, scale, isum);
   if constexpr (kI + 1 < F::kInner)
@@ -267,10 +270,8 @@ template <class F, int kTokens, int kHalves, int kFirst, int kI, class Scale>
 CRIA_INLINE void add_pairs_of(const uint8_t* panel, const SuperActivations<F, kTokens, true>& x,
                               int64_t outer, Fetch& fetch, Scale scale_pair,
                               I32x16 (&isum)[kTokens][kHalves]) {
-  if (kFirst == 0) {
-    fetch.step();
-    if (F::kGroups == 8) fetch.step();
-  }
+  fetch.step();
+  if (F::kGroups == 8) fetch.step();
   add_pair<F, kTokens, kHalves, kFirst, kI>(panel, x, outer, scale_pair, isum);
   if constexpr (F::kGroups == 16 && kI + 1 < F::kInner)
     add_pairs_of<F, kTokens, kHalves, kFirst, kI + 1>(panel, x, outer, fetch, scale_pair, isum);
@@ -286,13 +287,13 @@ CRIA_INLINE F32x16 block_step(F32x16 before, F32x16 d, F32x16 minus_dmin, float 
 
 /// Halves kFirst .. kFirst + kHalves - 1 of a block's rows, with scales from memory.
 template <class F, int kHalves, int kFirst, int kTokens, bool kByPairs>
-CRIA_INLINE void add_super_block(const PanelTile& tile, const SuperActivations<F, kTokens, kByPairs>& x) {
+CRIA_INLINE void add_super_block(const PanelTile& tile, const SuperActivations<F, kTokens, kByPairs>& x,
+                                 Fetch& fetch) {
   const auto& s = *static_cast<const PanelScales<F>*>(tile.scales);
   I32x16 isum[kTokens][kHalves];
   CRIA_UNROLL(16)
   for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
   for (int h = 0; h < kHalves; h++) isum[t][h] = set1_lanes(0);
-  Fetch fetch = tile.fetch;
   for (int64_t outer = 0; outer < 8 / F::kInner; outer++) {
     asm("" : "+r"(outer));  // a real loop: unrolled it overflows the cache of decoded instructions
     if constexpr (kByPairs) {
@@ -335,15 +336,17 @@ CRIA_INLINE void add_tile256(const PanelTile& tile) {
   // registers too.
   constexpr int kSums = kTileSums - (F::kGroups == 16 && kTileHalves > 1 ? 2 : 0);
   constexpr int kHalves = kTileHalves * kTokens <= kSums ? kTileHalves : 1;
-  add_super_block<F, kHalves, 0>(tile, x);
-  if constexpr (kHalves == 1) add_super_block<F, 1, 1>(tile, x);
+  Fetch fetch = tile.fetch;
+  fetch.divide(8 * 2 / kHalves);
+  add_super_block<F, kHalves, 0>(tile, x, fetch);
+  if constexpr (kHalves == 1) add_super_block<F, 1, 1>(tile, x, fetch);
 }
 
 /// A tile with activations so large that a group's sum may not fit sixteen bits: rare, hence small code, of
 /// two tokens at a time.
 template <class F>
 static __attribute__((noinline)) void add_loud_tile256(PanelTile tile, int tokens) {
-  for (; tokens > 0; tokens -= 2, tile.token += 2, tile.sums += 2, tile.fetch.lines_per_step = 0) {
+  for (; tokens > 0; tokens -= 2, tile.token += 2, tile.sums += 2, tile.fetch.next = tile.fetch.end) {
     if (tokens > 1)
       add_tile256<F, 2, false>(tile);
     else

@@ -136,9 +136,7 @@ static void sum_panel(const MatmulRows& args, int64_t row, int64_t row_end, uint
   const int64_t share = args.n_tokens / tiles, with_one_more = args.n_tokens % tiles;
   // Each tile fetches its share of what comes after the run; in the file's layout, of the next 32 rows. For
   // few tokens the processor itself does, or, in the file's layout, interleaving.
-  const int64_t lines = (at_once * format.block_bytes + 63) / 64;
-  const int64_t steps = at_once * format.block_size / 32;  // of a tile
-  const int lines_per_step = static_cast<int>((lines + steps * tiles - 1) / (steps * tiles));
+  const int64_t fetched_by_each = stream ? 0 : (at_once * format.block_bytes / 64 + tiles - 1) / tiles * 64;
   const int64_t lead = args.interleaved ? at_once * format.block_bytes + kFetchAhead : kPanelRows * row_bytes;
   for (int64_t b = 0; b < blocks; b += at_once) {
     const int count = static_cast<int>(blocks - b < at_once ? blocks - b : at_once);
@@ -149,13 +147,19 @@ static void sum_panel(const MatmulRows& args, int64_t row, int64_t row_end, uint
       run = interleaved;
     }
     if (format.scales && !stream) format.scales(run, scales);
-    int64_t token = 0, fetched = 0;
+    int64_t token = 0;
     for (int64_t i = 0; i < tiles; i++) {
       const int64_t tokens = share + (i < with_one_more ? 1 : 0);
-      const int now = !stream && fetched < lines ? lines_per_step : 0;
-      functions[tokens - 1](
-          {run, scales, b, count, &args.x, args.n_tokens, token, sums + token, {ahead + 64 * fetched, now}});
-      fetched += steps * now;
+      const uint8_t* next = ahead + i * fetched_by_each;
+      functions[tokens - 1]({run,
+                             scales,
+                             b,
+                             count,
+                             &args.x,
+                             args.n_tokens,
+                             token,
+                             sums + token,
+                             {next, next + fetched_by_each}});
       token += tokens;
     }
   }

@@ -274,7 +274,7 @@ void CudaOps::swiglu(const SwigluArgs& args) {
 
 void CudaOps::select_rows(const SelectRowsArgs& args) {
   cuda::embed(args.from, DType::f32, n_tokens_, static_cast<std::int32_t>(args.cols),
-        reinterpret_cast<const std::uint32_t*>(batch().logit_rows()), args.n_rows, args.to, stream());
+              reinterpret_cast<const std::uint32_t*>(batch().logit_rows()), args.n_rows, args.to, stream());
 }
 
 void CudaOps::logits(const LogitsArgs& args) {
