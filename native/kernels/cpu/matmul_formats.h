@@ -20,6 +20,12 @@ struct HalfBlock {
   CRIA_METHOD I32x16 dword(int64_t at) const {
     return load_lanes(p + kFrom + 128 * at + 64 * half);
   }
+  /// Dword g / 4 from `at` on, with byte g % 4 of each row in its lowest byte and the next one above: what
+  /// lies beyond is another row's.
+  template <int kFrom = 0>
+  CRIA_METHOD I32x16 bytes_from(int at, int64_t g) const {
+    return load_unaligned(p + kFrom + 128 * (at + g / 4) + 64 * half + g % 4);
+  }
   /// The halfs that stand for 32 rows at byte `at`.
   CRIA_METHOD F32x16 halfs(int at) const {
     return load_f16(reinterpret_cast<const uint16_t*>(p + at) + 16 * half);
@@ -94,7 +100,9 @@ struct FormatQ5_1 {
 // kMostWeight: of the magnitudes of weights without their scale.
 //
 // A Header has the scales of sixteen rows in registers: scale(g) of group g; min_pair(j) the minima of groups
-// 2j and 2j + 1 as two words, which meet the activations' sums; scale_pair(j) their scales, likewise.
+// 2j and 2j + 1 as two words, which meet the activations' sums. Tiles have no registers to keep it in, and
+// fetch a scale when they need it: scale_at(block, g). scale_bits(block, g) has the kScaleBits of group g in
+// the lowest byte of each lane, those of group g + 1 in the next (scale_of, scales_of).
 
 /// Byte g of each lane.
 CRIA_INLINE I32x16 byte_of(I32x16 bytes, int g) { return and_lanes(right(bytes, 8 * g), 255); }
@@ -104,15 +112,32 @@ CRIA_INLINE I32x16 words_of(I32x16 bytes, int j) {
   return or_masked(and_lanes(two, 255), left(two, 8), 0x00ff0000);
 }
 
-/// Words of 0..2^bits - 1, as signed ones of that many bits.
-CRIA_INLINE I32x16 sign_words(I32x16 words, int bits) {
-  return right_signed_words(left(words, 16 - bits), 16 - bits);
+/// The scale of group g, from scale_bits().
+template <class F>
+CRIA_INLINE I32x16 scale_of(I32x16 bits) {
+  constexpr int kRest = 32 - F::kScaleBits;
+  return F::kSignedScales ? right_signed(left(bits, kRest), kRest)
+                          : and_lanes(bits, (1 << F::kScaleBits) - 1);
+}
+/// Those of groups g and g + 1, as words.
+template <class F>
+CRIA_INLINE I32x16 scales_of(I32x16 bits) {
+  constexpr int kRest = F::kSignedScales ? 16 - F::kScaleBits : 0, kMask = (1 << F::kScaleBits) - 1;
+  const I32x16 words = high_words(left(bits, kRest), left(bits, kRest + 8));
+  return F::kSignedScales ? right_signed_words(words, kRest) : and_lanes(words, kMask << 16 | kMask);
 }
 
 // Shared by Q4_K and Q5_K: eight groups of 32, scale and min of six bits; k4_scales() for sixteen rows.
 struct FormatK4 {
   static constexpr bool kSigned = false, kHasMin = true;
-  static constexpr int kOffset = 0, kGroups = 8;
+  static constexpr int kOffset = 0, kGroups = 8, kScaleBits = 6;
+  static constexpr bool kSignedScales = false;
+  CRIA_INLINE I32x16 scale_bits(HalfBlock b, int64_t g) {
+    const I32x16 w0 = b.bytes_from(1, g % 4);
+    if (g < 4) return w0;
+    return or_masked(and_lanes(b.bytes_from(3, g % 4), four_times(15)), right(w0, 2), four_times(0x30));
+  }
+  CRIA_INLINE I32x16 scale_at(HalfBlock b, int64_t g) { return scale_of<FormatK4>(scale_bits(b, g)); }
   struct Header {
     I32x16 d_and_dmin, scales[2], mins[2];
     CRIA_METHOD void read(HalfBlock b) {
@@ -125,7 +150,6 @@ struct FormatK4 {
       mins[1] = or_masked(and_lanes(right(w2, 4), four), right(w1, 2), upper);
     }
     CRIA_METHOD I32x16 scale(int g) const { return byte_of(scales[g / 4], g % 4); }
-    CRIA_METHOD I32x16 scale_pair(int j) const { return words_of(scales[j / 2], j % 2); }
     CRIA_METHOD I32x16 min_pair(int j) const { return words_of(mins[j / 2], j % 2); }
     CRIA_METHOD F32x16 d() const { return f16_low(d_and_dmin); }
     CRIA_METHOD F32x16 minus_dmin() const { return sub(set1(0.0f), f16_low(right(d_and_dmin, 16))); }
@@ -155,8 +179,11 @@ struct FormatQ5_K : FormatK4 {
 struct FormatQ6_K {
   static constexpr DType kType = DType::q6_k;
   static constexpr bool kSigned = false, kHasMin = false;
-  static constexpr int kOffset = 32, kGroups = 16, kInner = 1, kMostWeight = 32;
+  static constexpr int kOffset = 32, kGroups = 16, kInner = 1, kMostWeight = 32, kScaleBits = 8;
+  static constexpr bool kSignedScales = true;
   static constexpr int shift(int) { return 0; }
+  CRIA_INLINE I32x16 scale_bits(HalfBlock b, int64_t g) { return b.bytes_from<64>(0, g); }
+  CRIA_INLINE I32x16 scale_at(HalfBlock b, int64_t g) { return scale_of<FormatQ6_K>(scale_bits(b, g)); }
   struct Header {
     I32x16 scales[4];
     F32x16 halfs;
@@ -166,7 +193,6 @@ struct FormatQ6_K {
       for (int i = 0; i < 4; i++) scales[i] = b.dword<64>(i);
     }
     CRIA_METHOD I32x16 scale(int g) const { return right_signed(left(scales[g / 4], 24 - 8 * (g % 4)), 24); }
-    CRIA_METHOD I32x16 scale_pair(int j) const { return sign_words(words_of(scales[j / 2], j % 2), 8); }
     CRIA_METHOD F32x16 d() const { return halfs; }
   };
   CRIA_INLINE I32x16 dword(HalfBlock b, int64_t outer, int i) { return b.dword<64>(4 + 6 * outer + i); }
@@ -179,7 +205,10 @@ struct FormatQ6_K {
 struct FormatQ2_K {
   static constexpr DType kType = DType::q2_k;
   static constexpr bool kSigned = false, kHasMin = true;
-  static constexpr int kOffset = 0, kGroups = 16, kInner = 4, kMostWeight = 3;
+  static constexpr int kOffset = 0, kGroups = 16, kInner = 4, kMostWeight = 3, kScaleBits = 4;
+  static constexpr bool kSignedScales = false;
+  CRIA_INLINE I32x16 scale_bits(HalfBlock b, int64_t g) { return b.bytes_from(1, g); }
+  CRIA_INLINE I32x16 scale_at(HalfBlock b, int64_t g) { return scale_of<FormatQ2_K>(scale_bits(b, g)); }
   static constexpr int shift(int i) { return kWholeBytes ? 2 * i : 0; }
   struct Header {
     I32x16 d_and_dmin, both[4];
@@ -188,7 +217,6 @@ struct FormatQ2_K {
       for (int i = 0; i < 4; i++) both[i] = b.dword(1 + i);
     }
     CRIA_METHOD I32x16 scale(int g) const { return and_lanes(right(both[g / 4], 8 * (g % 4)), 15); }
-    CRIA_METHOD I32x16 scale_pair(int j) const { return words_of(nibbles(both[j / 2], 0), j % 2); }
     CRIA_METHOD I32x16 min_pair(int j) const { return words_of(nibbles(both[j / 2], 1), j % 2); }
     CRIA_METHOD F32x16 d() const { return f16_low(d_and_dmin); }
     CRIA_METHOD F32x16 minus_dmin() const { return sub(set1(0.0f), f16_low(right(d_and_dmin, 16))); }
@@ -205,8 +233,16 @@ struct FormatQ2_K {
 struct FormatQ3_K {
   static constexpr DType kType = DType::q3_k;
   static constexpr bool kSigned = false, kHasMin = false;
-  static constexpr int kOffset = 4, kGroups = 16, kInner = 1, kMostWeight = 4;
+  static constexpr int kOffset = 4, kGroups = 16, kInner = 1, kMostWeight = 4, kScaleBits = 6;
+  static constexpr bool kSignedScales = true;
   static constexpr int shift(int) { return 0; }
+  CRIA_INLINE I32x16 scale_bits(HalfBlock b, int64_t g) {  // those of q3_k_scales(), less 32
+    const int i = static_cast<int>(g / 4);
+    const I32x16 low = right_by(b.bytes_from<64>(i % 2, g % 4), 4 * (i / 2));
+    const I32x16 high = left(right_by(b.bytes_from<64>(2, g % 4), 2 * i), 4);
+    return xor_lanes(or_masked(and_lanes(low, four_times(15)), high, four_times(0x30)), four_times(0x20));
+  }
+  CRIA_INLINE I32x16 scale_at(HalfBlock b, int64_t g) { return scale_of<FormatQ3_K>(scale_bits(b, g)); }
   struct Header {
     I32x16 scales[4];
     F32x16 halfs;
@@ -218,9 +254,6 @@ struct FormatQ3_K {
                               four_times(0x30));
     }
     CRIA_METHOD I32x16 scale(int g) const { return add(byte_of(scales[g / 4], g % 4), set1_lanes(-32)); }
-    CRIA_METHOD I32x16 scale_pair(int j) const {
-      return sign_words(xor_lanes(words_of(scales[j / 2], j % 2), 0x00200020), 6);
-    }
     CRIA_METHOD F32x16 d() const { return halfs; }
   };
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
@@ -234,6 +267,11 @@ struct FormatIQ4_XS {
   static constexpr bool kSigned = true, kHasMin = false;
   static constexpr int kOffset = 0, kGroups = 8, kInner = 1, kMostWeight = 127;
   static constexpr int shift(int) { return 0; }
+  CRIA_INLINE I32x16 scale_at(HalfBlock b, int64_t g) {  // iq4_xs_scale() for sixteen rows
+    const I32x16 high = and_lanes(right_by(b.dword(0), static_cast<int>(16 + 2 * g)), 3);
+    const I32x16 six = or_lanes(and_lanes(right_by(b.dword(1), static_cast<int>(4 * g)), 15), left(high, 4));
+    return add(six, set1_lanes(-32));
+  }
   struct Header {
     I32x16 d_and_high, low;
     CRIA_METHOD void read(HalfBlock b) {

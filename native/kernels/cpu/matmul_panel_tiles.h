@@ -46,24 +46,8 @@ constexpr int kMostOf16 = 32767 / (F::kMostWeight * 16 / F::kGroups);
 template <class F>
 constexpr bool kPairs = kPairsOfSums && kMostOf16<F> > 1000;
 
-/// Scales of a panel's block, for tiles of many tokens.
-template <class F>
-struct alignas(64) PanelScales {
-  int32_t scale[F::kGroups / (kPairs<F> ? 2 : 1)][kPanelRows];  // kPairs: two words each
-  int32_t min[F::kGroups / 2][kPanelRows];                      // two words each
-  float d[kPanelRows], minus_dmin[kPanelRows];
-
-  /// Of group g, sixteen rows, times 2^(kMostShift - shift).
-  CRIA_METHOD I32x16 of(int64_t g, int row, int shift) const {
-    if constexpr (!kPairs<F>) return load_lanes(scale[g] + row);
-    const I32x16 pair = load_lanes(scale[g / 2] + row);
-    return left(right_signed(g % 2 ? pair : left(pair, 16), 16), kMostShift<F> - shift);
-  }
-};
-
 struct PanelTile {
   const uint8_t* panel;  // the run's first block
-  const void* scales;    // of super-blocks: PanelScales
   int64_t first_block;
   int blocks;
   const ActivationRows* x;
@@ -190,10 +174,10 @@ struct SuperActivations {
   }
 };
 
-/// Part kPart of group(outer, kI): isum += scale * sum of products. scale(h, g): of group g, half h.
-template <class F, int kTokens, int kHalves, int kFirst, int kI, int kPart, class Scale>
+/// Part kPart of group(outer, kI): isum += scale * sum of products, times 2^kMostShift.
+template <class F, int kTokens, int kHalves, int kFirst, int kI, int kPart>
 CRIA_INLINE void add_group(const uint8_t* panel, const SuperActivations<F, kTokens>& x, int64_t outer,
-                           Scale scale, I32x16 (&isum)[kTokens][kHalves]) {
+                           I32x16 (&isum)[kTokens][kHalves]) {
   constexpr int kParts = F::kGroups / 8, kSteps = 8 / kParts;
   const int64_t group = F::kInner * outer + kI, scaled = kParts * group + kPart;
   asm("" : "+r"(panel));  // or gcc keeps what other groups loaded from here in registers that it lacks
@@ -208,20 +192,20 @@ CRIA_INLINE void add_group(const uint8_t* panel, const SuperActivations<F, kToke
       [&](int t) { return q + kSuperBlockSize * t; }, products);
   CRIA_UNROLL(2)
   for (int h = 0; h < kHalves; h++) {
-    const I32x16 s = scale(h, scaled, F::shift(kI));
+    const I32x16 s = left(F::scale_at(HalfBlock{panel, kFirst + h}, scaled), kMostShift<F> - F::shift(kI));
     CRIA_UNROLL(16)
     for (int t = 0; t < kTokens; t++) isum[t][h] = add(isum[t][h], mul(products[t][h], s));
   }
 }
 /// Groups (outer, kI) and those after it.
-template <class F, int kTokens, int kHalves, int kFirst, int kI, class Scale>
+template <class F, int kTokens, int kHalves, int kFirst, int kI>
 CRIA_INLINE void add_groups(const uint8_t* panel, const SuperActivations<F, kTokens>& x, int64_t outer,
-                            Fetch& fetch, Scale scale, I32x16 (&isum)[kTokens][kHalves]) {
+                            Fetch& fetch, I32x16 (&isum)[kTokens][kHalves]) {
   fetch.step();
-  add_group<F, kTokens, kHalves, kFirst, kI, 0>(panel, x, outer, scale, isum);
-  if constexpr (F::kGroups == 16) add_group<F, kTokens, kHalves, kFirst, kI, 1>(panel, x, outer, scale, isum);
+  add_group<F, kTokens, kHalves, kFirst, kI, 0>(panel, x, outer, isum);
+  if constexpr (F::kGroups == 16) add_group<F, kTokens, kHalves, kFirst, kI, 1>(panel, x, outer, isum);
   if constexpr (kI + 1 < F::kInner)
-    add_groups<F, kTokens, kHalves, kFirst, kI + 1>(panel, x, outer, fetch, scale, isum);
+    add_groups<F, kTokens, kHalves, kFirst, kI + 1>(panel, x, outer, fetch, isum);
 }
 
 /// sums += group 2j + kOdd, which is kOdd of `outer`'s two, or (sixteen groups) of those of (outer, kI).
@@ -241,9 +225,9 @@ CRIA_INLINE void multiply_one_of_pair(const uint8_t* panel, const int8_t* q, int
 
 /// Groups 2j and 2j + 1, whose sums fit sixteen bits: isum += scale * sum of products, of both in one
 /// instruction. The odd group's sum moves to the high words, and the even one's adds up below it.
-template <class F, int kTokens, int kHalves, int kFirst, int kI, class Scale>
+template <class F, int kTokens, int kHalves, int kFirst, int kI>
 CRIA_INLINE void add_pair(const uint8_t* panel, const SuperActivations<F, kTokens, true>& x, int64_t outer,
-                          Scale scale_pair, I32x16 (&isum)[kTokens][kHalves]) {
+                          I32x16 (&isum)[kTokens][kHalves]) {
   constexpr bool kStarts = kUnsignedOffset<F> != 0;
   constexpr int kShift = F::kGroups == 16 ? 0 : F::shift(1);
   const int64_t j = F::kGroups == 16 ? F::kInner * outer + kI : outer;
@@ -260,21 +244,20 @@ CRIA_INLINE void add_pair(const uint8_t* panel, const SuperActivations<F, kToken
   multiply_one_of_pair<F, kTokens, kHalves, kFirst, kI, 0>(panel, q, outer, sums);
   CRIA_UNROLL(2)
   for (int h = 0; h < kHalves; h++) {
-    const I32x16 s = scale_pair(h, j);
+    const I32x16 s = scales_of<F>(F::scale_bits(HalfBlock{panel, kFirst + h}, 2 * j));
     CRIA_UNROLL(16)
     for (int t = 0; t < kTokens; t++) isum[t][h] = dot_words(isum[t][h], xor_lanes(sums[t][h], kLowWord), s);
   }
 }
 /// The pairs of `outer` from kI on.
-template <class F, int kTokens, int kHalves, int kFirst, int kI, class Scale>
-CRIA_INLINE void add_pairs_of(const uint8_t* panel, const SuperActivations<F, kTokens, true>& x,
-                              int64_t outer, Fetch& fetch, Scale scale_pair,
-                              I32x16 (&isum)[kTokens][kHalves]) {
+template <class F, int kTokens, int kHalves, int kFirst, int kI>
+CRIA_INLINE void add_groups(const uint8_t* panel, const SuperActivations<F, kTokens, true>& x, int64_t outer,
+                            Fetch& fetch, I32x16 (&isum)[kTokens][kHalves]) {
   fetch.step();
   if (F::kGroups == 8) fetch.step();
-  add_pair<F, kTokens, kHalves, kFirst, kI>(panel, x, outer, scale_pair, isum);
+  add_pair<F, kTokens, kHalves, kFirst, kI>(panel, x, outer, isum);
   if constexpr (F::kGroups == 16 && kI + 1 < F::kInner)
-    add_pairs_of<F, kTokens, kHalves, kFirst, kI + 1>(panel, x, outer, fetch, scale_pair, isum);
+    add_groups<F, kTokens, kHalves, kFirst, kI + 1>(panel, x, outer, fetch, isum);
 }
 
 /// The float step of a block: what it adds to `before`.
@@ -285,46 +268,42 @@ CRIA_INLINE F32x16 block_step(F32x16 before, F32x16 d, F32x16 minus_dmin, float 
   return fma(mul(d, dx), sum, before);
 }
 
-/// Halves kFirst .. kFirst + kHalves - 1 of a block's rows, with scales from memory.
+/// Halves kFirst .. kFirst + kHalves - 1 of a block's rows.
 template <class F, int kHalves, int kFirst, int kTokens, bool kByPairs>
 CRIA_INLINE void add_super_block(const PanelTile& tile, const SuperActivations<F, kTokens, kByPairs>& x,
                                  Fetch& fetch) {
-  const auto& s = *static_cast<const PanelScales<F>*>(tile.scales);
   I32x16 isum[kTokens][kHalves];
   CRIA_UNROLL(16)
   for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
   for (int h = 0; h < kHalves; h++) isum[t][h] = set1_lanes(0);
   for (int64_t outer = 0; outer < 8 / F::kInner; outer++) {
     asm("" : "+r"(outer));  // a real loop: unrolled it overflows the cache of decoded instructions
-    if constexpr (kByPairs) {
-      add_pairs_of<F, kTokens, kHalves, kFirst, 0>(
-          tile.panel, x, outer, fetch,
-          [&](int h, int64_t j) { return load_lanes(s.scale[j] + 16 * (kFirst + h)); }, isum);
-    } else {
-      add_groups<F, kTokens, kHalves, kFirst, 0>(
-          tile.panel, x, outer, fetch,
-          [&](int h, int64_t g, int shift) { return s.of(g, 16 * (kFirst + h), shift); }, isum);
-    }
+    add_groups<F, kTokens, kHalves, kFirst, 0>(tile.panel, x, outer, fetch, isum);
   }
   CRIA_UNROLL(2)
   for (int h = 0; h < kHalves; h++) {
-    const int row = 16 * (kFirst + h);
+    typename F::Header header;
+    header.read(HalfBlock{tile.panel, kFirst + h});
     I32x16 m[kTokens];
     CRIA_UNROLL(16)
     for (int t = 0; t < kTokens; t++) m[t] = set1_lanes(0);
-    CRIA_UNROLL(16)
-    for (int j = 0; j < F::kGroups / 2 && F::kHasMin; j++) {
-      const I32x16 min = load_lanes(s.min[j] + row);
+    F32x16 minus_dmin = set1(0.0f);
+    if constexpr (F::kHasMin) {
+      minus_dmin = header.minus_dmin();
       CRIA_UNROLL(16)
-      for (int t = 0; t < kTokens; t++) m[t] = dot_words(m[t], min, x.pairs[t][j]);
+      for (int j = 0; j < F::kGroups / 2; j++) {
+        const I32x16 min = header.min_pair(j);
+        CRIA_UNROLL(16)
+        for (int t = 0; t < kTokens; t++) m[t] = dot_words(m[t], min, x.pairs[t][j]);
+      }
     }
-    const F32x16 d = load(s.d + row), minus_dmin = load(s.minus_dmin + row);
+    const F32x16 d = header.d();
     CRIA_UNROLL(16)
     for (int t = 0; t < kTokens; t++) {
       constexpr int kShift = kByPairs ? 0 : kMostShift<F>;
       const F32x16 sum = to_f32(kShift ? right_signed(isum[t][h], kShift) : isum[t][h]);
-      store(tile.sums[t] + row,
-            block_step<F>(load(tile.sums[t] + row), d, minus_dmin, x.scale[t], sum, m[t]));
+      float* to = tile.sums[t] + 16 * (kFirst + h);
+      store(to, block_step<F>(load(to), d, minus_dmin, x.scale[t], sum, m[t]));
     }
   }
 }
@@ -334,7 +313,7 @@ CRIA_INLINE void add_tile256(const PanelTile& tile) {
   const SuperActivations<F, kTokens, kByPairs> x(*tile.x, tile.n_tokens, tile.token, tile.first_block);
   // Beyond what registers hold of two halves, one half at a time. Weights that several dwords make up take
   // registers too.
-  constexpr int kSums = kTileSums - (F::kGroups == 16 && kTileHalves > 1 ? 2 : 0);
+  constexpr int kSums = kTileSums - (F::kGroups == 16 && kTileHalves > 1 ? 4 : 0);
   constexpr int kHalves = kTileHalves * kTokens <= kSums ? kTileHalves : 1;
   Fetch fetch = tile.fetch;
   fetch.divide(8 * 2 / kHalves);

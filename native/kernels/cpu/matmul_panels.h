@@ -20,37 +20,12 @@ namespace cria::CRIA_ISA {
 using PanelTileFunction = void (*)(const PanelTile& tile);
 
 struct PanelFormat {
-  void (*scales)(const uint8_t* block, void* scales);  // null for blocks of 32
   // [tokens - 1]: for few tokens that stream, and for any number.
   PanelTileFunction stream[kStreamTokens], tiles[kMostTokens];
   int most_tokens;                          // of a tile
   int block_size, few_blocks, many_blocks;  // blocks of a run: for few tokens, and for many
   int64_t block_bytes;                      // of a panel's block
 };
-
-template <class F>
-static void panel_scales(const uint8_t* block, void* scales) {
-  auto& s = *static_cast<PanelScales<F>*>(scales);
-  for (int half = 0; half < 2; half++) {
-    typename F::Header header;
-    header.read(HalfBlock{block, half});
-    if constexpr (kPairs<F>) {
-      CRIA_UNROLL(8)
-      for (int j = 0; j < F::kGroups / 2; j++) store_lanes(s.scale[j] + 16 * half, header.scale_pair(j));
-    } else {
-      CRIA_UNROLL(16)
-      for (int g = 0; g < F::kGroups; g++)
-        store_lanes(s.scale[g] + 16 * half,
-                    left(header.scale(g), kMostShift<F> - F::shift(g / (F::kGroups / 8) % F::kInner)));
-    }
-    store(s.d + 16 * half, header.d());
-    if constexpr (F::kHasMin) {
-      CRIA_UNROLL(8)
-      for (int j = 0; j < F::kGroups / 2; j++) store_lanes(s.min[j] + 16 * half, header.min_pair(j));
-      store(s.minus_dmin + 16 * half, header.minus_dmin());
-    }
-  }
-}
 
 // Lists of tiles, by tokens.
 template <class F, int kTokens>
@@ -68,13 +43,13 @@ CRIA_INLINE void add_tiles256(PanelFormat& format) {
 
 template <class F>
 CRIA_INLINE PanelFormat blocks32() {
-  PanelFormat format{nullptr, {}, {}, kMostTokens32, kBlockSize, 8, kManyBlocks, kPanelBlockBytes<F>};
+  PanelFormat format{{}, {}, kMostTokens32, kBlockSize, 8, kManyBlocks, kPanelBlockBytes<F>};
   add_tiles32<F, kMostTokens32>(format);
   return format;
 }
 template <class F>
 CRIA_INLINE PanelFormat blocks256() {
-  PanelFormat format{panel_scales<F>, {}, {}, kMostTokens, kSuperBlockSize, 1, 1, kPanelBlockBytes<F>};
+  PanelFormat format{{}, {}, kMostTokens, kSuperBlockSize, 1, 1, kPanelBlockBytes<F>};
   add_tiles256<F, kMostTokens>(format);
   return format;
 }
@@ -102,21 +77,16 @@ static PanelFormat panel_format(DType dtype) {
 constexpr int64_t kFewTokens = 32, kStreamColumns = 2048;
 constexpr int64_t kFetchAhead = 4096;  // bytes beyond a run that stays in L1 (docs/performance.md)
 
-/// Of any format: Q2_K has most.
-constexpr int64_t kMostScalesBytes = sizeof(PanelScales<FormatQ2_K>);
-
-/// Scratch for scales and for a run that was interleaved.
+/// Scratch for a run that was interleaved.
 static int64_t panel_scratch_bytes(DType dtype) {
   const PanelFormat f = panel_format(dtype);
-  return kMostScalesBytes + kStreamColumns / f.block_size * f.block_bytes;
+  return kStreamColumns / f.block_size * f.block_bytes;
 }
 
 /// The sums of rows [row, row + 32) with all tokens. `scratch`: panel_scratch_bytes, aligned to 64.
 static void sum_panel(const MatmulRows& args, int64_t row, int64_t row_end, uint8_t* scratch,
                       float (*sums)[kPanelRows]) {
   const PanelFormat format = panel_format(args.dtype);
-  void* scales = scratch;
-  uint8_t* interleaved = scratch + kMostScalesBytes;
   __builtin_memset(sums, 0, static_cast<size_t>(args.n_tokens) * sizeof *sums);
 
   const bool stream = args.n_tokens <= kStreamTokens, many = args.n_tokens > kFewTokens;
@@ -143,23 +113,15 @@ static void sum_panel(const MatmulRows& args, int64_t row, int64_t row_end, uint
     const uint8_t* run = panel + b * format.block_bytes;
     const uint8_t* ahead = run + lead;
     if (!args.interleaved) {
-      interleave_ahead(args.dtype, rows, b, count, interleaved, stream ? ahead : nullptr);
-      run = interleaved;
+      interleave_ahead(args.dtype, rows, b, count, scratch, stream ? ahead : nullptr);
+      run = scratch;
     }
-    if (format.scales && !stream) format.scales(run, scales);
     int64_t token = 0;
     for (int64_t i = 0; i < tiles; i++) {
       const int64_t tokens = share + (i < with_one_more ? 1 : 0);
       const uint8_t* next = ahead + i * fetched_by_each;
-      functions[tokens - 1]({run,
-                             scales,
-                             b,
-                             count,
-                             &args.x,
-                             args.n_tokens,
-                             token,
-                             sums + token,
-                             {next, next + fetched_by_each}});
+      functions[tokens - 1](
+          {run, b, count, &args.x, args.n_tokens, token, sums + token, {next, next + fetched_by_each}});
       token += tokens;
     }
   }

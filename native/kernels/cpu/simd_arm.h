@@ -172,6 +172,11 @@ CRIA_INLINE I32x16 load_lanes(const void* p) {
   const int32_t* v = static_cast<const int32_t*>(p);
   return {vld1q_s32(v), vld1q_s32(v + 4), vld1q_s32(v + 8), vld1q_s32(v + 12)};
 }
+CRIA_INLINE I32x16 load_unaligned(const void* p) {
+  const uint8_t* v = static_cast<const uint8_t*>(p);
+  return {vreinterpretq_s32_u8(vld1q_u8(v)), vreinterpretq_s32_u8(vld1q_u8(v + 16)),
+          vreinterpretq_s32_u8(vld1q_u8(v + 32)), vreinterpretq_s32_u8(vld1q_u8(v + 48))};
+}
 CRIA_INLINE void store_lanes(void* p, I32x16 x) {
   int32_t* v = static_cast<int32_t*>(p);
   vst1q_s32(v, x.a);
@@ -208,6 +213,12 @@ CRIA_INLINE int32x4_t right4(int32x4_t x, int n) {
 }
 CRIA_INLINE I32x16 right(I32x16 x, int n) {
   return {right4(x.a, n), right4(x.b, n), right4(x.c, n), right4(x.d, n)};
+}
+CRIA_INLINE I32x16 right_by(I32x16 x, int n) { return right(x, n); }
+CRIA_INLINE I32x16 high_words(I32x16 x, I32x16 y) {
+  const uint32x4_t high = vdupq_n_u32(0xffff0000u);
+  return {vbslq_s32(high, y.a, x.a), vbslq_s32(high, y.b, x.b), vbslq_s32(high, y.c, x.c),
+          vbslq_s32(high, y.d, x.d)};
 }
 CRIA_INLINE I32x16 left(I32x16 x, int n) { return {x.a << n, x.b << n, x.c << n, x.d << n}; }
 CRIA_INLINE I32x16 right_signed(I32x16 x, int n) { return {x.a >> n, x.b >> n, x.c >> n, x.d >> n}; }

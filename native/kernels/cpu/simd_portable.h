@@ -115,6 +115,7 @@ CRIA_INLINE I32x16 load_lanes(const void* p) {
   __builtin_memcpy(out.v, p, 64);
   return out;
 }
+CRIA_INLINE I32x16 load_unaligned(const void* p) { return load_lanes(p); }
 CRIA_INLINE void store_lanes(void* p, I32x16 a) { __builtin_memcpy(p, a.v, 64); }
 CRIA_INLINE I32x16 set1_lanes(int32_t x) { CRIA_INTEGERS(x); }
 CRIA_INLINE I32x16 widen_words(const int16_t* p) { CRIA_INTEGERS(p[i]); }
@@ -144,7 +145,14 @@ CRIA_INLINE I32x16 right(I32x16 a, int n) {
 CRIA_INLINE I32x16 left(I32x16 a, int n) {
   CRIA_INTEGERS(static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) << n));
 }
+/// right() by what is not a constant.
+CRIA_INLINE I32x16 right_by(I32x16 a, int n) { return right(a, n); }
 CRIA_INLINE I32x16 right_signed(I32x16 a, int n) { CRIA_INTEGERS(a.v[i] >> n); }
+/// The low word of each lane of a, the high word of b.
+CRIA_INLINE I32x16 high_words(I32x16 a, I32x16 b) {
+  CRIA_INTEGERS(static_cast<int32_t>((static_cast<uint32_t>(a.v[i]) & 0xffffu) |
+                                     (static_cast<uint32_t>(b.v[i]) & 0xffff0000u)));
+}
 /// Of the two words of each lane.
 CRIA_INLINE I32x16 right_signed_words(I32x16 a, int n) {
   CRIA_INTEGERS(static_cast<int32_t>(static_cast<uint32_t>(a.v[i] >> 16 >> n) << 16 |

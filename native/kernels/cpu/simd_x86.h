@@ -269,6 +269,7 @@ struct Bytes4 {
   __m512i v;
 };
 CRIA_INLINE I32x16 load_lanes(const void* p) { return {_mm512_load_si512(p)}; }
+CRIA_INLINE I32x16 load_unaligned(const void* p) { return {_mm512_loadu_si512(p)}; }
 CRIA_INLINE void store_lanes(void* p, I32x16 a) { _mm512_store_si512(p, a.v); }
 CRIA_INLINE I32x16 set1_lanes(int32_t x) { return {_mm512_set1_epi32(x)}; }
 CRIA_INLINE I32x16 widen_words(const int16_t* p) {
@@ -282,6 +283,8 @@ CRIA_INLINE I32x16 or_masked(I32x16 a, I32x16 b, int32_t mask) {
   return {_mm512_ternarylogic_epi32(a.v, b.v, _mm512_set1_epi32(mask), 0xf8)};
 }
 CRIA_INLINE I32x16 right(I32x16 a, int n) { return {_mm512_srli_epi32(a.v, static_cast<unsigned>(n))}; }
+CRIA_INLINE I32x16 right_by(I32x16 a, int n) { return {_mm512_srl_epi32(a.v, _mm_cvtsi32_si128(n))}; }
+CRIA_INLINE I32x16 high_words(I32x16 a, I32x16 b) { return {_mm512_mask_blend_epi16(0xaaaaaaaau, a.v, b.v)}; }
 CRIA_INLINE I32x16 left(I32x16 a, int n) { return {_mm512_slli_epi32(a.v, static_cast<unsigned>(n))}; }
 CRIA_INLINE I32x16 right_signed(I32x16 a, int n) {
   return {_mm512_srai_epi32(a.v, static_cast<unsigned>(n))};
@@ -325,6 +328,10 @@ CRIA_INLINE I32x16 load_lanes(const void* p) {
   const auto* v = static_cast<const __m256i*>(p);
   return {_mm256_load_si256(v), _mm256_load_si256(v + 1)};
 }
+CRIA_INLINE I32x16 load_unaligned(const void* p) {
+  const auto* v = static_cast<const __m256i*>(p);
+  return {_mm256_loadu_si256(v), _mm256_loadu_si256(v + 1)};
+}
 CRIA_INLINE void store_lanes(void* p, I32x16 x) {
   auto* v = static_cast<__m256i*>(p);
   _mm256_store_si256(v, x.a);
@@ -344,6 +351,13 @@ CRIA_INLINE I32x16 or_lanes(I32x16 x, I32x16 y) {
 }
 CRIA_INLINE I32x16 or_masked(I32x16 x, I32x16 y, int32_t mask) { return or_lanes(x, and_lanes(y, mask)); }
 CRIA_INLINE I32x16 right(I32x16 x, int n) { return {_mm256_srli_epi32(x.a, n), _mm256_srli_epi32(x.b, n)}; }
+CRIA_INLINE I32x16 right_by(I32x16 x, int n) {
+  const __m128i count = _mm_cvtsi32_si128(n);
+  return {_mm256_srl_epi32(x.a, count), _mm256_srl_epi32(x.b, count)};
+}
+CRIA_INLINE I32x16 high_words(I32x16 x, I32x16 y) {
+  return {_mm256_blend_epi16(x.a, y.a, 0xaa), _mm256_blend_epi16(x.b, y.b, 0xaa)};
+}
 CRIA_INLINE I32x16 left(I32x16 x, int n) { return {_mm256_slli_epi32(x.a, n), _mm256_slli_epi32(x.b, n)}; }
 CRIA_INLINE I32x16 right_signed(I32x16 x, int n) {
   return {_mm256_srai_epi32(x.a, n), _mm256_srai_epi32(x.b, n)};
