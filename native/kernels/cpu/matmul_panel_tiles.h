@@ -166,8 +166,10 @@ struct SuperActivations {
         if constexpr (F::kGroups == 16) {
           const I32x16 from = mul(widen_words(sums), set1_lanes(-kUnsignedOffset<F>));
           store_lanes(start[t], kForPairs ? add(from, load_lanes(kLowWords)) : from);
-        } else
+        } else {
+          static_assert(!kForPairs, "no format has eight groups, an offset and sums that fit sixteen bits");
           for (int g = 0; g < 8; g++) start[t][g] = -kUnsignedOffset<F> * of_32[g];
+        }
       }
     }
     asm("" : : "r"(pairs), "r"(start) : "memory");  // they stay in memory, where broadcasts are free
