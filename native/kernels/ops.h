@@ -20,7 +20,7 @@ struct Weight {
   DType dtype = DType::f32;
   std::int64_t rows = 0;
   std::int64_t cols = 0;
-  bool interleaved = false;  // the CPU's own layout (cpu/interleave.h); else rows lie as in a file
+  bool repacked = false;  // the CPU's own layout (cpu/repack.h); else rows lie as in a file
 };
 
 struct LayerWeights {

@@ -1,4 +1,4 @@
-// Weights of 3, 5 and 6 bits as panels hold them (interleave.h). A file keeps their low and their high bits
+// Weights of 3, 5 and 6 bits as panels hold them (repack.h). A file keeps their low and their high bits
 // apart, which costs a product four or five instructions for every dword of four weights. A panel has whole
 // weights instead, in the low bits of bytes, whose upper bits hold the pieces of the remaining ones: most
 // weights take one instruction then, and all about two. Of every 32 columns, eight dwords of values, n bits

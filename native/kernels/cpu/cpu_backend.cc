@@ -10,19 +10,19 @@
 #include "core/huge_memory.h"
 #include "kernels/cpu/cpu_elementary.h"
 #include "kernels/cpu/cpu_ops.h"
-#include "kernels/cpu/interleave.h"
 #include "kernels/cpu/isa.h"
+#include "kernels/cpu/repack.h"
 
 namespace cria {
 namespace {
 
 constexpr std::size_t kWeightAlignment = 64;
 constexpr std::size_t kPartBytes = std::size_t{8} << 20;
-constexpr std::size_t kReadBytes = std::size_t{256} << 10;  // that are interleaved at a time
+constexpr std::size_t kReadBytes = std::size_t{256} << 10;  // that are repacked at a time
 constexpr std::size_t kPrefetchSlack = std::size_t{1}
                                        << 16;  // kernels prefetch, and never load, past a matrix's end
 
-// Rows are read into a buffer that stays in the cache and interleaved from there; what is not interleaved is
+// Rows are read into a buffer that stays in the cache and repacked from there; what is not repacked is
 // read straight into place.
 class CpuWeightUpload : public WeightUpload {
  public:
@@ -30,14 +30,14 @@ class CpuWeightUpload : public WeightUpload {
       : kernels_(kernels) {
     std::size_t at = 0;
     for (const WeightSpec& s : specs) {
-      const bool interleaved = is_interleaved(s.dtype);
+      const bool repacked = is_repacked(s.dtype);
       const std::size_t row = row_bytes(s.dtype, static_cast<std::size_t>(s.cols)),
                         bytes = row * static_cast<std::size_t>(s.rows);
-      const std::size_t unit = interleaved ? row * kPanelRows : 1;
+      const std::size_t unit = repacked ? row * kPanelRows : 1;
       const std::size_t part = std::max<std::size_t>(1, kPartBytes / unit) * unit;
       for (std::size_t from = 0; from < bytes; from += part)
         parts_.push_back({{WeightRange{weights_.size(), from, std::min(part, bytes - from)}}, 1});
-      weights_.push_back({region + at, s.dtype, s.rows, s.cols, interleaved});
+      weights_.push_back({region + at, s.dtype, s.rows, s.cols, repacked});
       at += padded_bytes(s);
     }
   }
@@ -52,15 +52,15 @@ class CpuWeightUpload : public WeightUpload {
     const WeightRange& range = parts_[part].ranges[0];
     const Weight& w = weights_[range.index];
     auto* matrix = const_cast<std::byte*>(static_cast<const std::byte*>(w.data));
-    if (!w.interleaved) return read(range, matrix + range.offset);
+    if (!w.repacked) return read(range, matrix + range.offset);
     const std::size_t row = row_bytes(w.dtype, static_cast<std::size_t>(w.cols));
     const std::size_t step = std::max<std::size_t>(1, kReadBytes / (row * kPanelRows)) * row * kPanelRows;
     std::vector<std::byte> rows(std::min(step, range.bytes));
     for (std::size_t from = range.offset; from < range.offset + range.bytes; from += step) {
       const std::size_t bytes = std::min(step, range.offset + range.bytes - from);
       read({range.index, from, bytes}, rows.data());
-      interleave_rows(kernels_, w.dtype, w.cols, static_cast<std::int64_t>(from / row),
-                      static_cast<std::int64_t>(bytes / row), rows.data(), matrix);
+      repack_rows(kernels_, w.dtype, w.cols, static_cast<std::int64_t>(from / row),
+                  static_cast<std::int64_t>(bytes / row), rows.data(), matrix);
     }
   }
   std::vector<Weight> finish() override { return std::move(weights_); }

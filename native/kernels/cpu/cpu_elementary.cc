@@ -6,10 +6,10 @@
 
 #include "core/float_bits.h"
 #include "kernels/cpu/dequantize.h"
-#include "kernels/cpu/interleave.h"
 #include "kernels/cpu/machine.h"
 #include "kernels/cpu/memory_streams.h"
 #include "kernels/cpu/quantize.h"
+#include "kernels/cpu/repack.h"
 
 namespace cria {
 namespace {
@@ -46,7 +46,7 @@ void CpuElementary::copy(void* to, const void* from, std::size_t bytes) {
 PackedWeights CpuElementary::pack_weights(std::span<const WeightSpec> specs,
                                           std::span<const TensorMemory> host) {
   const auto bytes_of = [](const WeightSpec& s) {
-    return is_interleaved(s.dtype)
+    return is_repacked(s.dtype)
                ? (matrix_bytes(s.dtype, s.rows, s.cols) + kAlignment - 1) / kAlignment * kAlignment
                : 0;
   };
@@ -58,15 +58,15 @@ PackedWeights CpuElementary::pack_weights(std::span<const WeightSpec> specs,
   for (std::size_t i = 0; i < specs.size(); i++) {
     const WeightSpec& s = specs[i];
     packed.weights.push_back({host[i].data, s.dtype, s.rows, s.cols});
-    if (!is_interleaved(s.dtype)) continue;
+    if (!is_repacked(s.dtype)) continue;
     const std::size_t row = row_bytes(s.dtype, static_cast<std::size_t>(s.cols));
     pool_.parallel_for((s.rows + kPanelRows - 1) / kPanelRows, 4, [&](std::int64_t begin, std::int64_t end) {
       const std::int64_t first = begin * kPanelRows, n = std::min(end * kPanelRows, s.rows) - first;
-      interleave_rows(kernels_, s.dtype, s.cols, first, n,
-                      host[i].data + static_cast<std::size_t>(first) * row, at);
+      repack_rows(kernels_, s.dtype, s.cols, first, n, host[i].data + static_cast<std::size_t>(first) * row,
+                  at);
     });
     packed.weights.back().data = at;
-    packed.weights.back().interleaved = true;
+    packed.weights.back().repacked = true;
     at += bytes_of(s);
   }
   return packed;

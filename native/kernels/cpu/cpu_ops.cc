@@ -5,8 +5,8 @@
 
 #include "core/error.h"
 #include "kernels/cpu/dequantize.h"
-#include "kernels/cpu/interleave.h"
 #include "kernels/cpu/quantize.h"
+#include "kernels/cpu/repack.h"
 
 namespace cria {
 namespace {
@@ -26,7 +26,7 @@ MatmulRows CpuOps::matmul_rows(const Weight& weight, const ActivationRows& x, st
                                std::int64_t y_stride, bool accumulate) const {
   return {static_cast<const std::uint8_t*>(weight.data),
           weight.dtype,
-          weight.interleaved,
+          weight.repacked,
           weight.rows,
           weight.cols,
           x,
@@ -115,11 +115,11 @@ void CpuOps::embed(const EmbedArgs& args) {
   const Weight& table = args.embedding;
   const std::size_t bytes = row_bytes(table.dtype, static_cast<std::size_t>(table.cols));
   pool_.parallel_for(args.batch->n_tokens, 8, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<std::byte> gathered(table.interleaved ? bytes : 0);
+    std::vector<std::byte> gathered(table.repacked ? bytes : 0);
     for (std::int64_t t = begin; t < end; t++) {
       const std::uint32_t token = args.batch->tokens[t];
       const std::byte* row = static_cast<const std::byte*>(table.data) + token * bytes;
-      if (table.interleaved) {
+      if (table.repacked) {
         gather_row(table.dtype, table.cols, token, table.data, gathered.data());
         row = gathered.data();
       }

@@ -26,7 +26,7 @@ const CpuKernels kernels = {
     quantize_q8_k,
     round_f16,
     round_bf16,
-    interleave,
+    repack,
     matmul_scratch_bytes,
     matmul,
     gate_up,

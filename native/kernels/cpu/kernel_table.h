@@ -29,11 +29,11 @@ struct ActivationRows {
   const int16_t* most16;  // q8_k: the largest sum of magnitudes of a sixteen of q
 };
 
-/// Rows of a quantized matrix that lie together (interleave.h).
+/// Rows of a quantized matrix that lie together (repack.h).
 constexpr int kPanelRows = 32;
 
-/// A block of a quantized format, as interleaving sees it: a 16-bit word before or after its dwords, or none.
-/// All zero for the types that are not interleaved.
+/// A block of a quantized format, as repacking sees it: a 16-bit word before or after its dwords, or none.
+/// All zero for the types that are not repacked.
 struct BlockShape {
   int cols, dwords;
   bool leading_word, trailing_word;
@@ -77,9 +77,9 @@ struct RowPointers {
 
 /// A matrix-vector or matrix-matrix product over a range of rows.
 struct MatmulRows {
-  const uint8_t* weights;  // [rows, cols] of `dtype`, as in a file, or interleaved
+  const uint8_t* weights;  // [rows, cols] of `dtype`, as in a file, or repacked
   DType dtype;
-  bool interleaved;
+  bool repacked;
   int64_t rows, cols;
   ActivationRows x;
   int64_t n_tokens;
@@ -141,9 +141,8 @@ struct CpuKernels {
   void (*quantize_q8_k)(const float* x, int8_t* q, float* scale, int16_t* sums16, int16_t* most16, int64_t n);
   void (*round_f16)(const float* x, float* out, int64_t n);
   void (*round_bf16)(const float* x, uint16_t* out, int64_t n);
-  /// Blocks [first_block, first_block + n_blocks) of up to 32 rows, interleaved; `out` is aligned to 64.
-  void (*interleave)(DType dtype, const RowPointers* rows, int64_t first_block, int64_t n_blocks,
-                     uint8_t* out);
+  /// Blocks [first_block, first_block + n_blocks) of up to 32 rows, repacked; `out` is aligned to 64.
+  void (*repack)(DType dtype, const RowPointers* rows, int64_t first_block, int64_t n_blocks, uint8_t* out);
   /// Bytes of scratch (aligned to 64) that a product with a weight type wants; 0 when the type is not known.
   size_t (*matmul_scratch_bytes)(DType dtype, int64_t n_tokens);
   /// Rows [row_begin, row_end) of the product; row_begin is a multiple of 32.

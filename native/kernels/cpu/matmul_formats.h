@@ -1,5 +1,5 @@
-// What the quantized products need to know of each weight format: how the dwords of an interleaved block
-// (interleave.h) become bytes that meet four activations each, and its scales. Compiled per level.
+// What the quantized products need to know of each weight format: how the dwords of an repacked block
+// (repack.h) become bytes that meet four activations each, and its scales. Compiled per level.
 //
 // The offsets below count dwords where dword_place() puts those of the file's blocks (blocks.h). Bytes are
 // unsigned with kOffset still to be taken off, or (kSigned) signed.
@@ -10,7 +10,7 @@
 
 namespace cria::CRIA_ISA {
 
-/// Sixteen of the 32 rows of an interleaved block.
+/// Sixteen of the 32 rows of an repacked block.
 struct HalfBlock {
   const uint8_t* p;  // of the block
   int half;

@@ -1,4 +1,4 @@
-// Tiles of matmul_panels.h: 32 interleaved rows by a few tokens, a run of blocks at a time. Compiled per
+// Tiles of matmul_panels.h: 32 repacked rows by a few tokens, a run of blocks at a time. Compiled per
 // level.
 #pragma once
 

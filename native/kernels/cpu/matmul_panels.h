@@ -1,16 +1,16 @@
 // Products of quantized weights with any number of tokens. Compiled per level.
 //
-// Weights come interleaved (interleave.h): 32 rows at a time, a vector load brings four columns of sixteen
+// Weights come repacked (repack.h): 32 rows at a time, a vector load brings four columns of sixteen
 // rows, and a broadcast of four activations meets them. Tiles of a few tokens add a panel's blocks to their
 // sums, one run of blocks after the other, so that the run stays in L1 for all tiles; meanwhile the bytes
-// ahead are fetched, a few lines at a time. Weights in the file's layout are interleaved into scratch first,
+// ahead are fetched, a few lines at a time. Weights in the file's layout are repacked into scratch first,
 // a run at a time.
 //
 // Order of summation (docs/numerics.md): an accumulator per output element, one float step per block
 // (k-quants with mins: two), in the order of the columns. Sums of integers are exact.
 #pragma once
 
-#include "kernels/cpu/matmul_interleave.h"
+#include "kernels/cpu/matmul_repack.h"
 #include "kernels/cpu/matmul_stream.h"
 
 namespace cria::CRIA_ISA {
@@ -77,7 +77,7 @@ static PanelFormat panel_format(DType dtype) {
 constexpr int64_t kFewTokens = 32, kStreamColumns = 2048;
 constexpr int64_t kFetchAhead = 4096;  // bytes beyond a run that stays in L1 (docs/performance.md)
 
-/// Scratch for a run that was interleaved.
+/// Scratch for a run that was repacked.
 static int64_t panel_scratch_bytes(DType dtype) {
   const PanelFormat f = panel_format(dtype);
   return kStreamColumns / f.block_size * f.block_bytes;
@@ -105,15 +105,15 @@ static void sum_panel(const MatmulRows& args, int64_t row, int64_t row_end, uint
   const int64_t tiles = (args.n_tokens + format.most_tokens - 1) / format.most_tokens;
   const int64_t share = args.n_tokens / tiles, with_one_more = args.n_tokens % tiles;
   // Each tile fetches its share of what comes after the run; in the file's layout, of the next 32 rows. For
-  // few tokens the processor itself does, or, in the file's layout, interleaving.
+  // few tokens the processor itself does, or, in the file's layout, repacking.
   const int64_t fetched_by_each = stream ? 0 : (at_once * format.block_bytes / 64 + tiles - 1) / tiles * 64;
-  const int64_t lead = args.interleaved ? at_once * format.block_bytes + kFetchAhead : kPanelRows * row_bytes;
+  const int64_t lead = args.repacked ? at_once * format.block_bytes + kFetchAhead : kPanelRows * row_bytes;
   for (int64_t b = 0; b < blocks; b += at_once) {
     const int count = static_cast<int>(blocks - b < at_once ? blocks - b : at_once);
     const uint8_t* run = panel + b * format.block_bytes;
     const uint8_t* ahead = run + lead;
-    if (!args.interleaved) {
-      interleave_ahead(args.dtype, rows, b, count, scratch, stream ? ahead : nullptr);
+    if (!args.repacked) {
+      repack_ahead(args.dtype, rows, b, count, scratch, stream ? ahead : nullptr);
       run = scratch;
     }
     int64_t token = 0;

@@ -84,8 +84,8 @@ struct FixedMatrix {
 };
 
 std::vector<float> product(const CpuKernels& kernels, const FixedMatrix& w, std::int64_t n_tokens,
-                           bool interleave) {
-  return multiply(kernels, w, Numbers(77).floats(n_tokens * w.cols, 2).data(), n_tokens, interleave);
+                           bool repack) {
+  return multiply(kernels, w, Numbers(77).floats(n_tokens * w.cols, 2).data(), n_tokens, repack);
 }
 
 // ---- the kernels, each on its problem ----
@@ -186,7 +186,7 @@ void gate_up(const CpuKernels& kernels, Hash& hash) {
   ThreadPool pool(1);
   ActivationBuffer buffer;
   const ActivationRows acts = buffer.prepare(kernels, pool, DType::q4_k, x.data(), n, gate.cols);
-  Scratch gate_matrix = interleaved(kernels, gate.dtype, gate.rows, gate.cols, gate.bytes.data());
+  Scratch gate_matrix = repacked(kernels, gate.dtype, gate.rows, gate.cols, gate.bytes.data());
   const MatmulRows g{gate_matrix.data(), gate.dtype, true, gate.rows, gate.cols, acts, n,
                      y.data(),           gate.rows,  false};
   const MatmulRows u{up.bytes.data(), up.dtype, false, up.rows, up.cols, acts, n, nullptr, up.rows, false};
@@ -302,13 +302,13 @@ TEST_CASE("the same bits on every processor: weights of every type and their pro
     weights.add(values);
     check(name + " weights", weights.value(), expected.weights);
     for (const CpuKernels* level : runnable_levels()) {
-      Hash products, interleaved;
+      Hash products, repacked;
       for (const std::int64_t n : {1, 3, 9}) {
         products.add(product(*level, w, n, false));
-        interleaved.add(product(*level, w, n, true));
+        repacked.add(product(*level, w, n, true));
       }
       check(name + " products, " + level->isa, products.value(), expected.products);
-      check(name + " interleaved, " + level->isa, interleaved.value(), expected.products);
+      check(name + " repacked, " + level->isa, repacked.value(), expected.products);
     }
   }
 }

@@ -7,13 +7,13 @@
 using namespace cria;
 using namespace cria::test;
 
-TEST_CASE("interleaving loses nothing: every row can be gathered again, whatever the level") {
+TEST_CASE("repacking loses nothing: every row can be gathered again, whatever the level") {
   CRIA_SEEDED_RNG(rng);
   for (const DType dtype : kWeightTypes) {
     CAPTURE(std::string(name_of(dtype)));
     const DTypeTraits& traits = traits_of(dtype);
-    CHECK(is_interleaved(dtype) == (traits.block_size > 1));
-    if (!is_interleaved(dtype)) continue;
+    CHECK(is_repacked(dtype) == (traits.block_size > 1));
+    if (!is_repacked(dtype)) continue;
     const BlockShape shape = block_shape(dtype);
     CHECK(shape.cols == static_cast<int>(traits.block_size));
     CHECK(4 * shape.dwords + 2 * (shape.leading_word + shape.trailing_word) ==
@@ -26,7 +26,7 @@ TEST_CASE("interleaving loses nothing: every row can be gathered again, whatever
       std::vector<std::uint8_t> first;
       for (const CpuKernels* level : runnable_levels()) {
         CAPTURE(level->isa);
-        Scratch matrix = interleaved(*level, dtype, rows, cols, bytes.data());
+        Scratch matrix = repacked(*level, dtype, rows, cols, bytes.data());
         for (std::int64_t r = 0; r < rows; r++) {
           gather_row(dtype, cols, r, matrix.data(), found.data());
           CHECK(
@@ -69,8 +69,7 @@ TEST_CASE("products equal float64 within rounding, and the portable level bit fo
   }
 }
 
-TEST_CASE(
-    "a token has the same bits alone and in a batch of any size, in the file's layout and interleaved") {
+TEST_CASE("a token has the same bits alone and in a batch of any size, in the file's layout and repacked") {
   CRIA_SEEDED_RNG(rng);
   for (const CpuKernels* level : runnable_levels()) {
     for (const DType dtype : kWeightTypes) {

@@ -5,14 +5,14 @@
 #include "core/thread_pool.h"
 #include "kernels/cpu/activation_buffer.h"
 #include "kernels/cpu/dequantize.h"
-#include "kernels/cpu/interleave.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/quantize.h"
+#include "kernels/cpu/repack.h"
 #include "random_inputs.h"
 
 namespace cria::test {
 
-/// Memory aligned to 64: scratch of a product, or an interleaved matrix.
+/// Memory aligned to 64: scratch of a product, or an repacked matrix.
 class Scratch {
  public:
   explicit Scratch(std::size_t bytes) : memory_(bytes + 64) {}
@@ -72,10 +72,10 @@ inline std::vector<double> matmul_reference(const TestMatrix& w, const std::vect
 }
 
 /// A matrix as the CPU keeps it.
-inline Scratch interleaved(const CpuKernels& kernels, DType dtype, std::int64_t rows, std::int64_t cols,
-                           const std::uint8_t* bytes) {
+inline Scratch repacked(const CpuKernels& kernels, DType dtype, std::int64_t rows, std::int64_t cols,
+                        const std::uint8_t* bytes) {
   Scratch matrix(matrix_bytes(dtype, rows, cols));
-  interleave_rows(kernels, dtype, cols, 0, rows, bytes, matrix.data());
+  repack_rows(kernels, dtype, cols, 0, rows, bytes, matrix.data());
   return matrix;
 }
 
@@ -83,15 +83,15 @@ inline Scratch interleaved(const CpuKernels& kernels, DType dtype, std::int64_t 
 /// the CPU's own; one thread.
 template <class Matrix>
 std::vector<float> multiply(const CpuKernels& kernels, const Matrix& w, const float* x, std::int64_t n_tokens,
-                            bool interleave = true) {
+                            bool repack = true) {
   ThreadPool pool(1);
   ActivationBuffer buffer;
   std::vector<float> y(static_cast<std::size_t>(n_tokens * w.rows), NAN);
-  interleave = interleave && is_interleaved(w.dtype);
-  Scratch matrix = interleave ? interleaved(kernels, w.dtype, w.rows, w.cols, w.bytes.data()) : Scratch(0);
-  const MatmulRows args{interleave ? matrix.data() : w.bytes.data(),
+  repack = repack && is_repacked(w.dtype);
+  Scratch matrix = repack ? repacked(kernels, w.dtype, w.rows, w.cols, w.bytes.data()) : Scratch(0);
+  const MatmulRows args{repack ? matrix.data() : w.bytes.data(),
                         w.dtype,
-                        interleave,
+                        repack,
                         w.rows,
                         w.cols,
                         buffer.prepare(kernels, pool, w.dtype, x, n_tokens, w.cols),

@@ -1,4 +1,4 @@
-#include "kernels/cpu/interleave.h"
+#include "kernels/cpu/repack.h"
 
 #include <algorithm>
 #include <cstring>
@@ -35,19 +35,19 @@ std::size_t panel_bytes(DType dtype, std::int64_t cols) {
 
 }  // namespace
 
-bool is_interleaved(DType dtype) { return block_shape(dtype).dwords > 0; }
+bool is_repacked(DType dtype) { return block_shape(dtype).dwords > 0; }
 
 std::size_t matrix_bytes(DType dtype, std::int64_t rows, std::int64_t cols) {
-  if (!is_interleaved(dtype))
+  if (!is_repacked(dtype))
     return row_bytes(dtype, static_cast<std::size_t>(cols)) * static_cast<std::size_t>(rows);
   return panel_bytes(dtype, cols) * static_cast<std::size_t>((rows + kPanelRows - 1) / kPanelRows);
 }
 
-void interleave_rows(const CpuKernels& kernels, DType dtype, std::int64_t cols, std::int64_t first,
-                     std::int64_t n_rows, const void* from, void* matrix) {
+void repack_rows(const CpuKernels& kernels, DType dtype, std::int64_t cols, std::int64_t first,
+                 std::int64_t n_rows, const void* from, void* matrix) {
   const std::size_t row = row_bytes(dtype, static_cast<std::size_t>(cols));
   auto* to = static_cast<std::uint8_t*>(matrix) + row * static_cast<std::size_t>(first);
-  if (!is_interleaved(dtype)) {
+  if (!is_repacked(dtype)) {
     std::memcpy(to, from, row * static_cast<std::size_t>(n_rows));
     return;
   }
@@ -57,7 +57,7 @@ void interleave_rows(const CpuKernels& kernels, DType dtype, std::int64_t cols, 
     RowPointers rows;
     rows.count = static_cast<int>(std::min<std::int64_t>(kPanelRows, n_rows - r));
     for (int i = 0; i < rows.count; i++) rows.row[i] = source + row * static_cast<std::size_t>(r + i);
-    kernels.interleave(dtype, &rows, 0, blocks, to);
+    kernels.repack(dtype, &rows, 0, blocks, to);
   }
 }
 

@@ -1,4 +1,4 @@
-// How the CPU keeps matrices of quantized weights: rows interleaved by 32.
+// How the CPU keeps matrices of quantized weights: rows repacked by 32.
 //
 // A panel is 32 rows. Its blocks follow each other in the order of the columns; of each block, whatever its
 // format, the panel holds one dword of all 32 rows, then another dword of all 32 rows, and so on:
@@ -19,19 +19,19 @@
 
 namespace cria {
 
-/// Whether weights of this type are interleaved: the quantized ones that products know.
-bool is_interleaved(DType dtype);
+/// Whether weights of this type are repacked: the quantized ones that products know.
+bool is_repacked(DType dtype);
 
 /// Bytes of a matrix as the CPU keeps it. `cols` is a multiple of the type's block.
 std::size_t matrix_bytes(DType dtype, std::int64_t rows, std::int64_t cols);
 
 /// Rows [first, first + n_rows) of a matrix of `cols` columns, from `from`, in the file's layout, to their
 /// place in `matrix`. `first` is a multiple of 32, and so is n_rows unless these are the last. Types that are
-/// not interleaved are copied.
-void interleave_rows(const CpuKernels& kernels, DType dtype, std::int64_t cols, std::int64_t first,
-                     std::int64_t n_rows, const void* from, void* matrix);
+/// not repacked are copied.
+void repack_rows(const CpuKernels& kernels, DType dtype, std::int64_t cols, std::int64_t first,
+                 std::int64_t n_rows, const void* from, void* matrix);
 
-/// Row `row` of an interleaved matrix in the file's layout: row_bytes(dtype, cols) bytes.
+/// Row `row` of an repacked matrix in the file's layout: row_bytes(dtype, cols) bytes.
 void gather_row(DType dtype, std::int64_t cols, std::int64_t row, const void* matrix, void* to);
 
 }  // namespace cria

@@ -1,4 +1,4 @@
-// Blocks of up to 32 rows -> interleaved (interleave.h). Compiled per level.
+// Blocks of up to 32 rows -> repacked (repack.h). Compiled per level.
 #pragma once
 
 #include "kernels/cpu/bit_fields.h"
@@ -10,7 +10,7 @@ using DwordRow = uint32_t[kPanelRows];
 
 // Dwords [from, to) of one block of each row, at row[i] + offset.
 template <DType kType>
-CRIA_INLINE void interleave_dwords(const RowPointers& rows, int64_t offset, int from, int to, DwordRow* out) {
+CRIA_INLINE void repack_dwords(const RowPointers& rows, int64_t offset, int from, int to, DwordRow* out) {
   for (int i = 0; i < rows.count; i++)
     for (int j = from; j < to; j++)
       __builtin_memcpy(&out[dword_place(kType, j)][i], rows.row[i] + offset + 4 * j, 4);
@@ -55,7 +55,7 @@ CRIA_INLINE __m512i four_quarters(const uint8_t* a, const uint8_t* b, const uint
 
 // All 32 rows, 16 dwords and then 4 at a time.
 template <DType kType>
-CRIA_INLINE int interleave_wide(const RowPointers& rows, int64_t offset, int dwords, DwordRow* out) {
+CRIA_INLINE int repack_wide(const RowPointers& rows, int64_t offset, int dwords, DwordRow* out) {
   int j = 0;
   for (; j + 16 <= dwords; j += 16) {
     for (int half = 0; half < 2; half++) {
@@ -98,15 +98,15 @@ CRIA_INLINE void arrange_fields(DwordRow* block) {
   }
 }
 
-CRIA_INLINE uint8_t* interleave_words(const RowPointers& rows, int64_t offset, uint8_t* out) {
+CRIA_INLINE uint8_t* repack_words(const RowPointers& rows, int64_t offset, uint8_t* out) {
   for (int i = 0; i < rows.count; i++) __builtin_memcpy(out + 2 * i, rows.row[i] + offset, 2);
   return out + 2 * kPanelRows;
 }
 
 // Meanwhile as many bytes are fetched from `ahead`, unless that is null.
 template <DType kType>
-CRIA_INLINE void interleave_blocks(const RowPointers& rows, int64_t first_block, int64_t n_blocks,
-                                   uint8_t* out, const uint8_t* ahead) {
+CRIA_INLINE void repack_blocks(const RowPointers& rows, int64_t first_block, int64_t n_blocks, uint8_t* out,
+                               const uint8_t* ahead) {
   constexpr BlockShape kShape = block_shape(kType);
   constexpr int kBytes = kShape.bytes();
   if (rows.count < kPanelRows) __builtin_memset(out, 0, static_cast<size_t>(n_blocks * kBytes * kPanelRows));
@@ -114,44 +114,44 @@ CRIA_INLINE void interleave_blocks(const RowPointers& rows, int64_t first_block,
     if (ahead)
       for (const uint8_t* end = ahead + kBytes * kPanelRows; ahead < end; ahead += 64) prefetch(ahead);
     int64_t offset = b * kBytes;
-    if (kShape.trailing_word) out = interleave_words(rows, offset + 4 * kShape.dwords, out);
+    if (kShape.trailing_word) out = repack_words(rows, offset + 4 * kShape.dwords, out);
     if (kShape.leading_word) {
-      out = interleave_words(rows, offset, out);
+      out = repack_words(rows, offset, out);
       offset += 2;
     }
     auto* dwords = reinterpret_cast<DwordRow*>(out);
     int done = 0;
 #if defined(CRIA_WIDE)
-    if (rows.count == kPanelRows) done = interleave_wide<kType>(rows, offset, kShape.dwords, dwords);
+    if (rows.count == kPanelRows) done = repack_wide<kType>(rows, offset, kShape.dwords, dwords);
 #endif
-    interleave_dwords<kType>(rows, offset, done, kShape.dwords, dwords);
+    repack_dwords<kType>(rows, offset, done, kShape.dwords, dwords);
     if constexpr (field_bits(kType) > 0) arrange_fields<kType>(dwords);
     out += kShape.dwords * sizeof(DwordRow);
   }
 }
 
-static void interleave_ahead(DType dtype, const RowPointers& rows, int64_t first_block, int64_t n_blocks,
-                             uint8_t* out, const uint8_t* ahead) {
+static void repack_ahead(DType dtype, const RowPointers& rows, int64_t first_block, int64_t n_blocks,
+                         uint8_t* out, const uint8_t* ahead) {
   switch (dtype) {
     case DType::q4_0:
-    case DType::iq4_nl: return interleave_blocks<DType::q4_0>(rows, first_block, n_blocks, out, ahead);
-    case DType::q4_1: return interleave_blocks<DType::q4_1>(rows, first_block, n_blocks, out, ahead);
-    case DType::q5_0: return interleave_blocks<DType::q5_0>(rows, first_block, n_blocks, out, ahead);
-    case DType::q5_1: return interleave_blocks<DType::q5_1>(rows, first_block, n_blocks, out, ahead);
-    case DType::q8_0: return interleave_blocks<DType::q8_0>(rows, first_block, n_blocks, out, ahead);
-    case DType::q2_k: return interleave_blocks<DType::q2_k>(rows, first_block, n_blocks, out, ahead);
-    case DType::q3_k: return interleave_blocks<DType::q3_k>(rows, first_block, n_blocks, out, ahead);
-    case DType::q4_k: return interleave_blocks<DType::q4_k>(rows, first_block, n_blocks, out, ahead);
-    case DType::q5_k: return interleave_blocks<DType::q5_k>(rows, first_block, n_blocks, out, ahead);
-    case DType::q6_k: return interleave_blocks<DType::q6_k>(rows, first_block, n_blocks, out, ahead);
-    case DType::iq4_xs: return interleave_blocks<DType::iq4_xs>(rows, first_block, n_blocks, out, ahead);
+    case DType::iq4_nl: return repack_blocks<DType::q4_0>(rows, first_block, n_blocks, out, ahead);
+    case DType::q4_1: return repack_blocks<DType::q4_1>(rows, first_block, n_blocks, out, ahead);
+    case DType::q5_0: return repack_blocks<DType::q5_0>(rows, first_block, n_blocks, out, ahead);
+    case DType::q5_1: return repack_blocks<DType::q5_1>(rows, first_block, n_blocks, out, ahead);
+    case DType::q8_0: return repack_blocks<DType::q8_0>(rows, first_block, n_blocks, out, ahead);
+    case DType::q2_k: return repack_blocks<DType::q2_k>(rows, first_block, n_blocks, out, ahead);
+    case DType::q3_k: return repack_blocks<DType::q3_k>(rows, first_block, n_blocks, out, ahead);
+    case DType::q4_k: return repack_blocks<DType::q4_k>(rows, first_block, n_blocks, out, ahead);
+    case DType::q5_k: return repack_blocks<DType::q5_k>(rows, first_block, n_blocks, out, ahead);
+    case DType::q6_k: return repack_blocks<DType::q6_k>(rows, first_block, n_blocks, out, ahead);
+    case DType::iq4_xs: return repack_blocks<DType::iq4_xs>(rows, first_block, n_blocks, out, ahead);
     default: return;
   }
 }
 
-static void interleave(DType dtype, const RowPointers* rows, int64_t first_block, int64_t n_blocks,
-                       uint8_t* out) {
-  interleave_ahead(dtype, *rows, first_block, n_blocks, out, nullptr);
+static void repack(DType dtype, const RowPointers* rows, int64_t first_block, int64_t n_blocks,
+                   uint8_t* out) {
+  repack_ahead(dtype, *rows, first_block, n_blocks, out, nullptr);
 }
 
 }  // namespace cria::CRIA_ISA
