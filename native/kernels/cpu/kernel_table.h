@@ -59,7 +59,7 @@ constexpr BlockShape block_shape(DType dtype) {
 
 /// Where dword `at` of a block stands among the block's dwords in a panel: scales first, so that a block is
 /// read from its first byte to its last. Those of weights of 3, 5 and 6 bits are arranged anew there
-/// (bit_fields.h).
+/// (bit_layout.h).
 constexpr int dword_place(DType dtype, int at) {
   switch (dtype) {
     case DType::q2_k: return at == 20 ? 0 : at + 1;

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "kernels/blocks.h"
-#include "kernels/cpu/bit_fields.h"
+#include "kernels/cpu/bit_layout.h"
 
 namespace cria::CRIA_ISA {
 
@@ -76,7 +76,7 @@ struct FormatQ5_0 {
   static constexpr int kOffset = 16;
   CRIA_INLINE F32x16 d(HalfBlock b) { return b.halfs(0); }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int k) {
-    return field5([&](int i) { return b.dword<64>(i); }, k);
+    return unpack5([&](int i) { return b.dword<64>(i); }, k);
   }
 };
 struct FormatQ5_1 {
@@ -86,7 +86,7 @@ struct FormatQ5_1 {
   CRIA_INLINE F32x16 d(HalfBlock b) { return f16_low(b.dword(0)); }
   CRIA_INLINE F32x16 m(HalfBlock b) { return f16_low(right(b.dword(0), 16)); }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int k) {
-    return field5([&](int i) { return b.dword(1 + i); }, k);
+    return unpack5([&](int i) { return b.dword(1 + i); }, k);
   }
 };
 
@@ -172,7 +172,7 @@ struct FormatQ5_K : FormatK4 {
   static constexpr int kInner = 1, kMostWeight = 31;
   static constexpr int shift(int) { return 0; }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
-    return field5([&](int i) { return b.dword(4 + 5 * outer + i); }, k);
+    return unpack5([&](int i) { return b.dword(4 + 5 * outer + i); }, k);
   }
 };
 
@@ -197,7 +197,7 @@ struct FormatQ6_K {
   };
   CRIA_INLINE I32x16 dword(HalfBlock b, int64_t outer, int i) { return b.dword<64>(4 + 6 * outer + i); }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
-    return field6([&](int i) { return dword(b, outer, i); }, k);
+    return unpack6([&](int i) { return dword(b, outer, i); }, k);
   }
   CRIA_INLINE I32x16 low_bytes(HalfBlock b, int64_t outer, int i, int k) { return bytes(b, outer, i, k); }
 };
@@ -257,7 +257,7 @@ struct FormatQ3_K {
     CRIA_METHOD F32x16 d() const { return halfs; }
   };
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
-    return field3([&](int i) { return b.dword<64>(3 + 3 * outer + i); }, k);
+    return unpack3([&](int i) { return b.dword<64>(3 + 3 * outer + i); }, k);
   }
   CRIA_INLINE I32x16 low_bytes(HalfBlock b, int64_t outer, int i, int k) { return bytes(b, outer, i, k); }
 };

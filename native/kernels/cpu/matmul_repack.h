@@ -1,7 +1,7 @@
 // Blocks of up to 32 rows -> repacked (repack.h). Compiled per level.
 #pragma once
 
-#include "kernels/cpu/bit_fields.h"
+#include "kernels/cpu/bit_layout.h"
 
 namespace cria::CRIA_ISA {
 
@@ -89,12 +89,12 @@ CRIA_INLINE int repack_wide(const RowPointers& rows, int64_t offset, int dwords,
 // Sixteen rows at a time, in place.
 template <DType kType>
 CRIA_INLINE void arrange_fields(DwordRow* block) {
-  constexpr int kCount = block_shape(kType).cols / 32 * field_bits(kType);
+  constexpr int kCount = block_shape(kType).cols / 32 * repacked_bits(kType);
   for (int half = 0; half < 2; half++) {
     I32x16 file[kCount], panel[kCount];
-    for (int i = 0; i < kCount; i++) file[i] = load_lanes(block[first_field_dword(kType) + i] + 16 * half);
-    pack_fields<kType>(file, panel);
-    for (int i = 0; i < kCount; i++) store_lanes(block[first_field_dword(kType) + i] + 16 * half, panel[i]);
+    for (int i = 0; i < kCount; i++) file[i] = load_lanes(block[first_weight_dword(kType) + i] + 16 * half);
+    pack_bits<kType>(file, panel);
+    for (int i = 0; i < kCount; i++) store_lanes(block[first_weight_dword(kType) + i] + 16 * half, panel[i]);
   }
 }
 
@@ -125,7 +125,7 @@ CRIA_INLINE void repack_blocks(const RowPointers& rows, int64_t first_block, int
     if (rows.count == kPanelRows) done = repack_wide<kType>(rows, offset, kShape.dwords, dwords);
 #endif
     repack_dwords<kType>(rows, offset, done, kShape.dwords, dwords);
-    if constexpr (field_bits(kType) > 0) arrange_fields<kType>(dwords);
+    if constexpr (repacked_bits(kType) > 0) arrange_fields<kType>(dwords);
     out += kShape.dwords * sizeof(DwordRow);
   }
 }

@@ -42,7 +42,7 @@ CRIA_INLINE void stream_groups(const uint8_t* panel, const SuperActivations<F, k
         CRIA_UNROLL(2)
         for (int h = 0; h < kTileHalves; h++) {
           if constexpr (F::kType == DType::q6_k)
-            w[h] = field6([&](int d) { return loaded[d % 3][h]; }, k);
+            w[h] = unpack6([&](int d) { return loaded[d % 3][h]; }, k);
           else
             w[h] = F::bytes(HalfBlock{panel, kFirst + h}, outer, i, k);
           if (F::kSigned) w[h] = signed_bytes(w[h]);

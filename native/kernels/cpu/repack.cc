@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/cpu/bit_fields.h"
+#include "kernels/cpu/bit_layout.h"
 
 namespace cria {
 namespace {
 
-/// A dword of one row, for bit_fields.h.
+/// A dword of one row, for bit_layout.h.
 struct Lane {
   std::uint32_t v;
 };
@@ -18,12 +18,12 @@ Lane or_masked(Lane a, Lane b, std::int32_t mask) { return or_lanes(a, and_lanes
 Lane left(Lane a, int n) { return {a.v << n}; }
 Lane right(Lane a, int n) { return {a.v >> n}; }
 
-void unpack_fields(DType dtype, const Lane* panel, Lane* file) {
+void unpack_bits(DType dtype, const Lane* panel, Lane* file) {
   switch (dtype) {
-    case DType::q3_k: return portable::unpack_fields<DType::q3_k>(panel, file);
-    case DType::q5_k: return portable::unpack_fields<DType::q5_k>(panel, file);
-    case DType::q6_k: return portable::unpack_fields<DType::q6_k>(panel, file);
-    default: return portable::unpack_fields<DType::q5_0>(panel, file);
+    case DType::q3_k: return portable::unpack_bits<DType::q3_k>(panel, file);
+    case DType::q5_k: return portable::unpack_bits<DType::q5_k>(panel, file);
+    case DType::q6_k: return portable::unpack_bits<DType::q6_k>(panel, file);
+    default: return portable::unpack_bits<DType::q5_0>(panel, file);
   }
 }
 
@@ -67,7 +67,7 @@ void gather_row(DType dtype, std::int64_t cols, std::int64_t row, const void* ma
   const auto* from = static_cast<const std::uint8_t*>(matrix) +
                      panel_bytes(dtype, cols) * static_cast<std::size_t>(row / kPanelRows);
   auto* out = static_cast<std::uint8_t*>(to);
-  const int fields = portable::field_bits(dtype) > 0 ? portable::first_field_dword(dtype) : shape.dwords;
+  const int fields = portable::repacked_bits(dtype) > 0 ? portable::first_weight_dword(dtype) : shape.dwords;
   for (std::int64_t b = 0; b < cols / shape.cols; b++, out += shape.bytes()) {
     if (shape.leading_word || shape.trailing_word) {
       std::memcpy(out + (shape.leading_word ? 0 : 4 * shape.dwords), from + 2 * at, 2);
@@ -77,7 +77,7 @@ void gather_row(DType dtype, std::int64_t cols, std::int64_t row, const void* ma
     for (int i = 0; i < shape.dwords; i++) std::memcpy(dwords + i, from + 4 * (kPanelRows * i + at), 4);
     from += 4 * kPanelRows * shape.dwords;
     if (fields < shape.dwords) {
-      unpack_fields(dtype, dwords + fields, weights);
+      unpack_bits(dtype, dwords + fields, weights);
       std::copy(weights, weights + (shape.dwords - fields), dwords + fields);
     }
     std::uint8_t* to_dwords = out + (shape.leading_word ? 2 : 0);

@@ -4,7 +4,7 @@
 // format, the panel holds one dword of all 32 rows, then another dword of all 32 rows, and so on:
 // [dword][row], in the order that products read them (dword_place). Formats of 4n + 2 bytes have their scale,
 // a 16-bit word, first or last: [row], it comes first. Weights of 3, 5 and 6 bits, whose bits a file keeps
-// apart, are put together (bit_fields.h). So a panel is a permutation of the file's bits, as large as they
+// apart, are put together (bit_layout.h). So a panel is a permutation of the file's bits, as large as they
 // are; a vector load brings the same bytes of sixteen rows, products need no transposing, and a thread reads
 // its rows as one stream. Rows beyond the last are zeros.
 //

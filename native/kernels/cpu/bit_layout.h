@@ -31,7 +31,7 @@ CRIA_INLINE V with(V a, V b, int byte) {
 }
 
 template <class Dword>
-CRIA_INLINE auto field3(Dword dword, int k) {
+CRIA_INLINE auto unpack3(Dword dword, int k) {
   if (k < 3) return masked(dword(k), 7);
   if (k < 6) return masked(right(dword(k - 3), 3), 7);
   return with(masked(right(dword(k - 6), 6), 3), right(dword(2), k == 6 ? 4 : 5), 4);
@@ -46,7 +46,7 @@ CRIA_INLINE void pack3(const V v[8], V out[3]) {
 }
 
 template <class Dword>
-CRIA_INLINE auto field5(Dword dword, int k) {
+CRIA_INLINE auto unpack5(Dword dword, int k) {
   if (k < 5) return masked(dword(k), 0x1f);
   const auto low = masked(right(dword(k - 5), 5), 7);
   if (k < 7) return with(low, right(dword(k - 2), 3), 0x18);
@@ -64,7 +64,7 @@ CRIA_INLINE void pack5(const V v[8], V out[5]) {
 
 // Two of three dwords each.
 template <class Dword>
-CRIA_INLINE auto field6(Dword dword, int k) {
+CRIA_INLINE auto unpack6(Dword dword, int k) {
   const int first = k < 4 ? 0 : 3;
   k %= 4;
   if (k < 3) return masked(dword(first + k), 0x3f);
@@ -79,12 +79,12 @@ CRIA_INLINE void pack6(const V v[8], V out[6]) {
 // ---- a file's form ----
 
 /// Where the two parts of value k of a format's group of 32 columns stand in the block's dwords of weights.
-struct FieldPlace {
+struct BitLayout {
   int low, low_shift, low_bits;
   int high, high_shift, high_bits;
   bool scattered;  // the four bytes' single high bits follow each other
 };
-constexpr FieldPlace field_place(DType dtype, int group, int k) {
+constexpr BitLayout bit_layout(DType dtype, int group, int k) {
   const int half = group / 4, quarter = group % 4;
   switch (dtype) {
     case DType::q3_k: return {8 + 8 * half + k, 2 * quarter, 2, k, group, 1, false};
@@ -97,7 +97,7 @@ constexpr FieldPlace field_place(DType dtype, int group, int k) {
 }
 
 /// Bits of a weight; 0 for the formats whose weights a panel keeps as the file does.
-constexpr int field_bits(DType dtype) {
+constexpr int repacked_bits(DType dtype) {
   switch (dtype) {
     case DType::q3_k: return 3;
     case DType::q5_0:
@@ -109,19 +109,19 @@ constexpr int field_bits(DType dtype) {
 }
 
 /// The first of the dwords of weights in a panel's block, after its scales.
-constexpr int first_field_dword(DType dtype) {
-  return block_shape(dtype).dwords - block_shape(dtype).cols / 32 * field_bits(dtype);
+constexpr int first_weight_dword(DType dtype) {
+  return block_shape(dtype).dwords - block_shape(dtype).cols / 32 * repacked_bits(dtype);
 }
 
 /// The dwords of weights of a block, from a file's form to a panel's.
 template <DType kType, class V>
-CRIA_INLINE void pack_fields(const V* file, V* panel) {
-  constexpr int kBits = field_bits(kType);
+CRIA_INLINE void pack_bits(const V* file, V* panel) {
+  constexpr int kBits = repacked_bits(kType);
   for (int g = 0; g < block_shape(kType).cols / 32; g++) {
     V v[8], out[kBits];
     CRIA_UNROLL(8)
     for (int k = 0; k < 8; k++) {
-      const FieldPlace p = field_place(kType, g, k);
+      const BitLayout p = bit_layout(kType, g, k);
       const V low = masked(right(file[p.low], p.low_shift), (1 << p.low_bits) - 1);
       V high = right(file[p.high], p.high_shift);
       if (p.scattered) {
@@ -140,17 +140,17 @@ CRIA_INLINE void pack_fields(const V* file, V* panel) {
 
 /// And back; all of `file` is written.
 template <DType kType, class V>
-CRIA_INLINE void unpack_fields(const V* panel, V* file) {
-  constexpr int kBits = field_bits(kType), kGroups = block_shape(kType).cols / 32;
+CRIA_INLINE void unpack_bits(const V* panel, V* file) {
+  constexpr int kBits = repacked_bits(kType), kGroups = block_shape(kType).cols / 32;
   for (int i = 0; i < kBits * kGroups; i++) file[i] = and_lanes(panel[0], 0);
   for (int g = 0; g < kGroups; g++, panel += kBits) {
     for (int k = 0; k < 8; k++) {
       const auto dword = [&](int i) { return panel[i]; };
       V v;
-      if constexpr (kBits == 3) v = field3(dword, k);
-      if constexpr (kBits == 5) v = field5(dword, k);
-      if constexpr (kBits == 6) v = field6(dword, k);
-      const FieldPlace p = field_place(kType, g, k);
+      if constexpr (kBits == 3) v = unpack3(dword, k);
+      if constexpr (kBits == 5) v = unpack5(dword, k);
+      if constexpr (kBits == 6) v = unpack6(dword, k);
+      const BitLayout p = bit_layout(kType, g, k);
       V& low = file[p.low];
       low = or_lanes(low, left(masked(v, (1 << p.low_bits) - 1), p.low_shift));
       V high = masked(right(v, p.low_bits), (1 << p.high_bits) - 1);
