@@ -97,7 +97,7 @@ struct PagedAttentionArgs {
 
 /// x += h · Wᵀ.
 struct ProjectResidualArgs {
-  std::int32_t n_tokens;  // the batch's, or the pass's n_logit_rows after select_rows
+  std::int32_t n_tokens;  // the batch's, or the pass's n_logit_rows after gather_rows
   Weight weight;          // [hidden, cols]
   const float* h;         // [n_tokens, cols]
   float* x;               // in and out [n_tokens, hidden]
@@ -113,7 +113,7 @@ struct SwigluArgs {
 };
 
 /// to[i, :] = from[rows[i], :]: of what only the rows that get logits need from here on.
-struct SelectRowsArgs {
+struct GatherRowsArgs {
   std::int32_t n_rows;
   const std::int32_t* rows;  // [n_rows] tokens of the batch; on the host, and the pass's logit_rows
   std::int64_t cols;
@@ -172,7 +172,7 @@ class Ops {
   virtual void paged_attention(const PagedAttentionArgs& args) = 0;
   virtual void project_residual(const ProjectResidualArgs& args) = 0;
   virtual void swiglu(const SwigluArgs& args) = 0;
-  virtual void select_rows(const SelectRowsArgs& args) = 0;
+  virtual void gather_rows(const GatherRowsArgs& args) = 0;
   virtual void logits(const LogitsArgs& args) = 0;
   virtual void sample(const SampleArgs& args) = 0;
 };

@@ -283,12 +283,12 @@ class SplitBackend final : public Backend {
     }
   }
   /// Comes in the last layer, which is the device's.
-  void select_rows(const SelectRowsArgs& args) override {
+  void gather_rows(const GatherRowsArgs& args) override {
     if (!device_calls_ops_) return;
-    SelectRowsArgs own = args;
+    GatherRowsArgs own = args;
     own.from = device_of(args.from);
     own.to = device_of(args.to);
-    device_->select_rows(own);
+    device_->gather_rows(own);
   }
   void logits(const LogitsArgs& args) override {
     leave_device();

@@ -119,8 +119,8 @@ bool Decoder::run_ops(const std::function<bool()>& stopped) {
     ops.paged_attention({&batch_, shape_, q_, kv_[i], attention_});
     if (is_last && n_rows < n) {
       // Beyond the last layer's K and V nobody asks for the other tokens.
-      ops.select_rows({n_rows, logit_rows_.data(), config_.hidden, x_, logit_x_});
-      ops.select_rows(
+      ops.gather_rows({n_rows, logit_rows_.data(), config_.hidden, x_, logit_x_});
+      ops.gather_rows(
           {n_rows, logit_rows_.data(), layer.attention_output.cols, attention_, logit_attention_});
       n = n_rows;
       x = logit_x_;

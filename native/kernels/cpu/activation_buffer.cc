@@ -52,14 +52,14 @@ ActivationRows ActivationBuffer::prepare(const CpuKernels& kernels, ThreadPool& 
   float* scale = at_least(scale_, n_tokens * rows.scale_stride);
   float* sum = rows.dtype == DType::q8_1 ? at_least(weighted_sum_, n_tokens * rows.scale_stride) : nullptr;
   std::int16_t* sums16 = at_least(sums16_, n_tokens * rows.sums_stride);
-  std::int16_t* most16 = super ? at_least(most16_, n_tokens * rows.scale_stride) : nullptr;
+  std::int16_t* max_abs_sum16 = super ? at_least(max_abs_sum16_, n_tokens * rows.scale_stride) : nullptr;
   pool.parallel_for(n_tokens, pool.grain_for(n_tokens, 4), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; t++) {
       if (super) {
         for (std::int64_t b = 0; b < cols / 256; b++) {
           const std::int64_t at = b * n_tokens + t;
           kernels.quantize_q8_k(x + t * cols + 256 * b, q + 256 * at, scale + at, sums16 + 16 * at,
-                                most16 + at, 256);
+                                max_abs_sum16 + at, 256);
         }
       } else {
         kernels.quantize_q8_0(x + t * cols, q + t * rows.stride, scale + t * rows.scale_stride,
@@ -72,7 +72,7 @@ ActivationRows ActivationBuffer::prepare(const CpuKernels& kernels, ThreadPool& 
   rows.scale = scale;
   rows.weighted_sum = sum;
   rows.sums16 = sums16;
-  rows.most16 = most16;
+  rows.max_abs_sum16 = max_abs_sum16;
   return rows;
 }
 

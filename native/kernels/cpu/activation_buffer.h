@@ -20,7 +20,7 @@ class ActivationBuffer {
   std::vector<float> f32_, scale_, weighted_sum_;
   std::vector<std::uint16_t> bf16_;
   std::vector<std::int8_t> q_;
-  std::vector<std::int16_t> sums16_, most16_;
+  std::vector<std::int16_t> sums16_, max_abs_sum16_;
 };
 
 }  // namespace cria

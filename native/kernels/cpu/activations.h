@@ -69,7 +69,7 @@ static void quantize_q8_0(const float* x, int8_t* q, float* scale, float* weight
 }
 
 // n is a multiple of 256.
-static void quantize_q8_k(const float* x, int8_t* q, float* scale, int16_t* sums16, int16_t* most16,
+static void quantize_q8_k(const float* x, int8_t* q, float* scale, int16_t* sums16, int16_t* max_abs_sum16,
                           int64_t n) {
   for (int64_t b = 0; b < n / 256; b++, x += 256, q += 256, sums16 += 16) {
     prefetch_ahead(x, 256);
@@ -86,13 +86,13 @@ static void quantize_q8_k(const float* x, int8_t* q, float* scale, int16_t* sums
       inverse = -127.0f / extreme;
     }
     const bool usable = inverse != 0.0f && __builtin_fabsf(inverse) <= 3.402823466e38f;
-    most16[b] = 0;
+    max_abs_sum16[b] = 0;
     for (int i = 0; i < 256; i += 16) {
       const F32x16 v = usable ? min(set1(127.0f), round(mul(set1(inverse), load(x + i)))) : set1(0.0f);
       store_i8(q + i, v, 16);
       const SumsOf16 sums = sums_of_16(q + i);
       sums16[i / 16] = sums.sum;
-      if (sums.magnitudes > most16[b]) most16[b] = sums.magnitudes;
+      if (sums.magnitudes > max_abs_sum16[b]) max_abs_sum16[b] = sums.magnitudes;
     }
     scale[b] = amax != amax ? float_from_bits(0x7fc00000u) : usable ? 1.0f / inverse : 0.0f;
   }

@@ -18,7 +18,7 @@ CRIA_INLINE int32_t four_times(int byte) {
 
 // ---- a panel's form ----
 //
-// field_n(dword, k): value k of 32 columns, four to a dword, whose n dwords are dword(0) .. dword(n - 1).
+// unpack_n(dword, k): value k of 32 columns, four to a dword, whose n dwords are dword(0) .. dword(n - 1).
 
 template <class V>
 CRIA_INLINE V masked(V v, int byte) {

@@ -120,7 +120,7 @@ void CpuOps::embed(const EmbedArgs& args) {
       const std::uint32_t token = args.batch->tokens[t];
       const std::byte* row = static_cast<const std::byte*>(table.data) + token * bytes;
       if (table.repacked) {
-        gather_row(table.dtype, table.cols, token, table.data, gathered.data());
+        unpack_row(table.dtype, table.cols, token, table.data, gathered.data());
         row = gathered.data();
       }
       dequantize_row(table.dtype, row, args.x + t * table.cols, table.cols);
@@ -199,7 +199,7 @@ void CpuOps::swiglu(const SwigluArgs& args) {
   });
 }
 
-void CpuOps::select_rows(const SelectRowsArgs& args) {
+void CpuOps::gather_rows(const GatherRowsArgs& args) {
   for (std::int32_t i = 0; i < args.n_rows; i++)
     std::memcpy(args.to + i * args.cols, args.from + args.rows[i] * args.cols,
                 static_cast<std::size_t>(args.cols) * sizeof(float));

@@ -24,7 +24,7 @@ class CpuOps : public Backend {
   void paged_attention(const PagedAttentionArgs& args) override;
   void project_residual(const ProjectResidualArgs& args) override;
   void swiglu(const SwigluArgs& args) override;
-  void select_rows(const SelectRowsArgs& args) override;
+  void gather_rows(const GatherRowsArgs& args) override;
   void logits(const LogitsArgs& args) override;
   void sample(const SampleArgs& args) override;
 

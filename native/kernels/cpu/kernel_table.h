@@ -13,7 +13,8 @@ namespace cria {
 /// Tokens' activations in the form that a weight type multiplies with (activation_dtype in quantize.h).
 /// Row t of each array starts at t * its stride, f32, bf16 and q at t * stride. Integer forms: Q8_0 and Q8_1
 /// have a scale per 32, Q8_K one per 256. Q8_K lies by super-blocks, so that what a panel of 256 columns
-/// meets is one piece: q [cols / 256, n, 256], scale and most16 [cols / 256, n], sums16 [cols / 256, n, 16].
+/// meets is one piece: q [cols / 256, n, 256], scale and max_abs_sum16 [cols / 256, n], sums16 [cols / 256,
+/// n, 16].
 struct ActivationRows {
   DType dtype;  // f32, f16, bf16, q8_0, q8_1 or q8_k
   int64_t cols;
@@ -26,7 +27,7 @@ struct ActivationRows {
   const int16_t*
       sums16;  // [n, cols / 16], rounded up to a multiple of 16 entries a row: the sum of each 16 of q
   int64_t scale_stride, sums_stride;
-  const int16_t* most16;  // q8_k: the largest sum of magnitudes of a sixteen of q
+  const int16_t* max_abs_sum16;  // q8_k: the largest sum of magnitudes of a sixteen of q
 };
 
 /// Rows of a quantized matrix that lie together (repack.h).
@@ -138,7 +139,8 @@ struct CpuKernels {
   void (*silu_mul)(const float* gate, const float* up, float* h, int64_t n);
   void (*quantize_q8_0)(const float* x, int8_t* q, float* scale, float* weighted_sum, int16_t* sums16,
                         int64_t n);
-  void (*quantize_q8_k)(const float* x, int8_t* q, float* scale, int16_t* sums16, int16_t* most16, int64_t n);
+  void (*quantize_q8_k)(const float* x, int8_t* q, float* scale, int16_t* sums16, int16_t* max_abs_sum16,
+                        int64_t n);
   void (*round_f16)(const float* x, float* out, int64_t n);
   void (*round_bf16)(const float* x, uint16_t* out, int64_t n);
   /// Blocks [first_block, first_block + n_blocks) of up to 32 rows, repacked; `out` is aligned to 64.

@@ -39,12 +39,12 @@ constexpr int kMostShift = F::shift(F::kInner - 1);
 
 /// The most that the magnitudes of sixteen activations may add up to if a group's sum is to fit sixteen bits.
 template <class F>
-constexpr int kMostOf16 = 32767 / (F::kMostWeight * 16 / F::kGroups);
+constexpr int kMaxAbsSum16 = 32767 / (F::kMostWeight * 16 / F::kGroups);
 /// Whether groups 2j and 2j + 1 meet their scales at once, as words of a dword: where their sums nearly
 /// always fit. (Of 256 normally distributed activations, the largest 127, sixteen have about 600; one block
 /// in a thousand has sixteen with 1023.)
 template <class F>
-constexpr bool kPairs = kPairsOfSums && kMostOf16<F> > 1000;
+constexpr bool kPairs = kPairsOfSums && kMaxAbsSum16<F> > 1000;
 
 struct PanelTile {
   const uint8_t* panel;  // the run's first block
@@ -56,7 +56,7 @@ struct PanelTile {
   Fetch fetch;
 };
 
-CRIA_INLINE I32x16 meet(bool is_signed, I32x16 acc, I32x16 w, Bytes4 x) {
+CRIA_INLINE I32x16 dot(bool is_signed, I32x16 acc, I32x16 w, Bytes4 x) {
   return is_signed ? dot_signed(acc, w, x) : dot_bytes(acc, w, x);
 }
 
@@ -77,7 +77,7 @@ CRIA_INLINE void multiply_group(Bytes bytes, Activations q, I32x16 (&acc)[kToken
     for (int t = 0; t < kTokens; t++) {
       const Bytes4 v = broadcast4(q(t) + 4 * k);
       CRIA_UNROLL(2)
-      for (int h = 0; h < kHalves; h++) acc[t][h] = meet(F::kSigned, acc[t][h], w[h], v);
+      for (int h = 0; h < kHalves; h++) acc[t][h] = dot(F::kSigned, acc[t][h], w[h], v);
     }
   }
 }
@@ -326,7 +326,7 @@ CRIA_INLINE void add_tile256(const PanelTile& tile) {
 /// A tile with activations so large that a group's sum may not fit sixteen bits: rare, hence small code, of
 /// two tokens at a time.
 template <class F>
-static __attribute__((noinline)) void add_loud_tile256(PanelTile tile, int tokens) {
+static __attribute__((noinline)) void add_wide_tile256(PanelTile tile, int tokens) {
   for (; tokens > 0; tokens -= 2, tile.token += 2, tile.sums += 2, tile.fetch.next = tile.fetch.end) {
     if (tokens > 1)
       add_tile256<F, 2, false>(tile);
@@ -338,11 +338,11 @@ static __attribute__((noinline)) void add_loud_tile256(PanelTile tile, int token
 // One block, for any number of tokens.
 template <class F, int kTokens>
 static void tile_blocks256(const PanelTile& tile) {
-  if constexpr (kPairs<F> && kMostOf16<F> < 16 * 127) {
-    const int16_t* most16 = tile.x->most16 + tile.first_block * tile.n_tokens + tile.token;
+  if constexpr (kPairs<F> && kMaxAbsSum16<F> < 16 * 127) {
+    const int16_t* max_abs_sum16 = tile.x->max_abs_sum16 + tile.first_block * tile.n_tokens + tile.token;
     int most = 0;
-    for (int t = 0; t < kTokens; t++) most = most16[t] > most ? most16[t] : most;
-    if (most > kMostOf16<F>) return add_loud_tile256<F>(tile, kTokens);
+    for (int t = 0; t < kTokens; t++) most = max_abs_sum16[t] > most ? max_abs_sum16[t] : most;
+    if (most > kMaxAbsSum16<F>) return add_wide_tile256<F>(tile, kTokens);
   }
   add_tile256<F, kTokens, kPairs<F>>(tile);
 }

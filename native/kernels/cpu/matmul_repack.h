@@ -88,7 +88,7 @@ CRIA_INLINE int repack_wide(const RowPointers& rows, int64_t offset, int dwords,
 
 // Sixteen rows at a time, in place.
 template <DType kType>
-CRIA_INLINE void arrange_fields(DwordRow* block) {
+CRIA_INLINE void arrange_bits(DwordRow* block) {
   constexpr int kCount = block_shape(kType).cols / 32 * repacked_bits(kType);
   for (int half = 0; half < 2; half++) {
     I32x16 file[kCount], panel[kCount];
@@ -125,7 +125,7 @@ CRIA_INLINE void repack_blocks(const RowPointers& rows, int64_t first_block, int
     if (rows.count == kPanelRows) done = repack_wide<kType>(rows, offset, kShape.dwords, dwords);
 #endif
     repack_dwords<kType>(rows, offset, done, kShape.dwords, dwords);
-    if constexpr (repacked_bits(kType) > 0) arrange_fields<kType>(dwords);
+    if constexpr (repacked_bits(kType) > 0) arrange_bits<kType>(dwords);
     out += kShape.dwords * sizeof(DwordRow);
   }
 }

@@ -52,7 +52,7 @@ CRIA_INLINE void stream_groups(const uint8_t* panel, const SuperActivations<F, k
           const Bytes4 v = broadcast4(x.q + kSuperBlockSize * t + 32 * (F::kInner * outer + i) + 4 * k);
           CRIA_UNROLL(2)
           for (int h = 0; h < kTileHalves; h++)
-            products[i][t][h] = meet(F::kSigned, products[i][t][h], w[h], v);
+            products[i][t][h] = dot(F::kSigned, products[i][t][h], w[h], v);
         }
       }
     }

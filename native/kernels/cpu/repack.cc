@@ -61,13 +61,14 @@ void repack_rows(const CpuKernels& kernels, DType dtype, std::int64_t cols, std:
   }
 }
 
-void gather_row(DType dtype, std::int64_t cols, std::int64_t row, const void* matrix, void* to) {
+void unpack_row(DType dtype, std::int64_t cols, std::int64_t row, const void* matrix, void* to) {
   const BlockShape shape = block_shape(dtype);
   const std::int64_t at = row % kPanelRows;
   const auto* from = static_cast<const std::uint8_t*>(matrix) +
                      panel_bytes(dtype, cols) * static_cast<std::size_t>(row / kPanelRows);
   auto* out = static_cast<std::uint8_t*>(to);
-  const int fields = portable::repacked_bits(dtype) > 0 ? portable::first_weight_dword(dtype) : shape.dwords;
+  const int first_weight =
+      portable::repacked_bits(dtype) > 0 ? portable::first_weight_dword(dtype) : shape.dwords;
   for (std::int64_t b = 0; b < cols / shape.cols; b++, out += shape.bytes()) {
     if (shape.leading_word || shape.trailing_word) {
       std::memcpy(out + (shape.leading_word ? 0 : 4 * shape.dwords), from + 2 * at, 2);
@@ -76,9 +77,9 @@ void gather_row(DType dtype, std::int64_t cols, std::int64_t row, const void* ma
     Lane dwords[kMostDwords], weights[kMostDwords];
     for (int i = 0; i < shape.dwords; i++) std::memcpy(dwords + i, from + 4 * (kPanelRows * i + at), 4);
     from += 4 * kPanelRows * shape.dwords;
-    if (fields < shape.dwords) {
-      unpack_bits(dtype, dwords + fields, weights);
-      std::copy(weights, weights + (shape.dwords - fields), dwords + fields);
+    if (first_weight < shape.dwords) {
+      unpack_bits(dtype, dwords + first_weight, weights);
+      std::copy(weights, weights + (shape.dwords - first_weight), dwords + first_weight);
     }
     std::uint8_t* to_dwords = out + (shape.leading_word ? 2 : 0);
     for (int i = 0; i < shape.dwords; i++) std::memcpy(to_dwords + 4 * i, dwords + dword_place(dtype, i), 4);

@@ -32,6 +32,6 @@ void repack_rows(const CpuKernels& kernels, DType dtype, std::int64_t cols, std:
                  std::int64_t n_rows, const void* from, void* matrix);
 
 /// Row `row` of an repacked matrix in the file's layout: row_bytes(dtype, cols) bytes.
-void gather_row(DType dtype, std::int64_t cols, std::int64_t row, const void* matrix, void* to);
+void unpack_row(DType dtype, std::int64_t cols, std::int64_t row, const void* matrix, void* to);
 
 }  // namespace cria

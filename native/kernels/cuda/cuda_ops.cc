@@ -272,7 +272,7 @@ void CudaOps::swiglu(const SwigluArgs& args) {
   silu_mul(args.h, up_.get(), args.h, n * gate.rows, stream());
 }
 
-void CudaOps::select_rows(const SelectRowsArgs& args) {
+void CudaOps::gather_rows(const GatherRowsArgs& args) {
   cuda::embed(args.from, DType::f32, n_tokens_, static_cast<std::int32_t>(args.cols),
               reinterpret_cast<const std::uint32_t*>(batch().logit_rows()), args.n_rows, args.to, stream());
 }

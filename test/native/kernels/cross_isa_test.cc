@@ -157,8 +157,8 @@ void quantize_q8_k(const CpuKernels& kernels, Hash& hash) {
     }
     std::vector<std::int8_t> q(1280);
     std::vector<float> scale(5);
-    std::vector<std::int16_t> sums16(80), most16(5);
-    kernels.quantize_q8_k(x.data(), q.data(), scale.data(), sums16.data(), most16.data(), 1280);
+    std::vector<std::int16_t> sums16(80), max_abs_sum16(5);
+    kernels.quantize_q8_k(x.data(), q.data(), scale.data(), sums16.data(), max_abs_sum16.data(), 1280);
     hash.add(q);
     hash.add(scale);
     hash.add(sums16);

@@ -120,7 +120,7 @@ TEST_CASE("activations are quantized bit for bit as quantize.h defines") {
         for (std::size_t i = 0; i < 256; i += 16)
           most = std::max(most, std::accumulate(k[b].qs + i, k[b].qs + i + 16, 0,
                                                 [](int sum, int q) { return sum + std::abs(q); }));
-        REQUIRE(rows.most16[b] == most);
+        REQUIRE(rows.max_abs_sum16[b] == most);
       }
       rows = buffer.prepare(*level, pool, DType::q4_1, x.data(), 1, cols);
       std::vector<BlockQ8_1> q(16);

@@ -28,7 +28,7 @@ TEST_CASE("repacking loses nothing: every row can be gathered again, whatever th
         CAPTURE(level->isa);
         Scratch matrix = repacked(*level, dtype, rows, cols, bytes.data());
         for (std::int64_t r = 0; r < rows; r++) {
-          gather_row(dtype, cols, r, matrix.data(), found.data());
+          unpack_row(dtype, cols, r, matrix.data(), found.data());
           CHECK(
               std::equal(found.begin(), found.end(),
                          bytes.begin() + static_cast<std::ptrdiff_t>(row) * static_cast<std::ptrdiff_t>(r)));

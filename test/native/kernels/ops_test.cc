@@ -283,7 +283,7 @@ TEST_CASE("embed, logits and the greedy choice") {
   backend->prepare_passes({shape, DType::f16, 4, 2, 1, 300});
   REQUIRE(backend->begin_pass({&batch, rows.data(), 2}));
   backend->embed({&batch, weights[0], x});
-  backend->select_rows({2, rows.data(), 64, x, selected});
+  backend->gather_rows({2, rows.data(), 64, x, selected});
   backend->logits({2, weights[2], weights[1], 1e-5f, selected, logits});
   backend->end_pass();
 
