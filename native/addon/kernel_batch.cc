@@ -101,7 +101,7 @@ void run_in_passes(Backend& backend, const Timed& timed, PassLimits limits, std:
   }
 }
 
-constexpr std::int32_t kMostRows = 16384;  // of logits, at a time
+constexpr std::int32_t kMaxRows = 16384;  // of logits, at a time
 
 void sample_kernel(KernelCall& c) {
   const auto rows = static_cast<std::int32_t>(c.integer("rows", 0, INT32_MAX));
@@ -112,13 +112,13 @@ void sample_kernel(KernelCall& c) {
   c.found_ids.resize(static_cast<std::size_t>(rows));
   c.found_floats.resize(static_cast<std::size_t>(rows));
   const auto greedy = [&c, &logits, rows, vocab](Backend& b) {
-    for (std::int32_t first = 0; first < rows; first += kMostRows)
-      b.sample({std::min(kMostRows, rows - first), vocab, logits.f32() + first * vocab,
+    for (std::int32_t first = 0; first < rows; first += kMaxRows)
+      b.sample({std::min(kMaxRows, rows - first), vocab, logits.f32() + first * vocab,
                 c.found_ids.data() + first, c.found_floats.data() + first});
   };
   c.before = [rows, vocab](Backend& b) {
     PassLimits limits = plain_limits(1);
-    limits.max_sequences = std::clamp(rows, 1, kMostRows);
+    limits.max_sequences = std::clamp(rows, 1, kMaxRows);
     limits.vocab = vocab;
     b.prepare_passes(limits);
   };

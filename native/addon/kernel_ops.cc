@@ -12,8 +12,8 @@
 namespace cria {
 namespace {
 
-constexpr std::int64_t kMost = std::int64_t{1} << 46;
-constexpr std::int64_t kMostRows = INT32_MAX;
+constexpr std::int64_t kMax = std::int64_t{1} << 46;
+constexpr std::int64_t kMaxRows = INT32_MAX;
 
 void require(bool holds, const char* name, const char* expected) {
   if (!holds) throw_argument(name, expected);
@@ -37,7 +37,7 @@ PassLimits attention_limits(const Operand& kv, const AttentionShape& shape, cons
 }
 
 void rms_norm(KernelCall& c) {
-  const std::int64_t rows = c.integer("rows", 0, kMost), cols = c.integer("cols", 1, kMostRows);
+  const std::int64_t rows = c.integer("rows", 0, kMax), cols = c.integer("cols", 1, kMaxRows);
   const auto eps = static_cast<float>(c.number("eps"));
   Operand &x = c.input("x", rows * cols), &weight = c.input("weight", cols),
           &out = c.output("out", DType::f32, rows * cols, true);
@@ -48,7 +48,7 @@ void rms_norm(KernelCall& c) {
 }
 
 void add_rms_norm(KernelCall& c) {
-  const std::int64_t rows = c.integer("rows", 0, kMost), cols = c.integer("cols", 1, kMostRows);
+  const std::int64_t rows = c.integer("rows", 0, kMax), cols = c.integer("cols", 1, kMaxRows);
   const auto eps = static_cast<float>(c.number("eps"));
   Operand &x = c.in_out("x", rows * cols), &y = c.input("y", rows * cols), &weight = c.input("weight", cols),
           &out = c.output("out", DType::f32, rows * cols);
@@ -60,7 +60,7 @@ void add_rms_norm(KernelCall& c) {
 
 void rope(KernelCall& c) {
   RopeArgs args{};
-  args.n_heads = static_cast<std::int32_t>(c.integer("heads", 1, kMostRows));
+  args.n_heads = static_cast<std::int32_t>(c.integer("heads", 1, kMaxRows));
   args.head_dim = static_cast<std::int32_t>(c.integer("headDim", 2, 65536));
   args.half_layout = c.flag("halfLayout");
   RopeTable& table = *c.keep<RopeTable>(c, c.integers("positions"), args.head_dim);
@@ -79,8 +79,8 @@ void rope(KernelCall& c) {
 }
 
 void matmul(KernelCall& c) {
-  const std::int64_t tokens = c.integer("tokens", 0, kMostRows), rows = c.integer("rows", 1, kMostRows),
-                     cols = c.integer("cols", 1, kMostRows);
+  const std::int64_t tokens = c.integer("tokens", 0, kMaxRows), rows = c.integer("rows", 1, kMaxRows),
+                     cols = c.integer("cols", 1, kMaxRows);
   Operand &x = c.input("x", tokens * cols), &weight = c.matrix("weight", rows, cols);
   const WeightGroup& weights = c.weights({&weight});
   const bool accumulate = c.has("addTo");
@@ -92,7 +92,7 @@ void matmul(KernelCall& c) {
 }
 
 void silu_mul(KernelCall& c) {
-  const std::int64_t n = c.integer("n", 0, kMost);
+  const std::int64_t n = c.integer("n", 0, kMax);
   Operand &gate = c.input("gate", n), &up = c.input("up", n), &out = c.output("out", DType::f32, n, true);
   c.run = [=, &gate, &up, &out](Backend& b) {
     b.elementary().silu_mul({n, gate.f32(), up.f32(), out.f32()});
@@ -100,14 +100,14 @@ void silu_mul(KernelCall& c) {
 }
 
 void softmax(KernelCall& c) {
-  const std::int64_t rows = c.integer("rows", 0, kMost), cols = c.integer("cols", 1, kMostRows);
+  const std::int64_t rows = c.integer("rows", 0, kMax), cols = c.integer("cols", 1, kMaxRows);
   Operand &x = c.input("x", rows * cols), &out = c.output("out", DType::f32, rows * cols, true);
   c.run = [=, &x, &out](Backend& b) { b.elementary().softmax({rows, cols, x.f32(), out.f32()}); };
 }
 
 void swiglu(KernelCall& c) {
-  const std::int64_t tokens = c.integer("tokens", 0, kMostRows), hidden = c.integer("hidden", 1, kMostRows),
-                     ffn = c.integer("ffnHidden", 1, kMostRows);
+  const std::int64_t tokens = c.integer("tokens", 0, kMaxRows), hidden = c.integer("hidden", 1, kMaxRows),
+                     ffn = c.integer("ffnHidden", 1, kMaxRows);
   const auto eps = static_cast<float>(c.number("eps"));
   Operand &x = c.input("x", tokens * hidden), &norm = c.input("norm", hidden),
           &gate = c.matrix("gate", ffn, hidden), &up = c.matrix("up", ffn, hidden),
@@ -128,7 +128,7 @@ void swiglu(KernelCall& c) {
 }
 
 void attention_input(KernelCall& c) {
-  const std::int64_t hidden = c.integer("hidden", 1, kMostRows);
+  const std::int64_t hidden = c.integer("hidden", 1, kMaxRows);
   const auto eps = static_cast<float>(c.number("eps"));
   Operand& kv = c.kv_cache("kv");
   AttentionShape shape = kv_shape(kv, static_cast<std::int32_t>(c.integer("heads", 1, 65536)));
@@ -182,7 +182,7 @@ void paged_attention(KernelCall& c) {
 }
 
 void embed(KernelCall& c) {
-  const std::int64_t vocab = c.integer("vocab", 1, kMostRows), cols = c.integer("cols", 1, kMostRows);
+  const std::int64_t vocab = c.integer("vocab", 1, kMaxRows), cols = c.integer("cols", 1, kMaxRows);
   Operand& table = c.matrix("table", vocab, cols);
   const WeightGroup& weights = c.weights({&table});
   std::vector<std::uint32_t>& ids = *c.keep<std::vector<std::uint32_t>>(c.ids("ids", vocab));
@@ -202,7 +202,7 @@ void embed(KernelCall& c) {
 
 void quantize(KernelCall& c) {
   const DType dtype = c.dtype("dtype");
-  const std::int64_t rows = c.integer("rows", 0, kMost), cols = c.integer("cols", 1, kMostRows);
+  const std::int64_t rows = c.integer("rows", 0, kMax), cols = c.integer("cols", 1, kMaxRows);
   Operand &x = c.input("x", rows * cols), &out = c.output("out", dtype, rows * cols);
   require(cols % traits_of(dtype).block_size == 0, "cols", "a whole number of blocks");
   c.run = [=, &x, &out](Backend& b) {
@@ -243,7 +243,7 @@ void kv_read(KernelCall& c) {
 
 /// A tensor of zeros.
 void allocate(KernelCall& c) {
-  c.output("out", c.dtype("dtype"), c.integer("elements", 0, kMost));
+  c.output("out", c.dtype("dtype"), c.integer("elements", 0, kMax));
   c.run = [](Backend&) {};
 }
 

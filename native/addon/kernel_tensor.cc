@@ -18,10 +18,10 @@ std::int64_t KernelTensor::elements() const {
 }
 
 std::size_t tensor_bytes(DType dtype, const std::vector<std::int64_t>& shape, const std::string& name) {
-  constexpr std::int64_t kMost = std::int64_t{1} << 46;
+  constexpr std::int64_t kMax = std::int64_t{1} << 46;
   std::int64_t n = 1;
   for (const std::int64_t size : shape) {
-    if (size < 0 || (size > 0 && n > kMost / size)) throw_argument(name, "a shape of at most 2^46 elements");
+    if (size < 0 || (size > 0 && n > kMax / size)) throw_argument(name, "a shape of at most 2^46 elements");
     n *= size;
   }
   const std::int64_t block = traits_of(dtype).block_size, cols = shape.empty() ? 1 : shape.back();

@@ -294,7 +294,7 @@ Backend& KernelRuntime::backend(const BackendOptions& options) {
       return *entries_.front().backend;
     }
   auto backend = create_backend(options);
-  if (entries_.size() >= kMost) entries_.pop_back();
+  if (entries_.size() >= kMax) entries_.pop_back();
   entries_.push_front({options, std::move(backend)});
   return *entries_.front().backend;
 }

@@ -22,7 +22,7 @@ class KernelRuntime {
     BackendOptions options;
     std::unique_ptr<Backend> backend;
   };
-  static constexpr std::size_t kMost = 4;
+  static constexpr std::size_t kMax = 4;
   std::list<Entry> entries_;  // the last used first
 };
 

@@ -40,7 +40,7 @@ static constexpr uint16_t f32_to_f16(float value) {
     const uint32_t rebased =
         magnitude - 0x38000000u;  // a carry out of the mantissa moves the exponent up, as it should
     half = (rebased + 0x0fffu + ((rebased >> 13) & 1u)) >> 13;
-  } else if (magnitude > 0x33000000u) {  // above 2^-25, half of the least subnormal
+  } else if (magnitude > 0x33000000u) {  // above 2^-25, half of the smallest subnormal
     const uint32_t shift = 126u - (magnitude >> 23);
     const uint32_t mantissa = (magnitude & 0x7fffffu) | 0x800000u;
     const uint32_t kept = mantissa >> shift;

@@ -10,7 +10,7 @@ namespace {
 
 // How long a running stream may wait for a step that carries somebody's prompt too.
 constexpr double kStepTargetMs = 150;
-constexpr std::int32_t kLeastPrefill = 32;
+constexpr std::int32_t kMinPrefill = 32;
 // Enough tokens for a step's time to be the products', not the reading of the weights.
 constexpr std::int32_t kTellingPrefill = 16;
 
@@ -23,10 +23,10 @@ double ms_since(Clock::time_point begin) {
 // Prompts get whole batches when nobody waits for a token, else about kStepTargetMs of a step.
 PrefillBudget Engine::prefill_budget() const {
   const std::int32_t most = std::min(options_.prefill_chunk, decoder_->max_batch_tokens());
-  std::int32_t beside = 2 * kLeastPrefill;
+  std::int32_t beside = 2 * kMinPrefill;
   if (prefill_ms_per_token_ > 0)
     beside = static_cast<std::int32_t>(std::min<double>(most, kStepTargetMs / prefill_ms_per_token_));
-  return {most, std::min(most, std::max(beside, kLeastPrefill))};
+  return {most, std::min(most, std::max(beside, kMinPrefill))};
 }
 
 void Engine::step() {
@@ -148,7 +148,7 @@ void Engine::draw_tokens(std::span<const ScheduledChunk> chunks) {
   }
 }
 
-/// Has the backend choose for all sequences that take the greatest logit, those side by side at once.
+/// Has the backend choose for all sequences that take the largest logit, those side by side at once.
 void Engine::choose_greedy(std::span<const ScheduledChunk> chunks) {
   std::size_t row = 0, first = 0;  // of a run of them
   const auto end_run = [&] {

@@ -43,7 +43,7 @@ struct ScheduledSequence {
 
  private:
   friend class Scheduler;
-  std::int32_t n_peak_ = 0;      // the greatest n_cached so far
+  std::int32_t n_peak_ = 0;      // the largest n_cached so far
   std::uint64_t last_step_ = 0;  // when it last ran
 };
 

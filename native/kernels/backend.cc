@@ -12,7 +12,7 @@ namespace cria {
 namespace {
 
 // 'auto' leaves the device alone where it would do less than a quarter of the work.
-constexpr std::int32_t kLeastShare = 4;
+constexpr std::int32_t kMinShare = 4;
 
 std::string mib(std::uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
 
@@ -46,7 +46,7 @@ std::unique_ptr<Backend> place(std::unique_ptr<Backend> device, const BackendOpt
     const DeviceFit fit = fit_of(*device, options);
     layers = fit.layers;
     reason = "since " + does_not_fit(fit);
-    if (options.device == "auto" && layers < all && layers < (all + kLeastShare - 1) / kLeastShare) {
+    if (options.device == "auto" && layers < all && layers < (all + kMinShare - 1) / kMinShare) {
       why_not = does_not_fit(fit);
       return nullptr;
     }

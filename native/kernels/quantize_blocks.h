@@ -66,10 +66,10 @@ struct BlockQuantizer {
     for (int i = 1; i < n; i++) least = lesser(least, x[i]);
     return least;
   }
-  static CRIA_BLOCK_CODE float greatest_of(const float* x, int n) {
-    float greatest = x[0];
-    for (int i = 1; i < n; i++) greatest = x[i] < greatest ? greatest : x[i];
-    return greatest;
+  static CRIA_BLOCK_CODE float max_of(const float* x, int n) {
+    float max = x[0];
+    for (int i = 1; i < n; i++) max = x[i] < max ? max : x[i];
+    return max;
   }
 
   /// Index of the codebook's value nearest to `value`.
@@ -111,14 +111,14 @@ struct BlockQuantizer {
     pack_fifth_bits(q, b.qh);
   }
 
-  /// Q4_1, Q5_1: levels from the least to the greatest value.
+  /// Q4_1, Q5_1: levels from the minimum to the maximum.
   struct Affine {
     uint16_t d, m;
     float base, inverse;
     CRIA_BLOCK_CODE Affine(const float* x, int max_level) {
       m = scale_near(least_of(x, 32));
       base = Machine::from_f16(m);
-      d = scale_near(greater(0.0f, greatest_of(x, 32) - base) / static_cast<float>(max_level));
+      d = scale_near(greater(0.0f, max_of(x, 32) - base) / static_cast<float>(max_level));
       inverse = inverse_of(Machine::from_f16(d));
     }
   };
@@ -186,7 +186,7 @@ struct BlockQuantizer {
     for (int g = 0; g < groups; g++) {
       fit.mins[g] = static_cast<int>(lesser(ceilf(fit.offset[g] * inverse_min), most));
       fit.offset[g] = unit_min * static_cast<float>(fit.mins[g]);
-      const float top = greatest_of(x + g * size, size) + fit.offset[g];
+      const float top = max_of(x + g * size, size) + fit.offset[g];
       fit.inverse[g] = greater(0.0f, top) / static_cast<float>(max_level);  // the step, so far
       widest = greater(widest, fit.inverse[g]);
     }

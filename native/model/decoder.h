@@ -39,7 +39,7 @@ class Decoder {
   /// Logits of the i-th input that wanted them, [vocab_size]; valid until the next forward.
   std::span<const float> logits(std::size_t i);
 
-  /// The greatest logit's token (the lowest id among equals) of the i-th input that wanted logits, chosen on
+  /// The largest logit's token (the lowest id among equals) of the i-th input that wanted logits, chosen on
   /// the backend. Throws ERR_INVALID_MODEL when a logit is NaN or +infinity.
   std::uint32_t greedy_token(std::size_t i);
   /// Chooses those of inputs [first, first + count) together, which costs less; greedy_token() has them then.

@@ -27,8 +27,8 @@ std::size_t step_of(float distance) {
   return step < static_cast<float>(kSteps - 1) ? static_cast<std::size_t>(step) : kSteps - 1;
 }
 
-/// The greatest of 64 logits; `sound` lanes become 0 where one is NaN or +infinity.
-float block_greatest(const float* x, Int4& sound) {
+/// The largest of 64 logits; `sound` lanes become 0 where one is NaN or +infinity.
+float max_of_64(const float* x, Int4& sound) {
   Float4 most[4];
   for (std::size_t l = 0; l < 4; l++) most[l] = splat4(kMinusInfinity);
   for (std::size_t i = 0; i < 64; i += 16) {
@@ -68,11 +68,11 @@ SampledToken Sampler::sample(std::span<const float> logits, std::span<const std:
         ErrorCode::internal, "the sampler got logits of another vocabulary",
         {{"expected", static_cast<double>(vocab_size_)}, {"found", static_cast<double>(logits.size())}});
   scan(logits);
-  if (greatest_ == kMinusInfinity)
+  if (max_logit_ == kMinusInfinity)
     throw Error(ErrorCode::invalid_model, "logits are not finite: all are -infinity");
 
   SampledToken result;
-  const float model_greatest = greatest_;
+  const float model_max = max_logit_;
   double log_total = 0;
   if (params_.logprobs >= 0) {
     std::uint64_t total = 0;
@@ -80,10 +80,10 @@ SampledToken Sampler::sample(std::span<const float> logits, std::span<const std:
     log_total = std::log(static_cast<double>(total) / static_cast<double>(kWeightOne));
   }
   const auto logprob_of = [&](std::uint32_t id) {
-    return static_cast<float>(static_cast<double>(logits[id]) - model_greatest - log_total);
+    return static_cast<float>(static_cast<double>(logits[id]) - model_max - log_total);
   };
   if (params_.logprobs > 0) {
-    select_greatest(static_cast<std::size_t>(params_.logprobs));
+    select_largest(static_cast<std::size_t>(params_.logprobs));
     std::sort(keys_.begin(), keys_.end());
     result.top.reserve(keys_.size());
     for (std::uint64_t key : keys_) result.top.push_back({id_of(key), logprob_of(id_of(key))});
@@ -94,11 +94,11 @@ SampledToken Sampler::sample(std::span<const float> logits, std::span<const std:
         params_.penalty_window < 0 ? history.size() : static_cast<std::size_t>(params_.penalty_window);
     adjust(logits, penalises_ ? history.last(std::min(length, history.size())) : history.first(0));
     scan(adjusted_);
-    if (greatest_ == kMinusInfinity)
+    if (max_logit_ == kMinusInfinity)
       throw Error(ErrorCode::invalid_argument, "logitBias forbids every token");
   }
   if (params_.temperature == 0) {
-    result.id = greatest_id();
+    result.id = argmax();
   } else {
     apply_top_k();
     apply_typical();
@@ -112,22 +112,22 @@ SampledToken Sampler::sample(std::span<const float> logits, std::span<const std:
 
 /// Starts on these logits with all tokens kept.
 void Sampler::scan(std::span<const float> logits) {
-  static_assert(kBlock == 64, "block_greatest() takes 64");
+  static_assert(kBlock == 64, "max_of_64() takes 64");
   Int4 sound = {-1, -1, -1, -1};
   const std::size_t whole = logits.size() / kBlock;
-  for (std::size_t b = 0; b < whole; b++) block_max_[b] = block_greatest(logits.data() + b * kBlock, sound);
+  for (std::size_t b = 0; b < whole; b++) block_max_[b] = max_of_64(logits.data() + b * kBlock, sound);
   if (whole < block_max_.size()) {
     float rest[kBlock];
     std::fill(std::copy(logits.begin() + static_cast<std::ptrdiff_t>(whole * kBlock), logits.end(), rest),
               rest + kBlock, kMinusInfinity);
-    block_max_[whole] = block_greatest(rest, sound);
+    block_max_[whole] = max_of_64(rest, sound);
   }
-  float greatest = kMinusInfinity;
-  for (float most : block_max_) greatest = std::max(greatest, most);
+  float max_logit = kMinusInfinity;
+  for (float most : block_max_) max_logit = std::max(max_logit, most);
   if (!(sound[0] & sound[1] & sound[2] & sound[3]))
     throw Error(ErrorCode::invalid_model, "logits are not finite");
   logits_ = logits;
-  greatest_ = greatest;
+  max_logit_ = max_logit;
   all_kept_ = true;
 }
 
@@ -155,10 +155,10 @@ void Sampler::adjust(std::span<const float> logits, std::span<const std::uint32_
   }
 }
 
-std::uint32_t Sampler::greatest_id() const {
-  const auto block = std::find(block_max_.begin(), block_max_.end(), greatest_) - block_max_.begin();
+std::uint32_t Sampler::argmax() const {
+  const auto block = std::find(block_max_.begin(), block_max_.end(), max_logit_) - block_max_.begin();
   const auto first = logits_.begin() + block * static_cast<std::ptrdiff_t>(kBlock);
-  return static_cast<std::uint32_t>(std::find(first, logits_.end(), greatest_) - logits_.begin());
+  return static_cast<std::uint32_t>(std::find(first, logits_.end(), max_logit_) - logits_.begin());
 }
 
 // ---- walking over the kept tokens
@@ -173,15 +173,15 @@ std::size_t Sampler::chunk_weights(std::size_t chunk, float inverse_temperature,
                                    std::uint64_t* weights) const {
   const std::size_t first = chunk * kBlock;
   const std::size_t n = std::min(kBlock, (all_kept_ ? logits_.size() : kept_.size()) - first);
-  if (all_kept_ && (block_max_[chunk] - greatest_) * inverse_temperature < -kWeightlessDistance) return 0;
+  if (all_kept_ && (block_max_[chunk] - max_logit_) * inverse_temperature < -kWeightlessDistance) return 0;
   if (all_kept_ && n == kBlock) {
-    weights_of(logits_.data() + first, n, greatest_, inverse_temperature, weights);
+    weights_of(logits_.data() + first, n, max_logit_, inverse_temperature, weights);
     return n;
   }
   float x[kBlock];
   for (std::size_t i = 0; i < n; i++) x[i] = logits_[id_at(first + i)];
   std::fill(x + n, x + kBlock, kMinusInfinity);
-  weights_of(x, n, greatest_, inverse_temperature, weights);
+  weights_of(x, n, max_logit_, inverse_temperature, weights);
   return n;
 }
 
@@ -205,7 +205,7 @@ void Sampler::visit_ids(Visitor visit) const {
 }
 
 /// Keeps the tokens for which keep(id) holds. It may hold within a block of the vocabulary only where
-/// block_may_hold(greatest logit of the block) does: nearly all blocks are passed over.
+/// block_may_hold(largest logit of the block) does: nearly all blocks are passed over.
 template <typename Predicate, typename BlockPredicate>
 void Sampler::keep_if(Predicate keep, BlockPredicate block_may_hold) {
   if (!all_kept_) {
@@ -226,21 +226,21 @@ void Sampler::keep_if(Predicate keep, BlockPredicate block_may_hold) {
 void Sampler::keep_until(std::uint64_t last_key) {
   const float least = logits_[id_of(last_key)];
   keep_if([&](std::uint32_t id) { return descending_key(logits_[id], id) <= last_key; },
-          [&](float block_greatest_logit) { return block_greatest_logit >= least; });
+          [&](float max_of_block) { return max_of_block >= least; });
 }
 
-void Sampler::update_greatest() {
-  greatest_ = kMinusInfinity;
-  for (std::uint32_t id : kept_) greatest_ = std::max(greatest_, logits_[id]);
+void Sampler::update_max() {
+  max_logit_ = kMinusInfinity;
+  for (std::uint32_t id : kept_) max_logit_ = std::max(max_logit_, logits_[id]);
 }
 
 // ---- the stages
 // ------------------------------------------------------------------------------------------------------
 
-/// keys_ = those of the `count` greatest logits of all, fewer when fewer are finite; the last of them at the
+/// keys_ = those of the `count` largest logits of all, fewer when fewer are finite; the last of them at the
 /// back.
-void Sampler::select_greatest(std::size_t count) {
-  // At least `count` blocks have an element no less than the count-th greatest block maximum, so nothing
+void Sampler::select_largest(std::size_t count) {
+  // At least `count` blocks have an element no less than the count-th largest block maximum, so nothing
   // below that can belong to the selection, and nearly all blocks are passed over.
   float bound = std::numeric_limits<float>::lowest();
   if (count <= block_max_.size()) {
@@ -266,7 +266,7 @@ void Sampler::select_greatest(std::size_t count) {
 
 void Sampler::apply_top_k() {
   if (params_.top_k == 0 || static_cast<std::uint32_t>(params_.top_k) >= vocab_size_) return;
-  select_greatest(static_cast<std::size_t>(params_.top_k));
+  select_largest(static_cast<std::size_t>(params_.top_k));
   keep_until(keys_.back());
 }
 
@@ -298,7 +298,7 @@ std::uint64_t Sampler::last_key_of_mass(double share, Rank rank, Distance distan
     const auto middle = first + (last - first) / 2;
     std::nth_element(first, middle, last);
     std::uint64_t mass = 0;
-    for (auto key = first; key != middle; ++key) mass += weight_of(logits_[id_of(*key)] - greatest_, 1.0f);
+    for (auto key = first; key != middle; ++key) mass += weight_of(logits_[id_of(*key)] - max_logit_, 1.0f);
     if (mass >= missing) {
       last = middle;
     } else {
@@ -311,34 +311,36 @@ std::uint64_t Sampler::last_key_of_mass(double share, Rank rank, Distance distan
 
 void Sampler::apply_typical() {
   if (params_.typical_p >= 1) return;
-  // With x the logits' distances from the greatest, surprise - entropy = mean of x - x: the normaliser
+  // With x the logits' distances from the largest, surprise - entropy = mean of x - x: the normaliser
   // cancels out.
   double total = 0, moment = 0;
   visit_weights([&](std::uint32_t id, std::uint64_t weight) {
     if (weight == 0) return;
     total += static_cast<double>(weight);
-    moment += static_cast<double>(weight) * (logits_[id] - greatest_);
+    moment += static_cast<double>(weight) * (logits_[id] - max_logit_);
   });
   const double mean = moment / total;
-  const auto oddness = [&](float logit) { return static_cast<float>(std::fabs(mean - (logit - greatest_))); };
+  const auto oddness = [&](float logit) {
+    return static_cast<float>(std::fabs(mean - (logit - max_logit_)));
+  };
   const auto rank = [&](float logit) { return float_bits(oddness(logit)); };
   const std::uint64_t last_key = last_key_of_mass(params_.typical_p, rank, oddness);
   keep_if([&](std::uint32_t id) { return (std::uint64_t{rank(logits_[id])} << 32 | id) <= last_key; },
           [](float) { return true; });
-  update_greatest();
+  update_max();
 }
 
 void Sampler::apply_top_p() {
   if (params_.top_p >= 1) return;
   keep_until(last_key_of_mass(
       params_.top_p, [](float logit) { return ~ascending_bits(logit); },
-      [&](float logit) { return greatest_ - logit; }));
+      [&](float logit) { return max_logit_ - logit; }));
 }
 
 void Sampler::apply_min_p() {
   if (params_.min_p <= 0) return;
   const auto least = static_cast<float>(std::log(params_.min_p));
-  const auto likely = [&](float logit) { return logit - greatest_ >= least; };
+  const auto likely = [&](float logit) { return logit - max_logit_ >= least; };
   keep_if([&](std::uint32_t id) { return likely(logits_[id]); }, likely);
 }
 

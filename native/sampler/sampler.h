@@ -6,13 +6,13 @@
 //   2. penalties, for the tokens of the history's last `penalty_window`, each counted c > 0 times:
 //      repetition (once per token; CTRL, Keskar et al. 2019): positive logits divided by it, others
 //      multiplied; then frequency and presence (OpenAI): logit -= c * frequency + presence.
-//   3. temperature 0: the greatest logit, the lowest id among equals. Otherwise, each on the probabilities at
+//   3. temperature 0: the largest logit, the lowest id among equals. Otherwise, each on the probabilities at
 //      temperature 1 renormalised over what the stages before it kept, at least one token being kept:
-//   4. top-k: the k greatest logits.
+//   4. top-k: the k largest logits.
 //   5. typical (Meister et al. 2022): ascending |surprise - entropy| until the probabilities sum to
 //   typical_p.
 //   6. top-p (Holtzman et al. 2019): descending logits until the probabilities sum to top_p.
-//   7. min-p (Nguyen et al. 2024): probability at least min_p times the greatest.
+//   7. min-p (Nguyen et al. 2024): probability at least min_p times the largest.
 //   8. temperature, and the draw: the kept tokens in ascending id, the first whose cumulated weight exceeds
 //      multiply_high(random_bits(seed, position), total weight).
 // Equal logits, or equally typical ones, are taken in ascending id.
@@ -61,7 +61,7 @@ class Sampler {
 
   void scan(std::span<const float> logits);
   void adjust(std::span<const float> logits, std::span<const std::uint32_t> window);
-  std::uint32_t greatest_id() const;
+  std::uint32_t argmax() const;
   std::uint32_t draw(std::uint64_t position);
 
   void apply_top_k();
@@ -69,9 +69,9 @@ class Sampler {
   void apply_top_p();
   void apply_min_p();
 
-  void select_greatest(std::size_t count);
+  void select_largest(std::size_t count);
   void keep_until(std::uint64_t last_key);
-  void update_greatest();
+  void update_max();
   template <typename Rank, typename Distance>
   std::uint64_t last_key_of_mass(double share, Rank rank, Distance distance);
   template <typename Predicate, typename BlockPredicate>
@@ -91,15 +91,15 @@ class Sampler {
   std::uint32_t vocab_size_;
   bool penalises_;
 
-  // The state of one call: the logits in use, their greatest among the kept tokens, and which tokens are
+  // The state of one call: the logits in use, their maximum among the kept tokens, and which tokens are
   // kept.
   std::span<const float> logits_;
-  float greatest_ = 0;
+  float max_logit_ = 0;
   bool all_kept_ = true;             // when false, kept_ says which
   std::vector<std::uint32_t> kept_;  // ascending
 
   // Scratch, kept from call to call.
-  std::vector<float> block_max_;       // greatest logit of each block of the vocabulary
+  std::vector<float> block_max_;       // largest logit of each block of the vocabulary
   std::vector<float> block_order_;     // block_max_, partially sorted
   std::vector<std::uint64_t> masses_;  // weight of each chunk, or of each step of distance
   std::vector<std::uint64_t> keys_;

@@ -1,9 +1,9 @@
 // Arithmetic of the sampler: probabilities as integers, and tokens in a strict order.
 //
-// A token's weight is exp((logit - greatest logit) / temperature) in units of 2^-44. Integers sum to the same
+// A token's weight is exp((logit - largest logit) / temperature) in units of 2^-44. Integers sum to the same
 // total in any order, so a choice made from them cannot depend on vector width, threads or a library's
 // partition order. The exponential is made of single float32 operations for the same reason. A weight below
-// 2^-44 of the greatest is 0.
+// 2^-44 of the largest is 0.
 //
 // The loops over the vocabulary use the compilers' portable vectors of four (GCC, Clang: SSE2 or NEON, both
 // part of the baseline), because automatic vectorisation gives up on them.
@@ -17,7 +17,7 @@
 namespace cria {
 
 inline constexpr float kWeightOne = 0x1p44f;
-/// Logits this far below the greatest weigh 0 at temperature 1: 44 ln 2 = 30.498...
+/// Logits this far below the largest weigh 0 at temperature 1: 44 ln 2 = 30.498...
 inline constexpr float kWeightlessDistance = 30.5f;
 
 using Float4 = float __attribute__((vector_size(16)));
@@ -51,16 +51,16 @@ inline Float4 exp_nonpositive(Float4 x) {
 }
 
 /// weights[i] of the logits x[i]; both have room for n rounded up to a multiple of four.
-inline void weights_of(const float* x, std::size_t n, float greatest, float inverse_temperature,
+inline void weights_of(const float* x, std::size_t n, float max_logit, float inverse_temperature,
                        std::uint64_t* weights) {
   for (std::size_t i = 0; i < n; i += 4) {
-    const Float4 w = exp_nonpositive((load4(x + i) - greatest) * inverse_temperature) * kWeightOne;
+    const Float4 w = exp_nonpositive((load4(x + i) - max_logit) * inverse_temperature) * kWeightOne;
     for (std::size_t l = 0; l < 4; l++)
       weights[i + l] = static_cast<std::uint64_t>(static_cast<std::int64_t>(w[l]));
   }
 }
 
-/// The weight of a logit `distance` <= 0 above the greatest.
+/// The weight of a logit `distance` <= 0 above the largest.
 inline std::uint64_t weight_of(float distance, float inverse_temperature) {
   const Float4 weight = exp_nonpositive(splat4(distance * inverse_temperature)) * kWeightOne;
   return static_cast<std::uint64_t>(static_cast<std::int64_t>(weight[0]));
@@ -72,7 +72,7 @@ inline std::uint32_t ascending_bits(float value) {
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-/// The order of tokens: greatest logit first, lowest id among equals. Keys are unique, so sorting and partial
+/// The order of tokens: largest logit first, lowest id among equals. Keys are unique, so sorting and partial
 /// sorting have one outcome on every platform.
 inline std::uint64_t descending_key(float logit, std::uint32_t id) {
   return std::uint64_t{~ascending_bits(logit)} << 32 | id;

@@ -31,7 +31,7 @@ constexpr int kTileVectors = 4;  // with four rows sixteen accumulators: an fma 
 constexpr int kTileVectors = 1;  // of more than one register each
 #endif
 
-CRIA_INLINE int32_t least(int32_t a, int32_t b) { return a < b ? a : b; }
+CRIA_INLINE int32_t min(int32_t a, int32_t b) { return a < b ? a : b; }
 
 // A block of pages and kRows rows that meet it.
 template <class Kv, int kRows>
@@ -107,8 +107,8 @@ CRIA_INLINE void add_values(const AttendBlock<Kv, kRows>& b, int32_t page, int32
     for (int i = 0; i < kVectors; i++) acc[r][i] = load(out + r * out_stride + d + 16 * i);
   for (; page < end; page++) {
     const auto *v = b.pieces[b.pages + page] + d, *ahead = b.pieces[b.pages + page + kPagesAhead] + d;
-    const int32_t first = page * kCpuPageTokens, seen_by_all = least(b.seen[0] - first, kCpuPageTokens),
-                  seen_by_any = least(b.seen[kRows - 1] - first, kCpuPageTokens);
+    const int32_t first = page * kCpuPageTokens, seen_by_all = min(b.seen[0] - first, kCpuPageTokens),
+                  seen_by_any = min(b.seen[kRows - 1] - first, kCpuPageTokens);
     for (int r = 0; r < kRows; r++)
       for (int i = 0; i < kVectors; i++) acc[r][i] = mul(acc[r][i], set1(b.rescale[r][page]));
     int32_t t = 0;
@@ -143,7 +143,7 @@ static void attend_block(const AttendSpan& a, int32_t begin, int32_t longest, in
   for (int r = 0; r < kRows; r++) {
     const int32_t query = (row0 + r) / a.group, head = (row0 + r) % a.group;
     b.q[r] = a.q + query * a.q_token_stride + head * static_cast<int64_t>(a.head_dim);
-    const int32_t seen = least(least(a.n_tokens + query, a.max_tokens) - begin, kBlockTokens);
+    const int32_t seen = min(min(a.n_tokens + query, a.max_tokens) - begin, kBlockTokens);
     b.seen[r] = seen > 0 ? seen : 0;
   }
   const int32_t seen = b.seen[kRows - 1];
@@ -192,7 +192,7 @@ static void attend_pages(const AttendSpan& a) {
     a.sum[r] = 0.0f;
     for (int32_t d = 0; d < a.out_stride; d++) a.out[static_cast<int64_t>(r) * a.out_stride + d] = 0.0f;
   }
-  const int32_t longest = least(a.n_tokens + a.n_queries - 1, a.max_tokens);
+  const int32_t longest = min(a.n_tokens + a.n_queries - 1, a.max_tokens);
   for (int32_t t = 0; t < longest; t += kBlockTokens) {
     int32_t r = 0;
     for (; r + kRowTile <= rows; r += kRowTile) attend_block<Kv, kRowTile>(a, t, longest, r);

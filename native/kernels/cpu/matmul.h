@@ -8,11 +8,11 @@
 namespace cria::CRIA_ISA {
 
 using FloatTileFunction = void (*)(const Tile&, float out[][kTileRows]);
-constexpr int kMostFloatTokens = 6;
+constexpr int kMaxFloatTokens = 6;
 
 /// The tiles of a float type, by tokens; those that are null are made up of smaller ones.
 struct FloatTiles {
-  FloatTileFunction by_tokens[kMostFloatTokens + 1];
+  FloatTileFunction by_tokens[kMaxFloatTokens + 1];
   int64_t element_bytes;
 };
 
@@ -40,11 +40,11 @@ static FloatTiles float_tiles(DType dtype) {
 static void sum_floats(const MatmulRows& args, int64_t row, int64_t row_end, float (*sums)[kPanelRows]) {
   const FloatTiles tiles = float_tiles(args.dtype);
   const int64_t row_bytes = args.cols * tiles.element_bytes;
-  float out[kMostFloatTokens][kTileRows];
+  float out[kMaxFloatTokens][kTileRows];
   // Tokens outermost: a few tokens' activations stay in L1 while the rows stream from L2.
   for (int64_t token = 0; token < args.n_tokens;) {
     const int64_t left = args.n_tokens - token;
-    int count = left < kMostFloatTokens ? static_cast<int>(left) : kMostFloatTokens;
+    int count = left < kMaxFloatTokens ? static_cast<int>(left) : kMaxFloatTokens;
     while (!tiles.by_tokens[count]) count--;
     for (int64_t r = row; r < row + kPanelRows && r < row_end; r += kTileRows) {
       Tile tile;

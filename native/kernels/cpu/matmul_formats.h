@@ -26,8 +26,8 @@ struct HalfBlock {
   CRIA_METHOD I32x16 bytes_from(int at, int64_t g) const {
     return load_unaligned(p + kFrom + 128 * (at + g / 4) + 64 * half + g % 4);
   }
-  /// The halfs that stand for 32 rows at byte `at`.
-  CRIA_METHOD F32x16 halfs(int at) const {
+  /// The halves that stand for 32 rows at byte `at`.
+  CRIA_METHOD F32x16 halves(int at) const {
     return load_f16(reinterpret_cast<const uint16_t*>(p + at) + 16 * half);
   }
 };
@@ -43,21 +43,21 @@ struct FormatQ8_0 {
   static constexpr DType kType = DType::q8_0;
   static constexpr bool kSigned = true, kHasMin = false;
   static constexpr int kOffset = 0;
-  CRIA_INLINE F32x16 d(HalfBlock b) { return b.halfs(0); }
+  CRIA_INLINE F32x16 d(HalfBlock b) { return b.halves(0); }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int k) { return b.dword<64>(k); }
 };
 struct FormatQ4_0 {
   static constexpr DType kType = DType::q4_0;
   static constexpr bool kSigned = false, kHasMin = false;
   static constexpr int kOffset = 8;
-  CRIA_INLINE F32x16 d(HalfBlock b) { return b.halfs(0); }
+  CRIA_INLINE F32x16 d(HalfBlock b) { return b.halves(0); }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int k) { return nibbles(b.dword<64>(k % 4), k / 4); }
 };
 struct FormatIQ4_NL {
   static constexpr DType kType = DType::iq4_nl;
   static constexpr bool kSigned = true, kHasMin = false;
   static constexpr int kOffset = 0;
-  CRIA_INLINE F32x16 d(HalfBlock b) { return b.halfs(0); }
+  CRIA_INLINE F32x16 d(HalfBlock b) { return b.halves(0); }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int k) {
     return lookup(kIq4Values, nibbles(b.dword<64>(k % 4), k / 4));
   }
@@ -74,7 +74,7 @@ struct FormatQ5_0 {
   static constexpr DType kType = DType::q5_0;
   static constexpr bool kSigned = false, kHasMin = false;
   static constexpr int kOffset = 16;
-  CRIA_INLINE F32x16 d(HalfBlock b) { return b.halfs(0); }
+  CRIA_INLINE F32x16 d(HalfBlock b) { return b.halves(0); }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int k) {
     return unpack5([&](int i) { return b.dword<64>(i); }, k);
   }
@@ -97,7 +97,7 @@ struct FormatQ5_1 {
 // 2^shift(i), which the caller takes off the products; low_bytes, of formats with sixteen groups, not so
 // multiplied.
 //
-// kMostWeight: of the magnitudes of weights without their scale.
+// kMaxAbsWeight: of the magnitudes of weights without their scale.
 //
 // A Header has the scales of sixteen rows in registers: scale(g) of group g; min_pair(j) the minima of groups
 // 2j and 2j + 1 as two words, which meet the activations' sums. Tiles have no registers to keep it in, and
@@ -158,7 +158,7 @@ struct FormatK4 {
 
 struct FormatQ4_K : FormatK4 {
   static constexpr DType kType = DType::q4_k;
-  static constexpr int kInner = 2, kMostWeight = 15;
+  static constexpr int kInner = 2, kMaxAbsWeight = 15;
   // Where the instruction takes whole bytes the upper nibbles are multiplied where they stand.
   static constexpr int shift(int i) { return kWholeBytes ? 4 * i : 0; }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int i, int k) {
@@ -169,7 +169,7 @@ struct FormatQ4_K : FormatK4 {
 
 struct FormatQ5_K : FormatK4 {
   static constexpr DType kType = DType::q5_k;
-  static constexpr int kInner = 1, kMostWeight = 31;
+  static constexpr int kInner = 1, kMaxAbsWeight = 31;
   static constexpr int shift(int) { return 0; }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
     return unpack5([&](int i) { return b.dword(4 + 5 * outer + i); }, k);
@@ -179,21 +179,21 @@ struct FormatQ5_K : FormatK4 {
 struct FormatQ6_K {
   static constexpr DType kType = DType::q6_k;
   static constexpr bool kSigned = false, kHasMin = false;
-  static constexpr int kOffset = 32, kGroups = 16, kInner = 1, kMostWeight = 32, kScaleBits = 8;
+  static constexpr int kOffset = 32, kGroups = 16, kInner = 1, kMaxAbsWeight = 32, kScaleBits = 8;
   static constexpr bool kSignedScales = true;
   static constexpr int shift(int) { return 0; }
   CRIA_INLINE I32x16 scale_bits(HalfBlock b, int64_t g) { return b.bytes_from<64>(0, g); }
   CRIA_INLINE I32x16 scale_at(HalfBlock b, int64_t g) { return scale_of<FormatQ6_K>(scale_bits(b, g)); }
   struct Header {
     I32x16 scales[4];
-    F32x16 halfs;
+    F32x16 halves;
     CRIA_METHOD void read(HalfBlock b) {
-      halfs = b.halfs(0);
+      halves = b.halves(0);
       CRIA_UNROLL(4)
       for (int i = 0; i < 4; i++) scales[i] = b.dword<64>(i);
     }
     CRIA_METHOD I32x16 scale(int g) const { return right_signed(left(scales[g / 4], 24 - 8 * (g % 4)), 24); }
-    CRIA_METHOD F32x16 d() const { return halfs; }
+    CRIA_METHOD F32x16 d() const { return halves; }
   };
   CRIA_INLINE I32x16 dword(HalfBlock b, int64_t outer, int i) { return b.dword<64>(4 + 6 * outer + i); }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
@@ -205,7 +205,7 @@ struct FormatQ6_K {
 struct FormatQ2_K {
   static constexpr DType kType = DType::q2_k;
   static constexpr bool kSigned = false, kHasMin = true;
-  static constexpr int kOffset = 0, kGroups = 16, kInner = 4, kMostWeight = 3, kScaleBits = 4;
+  static constexpr int kOffset = 0, kGroups = 16, kInner = 4, kMaxAbsWeight = 3, kScaleBits = 4;
   static constexpr bool kSignedScales = false;
   CRIA_INLINE I32x16 scale_bits(HalfBlock b, int64_t g) { return b.bytes_from(1, g); }
   CRIA_INLINE I32x16 scale_at(HalfBlock b, int64_t g) { return scale_of<FormatQ2_K>(scale_bits(b, g)); }
@@ -233,7 +233,7 @@ struct FormatQ2_K {
 struct FormatQ3_K {
   static constexpr DType kType = DType::q3_k;
   static constexpr bool kSigned = false, kHasMin = false;
-  static constexpr int kOffset = 4, kGroups = 16, kInner = 1, kMostWeight = 4, kScaleBits = 6;
+  static constexpr int kOffset = 4, kGroups = 16, kInner = 1, kMaxAbsWeight = 4, kScaleBits = 6;
   static constexpr bool kSignedScales = true;
   static constexpr int shift(int) { return 0; }
   CRIA_INLINE I32x16 scale_bits(HalfBlock b, int64_t g) {  // those of q3_k_scales(), less 32
@@ -245,16 +245,16 @@ struct FormatQ3_K {
   CRIA_INLINE I32x16 scale_at(HalfBlock b, int64_t g) { return scale_of<FormatQ3_K>(scale_bits(b, g)); }
   struct Header {
     I32x16 scales[4];
-    F32x16 halfs;
+    F32x16 halves;
     CRIA_METHOD void read(HalfBlock b) {
-      halfs = b.halfs(0);  // q3_k_scales() for sixteen rows
+      halves = b.halves(0);  // q3_k_scales() for sixteen rows
       const I32x16 w[2] = {b.dword<64>(0), b.dword<64>(1)}, w2 = b.dword<64>(2);
       for (int i = 0; i < 4; i++)
         scales[i] = or_masked(nibbles(w[i % 2], i / 2), i == 3 ? right(w2, 2) : left(w2, 4 - 2 * i),
                               four_times(0x30));
     }
     CRIA_METHOD I32x16 scale(int g) const { return add(byte_of(scales[g / 4], g % 4), set1_lanes(-32)); }
-    CRIA_METHOD F32x16 d() const { return halfs; }
+    CRIA_METHOD F32x16 d() const { return halves; }
   };
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
     return unpack3([&](int i) { return b.dword<64>(3 + 3 * outer + i); }, k);
@@ -265,7 +265,7 @@ struct FormatQ3_K {
 struct FormatIQ4_XS {
   static constexpr DType kType = DType::iq4_xs;
   static constexpr bool kSigned = true, kHasMin = false;
-  static constexpr int kOffset = 0, kGroups = 8, kInner = 1, kMostWeight = 127;
+  static constexpr int kOffset = 0, kGroups = 8, kInner = 1, kMaxAbsWeight = 127;
   static constexpr int shift(int) { return 0; }
   CRIA_INLINE I32x16 scale_at(HalfBlock b, int64_t g) {  // iq4_xs_scale() for sixteen rows
     const I32x16 high = and_lanes(right_by(b.dword(0), static_cast<int>(16 + 2 * g)), 3);

@@ -9,9 +9,9 @@ namespace cria::CRIA_ISA {
 // Tokens of a tile at most, of super-blocks and of blocks of 32; and few: no more than the memory keeps up
 // with. Sanitizers, which slow the compiler down, see the same code in smaller tiles.
 #if defined(CRIA_SMALL_TILES)
-constexpr int kMostTokens = 2, kMostTokens32 = 2, kStreamTokens = 1;
+constexpr int kMaxTokens = 2, kMaxTokens32 = 2, kStreamTokens = 1;
 #else
-constexpr int kMostTokens = kTileSums, kMostTokens32 = kTileSums / kTileHalves, kStreamTokens = 3;
+constexpr int kMaxTokens = kTileSums, kMaxTokens32 = kTileSums / kTileHalves, kStreamTokens = 3;
 #endif
 constexpr int kManyBlocks = 64;  // of 32 columns: a run for many tokens
 
@@ -35,11 +35,11 @@ struct Fetch {
 /// The most that a format's products are shifted by. Scales for tiles make up for it, so that all have it in
 /// common, and a block's sum is shifted once.
 template <class F>
-constexpr int kMostShift = F::shift(F::kInner - 1);
+constexpr int kMaxShift = F::shift(F::kInner - 1);
 
 /// The most that the magnitudes of sixteen activations may add up to if a group's sum is to fit sixteen bits.
 template <class F>
-constexpr int kMaxAbsSum16 = 32767 / (F::kMostWeight * 16 / F::kGroups);
+constexpr int kMaxAbsSum16 = 32767 / (F::kMaxAbsWeight * 16 / F::kGroups);
 /// Whether groups 2j and 2j + 1 meet their scales at once, as words of a dword: where their sums nearly
 /// always fit. (Of 256 normally distributed activations, the largest 127, sixteen have about 600; one block
 /// in a thousand has sixteen with 1023.)
@@ -176,7 +176,7 @@ struct SuperActivations {
   }
 };
 
-/// Part kPart of group(outer, kI): isum += scale * sum of products, times 2^kMostShift.
+/// Part kPart of group(outer, kI): isum += scale * sum of products, times 2^kMaxShift.
 template <class F, int kTokens, int kHalves, int kFirst, int kI, int kPart>
 CRIA_INLINE void add_group(const uint8_t* panel, const SuperActivations<F, kTokens>& x, int64_t outer,
                            I32x16 (&isum)[kTokens][kHalves]) {
@@ -194,7 +194,7 @@ CRIA_INLINE void add_group(const uint8_t* panel, const SuperActivations<F, kToke
       [&](int t) { return q + kSuperBlockSize * t; }, products);
   CRIA_UNROLL(2)
   for (int h = 0; h < kHalves; h++) {
-    const I32x16 s = left(F::scale_at(HalfBlock{panel, kFirst + h}, scaled), kMostShift<F> - F::shift(kI));
+    const I32x16 s = left(F::scale_at(HalfBlock{panel, kFirst + h}, scaled), kMaxShift<F> - F::shift(kI));
     CRIA_UNROLL(16)
     for (int t = 0; t < kTokens; t++) isum[t][h] = add(isum[t][h], mul(products[t][h], s));
   }
@@ -302,7 +302,7 @@ CRIA_INLINE void add_super_block(const PanelTile& tile, const SuperActivations<F
     const F32x16 d = header.d();
     CRIA_UNROLL(16)
     for (int t = 0; t < kTokens; t++) {
-      constexpr int kShift = kByPairs ? 0 : kMostShift<F>;
+      constexpr int kShift = kByPairs ? 0 : kMaxShift<F>;
       const F32x16 sum = to_f32(kShift ? right_signed(isum[t][h], kShift) : isum[t][h]);
       float* to = tile.sums[t] + 16 * (kFirst + h);
       store(to, block_step<F>(load(to), d, minus_dmin, x.scale[t], sum, m[t]));

@@ -21,7 +21,7 @@ using PanelTileFunction = void (*)(const PanelTile& tile);
 
 struct PanelFormat {
   // [tokens - 1]: for few tokens that stream, and for any number.
-  PanelTileFunction stream[kStreamTokens], tiles[kMostTokens];
+  PanelTileFunction stream[kStreamTokens], tiles[kMaxTokens];
   int most_tokens;                          // of a tile
   int block_size, few_blocks, many_blocks;  // blocks of a run: for few tokens, and for many
   int64_t block_bytes;                      // of a panel's block
@@ -43,14 +43,14 @@ CRIA_INLINE void add_tiles256(PanelFormat& format) {
 
 template <class F>
 CRIA_INLINE PanelFormat blocks32() {
-  PanelFormat format{{}, {}, kMostTokens32, kBlockSize, 8, kManyBlocks, kPanelBlockBytes<F>};
-  add_tiles32<F, kMostTokens32>(format);
+  PanelFormat format{{}, {}, kMaxTokens32, kBlockSize, 8, kManyBlocks, kPanelBlockBytes<F>};
+  add_tiles32<F, kMaxTokens32>(format);
   return format;
 }
 template <class F>
 CRIA_INLINE PanelFormat blocks256() {
-  PanelFormat format{{}, {}, kMostTokens, kSuperBlockSize, 1, 1, kPanelBlockBytes<F>};
-  add_tiles256<F, kMostTokens>(format);
+  PanelFormat format{{}, {}, kMaxTokens, kSuperBlockSize, 1, 1, kPanelBlockBytes<F>};
+  add_tiles256<F, kMaxTokens>(format);
   return format;
 }
 

@@ -27,7 +27,7 @@ void unpack_bits(DType dtype, const Lane* panel, Lane* file) {
   }
 }
 
-constexpr int kMostDwords = 64;  // of a block
+constexpr int kMaxDwords = 64;  // of a block
 
 std::size_t panel_bytes(DType dtype, std::int64_t cols) {
   return kPanelRows * row_bytes(dtype, static_cast<std::size_t>(cols));
@@ -74,7 +74,7 @@ void unpack_row(DType dtype, std::int64_t cols, std::int64_t row, const void* ma
       std::memcpy(out + (shape.leading_word ? 0 : 4 * shape.dwords), from + 2 * at, 2);
       from += 2 * kPanelRows;
     }
-    Lane dwords[kMostDwords], weights[kMostDwords];
+    Lane dwords[kMaxDwords], weights[kMaxDwords];
     for (int i = 0; i < shape.dwords; i++) std::memcpy(dwords + i, from + 4 * (kPanelRows * i + at), 4);
     from += 4 * kPanelRows * shape.dwords;
     if (first_weight < shape.dwords) {

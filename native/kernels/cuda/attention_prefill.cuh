@@ -16,7 +16,7 @@ static __global__ void __launch_bounds__(kPrefillThreads, 1) attention_prefill_k
   if (tile.n_rows == 0) return;  // the plan has fewer
   const int kv_head = static_cast<int>(blockIdx.x), warp = warp_in_block(), lane = lane_in_warp();
   const int tiles = kTiles ? kTiles : a.padded / 16;
-  constexpr int kMost = kTiles ? kTiles : kMaxPrefillDim / 16;
+  constexpr int kMax = kTiles ? kTiles : kMaxPrefillDim / 16;
 
   DynamicShared dynamic;
   uint16_t* ring = dynamic.take<uint16_t>(static_cast<size_t>(a.stages) * kPage * a.padded, 128);
@@ -30,13 +30,13 @@ static __global__ void __launch_bounds__(kPrefillThreads, 1) attention_prefill_k
   const int n_pages = (before + (tile.first_row + tile.n_rows - 1) / a.group) / kPage + 1;
   const RowPair rows = rows_of(a, tile, kv_head, warp * 16);
   PageStream<kPrefillThreads> stream(a, ring, kv_head, tile.sequence, 0, n_pages);
-  uint4 q[kMost];
+  uint4 q[kMax];
 #pragma unroll
-  for (int step = 0; step < kMost; step++)
+  for (int step = 0; step < kMax; step++)
     if (step < tiles) q[step] = q_fragment(a, rows, step);
 
-  float greatest[2], sum[4], out[kMost][2][4];
-  float total_greatest[2] = {-INFINITY, -INFINITY}, total_sum[2] = {}, total[kMost][2][4] = {};
+  float greatest[2], sum[4], out[kMax][2][4];
+  float total_greatest[2] = {-INFINITY, -INFINITY}, total_sum[2] = {}, total[kMax][2][4] = {};
   begin_span(greatest, sum, out);
   int span = 0;
   for (int page = 0; page < n_pages; page++) {
@@ -48,7 +48,7 @@ static __global__ void __launch_bounds__(kPrefillThreads, 1) attention_prefill_k
     if (sees) {
       float scores[kPage / 8][4] = {};
 #pragma unroll
-      for (int step = 0; step < kMost; step++) {
+      for (int step = 0; step < kMax; step++) {
         if (step >= tiles) continue;
 #pragma unroll
         for (int i = 0; i < kPage / 16; i++) {
@@ -83,7 +83,7 @@ static __global__ void __launch_bounds__(kPrefillThreads, 1) attention_prefill_k
     for (int step = 0; step < kPage / 16; step++) {
       mma(sum, weights[step], kOnesF16, kOnesF16);
 #pragma unroll
-      for (int j = 0; j < kMost; j++) {
+      for (int j = 0; j < kMax; j++) {
         if (j >= tiles) continue;
         uint4 values = v[(step * tiles + j) * kWarpSize];
         if (n_valid < kPage) values = mask_values(values, step * 16, n_valid);
@@ -102,7 +102,7 @@ static __global__ void __launch_bounds__(kPrefillThreads, 1) attention_prefill_k
     if (rows.at[r] < 0) continue;
     const float inverse = 1.0f / total_sum[r];
 #pragma unroll
-    for (int j = 0; j < kMost; j++)
+    for (int j = 0; j < kMax; j++)
 #pragma unroll
       for (int half = 0; half < 2; half++) {
         const int d = j * 16 + half * 8 + lane % 4 * 2;

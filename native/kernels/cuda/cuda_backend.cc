@@ -19,7 +19,7 @@ namespace cuda {
 namespace {
 
 constexpr std::int32_t kMaxBatchTokens = 4096, kPrefillChunk = 1024;
-constexpr int kLeastCapability = 75;
+constexpr int kMinCapability = 75;
 
 std::string mib(std::uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
 
@@ -196,7 +196,7 @@ void check_device(int device) {
     refuse("there is no CUDA device " + std::to_string(device) + ": the driver shows " +
            std::to_string(driver.device_count));
   const DeviceProperties p = device_properties(device);
-  if (p.major * 10 + p.minor < kLeastCapability)
+  if (p.major * 10 + p.minor < kMinCapability)
     refuse(p.name + " has compute capability " + std::to_string(p.major) + "." + std::to_string(p.minor) +
            ", this build's kernels need 7.5 or newer");
 }

@@ -17,8 +17,8 @@
 namespace cria::cuda {
 namespace {
 
-constexpr std::int64_t kMostRows = std::int64_t{1} << 30;  // of a launch: blocks are counted in 31 bits
-constexpr std::int64_t kMostTokens = 4096;                 // of a product, for which there must be scratch
+constexpr std::int64_t kMaxRows = std::int64_t{1} << 30;  // of a launch: blocks are counted in 31 bits
+constexpr std::int64_t kMaxTokens = 4096;                 // of a product, for which there must be scratch
 
 /// part(first, n) over n things, at most so many at a time.
 template <class Part>
@@ -113,7 +113,7 @@ DeviceCeilings CudaElementary::measure_ceilings(const CancelFlag& cancel) {
 
 void CudaElementary::rms_norm(const cria::RmsNormArgs& a) {
   ops_.bind();
-  in_parts(a.n_rows, kMostRows, [&](std::int64_t first, std::int32_t n) {
+  in_parts(a.n_rows, kMaxRows, [&](std::int64_t first, std::int32_t n) {
     cuda::rms_norm(a.x + first * a.cols, a.weight, a.eps, a.out + first * a.cols, n,
                    static_cast<std::int32_t>(a.cols), ops_.stream());
   });
@@ -121,7 +121,7 @@ void CudaElementary::rms_norm(const cria::RmsNormArgs& a) {
 
 void CudaElementary::add_rms_norm(const cria::AddRmsNormArgs& a) {
   ops_.bind();
-  in_parts(a.n_rows, kMostRows, [&](std::int64_t first, std::int32_t n) {
+  in_parts(a.n_rows, kMaxRows, [&](std::int64_t first, std::int32_t n) {
     const std::int64_t at = first * a.cols;
     cuda::add_rms_norm(a.x + at, a.y + at, a.weight, a.eps, a.out + at, n, static_cast<std::int32_t>(a.cols),
                        ops_.stream());
@@ -131,7 +131,7 @@ void CudaElementary::add_rms_norm(const cria::AddRmsNormArgs& a) {
 void CudaElementary::rope(const cria::RopeArgs& a) {
   ops_.bind();
   const std::int64_t stride = static_cast<std::int64_t>(a.n_heads) * a.head_dim, half = a.rope_dim / 2;
-  in_parts(a.n_tokens, kMostRows, [&](std::int64_t first, std::int32_t n) {
+  in_parts(a.n_tokens, kMaxRows, [&](std::int64_t first, std::int32_t n) {
     cuda::rope({.x = a.x + first * stride,
                 .out = a.out + first * stride,
                 .token_stride = stride,
@@ -147,7 +147,7 @@ void CudaElementary::rope(const cria::RopeArgs& a) {
 }
 
 void CudaElementary::matmul(const cria::MatmulArgs& a) {
-  in_parts(a.n_tokens, kMostTokens, [&](std::int64_t first, std::int32_t n) {
+  in_parts(a.n_tokens, kMaxTokens, [&](std::int64_t first, std::int32_t n) {
     ops_.multiply(a.weight, a.x + first * a.weight.cols, n, a.y + first * a.weight.rows, a.accumulate);
   });
 }
@@ -159,7 +159,7 @@ void CudaElementary::silu_mul(const cria::SiluMulArgs& a) {
 
 void CudaElementary::softmax(const cria::SoftmaxArgs& a) {
   ops_.bind();
-  in_parts(a.n_rows, kMostRows, [&](std::int64_t first, std::int32_t n) {
+  in_parts(a.n_rows, kMaxRows, [&](std::int64_t first, std::int32_t n) {
     cuda::softmax(a.x + first * a.cols, a.out + first * a.cols, n, a.cols, ops_.stream());
   });
 }

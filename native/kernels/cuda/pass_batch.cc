@@ -9,7 +9,7 @@
 namespace cria::cuda {
 namespace {
 
-constexpr std::int32_t kLeastStride = 16;  // pages of a sequence, in a padded pass
+constexpr std::int32_t kMinStride = 16;  // pages of a sequence, in a padded pass
 
 std::int32_t power_of_two(std::int32_t n) {
   return static_cast<std::int32_t>(std::bit_ceil(static_cast<std::uint32_t>(n)));
@@ -76,8 +76,7 @@ PassShape PassBatch::shape_of(const Pass& pass, bool padded) const {
   if (!padded || !only_decode || pass.n_logit_rows != b.n_tokens) return shape;
   shape.n_tokens = shape.n_sequences = shape.n_logit_rows =
       std::min({power_of_two(b.n_tokens), limits_.max_sequences, limits_.max_tokens});
-  shape.table_stride =
-      std::min(power_of_two(std::max(b.block_table_stride, kLeastStride)), limits_.max_pages);
+  shape.table_stride = std::min(power_of_two(std::max(b.block_table_stride, kMinStride)), limits_.max_pages);
   return shape;
 }
 

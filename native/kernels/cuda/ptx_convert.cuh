@@ -146,7 +146,7 @@ CRIA_DEVICE uint32_t lop3(uint32_t a, uint32_t b, uint32_t c) {
 #endif
 }
 
-/// Sum, greatest and least over the warp, in every lane.
+/// Sum, maximum and minimum over the warp, in every lane.
 CRIA_DEVICE int32_t warp_sum(int32_t x) {
 #if defined(CRIA_CUDA_EMULATED)
   return emulation::reduce_signed(kFullWarp, x, emulation::Reduction::add);

@@ -12,13 +12,13 @@ constexpr int kGreedyThreads = 256, kGreedyFours = 8;  // groups of four logits 
 constexpr int kGreedyChunk = kGreedyThreads * kGreedyFours * 4;
 
 struct GreedyPart {
-  float greatest, sum;
+  float max_logit, sum;
   uint32_t id;
   uint32_t unsound;
 };
 
 struct GreedyShared {
-  SharedArray<float, kGreedyThreads / kWarpSize> greatest;
+  SharedArray<float, kGreedyThreads / kWarpSize> max_logit;
   SharedArray<uint32_t, kGreedyThreads / kWarpSize> id;
   BlockSumShared<kGreedyThreads / kWarpSize> sum;
   SharedArray<int, 1> is_last;
@@ -35,7 +35,7 @@ CRIA_DEVICE float4 load_four(const float* row, int64_t i, int64_t n, bool aligne
 CRIA_DEVICE bool is_unsound(float x) { return !(x <= FLT_MAX); }
 
 /// The lowest id among equals.
-CRIA_DEVICE void keep_greater(float& x, uint32_t& id, float other, uint32_t other_id) {
+CRIA_DEVICE void keep_larger(float& x, uint32_t& id, float other, uint32_t other_id) {
   if (other > x || (other == x && other_id < id)) {
     x = other;
     id = other_id;
@@ -58,7 +58,7 @@ static __global__ void __launch_bounds__(kGreedyThreads)
 #pragma unroll
   for (int j = 0; j < kGreedyFours; j++)
     fours[j] = load_four(x, first + (j * kGreedyThreads + thread_in_block()) * 4, vocab, aligned);
-  float greatest = -INFINITY;
+  float max_logit = -INFINITY;
   uint32_t id = static_cast<uint32_t>(first);
   bool unsound = false;
 #pragma unroll
@@ -68,51 +68,51 @@ static __global__ void __launch_bounds__(kGreedyThreads)
 #pragma unroll
     for (int i = 0; i < 4; i++) {
       unsound |= is_unsound(values[i]);
-      if (values[i] > greatest) {
-        greatest = values[i];
+      if (values[i] > max_logit) {
+        max_logit = values[i];
         id = at + static_cast<uint32_t>(i);
       }
     }
   }
 #pragma unroll
   for (int step = 16; step; step /= 2)
-    keep_greater(greatest, id, __shfl_xor_sync(kFullWarp, greatest, step),
-                 __shfl_xor_sync(kFullWarp, id, step));
+    keep_larger(max_logit, id, __shfl_xor_sync(kFullWarp, max_logit, step),
+                __shfl_xor_sync(kFullWarp, id, step));
   if (lane_in_warp() == 0) {
-    shared.greatest[warp_in_block()] = greatest;
+    shared.max_logit[warp_in_block()] = max_logit;
     shared.id[warp_in_block()] = id;
   }
   unsound = __syncthreads_or(unsound) != 0;
   for (int w = 0; w < kGreedyThreads / kWarpSize; w++)
-    keep_greater(greatest, id, shared.greatest[w], shared.id[w]);
+    keep_larger(max_logit, id, shared.max_logit[w], shared.id[w]);
   float sum = 0.0f;
 #pragma unroll
   for (int j = 0; j < kGreedyFours; j++) {
-    sum += exp_exact(fours[j].x - greatest);
-    sum += exp_exact(fours[j].y - greatest);
-    sum += exp_exact(fours[j].z - greatest);
-    sum += exp_exact(fours[j].w - greatest);
+    sum += exp_exact(fours[j].x - max_logit);
+    sum += exp_exact(fours[j].y - max_logit);
+    sum += exp_exact(fours[j].z - max_logit);
+    sum += exp_exact(fours[j].w - max_logit);
   }
   sum = block_sum(sum, shared.sum);
 
   if (thread_in_block() == 0) {
-    parts[row * gridDim.x + blockIdx.x] = {greatest, sum, id, unsound};
+    parts[row * gridDim.x + blockIdx.x] = {max_logit, sum, id, unsound};
     shared.is_last[0] = add_acquire_release(counters + row, 1) + 1 == gridDim.x;
     if (shared.is_last[0]) {
       store_release(counters + row, 0);  // for the next launch
       const GreedyPart* chunks = parts + row * gridDim.x;
       for (unsigned c = 0; c < gridDim.x; c++) {
-        keep_greater(greatest, id, chunks[c].greatest, chunks[c].id);
+        keep_larger(max_logit, id, chunks[c].max_logit, chunks[c].id);
         unsound |= chunks[c].unsound != 0;
       }
       float total = 0.0f;
       for (unsigned c = 0; c < gridDim.x; c++)
-        if (chunks[c].greatest != -INFINITY)
-          total = fmaf(chunks[c].sum, exp_exact(chunks[c].greatest - greatest), total);
+        if (chunks[c].max_logit != -INFINITY)
+          total = fmaf(chunks[c].sum, exp_exact(chunks[c].max_logit - max_logit), total);
       argmax[row] = id;
-      log_sum_exp[row] = unsound || greatest == -INFINITY
+      log_sum_exp[row] = unsound || max_logit == -INFINITY
                              ? float_of_bits(0x7fc00000u)
-                             : greatest + static_cast<float>(log(static_cast<double>(total)));
+                             : max_logit + static_cast<float>(log(static_cast<double>(total)));
     }
   }
 }
@@ -162,15 +162,15 @@ struct SampleShared {
   SharedArray<Mass, kSampleList> weights;
   SharedArray<Mass, kSampleWarps> warps;
   SharedArray<Mass, 4> found;
-  SharedArray<float, kSampleWarps> greatest;
+  SharedArray<float, kSampleWarps> max_logit;
   SharedArray<uint32_t, kSampleWarps> id;
   SharedArray<int, 1> count;
   SharedArray<int, 1> step;
 };
 
 /// As the host's: sampler/weights.h defines them; each operation is rounded by itself.
-CRIA_DEVICE Mass weight_of(float logit, float greatest, float inverse_temperature) {
-  float x = (logit - greatest) * inverse_temperature;
+CRIA_DEVICE Mass weight_of(float logit, float max_logit, float inverse_temperature) {
+  float x = (logit - max_logit) * inverse_temperature;
   x = x > -80.0f ? x : -80.0f;
   const float shifted = x * 1.44269504088896341f + 0x1.8p23f;
   const float n = shifted - 0x1.8p23f;
@@ -186,7 +186,7 @@ CRIA_DEVICE Mass weight_of(float logit, float greatest, float inverse_temperatur
   return static_cast<Mass>(static_cast<long long>(e * 0x1p44f));
 }
 
-/// Greatest logit first, lowest id among equals.
+/// Largest logit first, lowest id among equals.
 CRIA_DEVICE Mass key_of(float logit, uint32_t id) {
   const uint32_t bits = bits_of(logit + 0.0f);
   const uint32_t ascending = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
@@ -194,8 +194,8 @@ CRIA_DEVICE Mass key_of(float logit, uint32_t id) {
 }
 
 /// Monotonous in the key: where in a histogram a logit counts.
-CRIA_DEVICE int distance_step(float logit, float greatest) {
-  const float step = (greatest - logit) * 64.0f;
+CRIA_DEVICE int distance_step(float logit, float max_logit) {
+  const float step = (max_logit - logit) * 64.0f;
   return step < static_cast<float>(kDistanceSteps - 1) ? static_cast<int>(step) : kDistanceSteps - 1;
 }
 
@@ -247,7 +247,7 @@ struct SampleRow {
   const float* logits;
   int n;
   bool aligned;
-  float greatest;
+  float max_logit;
   Mass last_key;
 
   /// visit(logit, key) for the kept tokens, each by one thread.
@@ -267,20 +267,20 @@ struct SampleRow {
 };
 
 /// The key at which the kept tokens, in the order of their keys, have reached `missing`: in tokens, or in
-/// weight at temperature 1. A histogram of distances from the greatest finds the 1/64 in which it happens;
+/// weight at temperature 1. A histogram of distances from the largest finds the 1/64 in which it happens;
 /// the tokens of that are compared with each other.
 template <bool kByWeight>
 CRIA_DEVICE void keep_until_reached(SampleRow& row, double share, Mass count, SampleShared& shared) {
   const int me = thread_in_block();
   const auto amount = [&](float logit) -> Mass {
-    return kByWeight ? weight_of(logit, row.greatest, 1.0f) : 1;
+    return kByWeight ? weight_of(logit, row.max_logit, 1.0f) : 1;
   };
   shared.steps[2 * me] = shared.steps[2 * me + 1] = 0;
   if (me == 0) shared.count[0] = 0;
   __syncthreads();
   row.visit([&](float logit, Mass) {
     const Mass x = amount(logit);
-    if (x) atomicAdd(&shared.steps[distance_step(logit, row.greatest)], x);
+    if (x) atomicAdd(&shared.steps[distance_step(logit, row.max_logit)], x);
   });
   __syncthreads();
   const Mass mine = shared.steps[2 * me] + shared.steps[2 * me + 1];
@@ -304,7 +304,7 @@ CRIA_DEVICE void keep_until_reached(SampleRow& row, double share, Mass count, Sa
     const bool second = before + shared.steps[2 * me] < missing;
     shared.step[0] = 2 * me + second;
     shared.found[0] = missing - before - (second ? shared.steps[2 * me] : 0);
-    shared.found[1] = ~Mass{0};  // of the keys of that step: the least, the greatest
+    shared.found[1] = ~Mass{0};  // of the keys of that step: the smallest, the largest
     shared.found[2] = 0;
   }
   __syncthreads();
@@ -312,7 +312,7 @@ CRIA_DEVICE void keep_until_reached(SampleRow& row, double share, Mass count, Sa
   missing = shared.found[0];
   int listed = 0;
   row.visit([&](float logit, Mass key) {
-    if (distance_step(logit, row.greatest) != step) return;
+    if (distance_step(logit, row.max_logit) != step) return;
     const int at = atomicAdd(&shared.count[0], 1);
     if (at >= kSampleList) return;
     shared.keys[at] = key;
@@ -323,7 +323,7 @@ CRIA_DEVICE void keep_until_reached(SampleRow& row, double share, Mass count, Sa
   if (listed > kSampleList) {
     // Many alike. Halves the range of keys until what is left fits the list.
     row.visit([&](float logit, Mass key) {
-      if (distance_step(logit, row.greatest) != step) return;
+      if (distance_step(logit, row.max_logit) != step) return;
       atomicMin(&shared.found[1], key);
       atomicMax(&shared.found[2], key);
     });
@@ -333,7 +333,7 @@ CRIA_DEVICE void keep_until_reached(SampleRow& row, double share, Mass count, Sa
       const Mass middle = low + (high - low) / 2;
       Mass reached = 0, n = 0;
       row.visit([&](float logit, Mass key) {
-        if (key < low || key > middle || distance_step(logit, row.greatest) != step) return;
+        if (key < low || key > middle || distance_step(logit, row.max_logit) != step) return;
         reached += amount(logit);
         n++;
       });
@@ -351,7 +351,7 @@ CRIA_DEVICE void keep_until_reached(SampleRow& row, double share, Mass count, Sa
     if (me == 0) shared.count[0] = 0;
     __syncthreads();
     row.visit([&](float logit, Mass key) {
-      if (key < low || key > high || distance_step(logit, row.greatest) != step) return;
+      if (key < low || key > high || distance_step(logit, row.max_logit) != step) return;
       const int at = atomicAdd(&shared.count[0], 1);
       shared.keys[at] = key;
       shared.weights[at] = amount(logit);
@@ -382,7 +382,7 @@ static __global__ void __launch_bounds__(kSampleThreads)
   row.n = static_cast<int>(vocab);
   row.aligned = reinterpret_cast<size_t>(row.logits) % 16 == 0;
 
-  float greatest = -INFINITY;
+  float max_logit = -INFINITY;
   uint32_t id = kNoToken;
   bool unsound = false;
   for (int i = thread_in_block() * 4; i < row.n; i += kSampleThreads * 4) {
@@ -391,26 +391,26 @@ static __global__ void __launch_bounds__(kSampleThreads)
 #pragma unroll
     for (int j = 0; j < 4; j++) {
       unsound |= is_unsound(values[j]);
-      if (values[j] > greatest) {
-        greatest = values[j];
+      if (values[j] > max_logit) {
+        max_logit = values[j];
         id = static_cast<uint32_t>(i + j);
       }
     }
   }
   for (int step = 16; step; step /= 2)
-    keep_greater(greatest, id, __shfl_xor_sync(kFullWarp, greatest, step),
-                 __shfl_xor_sync(kFullWarp, id, step));
+    keep_larger(max_logit, id, __shfl_xor_sync(kFullWarp, max_logit, step),
+                __shfl_xor_sync(kFullWarp, id, step));
   if (lane_in_warp() == 0) {
-    shared.greatest[warp_in_block()] = greatest;
+    shared.max_logit[warp_in_block()] = max_logit;
     shared.id[warp_in_block()] = id;
   }
   unsound = __syncthreads_or(unsound) != 0;
-  for (int w = 0; w < kSampleWarps; w++) keep_greater(greatest, id, shared.greatest[w], shared.id[w]);
-  if (unsound || greatest == -INFINITY || params.greedy) {
+  for (int w = 0; w < kSampleWarps; w++) keep_larger(max_logit, id, shared.max_logit[w], shared.id[w]);
+  if (unsound || max_logit == -INFINITY || params.greedy) {
     if (thread_in_block() == 0) ids[blockIdx.x] = unsound ? kNoToken : id;
     return;
   }
-  row.greatest = greatest;
+  row.max_logit = max_logit;
   row.last_key = ~Mass{0};
   if (params.top_k > 0 && params.top_k < row.n)
     keep_until_reached<false>(row, 0.0, static_cast<Mass>(params.top_k), shared);
@@ -422,8 +422,8 @@ static __global__ void __launch_bounds__(kSampleThreads)
     if (i >= row.n) return 0;
     const float logit = row.logits[i];
     if (logit == -INFINITY || key_of(logit, static_cast<uint32_t>(i)) > row.last_key) return 0;
-    if (!(logit - row.greatest >= params.least_distance)) return 0;
-    return weight_of(logit, row.greatest, params.inverse_temperature);
+    if (!(logit - row.max_logit >= params.min_distance)) return 0;
+    return weight_of(logit, row.max_logit, params.inverse_temperature);
   };
   const int first = warp_in_block() * range;
   Mass mass = 0;
@@ -458,7 +458,7 @@ TokenSampling token_sampling(double temperature, std::int32_t top_k, double top_
   const double inverse = 1.0 / temperature;
   s.inverse_temperature =
       static_cast<float>(inverse < static_cast<double>(FLT_MAX) ? inverse : static_cast<double>(FLT_MAX));
-  s.least_distance = min_p > 0 ? static_cast<float>(std::log(min_p)) : -INFINITY;
+  s.min_distance = min_p > 0 ? static_cast<float>(std::log(min_p)) : -INFINITY;
   s.top_k = top_k;
   return s;
 }

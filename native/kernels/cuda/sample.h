@@ -11,9 +11,9 @@ namespace cria::cuda {
 
 /// Of greedy()'s workspace, which must be zero-filled once, and may serve one stream's launches.
 std::size_t greedy_workspace_bytes(std::int32_t rows, std::int64_t vocab);
-/// argmax[r]: the greatest of logits[r, :], the lowest id among equals; log_sum_exp[r]: of the row, NaN when
-/// a logit is NaN or +infinity, or all are -infinity (argmax is then some id). logits: [rows, vocab]. All on
-/// the device.
+/// argmax[r]: the id of the largest of logits[r, :], the lowest id among equals; log_sum_exp[r]: of the row,
+/// NaN when a logit is NaN or +infinity, or all are -infinity (argmax is then some id). logits: [rows,
+/// vocab]. All on the device.
 ///
 /// Order of the sum: the row in chunks of 8192 (sample.cu), each against its own maximum, merged in order.
 void greedy(const float* logits, std::int32_t rows, std::int64_t vocab, std::uint32_t* argmax,
@@ -24,7 +24,7 @@ struct TokenSampling {
   double top_p;  // >= 1: off
   std::uint64_t seed, position;
   float inverse_temperature;  // not used when greedy
-  float least_distance;       // log(min_p): how far below the greatest a logit may be; -infinity: off
+  float min_distance;         // log(min_p): how far below the largest a logit may be; -infinity: off
   std::int32_t top_k;         // 0: off
   std::int32_t greedy;        // temperature 0
 };

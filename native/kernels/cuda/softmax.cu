@@ -8,7 +8,7 @@ namespace {
 constexpr int kThreads = 256, kWarps = kThreads / kWarpSize;
 
 struct SoftmaxShared {
-  SharedArray<float, kWarps> greatest;
+  SharedArray<float, kWarps> row_max;
   BlockSumShared<kWarps> sum;
 };
 
@@ -19,17 +19,17 @@ static __global__ void __launch_bounds__(kThreads) softmax_kernel(const float* x
   SoftmaxShared& shared = shared_memory<SoftmaxShared>();
   const float* row = x + blockIdx.x * n;
   float* out_row = out + blockIdx.x * n;
-  float greatest = -INFINITY;
-  for (int64_t i = thread_in_block(); i < n; i += kThreads) greatest = fmaxf(greatest, row[i]);
-  greatest = warp_max(greatest);
-  if (lane_in_warp() == 0) shared.greatest[warp_in_block()] = greatest;
+  float row_max = -INFINITY;
+  for (int64_t i = thread_in_block(); i < n; i += kThreads) row_max = fmaxf(row_max, row[i]);
+  row_max = warp_max(row_max);
+  if (lane_in_warp() == 0) shared.row_max[warp_in_block()] = row_max;
   __syncthreads();
-  for (int w = 0; w < kWarps; w++) greatest = fmaxf(greatest, shared.greatest[w]);
+  for (int w = 0; w < kWarps; w++) row_max = fmaxf(row_max, shared.row_max[w]);
   float sum = 0.0f;
-  for (int64_t i = thread_in_block(); i < n; i += kThreads) sum += exp_exact(row[i] - greatest);
+  for (int64_t i = thread_in_block(); i < n; i += kThreads) sum += exp_exact(row[i] - row_max);
   const float inverse = 1.0f / block_sum(sum, shared.sum);
   for (int64_t i = thread_in_block(); i < n; i += kThreads)
-    out_row[i] = exp_exact(row[i] - greatest) * inverse;
+    out_row[i] = exp_exact(row[i] - row_max) * inverse;
 }
 
 void softmax(const float* x, float* out, std::int32_t rows, std::int64_t n, Stream stream) {

@@ -32,7 +32,7 @@ TEST_CASE("attention equals float64: every grouping, head size and length around
         CHECK(error < tolerance(dtype));
         worst[dtype == DType::f32] = std::max(worst[dtype == DType::f32], error);
       }
-  MESSAGE("greatest error: f16 " << worst[0] << ", f32 " << worst[1]);
+  MESSAGE("largest error: f16 " << worst[0] << ", f32 " << worst[1]);
 }
 
 TEST_CASE("long contexts, across spans of both lengths, split in any way") {

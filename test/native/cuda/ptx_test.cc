@@ -29,7 +29,7 @@ std::uint16_t nearest_half(long double exact, bool negative_zero) {
   if (exact == 0) return negative_zero ? 0x8000 : 0;
   const std::uint16_t sign = exact < 0 ? 0x8000 : 0;
   const long double magnitude = exact < 0 ? -exact : exact;
-  unsigned low = 0, high = 0x7c00;  // the greatest half that is not above the value, by bisection
+  unsigned low = 0, high = 0x7c00;  // the largest half that is not above the value, by bisection
   while (high - low > 1) {
     const unsigned middle = (low + high) / 2;
     (static_cast<long double>(f16_to_f32(static_cast<std::uint16_t>(middle))) <= magnitude ? low : high) =
@@ -302,7 +302,7 @@ TEST_CASE("mma") {
           }
           if (bytes)
             REQUIRE(static_cast<double>(static_cast<std::int32_t>(got[i * 32 + lane])) == sum);
-          else  // tensor cores truncate what lies below the greatest product
+          else  // tensor cores truncate what lies below the largest product
             REQUIRE(std::fabs(static_cast<double>(float_from_bits(got[i * 32 + lane])) - sum) <= 1e-6 * size);
         }
     }

@@ -57,7 +57,7 @@ SamplingParams random_params(std::mt19937_64& rng, std::uint32_t vocab) {
 
 }  // namespace
 
-TEST_CASE("greedy: the lowest id of the greatest, and log-sum-exp against float64") {
+TEST_CASE("greedy: the lowest id of the maximum, and log-sum-exp against float64") {
   CRIA_SEEDED_RNG(rng);
   for (const std::int64_t vocab : {1, 2, 31, 512, 8191, 8192, 8193, 20000, 32003}) {
     CAPTURE(vocab);

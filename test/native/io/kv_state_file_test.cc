@@ -162,18 +162,18 @@ TEST_CASE("headers that contradict themselves, with hashes that are right") {
 }
 
 TEST_CASE("huge claims cost nothing") {
-  constexpr std::uint64_t kMost = UINT64_MAX;
+  constexpr std::uint64_t kMax = UINT64_MAX;
   KvStateBuilder b;
-  SUBCASE("tokens") { b.n_tokens = kMost; }
+  SUBCASE("tokens") { b.n_tokens = kMax; }
   SUBCASE("tokens whose bytes wrap around to few") { b.n_tokens = (std::uint64_t{1} << 62) + 6; }
   SUBCASE("pages that wrap around to few") { b.page_bytes = (std::uint64_t{1} << 62) + 16; }
-  SUBCASE("layers times pages") { b.n_layers = UINT32_MAX, b.page_bytes = kMost / 2; }
-  SUBCASE("all") { b.n_layers = UINT32_MAX, b.page_tokens = 1, b.page_bytes = kMost, b.n_tokens = kMost; }
+  SUBCASE("layers times pages") { b.n_layers = UINT32_MAX, b.page_bytes = kMax / 2; }
+  SUBCASE("all") { b.n_layers = UINT32_MAX, b.page_tokens = 1, b.page_bytes = kMax, b.n_tokens = kMax; }
   SUBCASE("a terabyte") { b.page_bytes = std::uint64_t{1} << 38; }
   expect_refused(ErrorCode::invalid_file, "size", b.build());
   // Even if the caller expects the same.
   expect_error(ErrorCode::invalid_file, "size",
-               [&] { (void)read_bytes(b.build(), b.header(), kVocab, kMost); });
+               [&] { (void)read_bytes(b.build(), b.header(), kVocab, kMax); });
 }
 
 TEST_CASE("a sparse file as large as it claims is refused before its tokens are read") {

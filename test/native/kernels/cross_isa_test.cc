@@ -167,7 +167,7 @@ void quantize_q8_k(const CpuKernels& kernels, Hash& hash) {
 
 void round_to_16_bits(const CpuKernels& kernels, Hash& hash) {
   for (int power = -26; power <= 18;
-       power++) {  // from below the least subnormal half to beyond the greatest one
+       power++) {  // from below the smallest subnormal half to beyond the largest one
     const std::vector<float> x = Numbers(10).floats(kCount, power);
     std::vector<float> half(x.size());
     std::vector<std::uint16_t> bf16(x.size());

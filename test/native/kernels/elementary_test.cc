@@ -183,7 +183,7 @@ TEST_CASE("elementary: softmax shows what is not a number, and gives nothing to 
         device.ops().softmax({1, 35, x.data(), y.data()});
         for (std::size_t i = 0; i < 35; i++) CHECK(y[i] == doctest::Approx(i == at ? 0.0 : 1.0 / 34));
       }
-    // A NaN after an infinity in the same lane, and a greatest value far below 0 before a tail.
+    // A NaN after an infinity in the same lane, and a maximum far below 0 before a tail.
     std::vector<float> both(67, 1.0f), low(35, -1000.0f);
     both[3] = INFINITY;
     both[19] = NAN;

@@ -32,7 +32,7 @@ constexpr DType kBlockWeights[] = {DType::q4_0, DType::q4_1, DType::q5_0,   DTyp
                                    DType::q8_0, DType::q2_k, DType::q3_k,   DType::q4_k,
                                    DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs};
 
-/// `value` rounded to a binary float of `precision` significant bits and least exponent `min_exponent`.
+/// `value` rounded to a binary float of `precision` significant bits and smallest exponent `min_exponent`.
 double round_to_format(double value, int precision, int min_exponent, double overflow) {
   if (value == 0 || std::isinf(value)) return value;
   const int exponent = std::max(std::ilogb(value), min_exponent);
@@ -327,7 +327,7 @@ TEST_CASE("quantization error is within each format's bound") {
         }
         REQUIRE(worst <= bound.worst * most + 128 * 0x1p-24);
       }
-      if (seed % 8 != 0 || seed % 20 < 10) continue;  // rows large against the least half
+      if (seed % 8 != 0 || seed % 20 < 10) continue;  // rows large against the smallest half
       for (std::size_t i = 0; i < x.size(); i++) {
         squares += double{x[i]} * x[i];
         errors += (double{x[i]} - y[i]) * (double{x[i]} - y[i]);

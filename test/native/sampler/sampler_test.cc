@@ -224,7 +224,7 @@ TEST_CASE("each filter keeps what it should") {
   CHECK(support(params, std::vector<float>(1000, -2.0f)) == Ids{0, 1, 2});
 }
 
-TEST_CASE("greedy takes the greatest, the lowest id among equals") {
+TEST_CASE("greedy takes the maximum, the lowest id among equals") {
   CHECK(greedy({}, {0, 3, 3, 1}, {}) == 1);
   CHECK(greedy({}, {-0.0f, 0.0f}, {}) == 0);
   CHECK(greedy({}, {-kInf, -3e38f}, {}) == 1);
