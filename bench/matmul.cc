@@ -59,7 +59,7 @@ double time_product(Backend& backend, const Weight& w, const std::vector<float>&
 Weight keep(Backend& backend, const Weight& w, bool file) {
   if (file) return w;
   const WeightSpec spec{w.dtype, w.rows, w.cols};
-  const auto upload = backend.upload_weights({&spec, 1});
+  const auto upload = backend.weights().upload({&spec, 1});
   for (std::size_t i = 0; i < upload->parts().size(); i++)
     upload->fill(i, [&](const WeightRange& range, void* to) {
       std::memcpy(to, static_cast<const std::byte*>(w.data) + range.offset, range.bytes);

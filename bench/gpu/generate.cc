@@ -75,7 +75,7 @@ ModelWeights random_weights(const ModelConfig& c, DType type, Backend& backend) 
   }
   add(w.output_norm, 1, c.hidden, WeightUse::vector);
   add(w.output, c.vocab_size, c.hidden);
-  const auto upload = backend.upload_weights(specs);
+  const auto upload = backend.weights().upload(specs);
   std::mt19937 rng(1);
   std::normal_distribution<float> normal(0.0f, 0.02f);
   for (std::size_t part = 0; part < upload->parts().size(); part++)

@@ -86,25 +86,25 @@ PassLimits plain_limits(std::int64_t matrix_cols) {
 void run_in_passes(Backend& backend, const Timed& timed, PassLimits limits, std::int64_t n_tokens,
                    const std::function<BatchPart(std::int64_t first, std::int32_t n)>& part,
                    const std::function<void(const BatchPart&)>& op) {
-  const std::int64_t most = backend.info().max_batch_tokens;
-  limits.max_tokens = static_cast<std::int32_t>(std::min(most, n_tokens));
-  backend.prepare_passes(limits);
-  for (std::int64_t first = 0; first < n_tokens; first += most) {
-    const BatchPart tokens = part(first, static_cast<std::int32_t>(std::min(most, n_tokens - first)));
+  const std::int64_t max_tokens = backend.info().max_batch_tokens;
+  limits.max_tokens = static_cast<std::int32_t>(std::min(max_tokens, n_tokens));
+  Passes& passes = backend.passes();
+  passes.prepare(limits);
+  for (std::int64_t first = 0; first < n_tokens; first += max_tokens) {
+    const BatchPart tokens = part(first, static_cast<std::int32_t>(std::min(max_tokens, n_tokens - first)));
     try {
-      if (backend.begin_pass({&tokens.batch, nullptr, 0})) timed([&] { op(tokens); });
-      backend.end_pass();
+      if (passes.begin({.batch = &tokens.batch, .logit_rows = nullptr, .n_logit_rows = 0}))
+        timed([&] { op(tokens); });
+      passes.end();
     } catch (...) {
-      backend.cancel_pass();
+      passes.cancel();
       throw;
     }
   }
 }
 
-constexpr std::int32_t kMaxRows = 16384;  // of logits, at a time
-
 void sample_kernel(KernelCall& c) {
-  const auto rows = static_cast<std::int32_t>(c.integer("rows", 0, INT32_MAX));
+  const std::int64_t rows = c.integer("rows", 0, INT32_MAX);
   const std::int64_t vocab = c.integer("cols", 1, INT32_MAX);
   Operand& logits = c.input("logits", rows * vocab);
   SamplingParams params;
@@ -112,15 +112,11 @@ void sample_kernel(KernelCall& c) {
   c.found_ids.resize(static_cast<std::size_t>(rows));
   c.found_floats.resize(static_cast<std::size_t>(rows));
   const auto greedy = [&c, &logits, rows, vocab](Backend& b) {
-    for (std::int32_t first = 0; first < rows; first += kMaxRows)
-      b.sample({std::min(kMaxRows, rows - first), vocab, logits.f32() + first * vocab,
-                c.found_ids.data() + first, c.found_floats.data() + first});
-  };
-  c.before = [rows, vocab](Backend& b) {
-    PassLimits limits = plain_limits(1);
-    limits.max_sequences = std::clamp(rows, 1, kMaxRows);
-    limits.vocab = vocab;
-    b.prepare_passes(limits);
+    b.elementary().argmax({.n_rows = rows,
+                           .cols = vocab,
+                           .x = logits.f32(),
+                           .argmax = c.found_ids.data(),
+                           .log_sum_exp = c.found_floats.data()});
   };
   if (params.temperature == 0) {
     c.run = greedy;
@@ -132,7 +128,7 @@ void sample_kernel(KernelCall& c) {
   params.typical_p = c.number("typicalP");
   params.seed = as_uint64(c.args().Get("seed"), "seed");
   std::vector<std::int32_t>& positions = *c.keep<std::vector<std::int32_t>>(c.integers("positions"));
-  if (static_cast<std::int32_t>(positions.size()) != rows) throw_argument("positions", "one for each row");
+  if (static_cast<std::int64_t>(positions.size()) != rows) throw_argument("positions", "one for each row");
   Sampler& sampler = *c.keep<Sampler>(params, static_cast<std::uint32_t>(vocab));
   c.run = [&c, &logits, &positions, &sampler, greedy, vocab](Backend& b) {
     greedy(b);

@@ -353,7 +353,7 @@ std::shared_ptr<KernelTensor> make_kv(Backend& backend, DType dtype, std::int64_
   tensor->device = backend.info().device;
   tensor->dtype = dtype;
   tensor->shape = {2, pages, kv_heads, backend.info().page_tokens, head_dim};
-  tensor->kv_page_bytes = backend.kv_page_bytes(shape, dtype);
+  tensor->kv_page_bytes = backend.kv().page_bytes(shape, dtype);
   tensor->memory = backend.elementary().allocate(tensor->kv_page_bytes * static_cast<std::size_t>(pages));
   return tensor;
 }

@@ -43,7 +43,7 @@ struct Operand {
 /// Matrices that one op multiplies with. Theirs as the device reads them: once KernelCall::prepare() ran.
 struct WeightGroup {
   std::vector<Operand*> operands;
-  bool gate_and_up = false;  // two that may be interleaved
+  bool gate_and_up = false;  // two that the backend may fuse
   PackedWeights packed;
   const Weight& operator[](std::size_t i) const { return packed.weights[i]; }
 };

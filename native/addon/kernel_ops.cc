@@ -121,7 +121,7 @@ void swiglu(KernelCall& c) {
     layer.gate = weights[0];
     layer.up = weights[1];
     run_in_passes(b, timed, limits, tokens, tokens_alone, [&](const BatchPart& part) {
-      b.swiglu(
+      b.ops().swiglu(
           {part.batch.n_tokens, &layer, eps, x.f32() + part.first * hidden, out.f32() + part.first * ffn});
     });
   };
@@ -156,8 +156,8 @@ void attention_input(KernelCall& c) {
         b, timed, limits, n,
         [&](std::int64_t first, std::int32_t count) { return batch.part(first, count, &table); },
         [&](const BatchPart& part) {
-          b.attention_input({&part.batch, &layer, shape, eps, x.f32() + part.first * hidden, kv_layer(kv),
-                             out.f32() + part.first * q_dim});
+          b.ops().attention_input({&part.batch, &layer, shape, eps, x.f32() + part.first * hidden,
+                                   kv_layer(kv), out.f32() + part.first * q_dim});
         });
   };
 }
@@ -175,8 +175,8 @@ void paged_attention(KernelCall& c) {
         b, timed, limits, n,
         [&](std::int64_t first, std::int32_t count) { return batch.part(first, count, nullptr); },
         [&](const BatchPart& part) {
-          b.paged_attention({&part.batch, shape, q.f32() + part.first * width, kv_layer(kv),
-                             out.f32() + part.first * width});
+          b.ops().paged_attention({&part.batch, shape, q.f32() + part.first * width, kv_layer(kv),
+                                   out.f32() + part.first * width});
         });
   };
 }
@@ -196,7 +196,9 @@ void embed(KernelCall& c) {
           part.batch.tokens = ids.data() + first;
           return part;
         },
-        [&](const BatchPart& part) { b.embed({&part.batch, weights[0], out.f32() + part.first * cols}); });
+        [&](const BatchPart& part) {
+          b.ops().embed({&part.batch, weights[0], out.f32() + part.first * cols});
+        });
   };
 }
 

@@ -264,10 +264,12 @@ void Engine::restore(RequestId id, const KvState& state) {
   check_ids(state.tokens, false);
   const auto n_tokens = static_cast<std::int32_t>(state.tokens.size());
   const auto wanted = static_cast<std::size_t>(scheduler_.pages_for(n_tokens));
-  if (state.pages.size() != wanted * decoder_->page_bytes())
+  KvCache& kv = decoder_->kv();
+  if (state.pages.size() != wanted * kv.page_bytes())
     throw Error(ErrorCode::internal, "the saved state has another number of bytes than its pages need");
   const std::vector<PageId> pages = scheduler_.adopt(state.tokens, [&](std::span<const PageId> to) {
-    decoder_->write_pages(to, {state.pages.data(), state.pages.size()});
+    for (std::size_t i = 0; i < to.size(); i++)
+      kv.write_page(to[i], state.pages.data() + i * kv.page_bytes());
   });
   if (pages.empty()) {
     throw Error(ErrorCode::out_of_memory,

@@ -25,10 +25,13 @@
 namespace cria {
 
 struct EngineOptions {
-  std::int32_t context_length = 0;  // the most tokens of one sequence, prompt included
+  // The most tokens of one sequence, prompt included.
+  std::int32_t context_length = 0;
   std::int32_t n_pages = 0;
-  std::int32_t prefill_chunk = 256;  // the most tokens of prompts in a step
-  std::int32_t max_queue = 1024;  // requests that may wait when all places are taken; more get ERR_QUEUE_FULL
+  // The most prompt tokens of a step.
+  std::int32_t prefill_chunk = 256;
+  // Requests that may wait while the batch is full; more get ERR_QUEUE_FULL.
+  std::int32_t max_queue = 1024;
 };
 
 class Engine {
@@ -70,18 +73,26 @@ class Engine {
     std::shared_ptr<CancelFlag> cancel;
     std::optional<Clock::time_point> deadline;
     double timeout_ms = 0;
-    std::unique_ptr<Sequence> sequence;  // of a generation, else null
-    std::vector<TokenId> ids;            // of another request
+    // Of a generation; null for other requests, whose tokens are `ids`.
+    std::unique_ptr<Sequence> sequence;
+    std::vector<TokenId> ids;
     bool saves_state = false;
-    bool started = false;  // has run at some time
-    bool runs = false;     // has run since it was last preempted
+    // Has been in a step, at all and since it was last preempted.
+    bool started = false;
+    bool runs = false;
     std::span<const TokenId> tokens() const {
       return sequence ? sequence->tokens() : std::span<const TokenId>(ids);
     }
     bool must_end() const { return cancel->cancelled() || (deadline && Clock::now() >= *deadline); }
   };
+  /// A chunk of the step that runs, its request, and its row of the step's logits: -1 when it wants none.
+  struct StepChunk {
+    const ScheduledChunk* chunk;
+    Active* active;
+    std::int32_t logits_row = -1;
+  };
 
-  // engine.cc: the thread, and what comes and goes.
+  // engine.cc: the thread, admission and the end of requests.
   void thread_main() noexcept;
   bool wait_for_work();
   void admit(Submitted&& submitted);
@@ -101,11 +112,11 @@ class Engine {
   // engine_step.cc: one step.
   void step();
   void run(std::span<const ScheduledChunk> chunks);
-  bool forward(std::span<const ScheduledChunk> chunks);
-  void draw_tokens(std::span<const ScheduledChunk> chunks);
-  void choose_greedy(std::span<const ScheduledChunk> chunks);
-  void take_results(const ScheduledChunk& chunk, std::size_t logits_row);
-  void take_token(const ScheduledChunk& chunk, Sequence& sequence, std::size_t logits_row);
+  void build_step(std::span<const ScheduledChunk> chunks);
+  bool forward();
+  void take_results(const StepChunk& step_chunk);
+  void take_token(const StepChunk& step_chunk);
+  void fail_context_full(RequestId id, const Usage& usage);
   void save_state(RequestId id);
   PrefillBudget prefill_budget() const;
 
@@ -117,9 +128,12 @@ class Engine {
   Scheduler scheduler_;
   std::map<RequestId, Active> active_;
   std::vector<Delivery> deliveries_;
+  // The step that runs: its chunks, what the decoder gets, and by row of logits how a token is chosen and
+  // which one the backend chose.
+  std::vector<StepChunk> step_chunks_;
   std::vector<DecoderInput> inputs_;
-  std::vector<DrawRow> draw_rows_;    // of a step, a row of logits each
-  std::vector<std::uint32_t> drawn_;  // tokens that the device drew; kNotDrawn: not its work
+  std::vector<SampleRow> sample_rows_;
+  std::vector<std::uint32_t> sampled_;
   std::shared_ptr<EventSink> sink_;
   std::optional<Clock::time_point> next_deadline_;
   double prefill_ms_per_token_ = 0;  // recent; 0: not known yet

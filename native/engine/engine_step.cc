@@ -8,11 +8,13 @@
 namespace cria {
 namespace {
 
-// How long a running stream may wait for a step that carries somebody's prompt too.
+// How long a running stream may wait for a step that also carries prompt tokens.
 constexpr double kStepTargetMs = 150;
+// Prompt tokens of such a step, at least.
 constexpr std::int32_t kMinPrefill = 32;
-// Enough tokens for a step's time to be the products', not the reading of the weights.
-constexpr std::int32_t kTellingPrefill = 16;
+// From so many tokens on a step is bound by computation, not by reading weights, and its time tells the time
+// per token.
+constexpr std::int32_t kComputeBoundTokens = 16;
 
 double ms_since(Clock::time_point begin) {
   return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
@@ -20,13 +22,13 @@ double ms_since(Clock::time_point begin) {
 
 }  // namespace
 
-// Prompts get whole batches when nobody waits for a token, else about kStepTargetMs of a step.
+/// Prompts get whole batches while no stream waits for a token, else about kStepTargetMs of a step.
 PrefillBudget Engine::prefill_budget() const {
-  const std::int32_t most = std::min(options_.prefill_chunk, decoder_->max_batch_tokens());
-  std::int32_t beside = 2 * kMinPrefill;
+  const std::int32_t max = std::min(options_.prefill_chunk, decoder_->max_batch_tokens());
+  std::int32_t with_streams = 2 * kMinPrefill;
   if (prefill_ms_per_token_ > 0)
-    beside = static_cast<std::int32_t>(std::min<double>(most, kStepTargetMs / prefill_ms_per_token_));
-  return {most, std::min(most, std::max(beside, kMinPrefill))};
+    with_streams = static_cast<std::int32_t>(std::min<double>(max, kStepTargetMs / prefill_ms_per_token_));
+  return {max, std::min(max, std::max(with_streams, kMinPrefill))};
 }
 
 void Engine::step() {
@@ -41,8 +43,8 @@ void Engine::step() {
     send(id, StatusEvent{StatusEvent::Status::preempted});
   }
   try {
-    for (const PageCopy& copy : plan.copies) decoder_->copy_page(copy.from, copy.to);
-  } catch (...) {  // whoever runs may need them
+    for (const PageCopy& copy : plan.copies) decoder_->kv().copy_page(copy.from, copy.to);
+  } catch (...) {  // any chunk may need the copies
     const Error error = current_error();
     for (const ScheduledChunk& chunk : plan.chunks) fail(chunk.id, error);
     return;
@@ -66,24 +68,24 @@ void Engine::step() {
     if (!std::exchange(active.started, true) && active.sequence) active.sequence->started();
     send(chunk.id, StatusEvent{StatusEvent::Status::started});
   }
-  deliver();  // what the step begins with is told before it takes its time
+  deliver();  // status events go out before the step takes its time
   run(plan.chunks);
   counts_.steps++;
   counts_.last_step_ms = ms_since(begin);
   counts_.longest_step_ms = std::max(counts_.longest_step_ms, counts_.last_step_ms);
-  if (n_tokens >= kTellingPrefill) {
+  if (n_tokens >= kComputeBoundTokens) {
     const double per_token = counts_.last_step_ms / n_tokens;
     prefill_ms_per_token_ =
         prefill_ms_per_token_ > 0 ? 0.75 * prefill_ms_per_token_ + 0.25 * per_token : per_token;
   }
 }
 
-/// Runs the chunks as one batch. When that fails they run one by one, so that only the culprit falls.
+/// Runs the chunks as one batch. When that fails they run one by one, so that only the culprit fails.
 void Engine::run(std::span<const ScheduledChunk> chunks) {
   try {
-    if (!forward(chunks)) return;  // the next step drops the requests, or the engine stops
-    draw_tokens(chunks);
-    choose_greedy(chunks);
+    build_step(chunks);
+    if (!forward()) return;  // the next step drops the requests, or the engine stops
+    decoder_->sample(sample_rows_, sampled_);
   } catch (...) {
     const Error error = current_error();
     if (chunks.size() == 1) {
@@ -93,148 +95,117 @@ void Engine::run(std::span<const ScheduledChunk> chunks) {
     }
     return;
   }
-  std::size_t row = 0;
-  for (const ScheduledChunk& chunk : chunks) {
-    const std::size_t logits_row = row;
-    if (chunk.reaches_end && !active_.at(chunk.id).saves_state) row++;
+  for (const StepChunk& step_chunk : step_chunks_) {
     try {
-      take_results(chunk, logits_row);
+      take_results(step_chunk);
     } catch (...) {
-      fail(chunk.id, current_error());
+      fail(step_chunk.chunk->id, current_error());
     }
   }
 }
 
-/// False when it was stopped between two layers, because nobody waits for its results any more.
-bool Engine::forward(std::span<const ScheduledChunk> chunks) {
+void Engine::build_step(std::span<const ScheduledChunk> chunks) {
+  step_chunks_.clear();
   inputs_.clear();
+  sample_rows_.clear();
   for (const ScheduledChunk& chunk : chunks) {
-    const Active& active = active_.at(chunk.id);
-    inputs_.push_back({active.tokens().subspan(static_cast<std::size_t>(chunk.first),
-                                               static_cast<std::size_t>(chunk.count)),
-                       chunk.first, scheduler_.find(chunk.id)->pages,
-                       chunk.reaches_end && !active.saves_state});
+    Active& active = active_.at(chunk.id);
+    StepChunk& step_chunk = step_chunks_.emplace_back(StepChunk{.chunk = &chunk, .active = &active});
+    if (chunk.reaches_end && !active.saves_state) {
+      step_chunk.logits_row = static_cast<std::int32_t>(sample_rows_.size());
+      sample_rows_.push_back(active.sequence ? active.sequence->sample_row() : SampleRow{.on_host = true});
+    }
+    inputs_.push_back({.tokens = active.tokens().subspan(static_cast<std::size_t>(chunk.first),
+                                                         static_cast<std::size_t>(chunk.count)),
+                       .first_position = chunk.first,
+                       .block_table = scheduler_.find(chunk.id)->pages,
+                       .wants_logits = step_chunk.logits_row >= 0});
   }
+  sampled_.assign(sample_rows_.size(), kSampleOnHost);
+}
+
+/// False when it was stopped between two layers, because nobody waits for its results any more.
+bool Engine::forward() {
   return decoder_->forward(inputs_, [&] {
-    return stop_flag_.cancelled() || std::ranges::all_of(chunks, [&](const ScheduledChunk& chunk) {
-             return active_.at(chunk.id).must_end();
-           });
+    return stop_flag_.cancelled() ||
+           std::ranges::all_of(step_chunks_, [](const StepChunk& c) { return c.active->must_end(); });
   });
 }
 
-/// Lets the device draw the tokens of all sequences whose sampling needs nothing but the logits.
-void Engine::draw_tokens(std::span<const ScheduledChunk> chunks) {
-  draw_rows_.clear();
-  drawn_.clear();
-  bool any = false;
-  for (const ScheduledChunk& chunk : chunks) {
-    const Active& active = active_.at(chunk.id);
-    if (!chunk.reaches_end || active.saves_state) continue;
-    const std::optional<DrawRow> row = active.sequence ? active.sequence->draw_row() : std::nullopt;
-    any |= row.has_value();
-    draw_rows_.push_back(row.value_or(DrawRow{0, 0, 1, 0, 0, 0}));  // greedy: the cheapest
-  }
-  drawn_.assign(draw_rows_.size(), kNotDrawn);
-  if (!any || !decoder_->draw(draw_rows_, drawn_)) {
-    std::ranges::fill(drawn_, kNotDrawn);
-    return;
-  }
-  std::size_t row = 0;
-  for (const ScheduledChunk& chunk : chunks) {
-    const Active& active = active_.at(chunk.id);
-    if (!chunk.reaches_end || active.saves_state) continue;
-    if (!active.sequence || !active.sequence->draw_row()) drawn_[row] = kNotDrawn;
-    row++;
-  }
-}
-
-/// Has the backend choose for all sequences that take the largest logit, those side by side at once.
-void Engine::choose_greedy(std::span<const ScheduledChunk> chunks) {
-  std::size_t row = 0, first = 0;  // of a run of them
-  const auto end_run = [&] {
-    if (row > first) decoder_->choose_greedy(first, row - first);
-    first = row + 1;
-  };
-  for (const ScheduledChunk& chunk : chunks) {
-    const Active& active = active_.at(chunk.id);
-    if (!chunk.reaches_end || active.saves_state) continue;
-    if (!active.sequence || !active.sequence->is_plain_greedy()) end_run();
-    row++;
-  }
-  end_run();
-}
-
-void Engine::take_results(const ScheduledChunk& chunk, std::size_t logits_row) {
-  Active& active = active_.at(chunk.id);
+void Engine::take_results(const StepChunk& step_chunk) {
+  const ScheduledChunk& chunk = *step_chunk.chunk;
+  Active& active = *step_chunk.active;
   scheduler_.commit(chunk);
   const auto n_prompt =
       active.sequence ? active.sequence->usage().prompt_tokens : static_cast<std::int32_t>(active.ids.size());
   counts_.prompt_tokens += static_cast<std::uint64_t>(std::clamp(n_prompt - chunk.first, 0, chunk.count));
   if (!chunk.reaches_end) return;
   if (active.sequence) {
-    take_token(chunk, *active.sequence, logits_row);
+    take_token(step_chunk);
     return;
   }
   if (active.saves_state) {
     save_state(chunk.id);
   } else {
-    const std::span<const float> logits = decoder_->logits(logits_row);
+    const std::span<const float> logits = decoder_->logits(static_cast<std::size_t>(step_chunk.logits_row));
     send(chunk.id, LogitsEvent{{logits.begin(), logits.end()}});
   }
   counts_.finished++;
   retire(chunk.id);
 }
 
-void Engine::take_token(const ScheduledChunk& chunk, Sequence& sequence, std::size_t logits_row) {
+void Engine::take_token(const StepChunk& step_chunk) {
+  const RequestId id = step_chunk.chunk->id;
+  Sequence& sequence = *step_chunk.active->sequence;
   if (sequence.usage().generated_tokens == 0) {
-    const std::int32_t cached = scheduler_.find(chunk.id)->n_reused;
+    const std::int32_t cached = scheduler_.find(id)->n_reused;
     counts_.cached_tokens += static_cast<std::uint64_t>(cached);
     sequence.prefilled(cached);
   }
-  SampledToken token;
-  if (sequence.is_plain_greedy())
-    token.id = decoder_->greedy_token(logits_row);
-  else if (drawn_[logits_row] != kNotDrawn)
-    token.id = drawn_[logits_row];
-  else
-    token = sequence.sample(decoder_->logits(logits_row));
+  const auto row = static_cast<std::size_t>(step_chunk.logits_row);
+  SampledToken token{.id = sampled_[row]};
+  if (token.id == kSampleOnHost) token = sequence.sample(decoder_->logits(row));
   const TokenId token_id = token.id;
   counts_.generated_tokens++;
   std::vector<Event> out;
   std::optional<EndEvent> end = sequence.accept(std::move(token), out);
-  send_all(chunk.id, out);
+  send_all(id, out);
   if (!end) {
     if (sequence.needs_shift()) {
       sequence.shift();
-      scheduler_.replace_tokens(chunk.id, sequence.tokens());
+      scheduler_.replace_tokens(id, sequence.tokens());
     } else {
-      scheduler_.append_token(chunk.id, token_id);
+      scheduler_.append_token(id, token_id);
     }
     return;
   }
-  if (end->reason == FinishReason::context && sequence.on_context_full() == OnContextFull::error) {
-    fail(chunk.id, Error(ErrorCode::context_full,
-                         "the context of " + std::to_string(options_.context_length) + " tokens is full: " +
-                             std::to_string(end->usage.prompt_tokens) + " of the prompt and " +
-                             std::to_string(end->usage.generated_tokens) + " generated",
-                         {{"contextLength", static_cast<double>(options_.context_length)},
-                          {"promptTokens", static_cast<double>(end->usage.prompt_tokens)},
-                          {"generatedTokens", static_cast<double>(end->usage.generated_tokens)}}));
-    return;
-  }
+  if (end->reason == FinishReason::context && sequence.on_context_full() == OnContextFull::error)
+    return fail_context_full(id, end->usage);
   counts_.finished++;
-  send(chunk.id, std::move(*end));
-  retire(chunk.id);
+  send(id, std::move(*end));
+  retire(id);
+}
+
+void Engine::fail_context_full(RequestId id, const Usage& usage) {
+  fail(id, Error(ErrorCode::context_full,
+                 "the context of " + std::to_string(options_.context_length) +
+                     " tokens is full: " + std::to_string(usage.prompt_tokens) + " of the prompt and " +
+                     std::to_string(usage.generated_tokens) + " generated",
+                 {{"contextLength", static_cast<double>(options_.context_length)},
+                  {"promptTokens", static_cast<double>(usage.prompt_tokens)},
+                  {"generatedTokens", static_cast<double>(usage.generated_tokens)}}));
 }
 
 void Engine::save_state(RequestId id) {
   const ScheduledSequence& s = *scheduler_.find(id);
+  const KvCache& kv = decoder_->kv();
   auto state = std::make_shared<KvState>();
   state->tokens = s.tokens;
   const auto used = static_cast<std::size_t>(scheduler_.pages_for(s.n_tokens()));
-  state->pages = HugeMemory(used * decoder_->page_bytes(), "the saved state");
-  decoder_->read_pages(std::span(s.pages).subspan(0, used), s.n_tokens(),
-                       {state->pages.data(), state->pages.size()});
+  state->pages = HugeMemory(used * kv.page_bytes(), "the saved state");
+  std::int32_t n_tokens = s.n_tokens();
+  for (std::size_t i = 0; i < used; i++, n_tokens -= decoder_->backend().info().page_tokens)
+    kv.read_page(s.pages[i], n_tokens, state->pages.data() + i * kv.page_bytes());
   send(id, StateSavedEvent{std::move(state)});
 }
 

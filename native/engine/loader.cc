@@ -78,7 +78,7 @@ void bring_up(LoadedModel& loaded, const GgufFile& file, const ModelConfig& conf
   const BackendInfo& info = backend->info();
   ModelWeights weights = load_weights(
       file, config, *backend, options.mmap ? WeightSource::mapped : WeightSource::read, progress, cancel);
-  const std::uint64_t page_bytes = backend->kv_page_bytes(attention_shape(config), options.kv_dtype) *
+  const std::uint64_t page_bytes = backend->kv().page_bytes(attention_shape(config), options.kv_dtype) *
                                    static_cast<std::uint64_t>(config.n_layers);
   loaded.state_header = {model_fingerprint(file, config),
                          info.kv_layout,

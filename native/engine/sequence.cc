@@ -59,18 +59,17 @@ void Sequence::prefilled(std::int32_t n_cached_tokens) {
   usage_.prefill_ms = ms_between(started_, prefilled_);
 }
 
-bool Sequence::is_plain() const {
+SampleRow Sequence::sample_row() const {
   const SamplingParams& p = request_.sampling;
-  return p.repetition_penalty == 1 && p.frequency_penalty == 0 && p.presence_penalty == 0 &&
-         p.logit_bias.empty() && p.logprobs < 0;
-}
-
-bool Sequence::is_plain_greedy() const { return request_.sampling.temperature == 0 && is_plain(); }
-
-std::optional<DrawRow> Sequence::draw_row() const {
-  const SamplingParams& p = request_.sampling;
-  if (p.temperature == 0 || !is_plain() || p.typical_p < 1) return std::nullopt;
-  return DrawRow{p.temperature, p.top_k, p.top_p, p.min_p, p.seed, position()};
+  const bool has_penalties = p.repetition_penalty != 1 || p.frequency_penalty != 0 || p.presence_penalty != 0;
+  const bool is_typical = p.temperature != 0 && p.typical_p < 1;
+  return {.on_host = has_penalties || is_typical || !p.logit_bias.empty() || p.logprobs >= 0,
+          .temperature = p.temperature,
+          .top_k = p.top_k,
+          .top_p = p.top_p,
+          .min_p = p.min_p,
+          .seed = p.seed,
+          .position = position()};
 }
 
 std::uint64_t Sequence::position() const {

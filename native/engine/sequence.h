@@ -29,11 +29,8 @@ class Sequence {
   OnContextFull on_context_full() const { return request_.on_context_full; }
   const Usage& usage() const { return usage_; }
 
-  /// Greedy with nothing else asked for: the backend may choose the token itself.
-  bool is_plain_greedy() const;
-  /// What the next token may be drawn with on the device; none when it is chosen greedily or needs more than
-  /// the logits.
-  std::optional<DrawRow> draw_row() const;
+  /// How the backend may choose the next token; on_host when that takes sample().
+  SampleRow sample_row() const;
   /// The next token from the logits after the last one.
   SampledToken sample(std::span<const float> logits);
 
@@ -54,10 +51,8 @@ class Sequence {
   void preempted() { usage_.preemptions++; }
 
  private:
-  /// Of the next token: counts dropped tokens too, so that no random bits are used twice.
+  /// Of the next token. Counts dropped tokens too, so that no random bits are used twice.
   std::uint64_t position() const;
-  /// Whether the sampler needs nothing beside the logits and gives nothing beside a token.
-  bool is_plain() const;
   bool ends_generation(TokenId id) const;
   /// Moves text that can no longer become a stop string to `out`; all of it when `all`.
   void send_ready(bool all, std::vector<Event>& out);

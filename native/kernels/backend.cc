@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/units.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/split_backend.h"
@@ -11,10 +12,8 @@
 namespace cria {
 namespace {
 
-// 'auto' leaves the device alone where it would do less than a quarter of the work.
+// 'auto' does not use a device that would run less than a quarter of the layers.
 constexpr std::int32_t kMinShare = 4;
-
-std::string mib(std::uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
 
 std::string does_not_fit(const DeviceFit& fit) {
   return "the model needs about " + mib(fit.needed) + " on the CUDA device, which has " + mib(fit.available) +

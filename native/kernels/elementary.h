@@ -85,6 +85,15 @@ struct SoftmaxArgs {
   float* out;      // [n_rows, cols]; may be x
 };
 
+/// The id of each row's largest value, the lowest among equals, and log(sum(e^x)): NaN where a value is NaN
+/// or +infinity, or where nothing lies above -infinity.
+struct ArgmaxArgs {
+  std::int64_t n_rows, cols;
+  const float* x;         // [n_rows, cols]
+  std::uint32_t* argmax;  // out [n_rows], on the host
+  float* log_sum_exp;     // out [n_rows], on the host
+};
+
 /// Between float32 and the bytes of a storage type, row by row (the formats: the GGUF specification).
 struct QuantizeArgs {
   DType dtype;  // any, the activations' Q8_1 and Q8_K too
@@ -165,6 +174,7 @@ class ElementaryOps {
   virtual void matmul(const MatmulArgs& args) = 0;
   virtual void silu_mul(const SiluMulArgs& args) = 0;
   virtual void softmax(const SoftmaxArgs& args) = 0;
+  virtual void argmax(const ArgmaxArgs& args) = 0;
   virtual void quantize(const QuantizeArgs& args) = 0;
   virtual void dequantize(const DequantizeArgs& args) = 0;
   /// float32 keys and values into the device's layout, rounded to kv.dtype; and back, exactly.

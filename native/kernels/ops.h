@@ -13,14 +13,15 @@
 
 namespace cria {
 
-/// A matrix of weights as the backend keeps it: [rows, cols], row r is the r-th output. A vector has rows
-/// == 1.
+/// A matrix of weights as a backend keeps it: [rows, cols], row r yields the r-th output. A vector has rows
+/// == 1. Only the backend that made it may read `data` and `layout`.
 struct Weight {
   const void* data = nullptr;
   DType dtype = DType::f32;
   std::int64_t rows = 0;
   std::int64_t cols = 0;
-  bool repacked = false;  // the CPU's own layout (cpu/repack.h); else rows lie as in a file
+  // How the rows lie in memory: an enumerator of the backend's own. 0: as in a file.
+  std::uint8_t layout = 0;
 };
 
 struct LayerWeights {
@@ -28,8 +29,8 @@ struct LayerWeights {
   Weight query, key, value;  // [n_heads * head_dim, hidden], [n_kv_heads * head_dim, hidden] twice
   Weight attention_output;   // [hidden, n_heads * head_dim]
   Weight ffn_norm;           // f32 [hidden]
-  Weight gate, up;           // [ffn_hidden, hidden]
-  Weight down;               // [hidden, ffn_hidden]
+  Weight gate, up;  // [ffn_hidden, hidden]; a backend may fuse the two into one matrix (Weight::layout)
+  Weight down;      // [hidden, ffn_hidden]
 };
 
 /// The shape of attention, the same for all layers.
@@ -77,12 +78,13 @@ struct EmbedArgs {
 /// RMSNorm: Zhang & Sennrich 2019; RoPE: Su et al. 2021.
 struct AttentionInputArgs {
   const Batch* batch;
-  const LayerWeights* layer;
+  const LayerWeights* weights;
   AttentionShape shape;
   float rms_norm_eps;
   const float* x;  // [n_tokens, hidden]
   KvLayer kv;      // k and v are written here
   float* q;        // out [n_tokens, n_heads * head_dim]
+  std::int32_t layer = 0;
 };
 
 /// Causal grouped-query attention over the pages: token t attends to positions 0 .. positions[t] of its
@@ -93,6 +95,7 @@ struct PagedAttentionArgs {
   const float* q;  // [n_tokens, n_heads * head_dim]
   KvLayer kv;
   float* out;  // [n_tokens, n_heads * head_dim]; must not alias q
+  std::int32_t layer = 0;
 };
 
 /// x += h · Wᵀ.
@@ -101,24 +104,27 @@ struct ProjectResidualArgs {
   Weight weight;          // [hidden, cols]
   const float* h;         // [n_tokens, cols]
   float* x;               // in and out [n_tokens, hidden]
+  std::int32_t layer = 0;
 };
 
 /// h = SiLU(n · Wgateᵀ) ⊙ (n · Wupᵀ) with n = RMSNorm(x). SwiGLU: Shazeer 2020.
 struct SwigluArgs {
   std::int32_t n_tokens;  // as in ProjectResidualArgs
-  const LayerWeights* layer;
+  const LayerWeights* weights;
   float rms_norm_eps;
   const float* x;  // [n_tokens, hidden]
   float* h;        // out [n_tokens, ffn_hidden]
+  std::int32_t layer = 0;
 };
 
-/// to[i, :] = from[rows[i], :]: of what only the rows that get logits need from here on.
+/// to[i, :] = from[rows[i], :]. In the last layer, after attention: only the rows that get logits continue.
 struct GatherRowsArgs {
-  std::int32_t n_rows;
-  const std::int32_t* rows;  // [n_rows] tokens of the batch; on the host, and the pass's logit_rows
+  std::int32_t n_rows;       // the pass's n_logit_rows
+  const std::int32_t* rows;  // [n_rows] tokens of the batch: the pass's logit_rows, on the host
   std::int64_t cols;
   const float* from;  // [n_tokens, cols]
   float* to;          // out [n_rows, cols]
+  std::int32_t layer = 0;
 };
 
 /// logits[i, :] = RMSNorm(x[i, :]) · Woutᵀ.
@@ -131,39 +137,36 @@ struct LogitsArgs {
   float* logits;   // out [n_rows, vocab]
 };
 
-/// Greedy sampling and the normaliser that log-probabilities need, in one pass over the logits. The choice
-/// among candidates (temperature, top-k, ...) is native/sampler's, on the host.
+/// How one row of logits becomes a token: the part of SamplingParams (sampler/params.h) that needs nothing
+/// but the logits.
+struct SampleRow {
+  // Needs more than the logits (a history, a bias, log-probabilities), or wants no token: left to the host.
+  bool on_host = false;
+  double temperature = 0;  // 0: greedy, the lowest id among equals
+  std::int32_t top_k = 0;  // 0: off
+  double top_p = 1;        // 1: off
+  double min_p = 0;        // 0: off
+  std::uint64_t seed = 0;
+  std::uint64_t position = 0;
+};
+
+/// Stands for a token that Sampler::sample (sampler/sampler.h) must choose from the row's logits: the row
+/// says so (SampleRow::on_host), the backend only chooses greedily, or no token can be chosen (a logit is NaN
+/// or +infinity, or all are -infinity), which the host's sampler reports as an error.
+inline constexpr std::uint32_t kSampleOnHost = 0xffffffffu;
+
+/// Chooses a token for every row of the last pass's logits: the one that Sampler::sample would choose.
 struct SampleArgs {
-  std::int32_t n_rows;
+  std::int32_t n_rows;  // the pass's n_logit_rows
   std::int64_t vocab;
-  const float* logits;    // [n_rows, vocab]
-  std::uint32_t* argmax;  // out [n_rows], on the host; the lowest id among equals
-  float* log_sum_exp;     // out [n_rows], on the host; NaN when a logit is NaN or +inf
+  const float* logits;    // [n_rows, vocab], as logits() left them
+  const SampleRow* rows;  // [n_rows], on the host
+  std::uint32_t* tokens;  // out [n_rows], on the host: an id, or kSampleOnHost
 };
 
-/// What a row of logits is drawn with: SamplingParams (sampler/params.h) without what needs more than the
-/// logits.
-struct DrawRow {
-  double temperature;  // 0: greedy
-  std::int32_t top_k;  // 0: off
-  double top_p;        // 1: off
-  double min_p;        // 0: off
-  std::uint64_t seed, position;
-};
-
-/// Tokens drawn where the logits lie: those that Sampler::sample (sampler/sampler.h) draws from the same
-/// logits.
-struct DrawArgs {
-  std::int32_t n_rows;
-  std::int64_t vocab;
-  const float* logits;    // [n_rows, vocab], the last pass's from its first row on
-  const DrawRow* rows;    // [n_rows], on the host
-  std::uint32_t* tokens;  // out [n_rows], on the host; kNotDrawn where no token can be chosen
-};
-/// Logits with a NaN or +infinity, or all -infinity.
-inline constexpr std::uint32_t kNotDrawn = 0xffffffffu;
-
-/// The ops of one backend. Not thread-safe: one engine thread calls them, in order.
+/// The ops of one backend. Not thread-safe: one engine thread calls them, in order. Ops of a layer say which
+/// one it is
+/// (`layer`), so that a backend of several devices knows where it lies.
 class Ops {
  public:
   virtual ~Ops() = default;

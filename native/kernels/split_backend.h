@@ -1,5 +1,5 @@
 // A model on two backends: the embedding, the first layers and the output on the host, the last layers on a
-// device that has no room for more. It knows both by their interface alone.
+// device that has no room for more. It knows both backends through backend.h alone.
 #pragma once
 
 #include <cstdint>
@@ -12,15 +12,18 @@ namespace cria {
 
 /// How much of a model fits a device.
 struct DeviceFit {
-  std::int32_t layers = 0;      // of the last ones; all of them: with the embedding and the output
-  std::uint64_t needed = 0;     // bytes that the whole model would take there, with room for its cache
-  std::uint64_t available = 0;  // bytes
+  // How many of the last layers fit. All of them: the embedding and the output fit too.
+  std::int32_t layers = 0;
+  // Bytes that the whole model would take, its cache included.
+  std::uint64_t needed = 0;
+  // Bytes.
+  std::uint64_t available = 0;
 };
-DeviceFit fit_of(const Backend& device, const BackendOptions& options);
+DeviceFit fit_of(Backend& device, const BackendOptions& options);
 
-/// `gpu_layers`, more than none and less than all of options.n_layers, run on `device`, the others on `host`.
-/// Its pages have the device's size, which is a multiple of the host's; `reason` begins the device_reason.
-/// Throws ERR_INTERNAL where the pages do not fit together.
+/// The last `gpu_layers` of `n_layers` (at least one, not all) run on `device`, the others on `host`. Pages
+/// have the device's size, which must be a multiple of the host's (else ERR_INTERNAL). `reason` begins the
+/// device_reason.
 std::unique_ptr<Backend> create_split_backend(std::unique_ptr<Backend> host, std::unique_ptr<Backend> device,
                                               std::int32_t n_layers, std::int32_t gpu_layers,
                                               const std::string& reason);

@@ -14,12 +14,14 @@
 
 namespace cria {
 
-/// One sequence's part of a forward pass: `tokens` stand at positions first_position, first_position + 1, ...
+/// One sequence's part of a forward pass: `tokens` are at positions first_position, first_position + 1, ...
 struct DecoderInput {
   std::span<const std::uint32_t> tokens;
   std::int32_t first_position = 0;
-  std::span<const std::int32_t> block_table;  // pages, enough for the last position
-  bool wants_logits = false;                  // after the last of its tokens
+  // Pages, enough for the last position.
+  std::span<const std::int32_t> block_table;
+  // After the last of its tokens.
+  bool wants_logits = false;
 };
 
 struct KvOptions {
@@ -32,36 +34,26 @@ class Decoder {
   Decoder(ModelConfig config, std::unique_ptr<Backend> backend, ModelWeights weights, const KvOptions& kv,
           std::int32_t max_batch_tokens, std::int32_t max_sequences);
 
-  /// Runs the inputs as one batch of at most max_batch_tokens tokens. False when `stopped` became true
+  /// Runs the inputs as one batch of at most max_batch_tokens tokens. False when `stopped` returned true
   /// between two layers: the pages of these positions are then undefined and nothing else has changed.
   bool forward(std::span<const DecoderInput> inputs, const std::function<bool()>& stopped);
 
-  /// Logits of the i-th input that wanted them, [vocab_size]; valid until the next forward.
-  std::span<const float> logits(std::size_t i);
+  // Rows of logits are those of the inputs that wanted them, in order; valid until the next forward().
 
-  /// The largest logit's token (the lowest id among equals) of the i-th input that wanted logits, chosen on
-  /// the backend. Throws ERR_INVALID_MODEL when a logit is NaN or +infinity.
-  std::uint32_t greedy_token(std::size_t i);
-  /// Chooses those of inputs [first, first + count) together, which costs less; greedy_token() has them then.
-  void choose_greedy(std::size_t first, std::size_t count);
-  /// Draws a token from each of the first rows.size() logits of the last pass on the device; kNotDrawn where
-  /// none can be chosen. False where the device does not draw: then logits() are to be sampled.
-  bool draw(std::span<const DrawRow> rows, std::span<std::uint32_t> tokens);
+  std::int32_t n_logit_rows() const { return static_cast<std::int32_t>(logit_rows_.size()); }
+  /// [vocab_size], on the host; valid until the next call of this.
+  std::span<const float> logits(std::size_t row);
+  /// Chooses a token for every row on the backend: an id, or kSampleOnHost. Both spans have n_logit_rows()
+  /// elements.
+  void sample(std::span<const SampleRow> rows, std::span<std::uint32_t> tokens);
 
-  /// Copies a page of the cache to another one.
-  void copy_page(std::int32_t from, std::int32_t to);
-  /// Bytes of a page in all layers together.
-  std::size_t page_bytes() const { return layer_page_bytes_ * kv_.size(); }
-  /// The pages of a sequence of `n_tokens` as bytes, [page][layer][Backend::kv_page_bytes], and back. `bytes`
-  /// holds page_bytes() for each page.
-  void read_pages(std::span<const std::int32_t> pages, std::int32_t n_tokens, std::span<std::byte> bytes);
-  void write_pages(std::span<const std::int32_t> pages, std::span<const std::byte> bytes);
+  KvCache& kv() { return *kv_; }
 
   const ModelConfig& config() const { return config_; }
   const ModelWeights& weights() const { return weights_; }
   const Backend& backend() const { return *backend_; }
   std::int32_t max_batch_tokens() const { return max_batch_tokens_; }
-  /// Of a batch, those that want logits.
+  /// The most sequences of a batch, and its most rows of logits.
   std::int32_t max_sequences() const { return max_sequences_; }
 
  private:
@@ -72,8 +64,7 @@ class Decoder {
   std::unique_ptr<Backend> backend_;
   ModelWeights weights_;
   AttentionShape shape_;
-  std::vector<KvLayer> kv_;
-  std::size_t layer_page_bytes_;
+  std::unique_ptr<KvCache> kv_;
   std::int32_t max_batch_tokens_;
   std::int32_t max_sequences_;
 
@@ -82,10 +73,6 @@ class Decoder {
   std::vector<std::uint32_t> tokens_;
   std::vector<std::int32_t> positions_, sequence_of_, block_table_, logit_rows_;
   std::vector<float> rope_cos_, rope_sin_;
-
-  // By row of logits, as far as they were chosen; else kNotDrawn.
-  std::vector<std::uint32_t> greedy_;
-  std::vector<float> log_sum_exp_;
 
   // Activations on the backend, sized for the largest batch.
   float *x_, *q_, *attention_, *h_;

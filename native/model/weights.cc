@@ -21,10 +21,10 @@ struct Source {
   WeightSpec spec;
 };
 
-// Which tensor feeds which member, collected first so that the upload can size its memory.
+/// Which tensor fills which member, collected first so that the upload can size its memory.
 class WeightList {
  public:
-  /// `weights` must stay where it is.
+  /// Keeps pointers into `weights`.
   WeightList(const GgufFile& file, const ModelConfig& config, ModelWeights& weights) : file_(file) {
     weights.layers.resize(config.n_layers);
     add("token_embd.weight", &weights.embedding);
@@ -108,7 +108,7 @@ void read_all(const GgufFile& file, const std::vector<Source>& sources, WeightUp
   try {
     for (int i = 1; i < n; i++) readers.emplace_back(read_parts);
   } catch (const std::system_error&) {
-    // No further thread to be had: this one reads what is left.
+    // The system has no more threads: this one reads what is left.
   }
   read_parts();
   for (std::thread& r : readers) r.join();
@@ -122,7 +122,7 @@ std::vector<Weight> map_all(const GgufFile& file, const std::vector<Source>& sou
   std::vector<const void*> data;
   for (const Source& s : sources)
     data.push_back((*mappings)[s.tensor->file_index]->data() + s.tensor->offset);
-  return backend.adopt_weights(specs, data, mappings);
+  return backend.weights().adopt(specs, data, mappings);
 }
 
 }  // namespace
@@ -140,7 +140,7 @@ ModelWeights load_weights(const GgufFile& file, const ModelConfig& config, Backe
   if (source == WeightSource::mapped) {
     list.assign(map_all(file, list.sources(), specs, backend));
   } else {
-    const std::unique_ptr<WeightUpload> upload = backend.upload_weights(specs);
+    const std::unique_ptr<WeightUpload> upload = backend.weights().upload(specs);
     read_all(file, list.sources(), *upload, progress, cancel);
     list.assign(upload->finish());
   }

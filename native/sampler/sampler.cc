@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "core/error.h"
-#include "sampler/philox.h"
+#include "core/float_bits.h"
 #include "sampler/weights.h"
 
 namespace cria {
@@ -29,17 +29,17 @@ std::size_t step_of(float distance) {
 
 /// The largest of 64 logits; `sound` lanes become 0 where one is NaN or +infinity.
 float max_of_64(const float* x, Int4& sound) {
-  Float4 most[4];
-  for (std::size_t l = 0; l < 4; l++) most[l] = splat4(kMinusInfinity);
+  Float4 max[4];
+  for (std::size_t l = 0; l < 4; l++) max[l] = splat4(kMinusInfinity);
   for (std::size_t i = 0; i < 64; i += 16) {
     for (std::size_t l = 0; l < 4; l++) {
       const Float4 v = load4(x + i + 4 * l);
-      most[l] = v > most[l] ? v : most[l];
+      max[l] = v > max[l] ? v : max[l];
       sound &= v <= FLT_MAX;
     }
   }
-  for (std::size_t l = 1; l < 4; l++) most[0] = most[l] > most[0] ? most[l] : most[0];
-  return std::max(std::max(most[0][0], most[0][1]), std::max(most[0][2], most[0][3]));
+  for (std::size_t l = 1; l < 4; l++) max[0] = max[l] > max[0] ? max[l] : max[0];
+  return std::max(std::max(max[0][0], max[0][1]), std::max(max[0][2], max[0][3]));
 }
 
 float clamp_to_float(double value) {
@@ -123,7 +123,7 @@ void Sampler::scan(std::span<const float> logits) {
     block_max_[whole] = max_of_64(rest, sound);
   }
   float max_logit = kMinusInfinity;
-  for (float most : block_max_) max_logit = std::max(max_logit, most);
+  for (const float block_max : block_max_) max_logit = std::max(max_logit, block_max);
   if (!(sound[0] & sound[1] & sound[2] & sound[3]))
     throw Error(ErrorCode::invalid_model, "logits are not finite");
   logits_ = logits;
@@ -161,8 +161,7 @@ std::uint32_t Sampler::argmax() const {
   return static_cast<std::uint32_t>(std::find(first, logits_.end(), max_logit_) - logits_.begin());
 }
 
-// ---- walking over the kept tokens
-// ----------------------------------------------------------------------------------
+// ---- walking over the kept tokens ----
 
 std::size_t Sampler::chunks() const noexcept {
   return all_kept_ ? block_max_.size() : (kept_.size() + kBlock - 1) / kBlock;
@@ -224,9 +223,9 @@ void Sampler::keep_if(Predicate keep, BlockPredicate block_may_hold) {
 
 /// Keeps what comes no later than `last_key` in the order of descending logits.
 void Sampler::keep_until(std::uint64_t last_key) {
-  const float least = logits_[id_of(last_key)];
+  const float min = logits_[id_of(last_key)];
   keep_if([&](std::uint32_t id) { return descending_key(logits_[id], id) <= last_key; },
-          [&](float max_of_block) { return max_of_block >= least; });
+          [&](float max_of_block) { return max_of_block >= min; });
 }
 
 void Sampler::update_max() {
@@ -234,8 +233,7 @@ void Sampler::update_max() {
   for (std::uint32_t id : kept_) max_logit_ = std::max(max_logit_, logits_[id]);
 }
 
-// ---- the stages
-// ------------------------------------------------------------------------------------------------------
+// ---- the stages ----
 
 /// keys_ = those of the `count` largest logits of all, fewer when fewer are finite; the last of them at the
 /// back.
@@ -339,8 +337,8 @@ void Sampler::apply_top_p() {
 
 void Sampler::apply_min_p() {
   if (params_.min_p <= 0) return;
-  const auto least = static_cast<float>(std::log(params_.min_p));
-  const auto likely = [&](float logit) { return logit - max_logit_ >= least; };
+  const auto min_distance = static_cast<float>(std::log(params_.min_p));
+  const auto likely = [&](float logit) { return logit - max_logit_ >= min_distance; };
   keep_if([&](std::uint32_t id) { return likely(logits_[id]); }, likely);
 }
 

@@ -83,7 +83,7 @@ else {
       const sequences = [{ position: 0, tokens: 1, pages: [0] }]
       await expect(kernels.pagedAttention(new Float32Array(258), kv, { sequences })).rejects.toMatchObject({
         code: 'ERR_UNSUPPORTED_MODEL',
-        message: expect.stringMatching(/heads of 258 dimensions.*256 at most/),
+        message: expect.stringMatching(/head_dim on CUDA: expected an even number, at most 256, found 258/),
       })
       const page = { data: new Float32Array(32 * 4), shape: [1, 1, 32, 4] }
       await expect(

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/float_bits.h"
+#include "kernels/cpu/cpu_weights.h"
 #include "kernels/cpu/dequantize.h"
 #include "kernels/cpu/machine.h"
 #include "kernels/cpu/memory_streams.h"
@@ -57,7 +58,7 @@ PackedWeights CpuElementary::pack_weights(std::span<const WeightSpec> specs,
   std::byte* at = packed.memory.data;
   for (std::size_t i = 0; i < specs.size(); i++) {
     const WeightSpec& s = specs[i];
-    packed.weights.push_back({host[i].data, s.dtype, s.rows, s.cols});
+    packed.weights.push_back({.data = host[i].data, .dtype = s.dtype, .rows = s.rows, .cols = s.cols});
     if (!is_repacked(s.dtype)) continue;
     const std::size_t row = row_bytes(s.dtype, static_cast<std::size_t>(s.cols));
     pool_.parallel_for((s.rows + kPanelRows - 1) / kPanelRows, 4, [&](std::int64_t begin, std::int64_t end) {
@@ -66,7 +67,7 @@ PackedWeights CpuElementary::pack_weights(std::span<const WeightSpec> specs,
                   at);
     });
     packed.weights.back().data = at;
-    packed.weights.back().repacked = true;
+    packed.weights.back().layout = kPanels;
     at += bytes_of(s);
   }
   return packed;
@@ -150,6 +151,12 @@ void CpuElementary::softmax(const SoftmaxArgs& a) {
       return kernels_.softmax_stream(x, own, out, a.cols, end - begin);
     }
     for (std::int64_t r = 0; r < end - begin; r++) kernels_.softmax(x + r * a.cols, out + r * a.cols, a.cols);
+  });
+}
+
+void CpuElementary::argmax(const ArgmaxArgs& a) {
+  pool_.parallel_for(a.n_rows, 1, [&](std::int64_t i, std::int64_t) {
+    kernels_.argmax(a.x + i * a.cols, a.cols, a.argmax + i, a.log_sum_exp + i);
   });
 }
 

@@ -31,6 +31,7 @@ class CpuElementary final : public ElementaryOps {
   void matmul(const MatmulArgs& args) override;
   void silu_mul(const SiluMulArgs& args) override;
   void softmax(const SoftmaxArgs& args) override;
+  void argmax(const ArgmaxArgs& args) override;
   void quantize(const QuantizeArgs& args) override;
   void dequantize(const DequantizeArgs& args) override;
   void write_kv(const KvCopyArgs& args) override;

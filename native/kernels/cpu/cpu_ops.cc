@@ -1,39 +1,37 @@
 #include "kernels/cpu/cpu_ops.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
-#include "core/error.h"
+#include "kernels/cpu/cpu_weights.h"
 #include "kernels/cpu/dequantize.h"
 #include "kernels/cpu/quantize.h"
 #include "kernels/cpu/repack.h"
+#include "kernels/cpu/scratch.h"
 
 namespace cria {
 namespace {
 
-constexpr std::int64_t kRowChunk = 32;  // rows of a product that one thread takes at a time, for many tokens
-constexpr std::size_t kStreamChunk = std::size_t{256} << 10;  // bytes of weights that it takes for a few
-constexpr std::int64_t kManyTokens = 4;                       // no longer a few
-
-float* at_least(std::vector<float>& v, std::int64_t n) {
-  if (v.size() < static_cast<std::size_t>(n)) v.resize(static_cast<std::size_t>(n));
-  return v.data();
-}
+// What one thread takes of a product at a time: rows, from kManyTokens tokens on; below, bytes of weights.
+constexpr std::int64_t kManyTokens = 4;
+constexpr std::int64_t kRowChunk = kPanelRows;
+constexpr std::size_t kStreamChunk = std::size_t{256} << 10;
 
 }  // namespace
 
-MatmulRows CpuOps::matmul_rows(const Weight& weight, const ActivationRows& x, std::int64_t n_tokens, float* y,
-                               std::int64_t y_stride, bool accumulate) const {
-  return {static_cast<const std::uint8_t*>(weight.data),
-          weight.dtype,
-          weight.repacked,
-          weight.rows,
-          weight.cols,
-          x,
-          n_tokens,
-          y,
-          y_stride,
-          accumulate};
+MatmulRows CpuOps::matmul_rows(const Product& product, const ActivationRows& x, std::int64_t n_tokens) {
+  const Weight& w = product.weight;
+  return {.weights = static_cast<const std::uint8_t*>(w.data),
+          .dtype = w.dtype,
+          .repacked = w.layout == kPanels,
+          .rows = w.rows,
+          .cols = w.cols,
+          .x = x,
+          .n_tokens = n_tokens,
+          .y = product.y,
+          .y_stride = product.y_stride,
+          .accumulate = product.accumulate};
 }
 
 void CpuOps::reserve_scratch(std::size_t bytes) {
@@ -49,7 +47,7 @@ void CpuOps::reserve_scratch(std::size_t bytes) {
 
 const float* CpuOps::normalize(const float* x, const Weight& norm, float eps, std::int64_t n_tokens) {
   const std::int64_t hidden = norm.cols;
-  float* out = at_least(normalized_, n_tokens * hidden);
+  float* out = ensure_size(normalized_, n_tokens * hidden);
   pool_.parallel_for(n_tokens, pool_.grain_for(n_tokens, 4), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; t++)
       kernels_.rms_norm(x + t * hidden, static_cast<const float*>(norm.data), eps, out + t * hidden, hidden);
@@ -97,7 +95,7 @@ void CpuOps::multiply(const Product* products, int n, const float* x, std::int64
       acts[p] = activations_[p].prepare(kernels_, pool_, w.dtype, x, n_tokens, w.cols);
       n_prepared++;
     }
-    rows[i] = matmul_rows(w, acts[p], n_tokens, products[i].y, products[i].y_stride, products[i].accumulate);
+    rows[i] = matmul_rows(products[i], acts[p], n_tokens);
     chunk[i] = chunk_rows(w, n_tokens);
     first_chunk[i + 1] = first_chunk[i] + (w.rows + chunk[i] - 1) / chunk[i];
     scratch_bytes = std::max(scratch_bytes, kernels_.matmul_scratch_bytes(w.dtype, n_tokens));
@@ -115,13 +113,14 @@ void CpuOps::embed(const EmbedArgs& args) {
   const Weight& table = args.embedding;
   const std::size_t bytes = row_bytes(table.dtype, static_cast<std::size_t>(table.cols));
   pool_.parallel_for(args.batch->n_tokens, 8, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<std::byte> gathered(table.repacked ? bytes : 0);
+    const bool repacked = table.layout == kPanels;
+    std::vector<std::byte> file_row(repacked ? bytes : 0);
     for (std::int64_t t = begin; t < end; t++) {
       const std::uint32_t token = args.batch->tokens[t];
       const std::byte* row = static_cast<const std::byte*>(table.data) + token * bytes;
-      if (table.repacked) {
-        unpack_row(table.dtype, table.cols, token, table.data, gathered.data());
-        row = gathered.data();
+      if (repacked) {
+        unpack_row(table.dtype, table.cols, token, table.data, file_row.data());
+        row = file_row.data();
       }
       dequantize_row(table.dtype, row, args.x + t * table.cols, table.cols);
     }
@@ -130,48 +129,57 @@ void CpuOps::embed(const EmbedArgs& args) {
 
 void CpuOps::attention_input(const AttentionInputArgs& args) {
   const AttentionShape& s = args.shape;
+  const LayerWeights& w = *args.weights;
   const std::int64_t n = args.batch->n_tokens;
   const std::int64_t q_dim = static_cast<std::int64_t>(s.n_heads) * s.head_dim;
   const std::int64_t kv_dim = static_cast<std::int64_t>(s.n_kv_heads) * s.head_dim;
-  const float* x = normalize(args.x, args.layer->attention_norm, args.rms_norm_eps, n);
-  float* k = at_least(k_, n * kv_dim);
-  float* v = at_least(v_, n * kv_dim);
-  const Product products[3] = {{args.layer->query, args.q, q_dim, false},
-                               {args.layer->key, k, kv_dim, false},
-                               {args.layer->value, v, kv_dim, false}};
+  const float* x = normalize(args.x, w.attention_norm, args.rms_norm_eps, n);
+  float* k = ensure_size(k_, n * kv_dim);
+  float* v = ensure_size(v_, n * kv_dim);
+  const Product products[3] = {{.weight = w.query, .y = args.q, .y_stride = q_dim},
+                               {.weight = w.key, .y = k, .y_stride = kv_dim},
+                               {.weight = w.value, .y = v, .y_stride = kv_dim}};
   multiply(products, 3, x, n);
+  pool_.parallel_for(n, pool_.grain_for(n, 4),
+                     [&](std::int64_t begin, std::int64_t end) { rope_and_append(args, k, v, begin, end); });
+}
 
+void CpuOps::rope_and_append(const AttentionInputArgs& args, float* k, const float* v, std::int64_t begin,
+                             std::int64_t end) const {
+  const AttentionShape& s = args.shape;
+  const Batch& batch = *args.batch;
+  const std::int64_t q_dim = static_cast<std::int64_t>(s.n_heads) * s.head_dim;
+  const std::int64_t kv_dim = static_cast<std::int64_t>(s.n_kv_heads) * s.head_dim;
   const bool f32 = args.kv.dtype == DType::f32;
   const std::size_t block_bytes = kv_block_elements(s.head_dim) * (f32 ? 4 : 2);
-  pool_.parallel_for(n, pool_.grain_for(n, 4), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t t = begin; t < end; t++) {
-      const std::int32_t half = s.rope_dim / 2, position = args.batch->positions[t];
-      RopeRow rope{args.batch->rope_cos + t * half,
-                   args.batch->rope_sin + t * half,
-                   s.rope_dim,
-                   s.head_dim,
-                   s.n_heads,
-                   s.rope_half_layout};
-      kernels_.rope(args.q + t * q_dim, &rope);
-      rope.n_heads = s.n_kv_heads;
-      kernels_.rope(k + t * kv_dim, &rope);
-      const std::int32_t page =
-          args.batch->block_table[static_cast<std::int64_t>(args.batch->sequence_of[t]) *
-                                      args.batch->block_table_stride +
-                                  position / kCpuPageTokens];
-      auto* block = reinterpret_cast<std::uint8_t*>(args.kv.pages +
-                                                    static_cast<std::size_t>(page) * args.kv.page_stride);
-      for (std::int32_t h = 0; h < s.n_kv_heads; h++)
-        kernels_.append_kv(k + t * kv_dim + h * s.head_dim, v + t * kv_dim + h * s.head_dim, s.head_dim,
-                           block + static_cast<std::size_t>(h) * block_bytes, position % kCpuPageTokens, f32);
+  for (std::int64_t t = begin; t < end; t++) {
+    RopeRow rope{.cos = batch.rope_cos + t * (s.rope_dim / 2),
+                 .sin = batch.rope_sin + t * (s.rope_dim / 2),
+                 .rope_dim = s.rope_dim,
+                 .head_dim = s.head_dim,
+                 .n_heads = s.n_heads,
+                 .half_layout = s.rope_half_layout};
+    kernels_.rope(args.q + t * q_dim, &rope);
+    rope.n_heads = s.n_kv_heads;
+    kernels_.rope(k + t * kv_dim, &rope);
+
+    const std::int32_t position = batch.positions[t];
+    const std::int64_t table_row = static_cast<std::int64_t>(batch.sequence_of[t]) * batch.block_table_stride;
+    const std::int32_t page = batch.block_table[table_row + position / kCpuPageTokens];
+    auto* block =
+        reinterpret_cast<std::uint8_t*>(args.kv.pages + static_cast<std::size_t>(page) * args.kv.page_stride);
+    for (std::int32_t h = 0; h < s.n_kv_heads; h++) {
+      const std::int64_t at = t * kv_dim + h * s.head_dim;
+      kernels_.append_kv(k + at, v + at, s.head_dim, block + static_cast<std::size_t>(h) * block_bytes,
+                         position % kCpuPageTokens, f32);
     }
-  });
+  }
 }
 
 void CpuOps::paged_attention(const PagedAttentionArgs& args) { attention_.run(kernels_, pool_, args); }
 
 void CpuOps::matmul(const Weight& weight, const float* x, std::int64_t n_tokens, float* y, bool accumulate) {
-  const Product product{weight, y, weight.rows, accumulate};
+  const Product product{.weight = weight, .y = y, .y_stride = weight.rows, .accumulate = accumulate};
   multiply(&product, 1, x, n_tokens);
 }
 
@@ -180,16 +188,18 @@ void CpuOps::project_residual(const ProjectResidualArgs& args) {
 }
 
 void CpuOps::swiglu(const SwigluArgs& args) {
-  const Weight &gate = args.layer->gate, &up = args.layer->up;
-  const float* x = normalize(args.x, args.layer->ffn_norm, args.rms_norm_eps, args.n_tokens);
+  const Weight &gate = args.weights->gate, &up = args.weights->up;
+  const float* x = normalize(args.x, args.weights->ffn_norm, args.rms_norm_eps, args.n_tokens);
   const ActivationRows gate_x =
       activations_[0].prepare(kernels_, pool_, gate.dtype, x, args.n_tokens, gate.cols);
   const ActivationRows up_x =
       activation_dtype(up.dtype) == gate_x.dtype
           ? gate_x
           : activations_[1].prepare(kernels_, pool_, up.dtype, x, args.n_tokens, up.cols);
-  const MatmulRows gate_rows = matmul_rows(gate, gate_x, args.n_tokens, args.h, gate.rows, false);
-  const MatmulRows up_rows = matmul_rows(up, up_x, args.n_tokens, nullptr, up.rows, false);
+  const MatmulRows gate_rows =
+      matmul_rows({.weight = gate, .y = args.h, .y_stride = gate.rows}, gate_x, args.n_tokens);
+  const MatmulRows up_rows =
+      matmul_rows({.weight = up, .y = nullptr, .y_stride = up.rows}, up_x, args.n_tokens);
   reserve_scratch(kernels_.matmul_scratch_bytes(gate.dtype, args.n_tokens) +
                   kernels_.matmul_scratch_bytes(up.dtype, args.n_tokens));
   const std::int64_t chunk = chunk_rows(gate, args.n_tokens);
@@ -207,13 +217,20 @@ void CpuOps::gather_rows(const GatherRowsArgs& args) {
 
 void CpuOps::logits(const LogitsArgs& args) {
   const float* x = normalize(args.x, args.norm, args.rms_norm_eps, args.n_rows);
-  const Product product{args.output, args.logits, args.output.rows, false};
+  const Product product{.weight = args.output, .y = args.logits, .y_stride = args.output.rows};
   multiply(&product, 1, x, args.n_rows);
 }
 
 void CpuOps::sample(const SampleArgs& args) {
+  std::fill_n(args.tokens, args.n_rows, kSampleOnHost);
+  const auto is_greedy = [](const SampleRow& row) { return !row.on_host && row.temperature == 0; };
+  if (std::none_of(args.rows, args.rows + args.n_rows, is_greedy)) return;
   pool_.parallel_for(args.n_rows, 1, [&](std::int64_t i, std::int64_t) {
-    kernels_.sample(args.logits + i * args.vocab, args.vocab, args.argmax + i, args.log_sum_exp + i);
+    if (!is_greedy(args.rows[i])) return;
+    std::uint32_t id;
+    float log_sum_exp;
+    kernels_.argmax(args.logits + i * args.vocab, args.vocab, &id, &log_sum_exp);
+    if (std::isfinite(log_sum_exp)) args.tokens[i] = id;
   });
 }
 

@@ -7,17 +7,18 @@
 #include <vector>
 
 #include "core/thread_pool.h"
-#include "kernels/backend.h"
 #include "kernels/cpu/activation_buffer.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/paged_attention.h"
+#include "kernels/ops.h"
 
 namespace cria {
 
-class CpuOps : public Backend {
+class CpuOps final : public Ops {
  public:
-  CpuOps(const CpuKernels& kernels, int threads)
-      : kernels_(kernels), pool_(threads), shares_(static_cast<std::size_t>(pool_.size())) {}
+  /// Both outlive it.
+  CpuOps(const CpuKernels& kernels, ThreadPool& pool)
+      : kernels_(kernels), pool_(pool), shares_(static_cast<std::size_t>(pool.size())) {}
 
   void embed(const EmbedArgs& args) override;
   void attention_input(const AttentionInputArgs& args) override;
@@ -31,28 +32,26 @@ class CpuOps : public Backend {
   /// y = x · Wᵀ, or y += x · Wᵀ, as the ops multiply.
   void matmul(const Weight& weight, const float* x, std::int64_t n_tokens, float* y, bool accumulate);
 
- protected:
-  const CpuKernels& kernels_;
-  ThreadPool pool_;
-
  private:
   static constexpr int kMaxProducts = 3;
   struct Product {
     Weight weight;
-    float* y;
-    std::int64_t y_stride;
-    bool accumulate;
+    float* y = nullptr;
+    std::int64_t y_stride = 0;
+    bool accumulate = false;
   };
   /// y = x · Wᵀ for several weights that share x, as one parallel loop over all their rows.
   void multiply(const Product* products, int n, const float* x, std::int64_t n_tokens);
   static std::int64_t chunk_rows(const Weight& weight, std::int64_t n_tokens);
-  /// Calls body(chunk, thread) for all chunks. A thread takes those of its own share in order, so that what
-  /// it fetches ahead is its own, and then helps the others with theirs.
+  /// Calls body(chunk, thread) for all chunks. A thread takes the chunks of its own share in order, so that
+  /// it prefetches its own rows, and then takes over chunks of the other shares.
   template <class Body>
   void for_chunks(std::int64_t chunks, Body&& body);
   const float* normalize(const float* x, const Weight& norm, float eps, std::int64_t n_tokens);
-  MatmulRows matmul_rows(const Weight& weight, const ActivationRows& x, std::int64_t n_tokens, float* y,
-                         std::int64_t y_stride, bool accumulate) const;
+  static MatmulRows matmul_rows(const Product& product, const ActivationRows& x, std::int64_t n_tokens);
+  /// Rotates q and k of tokens [begin, end) and appends their k and v to the pages.
+  void rope_and_append(const AttentionInputArgs& args, float* k, const float* v, std::int64_t begin,
+                       std::int64_t end) const;
 
   /// Makes room for `bytes` of scratch per thread.
   void reserve_scratch(std::size_t bytes);
@@ -60,11 +59,14 @@ class CpuOps : public Backend {
     return scratch_.data() + static_cast<std::size_t>(thread) * scratch_stride_;
   }
 
+  const CpuKernels& kernels_;
+  ThreadPool& pool_;
+
   struct alignas(64) Share {
     std::atomic<std::int64_t> next;
     std::int64_t end;
   };
-  std::vector<Share> shares_;  // one a thread
+  std::vector<Share> shares_;  // one per thread
 
   PagedAttention attention_;
   std::vector<std::uint8_t> scratch_memory_;

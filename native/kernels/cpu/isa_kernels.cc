@@ -30,7 +30,7 @@ const CpuKernels kernels = {
     matmul_scratch_bytes,
     matmul,
     gate_up,
-    sample,
+    argmax,
     rms_norm_stream,
     add_rms_norm,
     add_rms_norm_stream,

@@ -152,8 +152,9 @@ struct CpuKernels {
   /// The same rows of two products, h = silu(gate) * up, written to gate's y. `scratch`: for both.
   void (*gate_up)(const MatmulRows* gate, const MatmulRows* up, int64_t row_begin, int64_t row_end,
                   uint8_t* scratch);
-  /// Greedy choice and log(sum(e^logit)).
-  void (*sample)(const float* logits, int64_t n, uint32_t* argmax, float* log_sum_exp);
+  /// The id of the largest logit, the lowest among equals, and log(sum(e^logit)): NaN where one is NaN or
+  /// +infinity.
+  void (*argmax)(const float* logits, int64_t n, uint32_t* argmax, float* log_sum_exp);
 
   // For elementary.h. The _stream forms give the same bits and write past the cache: `out` is aligned to 64
   // bytes, is none of the inputs, and sizes are multiples of 16 floats (rope: head_dim, and rope_dim too, or

@@ -3,17 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cpu/scratch.h"
+
 namespace cria {
 namespace {
 
 constexpr std::int32_t kSpanTokens = 512;  // part of the order of summation
 constexpr std::int32_t kQueryRows = 32;    // of a tile: they meet a block of pages while it is in the cache
 constexpr std::int32_t kItemsAThread = 8;  // as long as the longest, from which on none has to be cut
-
-float* at_least(std::vector<float>& v, std::int64_t n) {
-  if (v.size() < static_cast<std::size_t>(n)) v.resize(static_cast<std::size_t>(n));
-  return v.data();
-}
 
 }  // namespace
 
@@ -144,8 +141,8 @@ void PagedAttention::run(const CpuKernels& kernels, ThreadPool& pool, const Page
                   group,
                   padded,
                   rows,
-                  at_least(partial_, slots * rows * padded),
-                  at_least(partial_max_sum_, slots * rows * 2)};
+                  ensure_size(partial_, slots * rows * padded),
+                  ensure_size(partial_max_sum_, slots * rows * 2)};
   const std::int64_t items = static_cast<std::int64_t>(query_tiles_.size()) * s.n_kv_heads;
 
   if (cut) {

@@ -6,7 +6,7 @@
 namespace cria::CRIA_ISA {
 
 // Order: e^(logit - max) in sixteen chains by index mod 16, merged by the tree.
-static void sample(const float* logits, int64_t n, uint32_t* argmax, float* log_sum_exp) {
+static void argmax(const float* logits, int64_t n, uint32_t* id, float* log_sum_exp) {
   constexpr int64_t kChunk = 1024;  // so that the maximum is looked for in few
   const int64_t whole = n / 16 * 16;
   float top = -__builtin_inff();
@@ -32,7 +32,7 @@ static void sample(const float* logits, int64_t n, uint32_t* argmax, float* log_
     }
   }
   while (best < n && logits[best] != top) best++;
-  *argmax = static_cast<uint32_t>(best < n ? best : 0);
+  *id = static_cast<uint32_t>(best < n ? best : 0);
 
   F32x16 total = set1(0.0f);
   for (int64_t i = 0; i < whole; i += 16) total = add(total, exp_down(sub(load(logits + i), set1(top))));

@@ -8,11 +8,13 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/units.h"
+#include "kernels/cuda/context.h"
 #include "kernels/cuda/cuda_elementary.h"
+#include "kernels/cuda/cuda_kv_cache.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/cuda_weights.h"
 #include "kernels/cuda/kv_cache.h"
-#include "kernels/cuda/kv_page.h"
-#include "kernels/cuda/weight_upload.h"
 
 namespace cria {
 namespace cuda {
@@ -21,151 +23,90 @@ namespace {
 constexpr std::int32_t kMaxBatchTokens = 4096, kPrefillChunk = 1024;
 constexpr int kMinCapability = 75;
 
-std::string mib(std::uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
-
 /// CRIA_CUDA_GRAPHS=0: every pass kernel by kernel.
 bool graphs_wanted() {
   const char* value = std::getenv("CRIA_CUDA_GRAPHS");
   return !value || std::strcmp(value, "0") != 0;
 }
 
-class CudaBackend final : public CudaOps {
+class CudaActivations final : public Activations {
  public:
-  CudaBackend(int device, std::string reason, std::int32_t n_layers) : CudaOps(device, graphs_wanted()) {
+  explicit CudaActivations(const Context& context) : context_(context) {}
+
+  float* allocate(std::size_t n) override {
+    context_.bind();
+    memory_.push_back(allocate_array<float>(n, "activations"));
+    fill_bytes(memory_.back().get(), 0, n * sizeof(float), context_.stream());
+    synchronize(context_.stream());
+    return memory_.back().get();
+  }
+
+  const float* fetch(const float* values, std::size_t n) override {
+    context_.bind();
+    reserve_fetched(n);
+    copy_to_host(fetched_.get(), values, n * sizeof(float), context_.stream());
+    synchronize(context_.stream());
+    return fetched_.get();
+  }
+
+  void store(float* values, const float* from, std::size_t n) override {
+    context_.bind();
+    copy_to_device(values, from, n * sizeof(float), context_.stream());
+    synchronize(context_.stream());
+  }
+
+ private:
+  void reserve_fetched(std::size_t n) {
+    if (n <= fetched_size_) return;
+    fetched_size_ = 0;
+    fetched_ = allocate_pinned_array<float>(n, "results");
+    fetched_size_ = n;
+  }
+
+  const Context& context_;
+  std::vector<DeviceMemory<float>> memory_;
+  PinnedMemory<float> fetched_;
+  std::size_t fetched_size_ = 0;
+};
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(int device, std::string reason, std::int32_t n_layers) : context_(device) {
+    const DeviceProperties& properties = context_.properties();
     info_.device = std::string(device_kind()) + ":" + std::to_string(device);
     info_.device_reason =
-        std::move(reason) + "; " + properties_.name + ", " + mib(properties_.total_memory) + " of memory";
-    info_.isa = "sm_" + std::to_string(properties_.major * 10 + properties_.minor);
+        std::move(reason) + "; " + properties.name + ", " + mib(properties.total_memory) + " of memory";
+    info_.isa = "sm_" + std::to_string(properties.major * 10 + properties.minor);
     info_.threads = 1;
     info_.page_tokens = kKvPageTokens;
     info_.kv_layout = kKvLayout;
     info_.max_batch_tokens = kMaxBatchTokens;
     info_.prefill_chunk = kPrefillChunk;
-    info_.name = properties_.name;
+    info_.name = properties.name;
     info_.gpu_layers = n_layers;
   }
-  ~CudaBackend() override {
-    try {  // for the thread that frees the memory
-      bind();
-      synchronize(stream());
-    } catch (...) {
-    }
-  }
+  ~CudaBackend() override { context_.settle(); }
 
   const BackendInfo& info() const override { return info_; }
   std::size_t free_memory() const override {
-    bind();
+    context_.bind();
     return memory_info().free;
   }
-
-  std::uint64_t weight_bytes(std::span<const WeightSpec> specs) const override {
-    return WeightPlan(specs).bytes;
-  }
-
-  std::unique_ptr<WeightUpload> upload_weights(std::span<const WeightSpec> specs) override {
-    bind();
-    const WeightPlan plan(specs);
-    note_weights(specs, plan);
-    memory_.push_back(allocate_array<std::byte>(plan.bytes, "the model's weights"));
-    return std::make_unique<CudaWeightUpload>(device_, specs, plan, memory_.back().get());
-  }
-
-  std::vector<Weight> adopt_weights(std::span<const WeightSpec>, std::span<const void* const>,
-                                    std::shared_ptr<const void>) override {
-    throw Error(ErrorCode::unsupported_device,
-                "mmap: weights are used where the file is mapped on the CPU alone; leave mmap away, or use "
-                "device: 'cpu'",
-                {{"device", info_.device}});
-  }
-
-  std::size_t kv_page_bytes(const AttentionShape& shape, DType kv_dtype) const override {
-    return cuda::kv_page_bytes(shape, kv_dtype);
-  }
-
-  std::vector<KvLayer> allocate_kv(const AttentionShape& shape, DType kv_dtype, std::int32_t n_layers,
-                                   std::int32_t n_pages) override {
-    bind();
-    const std::size_t page = cuda::kv_page_bytes(shape, kv_dtype),
-                      layer = page * static_cast<std::size_t>(n_pages),
-                      bytes = layer * static_cast<std::size_t>(n_layers);
-    memory_.push_back(allocate_array<std::byte>(bytes, "the KV cache"));
-    std::byte* const pages = memory_.back().get();
-    fill_bytes(pages, 0, bytes, stream());
-    synchronize(stream());
-    std::vector<KvLayer> layers;
-    for (std::int32_t i = 0; i < n_layers; i++)
-      layers.push_back({pages + layer * static_cast<std::size_t>(i), page, kv_dtype, kKvPageTokens});
-    return layers;
-  }
-
-  void copy_kv_page(std::span<const KvLayer> layers, std::int32_t from, std::int32_t to) override {
-    bind();
-    for (const KvLayer& layer : layers)
-      copy_on_device(page_of(layer, to), page_of(layer, from), layer.page_stride, stream());
-    synchronize(stream());
-  }
-
-  void read_kv_page(const AttentionShape& shape, const KvLayer& layer, std::int32_t page,
-                    std::int32_t n_tokens, std::byte* to) override {
-    bind();
-    copy_to_host(to, page_of(layer, page), layer.page_stride, stream());
-    synchronize(stream());
-    clear_page_from(shape, layer.dtype, n_tokens, to);
-  }
-
-  void write_kv_page(const KvLayer& layer, std::int32_t page, const std::byte* from) override {
-    bind();
-    copy_to_device(page_of(layer, page), from, layer.page_stride, stream());
-    synchronize(stream());
-  }
-
-  float* allocate_activations(std::size_t n) override {
-    bind();
-    memory_.push_back(allocate_array<std::byte>(n * sizeof(float), "activations"));
-    fill_bytes(memory_.back().get(), 0, n * sizeof(float), stream());
-    synchronize(stream());
-    return reinterpret_cast<float*>(memory_.back().get());
-  }
-
-  const float* fetch(const float* values, std::size_t n) override {
-    bind();
-    if (n > fetched_size_) {
-      fetched_size_ = 0;
-      fetched_ = allocate_pinned_array<float>(n, "results");
-      fetched_size_ = n;
-    }
-    copy_to_host(fetched_.get(), values, n * sizeof(float), stream());
-    synchronize(stream());
-    return fetched_.get();
-  }
-
-  void store(float* values, const float* from, std::size_t n) override {
-    bind();
-    copy_to_device(values, from, n * sizeof(float), stream());
-    synchronize(stream());
-  }
-
-  void prepare_passes(const PassLimits& limits) override {
-    CudaOps::prepare_passes(limits);
-    const auto vocab = static_cast<std::size_t>(limits.vocab);
-    if (vocab <= fetched_size_) return;
-    fetched_size_ = 0;
-    fetched_ = allocate_pinned_array<float>(vocab, "results");
-    fetched_size_ = vocab;
-  }
-
+  WeightStore& weights() override { return weights_; }
+  KvPool& kv() override { return kv_; }
+  Activations& activations() override { return activations_; }
+  Passes& passes() override { return ops_; }
+  Ops& ops() override { return ops_; }
   ElementaryOps& elementary() override { return elementary_; }
 
  private:
-  static std::byte* page_of(const KvLayer& layer, std::int32_t page) {
-    return layer.pages + static_cast<std::size_t>(page) * layer.page_stride;
-  }
-
   BackendInfo info_;
-  std::vector<DeviceMemory<std::byte>> memory_;
-  PinnedMemory<float> fetched_;
-  std::size_t fetched_size_ = 0;
-  CudaElementary elementary_{*this};
+  Context context_;
+  CudaWeights weights_{context_};
+  CudaKvPool kv_{context_};
+  CudaActivations activations_{context_};
+  CudaOps ops_{context_, weights_, graphs_wanted()};
+  CudaElementary elementary_{context_, ops_};
 };
 
 /// The number behind the name; 0 without one.

@@ -9,8 +9,8 @@ namespace cria::cuda {
 
 class CudaElementary final : public ElementaryOps {
  public:
-  /// `ops` outlives it.
-  explicit CudaElementary(CudaOps& ops) : ops_(ops) {}
+  /// Both outlive it.
+  CudaElementary(const Context& context, CudaOps& ops) : context_(context), ops_(ops), argmax_(context) {}
 
   TensorMemory allocate(std::size_t bytes) override;
   TensorMemory to_device(TensorMemory host) override;
@@ -27,6 +27,7 @@ class CudaElementary final : public ElementaryOps {
   void matmul(const cria::MatmulArgs& args) override;
   void silu_mul(const cria::SiluMulArgs& args) override;
   void softmax(const cria::SoftmaxArgs& args) override;
+  void argmax(const cria::ArgmaxArgs& args) override;
   void quantize(const cria::QuantizeArgs& args) override;
   void dequantize(const cria::DequantizeArgs& args) override;
   void write_kv(const cria::KvCopyArgs& args) override;
@@ -35,8 +36,12 @@ class CudaElementary final : public ElementaryOps {
  private:
   TensorMemory allocate_uninitialised(std::size_t bytes) const;
 
+  const Context& context_;
   CudaOps& ops_;
-  OwnedEvent begin_, end_;  // made when first something is timed
+  OwnedEvent begin_, end_;  // created with the first measurement
+  TokenSampler argmax_;
+  std::int32_t argmax_rows_ = 0;
+  std::int64_t argmax_cols_ = 0;
 };
 
 }  // namespace cria::cuda

@@ -40,6 +40,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/host_device.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/runtime.h"
 
@@ -48,11 +49,9 @@
 
 #include "core/float_bits.h"
 #define CRIA_DEVICE inline
-#define CRIA_HOST_DEVICE
 #else
 #include <cuda_runtime.h>
 #define CRIA_DEVICE __device__ __forceinline__
-#define CRIA_HOST_DEVICE __host__ __device__
 #endif
 
 namespace cria::cuda {

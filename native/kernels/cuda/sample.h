@@ -1,4 +1,4 @@
-// Logits -> token on CUDA: greedy, with the log-sum-exp that log-probabilities need, and the draw of
+// Logits -> token on CUDA: greedy, with the log-sum-exp that log-probabilities need, and the stages of
 // native/sampler.
 #pragma once
 
@@ -6,10 +6,11 @@
 #include <cstdint>
 
 #include "kernels/cuda/runtime.h"
+#include "kernels/ops.h"
 
 namespace cria::cuda {
 
-/// Of greedy()'s workspace, which must be zero-filled once, and may serve one stream's launches.
+/// Bytes of greedy()'s workspace, which must be zero-filled once and may serve the launches of one stream.
 std::size_t greedy_workspace_bytes(std::int32_t rows, std::int64_t vocab);
 /// argmax[r]: the id of the largest of logits[r, :], the lowest id among equals; log_sum_exp[r]: of the row,
 /// NaN when a logit is NaN or +infinity, or all are -infinity (argmax is then some id). logits: [rows,
@@ -19,27 +20,21 @@ std::size_t greedy_workspace_bytes(std::int32_t rows, std::int64_t vocab);
 void greedy(const float* logits, std::int32_t rows, std::int64_t vocab, std::uint32_t* argmax,
             float* log_sum_exp, void* workspace, Stream stream);
 
-/// What a row asks for, and where it draws; token_sampling() makes one.
+/// SampleRow as the kernel reads it.
 struct TokenSampling {
   double top_p;  // >= 1: off
   std::uint64_t seed, position;
   float inverse_temperature;  // not used when greedy
   float min_distance;         // log(min_p): how far below the largest a logit may be; -infinity: off
   std::int32_t top_k;         // 0: off
-  std::int32_t greedy;        // temperature 0
+  std::int32_t greedy;        // temperature 0, and rows left to the host: the cheapest
 };
-
-/// Parameters as SamplingParams (sampler/params.h) has them, checked; `position` is that of the token to be
-/// chosen.
-TokenSampling token_sampling(double temperature, std::int32_t top_k, double top_p, double min_p,
-                             std::uint64_t seed, std::uint64_t position);
-
-/// ids[r] of a row whose logits hold a NaN or +infinity, or are all -infinity.
-inline constexpr std::uint32_t kNoToken = 0xffffffffu;
+TokenSampling token_sampling(const SampleRow& row);
 
 /// ids[r]: the token that Sampler::sample (sampler/sampler.h) draws from logits[r, :] with the row's
-/// parameters, and no bias, penalties or typical-p: the same for the same logits, since both calculate with
-/// the same integers and the same Philox stream. logits: [rows, vocab], ids: [rows], all on the device.
+/// parameters and no bias, penalties or typical-p: the same for the same logits, since both compute with the
+/// same integers and the same Philox stream (core/sampling_math.h). kSampleOnHost where the logits hold a NaN
+/// or +infinity, or are all -infinity. logits: [rows, vocab], ids: [rows], all on the device.
 void sample(const float* logits, std::int32_t rows, std::int64_t vocab, const TokenSampling* sampling,
             std::uint32_t* ids, Stream stream);
 

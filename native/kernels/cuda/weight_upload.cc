@@ -26,13 +26,13 @@ bool same_shape(const WeightSpec& a, const WeightSpec& b) {
 WeightPlan::WeightPlan(std::span<const WeightSpec> specs) : places(specs.size()) {
   for (std::size_t i = 0; i < specs.size(); i++) {
     const WeightSpec& s = specs[i];
-    if (places[i].done) continue;
+    if (places[i].comes_with_gate) continue;
     // packed_bytes() is a multiple of 16, and matrices need no more than that.
     const bool continues = i > 0 && s.use == WeightUse::matrix && specs[i - 1].use == WeightUse::matrix &&
                            specs[i - 1].dtype == s.dtype && specs[i - 1].cols == s.cols &&
                            specs[i - 1].rows % kTileRows == 0;
     if (!continues) bytes = rounded_up(bytes, kAlignment);
-    places[i].offset = bytes;
+    places[i] = {.offset = bytes, .layout = continues ? kContinuesPrevious : kSeparate};
     if (s.use == WeightUse::vector) {
       if (s.dtype != DType::f32)
         throw Error(ErrorCode::unsupported_model,
@@ -40,8 +40,8 @@ WeightPlan::WeightPlan(std::span<const WeightSpec> specs) : places(specs.size())
       bytes += static_cast<std::size_t>(s.rows * s.cols) * sizeof(float);
     } else if (s.use == WeightUse::gate && i + 1 < specs.size() && specs[i + 1].use == WeightUse::up &&
                same_shape(s, specs[i + 1])) {
-      places[i].with_up = true;
-      places[i + 1] = {places[i].offset, false, true};
+      places[i].layout = kFusedGateUp;
+      places[i + 1] = {.offset = bytes, .layout = kFusedGateUp, .comes_with_gate = true};
       bytes += packed_gate_up_bytes(s.dtype, s.rows, s.cols);
     } else {
       bytes += packed_bytes(s.dtype, s.rows, s.cols);
@@ -53,18 +53,23 @@ CudaWeightUpload::CudaWeightUpload(int device, std::span<const WeightSpec> specs
                                    std::byte* region)
     : device_(device), specs_(specs.begin(), specs.end()), region_(region), stream_(create_stream()) {
   for (std::size_t i = 0; i < specs.size(); i++) {
-    weights_.push_back({region + plan.places[i].offset, specs[i].dtype, specs[i].rows, specs[i].cols});
-    if (!plan.places[i].done) add_parts(specs[i], i, plan.places[i]);
+    const WeightPlan::Place& place = plan.places[i];
+    weights_.push_back({.data = region + place.offset,
+                        .dtype = specs[i].dtype,
+                        .rows = specs[i].rows,
+                        .cols = specs[i].cols,
+                        .layout = place.layout});
+    if (!place.comes_with_gate) add_parts(specs[i], i, place);
   }
-  std::size_t most_packed = 0, most_read = 0;
+  std::size_t max_packed = 0, max_read = 0;
   for (std::size_t i = 0; i < parts_.size(); i++) {
-    most_packed = std::max(most_packed, targets_[i].bytes);
-    most_read = std::max(most_read, parts_[i].bytes() + kAlignment);
+    max_packed = std::max(max_packed, targets_[i].bytes);
+    max_read = std::max(max_read, parts_[i].bytes() + kAlignment);
   }
   slots_.resize(std::min(kSlots, parts_.size()));
   for (std::size_t i = 0; i < slots_.size(); i++) {
-    slots_[i].file_bytes.resize(most_read);
-    slots_[i].packed = allocate_pinned_array<std::byte>(most_packed, "staging weights");
+    slots_[i].file_bytes.resize(max_read);
+    slots_[i].packed = allocate_pinned_array<std::byte>(max_packed, "staging weights");
     slots_[i].copied.reset(create_event());
     free_.push_back(i);
   }
@@ -89,8 +94,9 @@ void CudaWeightUpload::add_parts(const WeightSpec& s, std::size_t index, const W
     targets_.push_back({at, bytes});
     return;
   }
+  const bool fused = place.layout == kFusedGateUp;
   const auto packed = [&](std::int64_t rows) {
-    return place.with_up ? packed_gate_up_bytes(s.dtype, rows, s.cols) : packed_bytes(s.dtype, rows, s.cols);
+    return fused ? packed_gate_up_bytes(s.dtype, rows, s.cols) : packed_bytes(s.dtype, rows, s.cols);
   };
   const std::size_t tile = std::max(packed(kTileRows), row * static_cast<std::size_t>(kTileRows) * 2);
   const std::int64_t step =
@@ -99,7 +105,7 @@ void CudaWeightUpload::add_parts(const WeightSpec& s, std::size_t index, const W
     const std::int64_t rows = std::min(step, s.rows - first);
     const std::size_t offset = static_cast<std::size_t>(first) * row,
                       bytes = static_cast<std::size_t>(rows) * row;
-    if (place.with_up)
+    if (fused)
       parts_.push_back({{WeightRange{index, offset, bytes}, WeightRange{index + 1, offset, bytes}}, 2});
     else
       parts_.push_back({{WeightRange{index, offset, bytes}}, 1});
@@ -144,7 +150,7 @@ void CudaWeightUpload::fill_slot(Slot& slot, std::size_t part,
   if (from.n_ranges > 1) read(from.ranges[1], second);
 
   set_device(device_);  // of this thread
-  if (std::exchange(slot.under_way, false)) synchronize(slot.copied.get());
+  if (std::exchange(slot.pending, false)) synchronize(slot.copied.get());
   if (s.use == WeightUse::vector)
     std::copy_n(first, to.bytes, slot.packed.get());
   else if (from.n_ranges > 1)
@@ -153,7 +159,7 @@ void CudaWeightUpload::fill_slot(Slot& slot, std::size_t part,
     repack_rows(s.dtype, s.cols, first, rows, slot.packed.get());
   copy_to_device(to.at, slot.packed.get(), to.bytes, stream_.get());
   record(slot.copied.get(), stream_.get());
-  slot.under_way = true;
+  slot.pending = true;
 }
 
 std::vector<Weight> CudaWeightUpload::finish() {

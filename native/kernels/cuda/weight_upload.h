@@ -3,6 +3,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstdint>
 #include <mutex>
 #include <span>
 #include <vector>
@@ -12,13 +13,22 @@
 
 namespace cria::cuda {
 
-/// Where weights will lie. Matrices of one type and width that follow each other lie end to end where their
-/// rows allow it, and can be multiplied as one; gate and up of one type are interleaved and have one address.
+/// Weight::layout on CUDA.
+enum CudaWeightLayout : std::uint8_t {
+  kSeparate = 0,
+  /// The tiles follow those of the weight before it: both can be multiplied as one matrix.
+  kContinuesPrevious = 1,
+  /// One matrix with the rows of gate and up fused (matmul.h); both weights describe it.
+  kFusedGateUp = 2,
+};
+
+/// Where weights will lie. Consecutive matrices of one type and width lie end to end where their rows fill
+/// whole tiles; gate and up of one type are fused.
 struct WeightPlan {
   struct Place {
     std::size_t offset = 0;
-    bool with_up = false;  // gate and the weight after it, interleaved
-    bool done = false;     // up, which came with its gate
+    CudaWeightLayout layout = kSeparate;
+    bool comes_with_gate = false;  // an `up` that is uploaded with the weight before it
   };
   std::vector<Place> places;
   std::size_t bytes = 0;
@@ -40,7 +50,7 @@ class CudaWeightUpload final : public WeightUpload {
     std::vector<std::byte> file_bytes;
     PinnedMemory<std::byte> packed;
     OwnedEvent copied;
-    bool under_way = false;  // `copied` was recorded
+    bool pending = false;  // `copied` was recorded
   };
   struct Target {
     std::byte* at;

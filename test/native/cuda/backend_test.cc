@@ -47,7 +47,7 @@ class Streams {
   void step() {
     std::vector<DecoderInput> inputs;
     for (std::size_t s = 0; s < tokens_.size(); s++) {
-      tokens_[s].push_back(decoder_.greedy_token(s));
+      tokens_[s].push_back(sampled_[s]);
       inputs.push_back(
           {std::span(tokens_[s]).last(1), static_cast<std::int32_t>(tokens_[s].size()) - 1, pages_[s], true});
     }
@@ -62,6 +62,8 @@ class Streams {
     const std::uint64_t before = runtime_calls();
     decoder_.forward(inputs, nullptr);
     calls_of_last = runtime_calls() - before;
+    sampled_.resize(inputs.size());
+    decoder_.sample(std::vector<SampleRow>(inputs.size()), sampled_);
     for (std::size_t s = 0; s < inputs.size(); s++) {
       const auto row = decoder_.logits(s);
       logits.insert(logits.end(), row.begin(), row.end());
@@ -70,6 +72,7 @@ class Streams {
   Decoder& decoder_;
   std::vector<std::vector<std::uint32_t>> tokens_;
   std::vector<std::vector<std::int32_t>> pages_;
+  std::vector<std::uint32_t> sampled_;  // after the last step, greedily
 };
 
 struct Environment {
@@ -110,13 +113,15 @@ TEST_CASE("the logits of the CPU, and the same greedy tokens") {
   }
 }
 
-TEST_CASE("what needs the logits alone is drawn on the device: the tokens of the host's sampler") {
-  const std::array<DrawRow, 2> rows = {DrawRow{0.7, 0, 1, 0, 5, 9}, DrawRow{1.5, 12, 0.8, 0.02, 6, 10}};
-  std::array<std::uint32_t, 2> drawn{};
+TEST_CASE("rows that need only the logits are sampled on the device: the tokens of the host's sampler") {
+  const std::array<SampleRow, 2> rows = {
+      SampleRow{.temperature = 0.7, .seed = 5, .position = 9},
+      SampleRow{.temperature = 1.5, .top_k = 12, .top_p = 0.8, .min_p = 0.02, .seed = 6, .position = 10}};
+  std::array<std::uint32_t, 2> sampled{};
   {
     LoadedModel loaded = load(demo_options());
     Streams streams(*loaded.decoder, 2);
-    REQUIRE(loaded.decoder->draw(rows, drawn));
+    loaded.decoder->sample(rows, sampled);
     for (std::size_t i = 0; i < rows.size(); i++) {
       SamplingParams params;
       params.temperature = rows[i].temperature;
@@ -125,11 +130,12 @@ TEST_CASE("what needs the logits alone is drawn on the device: the tokens of the
       params.min_p = rows[i].min_p;
       params.seed = rows[i].seed;
       Sampler sampler(params, loaded.decoder->config().vocab_size);
-      CHECK(drawn[i] == sampler.sample(loaded.decoder->logits(i), {}, rows[i].position).id);
+      CHECK(sampled[i] == sampler.sample(loaded.decoder->logits(i), {}, rows[i].position).id);
     }
     LoadedModel on_cpu = load(demo_options("cpu"));
     Streams others(*on_cpu.decoder, 2);
-    CHECK_FALSE(on_cpu.decoder->draw(rows, drawn));
+    on_cpu.decoder->sample(rows, sampled);
+    CHECK(sampled == std::array{kSampleOnHost, kSampleOnHost});
   }
   // In the engine: with log-probabilities the host samples, without the device, in one batch with others of
   // all kinds.

@@ -9,6 +9,7 @@
 
 #include "cuda_emulation/device_memory.h"
 #include "cuda_emulation/runtime_twin.h"
+#include "kernels/cuda/weight_upload.h"
 #include "kernels/support.h"
 #include "test_device.h"
 
@@ -94,7 +95,7 @@ TEST_CASE("elementary on CUDA: products of quantized and F32 weights have the CP
     }
 }
 
-TEST_CASE("elementary on CUDA: gate and up come interleaved, other matrices end to end") {
+TEST_CASE("elementary on CUDA: gate and up are fused, other matrices lie end to end") {
   CRIA_SEEDED_RNG(rng);
   const auto backend = device();
   const TestMatrix a(rng, DType::q8_0, 16, 32), b(rng, DType::q8_0, 16, 32);
@@ -105,8 +106,10 @@ TEST_CASE("elementary on CUDA: gate and up come interleaved, other matrices end 
     return backend->elementary().pack_weights(specs, host);
   };
   const PackedWeights pair = packed(WeightUse::gate, WeightUse::up);
-  CHECK(pair.weights[0].data == pair.weights[1].data);
+  for (const Weight& w : pair.weights) CHECK(w.layout == cuda::kFusedGateUp);
   const PackedWeights both = packed(WeightUse::matrix, WeightUse::matrix);
+  CHECK(both.weights[0].layout == cuda::kSeparate);
+  CHECK(both.weights[1].layout == cuda::kContinuesPrevious);
   CHECK(static_cast<const std::byte*>(both.weights[1].data) ==
         static_cast<const std::byte*>(both.weights[0].data) + both.memory.bytes / 2);
 }
@@ -134,23 +137,20 @@ TEST_CASE(
   CHECK(device_allocations() == 0);
 }
 
-TEST_CASE("elementary on CUDA: passes of another shape, and of the first again") {
+TEST_CASE("elementary on CUDA: argmax of another shape, and of the first again") {
   CRIA_SEEDED_RNG(rng);
   const auto backend = device();
   ElementaryOps& ops = backend->elementary();
   const std::vector<float> logits = random_floats(rng, 5 * 300);
   const TensorMemory on_device = up(ops, logits);
-  const auto greedy = [&](std::int32_t rows, std::int64_t vocab) {
-    PassLimits limits;
-    limits.shape = {1, 1, 2, 2, false};
-    limits.kv_dtype = DType::f32;
-    limits.max_tokens = limits.max_pages = 1;
-    limits.max_sequences = rows;
-    limits.vocab = vocab;
-    backend->prepare_passes(limits);
+  const auto greedy = [&](std::int64_t rows, std::int64_t vocab) {
     std::vector<std::uint32_t> ids(static_cast<std::size_t>(rows));
     std::vector<float> sums(ids.size());
-    backend->sample({rows, vocab, floats(on_device), ids.data(), sums.data()});
+    ops.argmax({.n_rows = rows,
+                .cols = vocab,
+                .x = floats(on_device),
+                .argmax = ids.data(),
+                .log_sum_exp = sums.data()});
     for (std::size_t r = 0; r < ids.size(); r++) {
       const auto first = logits.begin() + static_cast<std::ptrdiff_t>(r) * vocab;
       CHECK(ids[r] == static_cast<std::uint32_t>(std::max_element(first, first + vocab) - first));
@@ -158,7 +158,7 @@ TEST_CASE("elementary on CUDA: passes of another shape, and of the first again")
   };
   greedy(5, 300);
   greedy(2, 100);
-  greedy(2, 100);
+  greedy(150, 10);
   greedy(5, 300);
 }
 

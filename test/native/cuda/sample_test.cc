@@ -113,7 +113,12 @@ TEST_CASE("the draw is native/sampler's") {
       const SamplingParams p = random_params(rng, vocab);
       const std::uint64_t position = rng();
       expected.push_back(Sampler(p, vocab).sample(row, {}, position).id);
-      sampling.push_back(cuda::token_sampling(p.temperature, p.top_k, p.top_p, p.min_p, p.seed, position));
+      sampling.push_back(cuda::token_sampling({.temperature = p.temperature,
+                                               .top_k = p.top_k,
+                                               .top_p = p.top_p,
+                                               .min_p = p.min_p,
+                                               .seed = p.seed,
+                                               .position = position}));
     }
     const DeviceArray<float> x(logits);
     const DeviceArray<cuda::TokenSampling> s(sampling);
@@ -141,9 +146,14 @@ TEST_CASE("logits that are not finite give no token") {
   const DeviceArray<float> x(logits);
   for (const double temperature : {0.0, 1.0}) {
     const DeviceArray<cuda::TokenSampling> s(
-        std::vector<cuda::TokenSampling>(3, cuda::token_sampling(temperature, 40, 0.9, 0.1, 1, 2)));
+        std::vector<cuda::TokenSampling>(3, cuda::token_sampling({.temperature = temperature,
+                                                                  .top_k = 40,
+                                                                  .top_p = 0.9,
+                                                                  .min_p = 0.1,
+                                                                  .seed = 1,
+                                                                  .position = 2})));
     const DeviceArray<std::uint32_t> ids(3);
     cuda::sample(x.data(), 3, 100, s.data(), ids.data(), nullptr);
-    CHECK(ids.get() == std::vector<std::uint32_t>(3, cuda::kNoToken));
+    CHECK(ids.get() == std::vector<std::uint32_t>(3, kSampleOnHost));
   }
 }

@@ -148,7 +148,7 @@ TEST_CASE("divided layers: a state is saved and restored, and fits the same divi
   LoadedModel loaded = load(split_options(3)), other = load(split_options(2));
   CHECK(loaded.state_header.layout == "cpu-1+cuda-1@3");
   CHECK(other.state_header.layout == "cpu-1+cuda-1@4");
-  CHECK(loaded.state_header.page_bytes * kLayers == loaded.decoder->page_bytes());
+  CHECK(loaded.state_header.page_bytes * kLayers == loaded.decoder->kv().page_bytes());
   Fixture f(std::move(loaded));
   const std::vector<TokenId> expected = f.sink->wait(f.engine->submit(long_story(8))).tokens;
   const auto state = f.sink->wait(f.engine->submit(SaveStateRequest{long_prompt()})).state;

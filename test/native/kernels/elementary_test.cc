@@ -223,7 +223,7 @@ TEST_CASE("elementary: a layer of pieces gives the bits of the fused ops") {
       layer.gate = {gate.bytes.data(), type, ffn, hidden};
       layer.up = {up.bytes.data(), type, ffn, hidden};
       std::vector<float> fused(static_cast<std::size_t>(n * ffn)), g(fused), u(fused), normed(x.size());
-      device.backend->swiglu({static_cast<std::int32_t>(n), &layer, 1e-5f, x.data(), fused.data()});
+      device.backend->ops().swiglu({static_cast<std::int32_t>(n), &layer, 1e-5f, x.data(), fused.data()});
       ElementaryOps& ops = device.ops();
       ops.rms_norm({n, hidden, x.data(), norm.data(), 1e-5f, normed.data()});
       ops.matmul({n, layer.gate, normed.data(), g.data(), false});
@@ -243,7 +243,7 @@ TEST_CASE("elementary: keys and values go into pages and come back") {
         shape.n_heads = shape.n_kv_heads = 3;
         shape.head_dim = dim;
         const std::int32_t pages = 2, page_tokens = device.backend->info().page_tokens;
-        const std::size_t page = device.backend->kv_page_bytes(shape, type);
+        const std::size_t page = device.backend->kv().page_bytes(shape, type);
         const TensorMemory memory = device.ops().allocate(page * pages);
         const auto n = static_cast<std::size_t>(pages * 3 * page_tokens * dim);
         std::vector<float> k = random_floats(rng, n), v = random_floats(rng, n), k2(n), v2(n);

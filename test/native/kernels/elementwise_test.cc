@@ -148,14 +148,14 @@ TEST_CASE("greedy sampling: the lowest id among equals, and log-sum-exp") {
       CAPTURE(level->isa);
       std::uint32_t id = 0;
       float lse = 0;
-      level->sample(logits.data(), static_cast<std::int64_t>(n), &id, &lse);
+      level->argmax(logits.data(), static_cast<std::int64_t>(n), &id, &lse);
       CHECK(static_cast<double>(logits[id]) == top);
       for (std::uint32_t i = 0; i < id; i++) REQUIRE(static_cast<double>(logits[i]) < top);
       CHECK(lse == doctest::Approx(top + std::log(sum)).epsilon(1e-6));
       std::vector<float> bad = logits;
       for (const float poison : {NAN, INFINITY}) {
         bad[n / 2] = poison;
-        level->sample(bad.data(), static_cast<std::int64_t>(n), &id, &lse);
+        level->argmax(bad.data(), static_cast<std::int64_t>(n), &id, &lse);
         CHECK_FALSE(std::isfinite(lse));
       }
     }

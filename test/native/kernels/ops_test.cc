@@ -50,7 +50,7 @@ struct Source {
 std::vector<Weight> upload(Backend& backend, const std::vector<Source>& sources) {
   std::vector<WeightSpec> specs;
   for (const Source& s : sources) specs.push_back(s.spec);
-  const std::unique_ptr<WeightUpload> upload = backend.upload_weights(specs);
+  const std::unique_ptr<WeightUpload> upload = backend.weights().upload(specs);
   for (std::size_t i = 0; i < upload->parts().size(); i++)
     upload->fill(i, [&](const WeightRange& range, void* dst) {
       std::memcpy(dst, static_cast<const std::byte*>(sources[range.index].data) + range.offset, range.bytes);
@@ -65,7 +65,7 @@ LayerWeights Layer::upload(Backend& backend) const {
 }
 
 std::vector<float> fetched(Backend& backend, const float* values, std::size_t n) {
-  const float* on_host = backend.fetch(values, n);
+  const float* on_host = backend.activations().fetch(values, n);
   return {on_host, on_host + n};
 }
 
@@ -91,17 +91,18 @@ std::vector<float> run_layer(const Shape& s, const Layer& layer, std::vector<flo
   std::vector<std::int32_t> table(static_cast<std::size_t>((n + page - 1) / page));
   std::iota(table.begin(), table.end(), 0);
   if (shuffled_pages) std::reverse(table.begin(), table.end());
-  const std::vector<KvLayer> kv =
-      backend->allocate_kv(shape, kv_dtype, 1, static_cast<std::int32_t>(table.size()));
+  const std::unique_ptr<KvCache> cache = backend->kv().create(
+      {.shape = shape, .dtype = kv_dtype, .n_layers = 1, .n_pages = static_cast<std::int32_t>(table.size())});
+  const KvLayer kv = cache->layers()[0];
   const LayerWeights weights = layer.upload(*backend);
-  const std::int32_t most = *std::max_element(chunks.begin(), chunks.end());
+  const std::int32_t max_tokens = *std::max_element(chunks.begin(), chunks.end());
   const std::size_t q_dim = static_cast<std::size_t>(s.n_heads * s.head_dim);
-  const auto room = static_cast<std::size_t>(most);
-  float* const on_device = backend->allocate_activations(room * static_cast<std::size_t>(s.hidden));
-  float* const q = backend->allocate_activations(room * q_dim);
-  float* const a = backend->allocate_activations(room * q_dim);
-  float* const h = backend->allocate_activations(room * static_cast<std::size_t>(s.ffn));
-  backend->prepare_passes({shape, kv_dtype, most, 1, static_cast<std::int32_t>(table.size()), 1});
+  const auto room = static_cast<std::size_t>(max_tokens);
+  float* const on_device = backend->activations().allocate(room * static_cast<std::size_t>(s.hidden));
+  float* const q = backend->activations().allocate(room * q_dim);
+  float* const a = backend->activations().allocate(room * q_dim);
+  float* const h = backend->activations().allocate(room * static_cast<std::size_t>(s.ffn));
+  backend->passes().prepare({shape, kv_dtype, max_tokens, 1, static_cast<std::int32_t>(table.size()), 1});
   std::int32_t first = 0;
   for (const std::int32_t count : chunks) {
     const Rope rope(first, count, s.head_dim);
@@ -118,15 +119,15 @@ std::vector<float> run_layer(const Shape& s, const Layer& layer, std::vector<flo
                       rope.sin.data()};
     float* const at = x.data() + first * s.hidden;
     const auto n_values = static_cast<std::size_t>(count * s.hidden);
-    backend->store(on_device, at, n_values);
-    REQUIRE(backend->begin_pass({&batch, nullptr, 0}));
-    backend->attention_input({&batch, &weights, shape, 1e-5f, on_device, kv[0], q});
-    backend->paged_attention({&batch, shape, q, kv[0], a});
-    backend->project_residual({count, weights.attention_output, a, on_device});
-    backend->swiglu({count, &weights, 1e-5f, on_device, h});
-    backend->project_residual({count, weights.down, h, on_device});
-    backend->end_pass();
-    std::memcpy(at, backend->fetch(on_device, n_values), n_values * sizeof(float));
+    backend->activations().store(on_device, at, n_values);
+    REQUIRE(backend->passes().begin({&batch, nullptr, 0}));
+    backend->ops().attention_input({&batch, &weights, shape, 1e-5f, on_device, kv, q});
+    backend->ops().paged_attention({&batch, shape, q, kv, a});
+    backend->ops().project_residual({count, weights.attention_output, a, on_device});
+    backend->ops().swiglu({count, &weights, 1e-5f, on_device, h});
+    backend->ops().project_residual({count, weights.down, h, on_device});
+    backend->passes().end();
+    std::memcpy(at, backend->activations().fetch(on_device, n_values), n_values * sizeof(float));
     first += count;
   }
   return x;
@@ -277,15 +278,15 @@ TEST_CASE("embed, logits and the greedy choice") {
   batch.positions = positions.data();
   batch.sequence_of = batch.block_table = zeros.data();
   batch.block_table_stride = 1;
-  float* const x = backend->allocate_activations(4 * 64);
-  float* const selected = backend->allocate_activations(2 * 64);
-  float* const logits = backend->allocate_activations(2 * 300);
-  backend->prepare_passes({shape, DType::f16, 4, 2, 1, 300});
-  REQUIRE(backend->begin_pass({&batch, rows.data(), 2}));
-  backend->embed({&batch, weights[0], x});
-  backend->gather_rows({2, rows.data(), 64, x, selected});
-  backend->logits({2, weights[2], weights[1], 1e-5f, selected, logits});
-  backend->end_pass();
+  float* const x = backend->activations().allocate(4 * 64);
+  float* const selected = backend->activations().allocate(2 * 64);
+  float* const logits = backend->activations().allocate(2 * 300);
+  backend->passes().prepare({shape, DType::f16, 4, 2, 1, 300});
+  REQUIRE(backend->passes().begin({&batch, rows.data(), 2}));
+  backend->ops().embed({&batch, weights[0], x});
+  backend->ops().gather_rows({2, rows.data(), 64, x, selected});
+  backend->ops().logits({2, weights[2], weights[1], 1e-5f, selected, logits});
+  backend->passes().end();
 
   std::vector<float> embedded = fetched(*backend, x, 4 * 64);
   for (std::size_t t = 0; t < 4; t++)
@@ -297,26 +298,41 @@ TEST_CASE("embed, logits and the greedy choice") {
   std::vector<float> values = fetched(*backend, logits, 2 * 300);
   CHECK(relative_error(values, times(normalized(picked, norm), output)) < 2e-6);
 
-  const auto check_sample = [&](std::int32_t first, std::int32_t n) {
-    std::vector<std::uint32_t> argmax(static_cast<std::size_t>(n));
-    std::vector<float> log_sum_exp(argmax.size());
-    backend->sample({n, 300, logits + first * 300, argmax.data(), log_sum_exp.data()});
-    for (std::size_t i = 0; i < argmax.size(); i++) {
-      const auto row = values.begin() + (first + static_cast<std::ptrdiff_t>(i)) * 300;
+  std::vector<std::uint32_t> sampled(2);
+  const std::vector<SampleRow> greedy(2), one_on_host = {{.on_host = true}, {}};
+  const auto argmax = [&](std::ptrdiff_t i) {
+    const auto row = values.begin() + i * 300;
+    return static_cast<std::uint32_t>(std::max_element(row, row + 300) - row);
+  };
+  backend->ops().sample({2, 300, logits, greedy.data(), sampled.data()});
+  CHECK(sampled == std::vector<std::uint32_t>{argmax(0), argmax(1)});
+  backend->ops().sample({2, 300, logits, one_on_host.data(), sampled.data()});
+  CHECK(sampled == std::vector<std::uint32_t>{kSampleOnHost, argmax(1)});
+}
+
+TEST_CASE("argmax and log-sum-exp of any rows") {
+  CRIA_SEEDED_RNG(rng);
+  const std::unique_ptr<Backend> backend = create_backend({kTestDevice, 2});
+  std::vector<float> values = random_floats(rng, 3 * 300);
+  values[300 + 77] = values[300 + 5] = 100.0f;
+  float* const x = backend->activations().allocate(values.size());
+  backend->activations().store(x, values.data(), values.size());
+  for (const std::size_t n : {std::size_t{3}, std::size_t{1}, std::size_t{2}}) {
+    std::vector<std::uint32_t> argmax(n);
+    std::vector<float> log_sum_exp(n);
+    backend->elementary().argmax({.n_rows = static_cast<std::int64_t>(n),
+                                  .cols = 300,
+                                  .x = x,
+                                  .argmax = argmax.data(),
+                                  .log_sum_exp = log_sum_exp.data()});
+    for (std::size_t i = 0; i < n; i++) {
+      const auto row = values.begin() + static_cast<std::ptrdiff_t>(i) * 300;
       CHECK(argmax[i] == static_cast<std::uint32_t>(std::max_element(row, row + 300) - row));
       double sum = 0;
       for (auto v = row; v < row + 300; ++v) sum += std::exp(static_cast<double>(*v));
       CHECK(log_sum_exp[i] == doctest::Approx(std::log(sum)).epsilon(1e-6));
     }
-  };
-  check_sample(0, 2);
-  check_sample(1, 1);
-  values[300 + 77] = values[300 + 5] = 100.0f;  // and of logits that no pass has made
-  backend->store(logits, values.data(), values.size());
-  REQUIRE(backend->begin_pass({&batch, nullptr, 0}));
-  backend->embed({&batch, weights[0], x});
-  backend->end_pass();
-  check_sample(1, 1);
+  }
 }
 
 TEST_CASE("a page of the cache as bytes: there and back, and nothing beyond its tokens") {
@@ -324,30 +340,31 @@ TEST_CASE("a page of the cache as bytes: there and back, and nothing beyond its 
   for (const DType dtype : {DType::f16, DType::f32}) {
     const std::unique_ptr<Backend> backend = create_backend({kTestDevice, 1});
     const AttentionShape shape{4, 2, 20, 20, false};
-    const std::vector<KvLayer> kv = backend->allocate_kv(shape, dtype, 2, 3);
-    const std::size_t bytes = backend->kv_page_bytes(shape, dtype);
-    REQUIRE(kv[0].page_stride == bytes);
+    const std::unique_ptr<KvCache> kv =
+        backend->kv().create({.shape = shape, .dtype = dtype, .n_layers = 2, .n_pages = 3});
+    const std::size_t bytes = kv->page_bytes();
+    CHECK(bytes == 2 * backend->kv().page_bytes(shape, dtype));
+    CHECK(kv->layers().size() == 2);
+    CHECK(kv->layers()[0].page_stride == bytes / 2);
     const std::int32_t page_tokens = backend->info().page_tokens;
     std::vector<std::byte> page(bytes), read(bytes, std::byte{1});
     for (std::byte& b : page) b = static_cast<std::byte>(rng() % 255 + 1);
-    backend->read_kv_page(shape, kv[1], 2, page_tokens, read.data());
+    kv->read_page(2, page_tokens, read.data());
     CHECK(std::ranges::all_of(read, [](std::byte b) { return b == std::byte{0}; }));
-    for (const KvLayer& layer : kv) backend->write_kv_page(layer, 1, page.data());
-    backend->copy_kv_page(kv, 1, 2);
-    for (const KvLayer& layer : kv) {
-      backend->read_kv_page(shape, layer, 2, page_tokens, read.data());
-      CHECK(read == page);
-    }
+    kv->write_page(1, page.data());
+    kv->copy_page(1, 2);
+    kv->read_page(2, page_tokens, read.data());
+    CHECK(read == page);
     // K and V of a position are as many values, wherever they lie.
     const std::size_t of_a_token = bytes / static_cast<std::size_t>(page_tokens);
     const auto zeros = [&](std::int32_t n_tokens) {
-      backend->read_kv_page(shape, kv[0], 2, n_tokens, read.data());
+      kv->read_page(2, n_tokens, read.data());
       return static_cast<std::size_t>(std::ranges::count(read, std::byte{0}));
     };
     for (const std::int32_t n : {1, 7, page_tokens - 1}) {
-      const std::size_t least =
-          static_cast<std::size_t>(page_tokens - n) * 2 * 2 * 20 * (dtype == DType::f32 ? 4 : 2);
-      CHECK(zeros(n) >= least);
+      const std::size_t min =
+          static_cast<std::size_t>(page_tokens - n) * 2 * 2 * 2 * 20 * (dtype == DType::f32 ? 4 : 2);
+      CHECK(zeros(n) >= min);
       CHECK(zeros(n) <= static_cast<std::size_t>(page_tokens - n) * of_a_token);
     }
   }

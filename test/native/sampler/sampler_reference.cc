@@ -6,7 +6,14 @@
 #include <limits>
 #include <map>
 
+#include "core/sampling_math.h"
+
 namespace cria {
+
+double uniform(std::uint64_t seed, std::uint64_t position) {
+  return static_cast<double>(random_bits(seed, position) >> 11) * 0x1p-53;
+}
+
 namespace {
 
 struct Candidate {

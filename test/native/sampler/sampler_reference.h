@@ -17,6 +17,9 @@ struct SamplerReference {
   std::uint32_t choose(double u);
 };
 
+/// Philox's bits for the token at `position`, as a fraction in [0, 1): the upper 53, exact.
+double uniform(std::uint64_t seed, std::uint64_t position);
+
 SamplerReference sampler_reference(const SamplingParams& params, const std::vector<float>& logits,
                                    const std::vector<std::uint32_t>& history);
 

@@ -11,7 +11,6 @@
 #include <string>
 
 #include "core/error.h"
-#include "sampler/philox.h"
 #include "sampler_reference.h"
 
 using namespace cria;
