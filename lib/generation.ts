@@ -1,128 +1,61 @@
 import { onAbort } from './abort'
 import { abortError, CriaError, disposedError, fromNative, type PartialResult } from './errors'
 import type { NativeChunk, NativeEnd, NativeEvent, NativeGeneration } from './native'
-import { type SamplingOptions, samplingRules } from './sampling'
-import {
-  abortSignal,
-  array,
-  boolean,
-  integer,
-  integerOrInfinity,
-  nonEmptyStrings,
-  oneOf,
-  type Rules,
-} from './validate'
 
-/** What `generate` and `chat` have in common. */
-export interface CommonGenerationOptions extends SamplingOptions {
-  /**
-   * At most this many tokens; `Infinity`: until the context is full. Default 512 for `generate`, and `Infinity` for
-   * `chat`, where the model ends its own turn.
-   */
-  maxTokens?: number | undefined
-  /** Stop before this text (or one of these) appears; it is not part of the result. Default: none. */
-  stop?: string | string[] | undefined
-  /** Stop at these token ids; they are not part of the text. Default: none besides the model's own end tokens. */
-  stopTokens?: Uint32Array | number[] | undefined
-  /** Go on after the model's end tokens, for benchmarks. Default false. */
-  ignoreEos?: boolean | undefined
-  /** Spell special tokens out in the text rather than leave them out. Default false. */
-  showSpecial?: boolean | undefined
-  /**
-   * Greater goes first. Each level is worth a head start of 64 requests: a request is overtaken by at most so many later
-   * ones, and none waits for ever. -1000 to 1000, default 0.
-   */
-  priority?: number | undefined
-  /** Milliseconds from the call to the last token; then it fails with `ERR_TIMEOUT`, whose `partial` keeps what there was. Default: none. */
-  timeout?: number | undefined
-  /**
-   * When prompt and answer have filled the context: `'stop'` ends with `finishReason: 'context'`; `'error'` fails with
-   * `ERR_CONTEXT_FULL`; `'shift'` forgets the older half of what follows the first `keepTokens` tokens and goes on
-   * (`usage.droppedTokens` counts them). Default `'stop'`.
-   */
-  onContextFull?: 'stop' | 'error' | 'shift' | undefined
-  /** With `onContextFull: 'shift'`, the first tokens that are never dropped. Default: the prompt, at most half of the context. */
-  keepTokens?: number | undefined
-  /** Stops the request within one step; the error's `partial` keeps what there was. */
-  signal?: AbortSignal | undefined
-}
-
-export interface GenerateOptions extends CommonGenerationOptions {
-  /** Begin a text prompt with the BOS token. Default: as the vocabulary says. */
-  bos?: boolean | undefined
-  /** Turn spellings of special tokens in a text prompt, such as `<|eot_id|>`, into those tokens. Default false. */
-  special?: boolean | undefined
-}
-
-export const commonRules = {
-  ...samplingRules,
-  maxTokens: integerOrInfinity(1),
-  stop: nonEmptyStrings(),
-  stopTokens: {
-    expected: 'a Uint32Array or an array of token ids',
-    parse: (value: unknown) => (ArrayBuffer.isView(value) ? value : array('').parse(value)),
-  },
-  ignoreEos: boolean(),
-  showSpecial: boolean(),
-  priority: integer(-1000, 1000),
-  timeout: integer(1, 2 ** 31 - 1, ' milliseconds'),
-  onContextFull: oneOf('stop', 'error', 'shift'),
-  keepTokens: integer(0, 2 ** 31 - 1),
-  signal: abortSignal(),
-} satisfies Rules
-
-export const generateRules = { ...commonRules, bos: boolean(), special: boolean() } satisfies Rules
-
-/** A token with its natural-log probability, and the most likely alternatives in falling order. */
+/** A token with its log-probability (natural), and the most likely tokens in descending order. */
 export interface TokenLogprob {
   token: number
   logprob: number
   top: Array<{ token: number; logprob: number }>
 }
 
-/** A piece of the answer. `text` holds whole characters only, and may be empty while a character is incomplete. */
+/** A piece of the answer. `text` holds whole characters only; it may be empty while a character is incomplete. */
 export interface GenerationChunk {
   text: string
   tokens: Uint32Array
-  /** One entry per token, when `logprobs` was asked for. */
+  /** One entry per token, if `logprobs` was given. */
   logprobs?: TokenLogprob[]
 }
 
-/** What a request cost. Times in milliseconds. */
+/** Tokens and milliseconds of a request. */
 export interface Usage {
   /** Tokens of the prompt, BOS included. */
   promptTokens: number
-  /** Of these, found in the KV cache: computed before, for another request or this one. */
+  /** Prompt tokens found in the KV cache: computed before, for this request or another one. */
   cachedTokens: number
   generatedTokens: number
-  /** Forgotten by context shifts. */
+  /** Tokens that context shifts dropped. */
   droppedTokens: number
-  /** How often the request gave its memory to others and was computed again. */
+  /** How often the request gave its memory to others and restarted. */
   preemptions: number
-  /** Waiting for its turn. */
+  /** Time in the queue. */
   queueMs: number
-  /** Running the prompt, up to the first token. */
+  /** Time for the prompt, up to the first token. */
   prefillMs: number
-  /** From the first token to the last. */
+  /** Time from the first token to the last. */
   decodeMs: number
 }
 
 /**
- * Why a generation ended: `'stop'`: an end token of the model or one of `stopTokens`; `'stopString'`: one of `stop`;
- * `'length'`: `maxTokens`; `'context'`: the context is full.
+ * Why a generation ended.
+ *
+ * - `'stop'`: at an end token of the model or one of `stopTokens`
+ * - `'stopString'`: at one of `stop`
+ * - `'length'`: after `maxTokens`
+ * - `'context'`: the context is full
  */
 export type FinishReason = 'stop' | 'stopString' | 'length' | 'context'
 
 export interface GenerationResult {
   text: string
   tokens: Uint32Array
-  /** One entry per token, when `logprobs` was asked for. */
+  /** One entry per token, if `logprobs` was given. */
   logprobs?: TokenLogprob[]
   finishReason: FinishReason
-  /** The stop string that was met, with `'stopString'` only. */
+  /** The stop string that ended the text; with `'stopString'` only. */
   stopString?: string
   usage: Usage
-  /** The seed that was used, given or drawn. */
+  /** The seed in use: the given or the random one. */
   seed: number | bigint
 }
 
@@ -139,26 +72,27 @@ const NO_USAGE: Usage = {
 
 /** @internal */
 export interface GenerationSetup<R> {
-  /** For messages, e.g. 'model.generate'. */
+  /** For error messages, e.g. 'model.generate'. */
   call: string
-  /** Queues the request. What it throws becomes the generation's rejection. */
+  /** Queues the request. Its exception becomes the generation's rejection. */
   start: (onEvents: (events: NativeEvent[]) => void) => NativeGeneration
   seed: number | bigint
   logprobs: boolean
   signal?: AbortSignal | undefined
   finish: (result: GenerationResult) => R
-  /** Told of every change of state. Must not throw. */
+  /** Receives every change of state. Must not throw. */
   watch?: (change: GenerationChange) => void
 }
 
-/** @internal What happens to a request, for whoever watches the model. */
+/** @internal A change of a request's state, for listeners of the model. */
 export type GenerationChange =
   | { type: 'queued' | 'started' | 'firstToken' | 'preempted' | 'paused' | 'resumed' }
   | { type: 'finished'; finishReason: FinishReason; usage: Usage }
   | { type: 'failed'; error: CriaError }
 
-/** A reader that leaves so many tokens unread pauses its request, until no more than the second number are. */
+/** More unread tokens than this pause the request. */
 const UNREAD_HIGH = 256
+/** No more unread tokens than this resume it. */
 const UNREAD_LOW = 64
 
 interface Waiter {
@@ -167,17 +101,16 @@ interface Waiter {
 }
 
 /**
- * A request under way: an async iterable of chunks and, at the same time, a promise of the whole result.
+ * A running request: an async iterable of chunks and, at the same time, a promise of the whole result.
  *
- * - It starts at once; chunks wait in memory until they are read, so nothing is lost by iterating late or never.
- * - A loop that reads slowly pauses the request after some hundred unread tokens, and it alone, unless the result is
- *   awaited too.
- * - Its chunks can be iterated once; a second iteration throws `ERR_ALREADY_ITERATED`.
- * - Leaving a `for await` loop early (break, return, throw) stops the request. So does `cancel()`, or the `signal`.
- *   Awaiting it afterwards rejects with `ERR_ABORTED`, whose `partial` keeps what there was.
- * - If nobody awaits or iterates it, a failure is silent: it never becomes an unhandled rejection by itself.
+ * - The request starts at once. Chunks wait in memory until they are read, so iterating late loses nothing.
+ * - A loop that falls more than 256 tokens behind pauses its request, and no other, unless the result is awaited too.
+ * - The chunks can be iterated once; a second iteration throws `ERR_ALREADY_ITERATED`.
+ * - Leaving a `for await` loop early (break, return, throw) stops the request, as do `cancel()` and the `signal`.
+ *   Awaiting the result then rejects with `ERR_ABORTED`, whose `partial` holds the text so far.
+ * - A failure that nobody awaits or iterates is silent: it does not become an unhandled rejection.
  *
- * As with any thenable, an `async` function that returns it returns its result.
+ * As with any thenable, an `async` function that returns a generation returns its result.
  */
 export class Generation<R extends GenerationResult = GenerationResult>
   implements AsyncIterable<GenerationChunk>, PromiseLike<R>
@@ -195,9 +128,9 @@ export class Generation<R extends GenerationResult = GenerationResult>
   #paused = false
   #unreadTokens = 0
   #hasTokens = false
-  /** Chunks that came and were not read yet. */
+  /** Chunks that nobody has read yet. */
   #unread: GenerationChunk[] = []
-  /** Reads that wait for a chunk. */
+  /** Pending reads. */
   #waiters: Waiter[] = []
   #texts: string[] = []
   #tokens: Uint32Array[] = []
@@ -210,7 +143,7 @@ export class Generation<R extends GenerationResult = GenerationResult>
       this.#resolve = resolve
       this.#reject = reject
     })
-    // Whoever awaits gets a promise of their own with its own fate; this one alone must not crash the process.
+    // Callers of `then` get promises of their own; a rejection of this one must not crash the process.
     this.#promise.catch(() => {})
     this.#begin()
   }
@@ -235,14 +168,14 @@ export class Generation<R extends GenerationResult = GenerationResult>
     }
   }
 
-  /** Stops the request within one step. Harmless when it has ended. `reason` becomes the error's `cause`. */
+  /** Stops the request within one step. No effect after its end. `reason` becomes the error's `cause`. */
   cancel(reason?: unknown): void {
     if (this.#state !== 'running' || this.#cancelled) return
     this.#cancelled = { reason }
     this.#native?.cancel()
   }
 
-  // biome-ignore lint/suspicious/noThenProperty: being awaitable is the point
+  // biome-ignore lint/suspicious/noThenProperty: a generation is a thenable on purpose
   then<A = R, B = never>(
     onfulfilled?: ((value: R) => A | PromiseLike<A>) | null,
     onrejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
@@ -269,7 +202,7 @@ export class Generation<R extends GenerationResult = GenerationResult>
     if (this.#iterated) {
       throw new CriaError(
         'ERR_ALREADY_ITERATED',
-        `${this.#setup.call}: the chunks of this generation are already being iterated; ` +
+        `${this.#setup.call}: the chunks of this generation can be iterated once; ` +
           'await it for the whole text, or start another one',
       )
     }
@@ -292,7 +225,7 @@ export class Generation<R extends GenerationResult = GenerationResult>
     }
     if (this.#state === 'finished') return Promise.resolve({ done: true, value: undefined })
     if (this.#state === 'failed') {
-      // Told once; an iterator that has thrown is over.
+      // Reported once: an iterator ends with its exception.
       const failure = this.#failure
       this.#failure = undefined
       return failure ? Promise.reject(failure) : Promise.resolve({ done: true, value: undefined })
@@ -304,7 +237,7 @@ export class Generation<R extends GenerationResult = GenerationResult>
     this.#setup.watch?.(change)
   }
 
-  /** Somebody waits for the whole: it must come to its end, read or not. */
+  /** The result is awaited: the request must run to its end even if nobody reads the chunks. */
   #expectResult(): void {
     this.#awaited = true
     this.#resume()
@@ -324,7 +257,7 @@ export class Generation<R extends GenerationResult = GenerationResult>
     this.#tell({ type: 'resumed' })
   }
 
-  /** The reader went away: stop, and keep nothing for it. */
+  /** The reader left its loop: stop, and drop the unread chunks. */
   #leave(): void {
     this.#unread = []
     this.#unreadTokens = 0
@@ -333,7 +266,7 @@ export class Generation<R extends GenerationResult = GenerationResult>
     for (const waiter of this.#waiters.splice(0)) waiter.resolve({ done: true, value: undefined })
   }
 
-  /** Called by the addon on the JS thread. It must not throw: there is nobody to catch it. */
+  /** Called by the addon on the JS thread. Must not throw: nothing would catch it. */
   #receive(events: NativeEvent[]): void {
     for (const event of events) {
       if (this.#state !== 'running') return
@@ -409,7 +342,7 @@ export class Generation<R extends GenerationResult = GenerationResult>
     this.#settle('failed')
     this.#tell({ type: 'failed', error })
     const waiters = this.#waiters.splice(0)
-    // The first pending read learns of it, the rest end, as with a generator function.
+    // As with a generator function, the first pending read rejects and the others end.
     if (waiters.length === 0) this.#failure = error
     waiters.forEach((waiter, index) => {
       if (index === 0) waiter.reject(error)

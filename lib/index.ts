@@ -1,5 +1,5 @@
 /**
- * cria: Llama models inside Node.js and Electron.
+ * cria: Llama models inside Node.js.
  *
  * ```js
  * import { loadModel } from 'cria'
@@ -14,15 +14,14 @@ export { version } from './binding'
 export type { ChatMessage, ChatTemplateOptions, ChatTextPart, RenderChatOptions } from './chat'
 export { CriaError, type CriaErrorCode, type CriaErrorDetails, type PartialResult } from './errors'
 export type {
-  CommonGenerationOptions,
   FinishReason,
-  GenerateOptions,
   Generation,
   GenerationChunk,
   GenerationResult,
   TokenLogprob,
   Usage,
 } from './generation'
+export type { CommonGenerationOptions, GenerateOptions } from './generation_options'
 export {
   type CpuInfo,
   cpuInfo,
@@ -32,12 +31,10 @@ export {
   type MetadataValue,
   type TensorInfo,
 } from './info'
+export type { Device, LoadModelOptions, LoadProgress } from './load_options'
 export {
   type ChatOptions,
   type ChatResult,
-  type Device,
-  type LoadModelOptions,
-  type LoadProgress,
   loadModel,
   type Model,
   type ModelInfo,

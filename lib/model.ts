@@ -8,182 +8,133 @@ import {
   type RenderChatOptions,
 } from './chat'
 import { abortError, CriaError, disposedError, fromNative, invalidArgument } from './errors'
+import { Generation, type GenerationResult } from './generation'
 import {
   type CommonGenerationOptions,
-  commonRules,
+  commonOptions,
   type GenerateOptions,
-  Generation,
-  type GenerationResult,
-  generateRules,
-} from './generation'
+  generateOptions,
+  requestOptions,
+} from './generation_options'
+import { type LoadModelOptions, loadOptions } from './load_options'
 import type { NativeModel, NativeRequest } from './native'
+import { addonValues } from './options'
 import { filePath } from './path'
 import { randomSeed, samplingParams } from './sampling'
 import { runTask } from './tasks'
-import { promptOf, Tokenizer } from './tokenizer'
+import { noTokenIds, promptOf, Tokenizer } from './tokenizer'
 import {
   abortSignal,
   boolean,
-  bytes,
   callback,
   checkArgument,
   checkOptions,
   checkTokenIds,
   integer,
-  matching,
   oneOf,
+  type Parsed,
   type Rules,
 } from './validate'
 import { type ModelStats, modelStats, type RequestListener, RequestWatch } from './watch'
 
-export interface LoadProgress {
-  loadedBytes: number
-  totalBytes: number
-  /** 0 to 1. */
-  fraction: number
-}
-
-export type Device = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
-
-export interface LoadModelOptions {
-  /** Where to run. `'auto'` takes the fastest there is and says why in `info.deviceReason`; the others never fall back. Default `'auto'`. */
-  device?: Device | undefined
-  /**
-   * For models larger than the card: so many of the last layers run on the CUDA device, the others, the embedding and the
-   * output on the CPU; `info.layers` of them is all of the model, 0 none. Default: all where the model fits the device's
-   * free memory, else as many as fit (`'auto'` takes the CPU alone for less than a quarter). `info.gpuLayers` and
-   * `info.deviceReason` tell what was chosen. More than the model has, or any with the device `'cpu'`, is
-   * `ERR_INVALID_ARGUMENT`.
-   */
-  gpuLayers?: number | undefined
-  /** CPU threads, the engine's own included. Default: physical cores within the process's quota. */
-  threads?: number | undefined
-  /** Tokens of a conversation, prompt and answer. Default: what the file says, lowered to what `kvMemory` or free memory holds. */
-  contextLength?: number | undefined
-  /**
-   * Memory for the KV cache, which all requests share: bytes, or text such as `'512MB'` (10^6) or `'2GiB'` (2^30).
-   * Default: up to eight contexts within a quarter of the free memory, at least one within half of it;
-   * `info.kvBytes` tells. It is taken as it is needed, and then kept for prompts that begin like earlier ones.
-   */
-  kvMemory?: number | string | undefined
-  /** Type of the KV cache. Default `'f16'`; `'f32'` is for checking. */
-  kvDtype?: 'f16' | 'f32' | undefined
-  /** Prompt tokens run per engine step. Default: the engine's. */
-  prefillChunk?: number | undefined
-  /**
-   * Requests that may wait when as many run as share a step (64); more are refused with `ERR_QUEUE_FULL`. Default 1024.
-   */
-  maxQueue?: number | undefined
-  /** Map the file rather than read it: starts sooner, runs somewhat slower, and the file must not change. Default false. */
-  mmap?: boolean | undefined
-  /** Called at most every 50 ms. What it throws stops the load and becomes its rejection. */
-  onProgress?: ((progress: LoadProgress) => void) | undefined
-  /** Stops the load; rejects with `ERR_ABORTED`. */
-  signal?: AbortSignal | undefined
-}
-
-const loadRules = {
-  device: matching<Device>("'auto', 'cpu', 'cuda' or 'cuda:<number>'", /^(auto|cpu|cuda(:\d{1,3})?)$/),
-  gpuLayers: integer(0, 2 ** 31 - 1),
-  threads: integer(1, 1024),
-  contextLength: integer(1, 2 ** 31 - 1),
-  kvMemory: bytes(),
-  kvDtype: oneOf('f16', 'f32'),
-  prefillChunk: integer(1, 65536),
-  maxQueue: integer(1, 2 ** 20),
-  mmap: boolean(),
-  onProgress: callback<(progress: LoadProgress) => void>(),
-  signal: abortSignal(),
-} satisfies Rules
-
-/** What a loaded model is and how it runs. Frozen. Sizes in bytes. */
+/** What a loaded model is and how it runs. Frozen. */
 export interface ModelInfo {
   readonly path: string
-  /** The name that the file gives itself; may be empty. */
+  /** The model's name in the file; may be empty. */
   readonly name: string
   /** `'llama'`. */
   readonly architecture: string
   readonly fileBytes: number
-  /** Bytes in the file by weight type, e.g. `{ Q4_K: 12345, F32: 678 }`. */
+  /** Bytes in the file for each weight type, e.g. `{ Q4_K: 12345, F32: 678 }`. */
   readonly tensorTypes: Readonly<Record<string, number>>
   /** Number of weights. */
   readonly parameters: number
-  /** Token ids run from 0 to one less. */
+  /** Number of tokens; ids run from 0 to `vocabSize - 1`. */
   readonly vocabSize: number
-  /** Width of the residual stream. */
+  /** Size of the hidden state. */
   readonly hidden: number
   readonly layers: number
   /** Query heads. */
   readonly heads: number
-  /** Key and value heads: fewer than `heads` with grouped-query attention. */
+  /** Key and value heads; fewer than `heads` with grouped-query attention. */
   readonly kvHeads: number
   readonly headDim: number
+  /** Hidden size of the feed-forward network. */
   readonly ffnHidden: number
-  /** Tokens that a conversation may have here, prompt and answer. */
+  /** Maximum tokens of a sequence in this model object, prompt and answer together. */
   readonly contextLength: number
-  /** Tokens that the file says the model was made for. */
+  /** Context length that the model was trained for, according to the file. */
   readonly trainedContextLength: number
+  /** Base of the RoPE frequencies. */
   readonly ropeBase: number
-  /** Where it runs: `'cpu'`, `'cuda:0'`; see `gpuLayers`. */
+  /** Where the model runs: `'cpu'`, `'cuda:0'`, ...; see `gpuLayers`. */
   readonly device: string
-  /** Why that device, and so many layers on it, were chosen. */
+  /** Why this device was chosen, and this number of layers on it. */
   readonly deviceReason: string
-  /** Of the layers, those that run on a CUDA device: 0 to `layers`. The others run on the CPU. */
+  /** Number of layers that run on a CUDA device, 0 to `layers`. The others run on the CPU. */
   readonly gpuLayers: number
-  /** The instruction-set level in use, one of `cpuInfo().isaLevels`. */
+  /**
+   * The instruction-set level in use: one of `cpuInfo().isaLevels`, or the GPU's, such as `'sm_90'`; both if layers run
+   * on both.
+   */
   readonly isa: string
-  /** CPU threads, the engine's own included. */
+  /** CPU threads, including the engine's own. */
   readonly threads: number
   readonly kvDtype: 'f16' | 'f32'
-  /** Pages of the KV cache, and tokens in each. */
+  /** Pages of the KV cache. */
   readonly kvPages: number
+  /** Tokens in a page. */
   readonly kvPageTokens: number
+  /** Size of the KV cache. */
   readonly kvBytes: number
-  /** Memory that the weights take. */
+  /** Memory for the weights. */
   readonly weightBytes: number
-  /** Milliseconds that loading took. */
+  /** Duration of the load in milliseconds. */
   readonly loadMs: number
 }
 
 export interface ChatOptions extends CommonGenerationOptions, ChatTemplateOptions {}
 
 export interface ChatResult extends GenerationResult {
-  /** Ready to be appended to the messages. With `continueFinalMessage` it holds the whole message. */
+  /** The answer as a message, to append to the others. With `continueFinalMessage`, the whole continued message. */
   message: { role: 'assistant'; content: string }
 }
 
 export interface SaveStateOptions {
-  /** Begin a text prompt with the BOS token. Default: as the vocabulary says. */
+  /** Begin a text prompt with the BOS token. Default: the vocabulary decides. */
   bos?: boolean | undefined
-  /** Turn spellings of special tokens in a text prompt into those tokens. Default false. */
+  /** Parse spellings of special tokens in a text prompt as those tokens. Default: false. */
   special?: boolean | undefined
+  /** Stops the work, which then rejects with `ERR_ABORTED`. */
   signal?: AbortSignal | undefined
 }
 
 const saveStateRules = { bos: boolean(), special: boolean(), signal: abortSignal() } satisfies Rules
+const signalRules = { signal: abortSignal() } satisfies Rules
+const chatRules = { ...commonOptions, ...chatTemplateRules } satisfies Rules
 
 function checkListener(call: string, event: unknown, listener: unknown): RequestListener {
   checkArgument(call, 'event', event, oneOf('request'))
   return checkArgument(call, 'listener', listener, callback<RequestListener>())
 }
 
-const chatRules = { ...commonRules, ...chatTemplateRules } satisfies Rules
-
-/** A saved state: how many tokens it holds, and the size of its file. */
+/** A saved state. */
 export interface StateFile {
+  /** Tokens in the state. */
   readonly tokens: number
+  /** Size of the file. */
   readonly bytes: number
 }
 
 /**
- * A loaded model. Any number of requests may be under way at once: they share every step of the engine, and the memory
- * of whatever their prompts have in common. The same request gives the same tokens whatever else runs.
+ * A loaded model. Any number of requests may run at once. They share the steps of the engine and the KV cache of
+ * common prefixes. The same request gives the same tokens whatever else runs.
  */
 export class Model {
   readonly #native: NativeModel
   readonly #watch = new RequestWatch()
   #disposal: Promise<void> | undefined
-  /** What the model is and how it runs. Frozen; stays readable after `dispose`. */
+  /** What the model is and how it runs. Readable after `dispose`, too. */
   readonly info: ModelInfo
   /** The model's vocabulary. */
   readonly tokenizer: Tokenizer
@@ -200,25 +151,26 @@ export class Model {
     return new Model(native)
   }
 
-  /** Whether `dispose` was called. */
+  /** True after a call of `dispose`. */
   get disposed(): boolean {
     return this.#disposal !== undefined
   }
 
   /**
-   * Continues a text, or a sequence of token ids. Starts at once; iterate the chunks, await the result, or both.
+   * Continues a text or a sequence of token ids. The request starts at once; iterate the chunks, await the result, or
+   * both.
    *
-   * Wrong arguments throw here and now (`ERR_INVALID_ARGUMENT`); everything else arrives through the returned object:
+   * Wrong arguments throw `ERR_INVALID_ARGUMENT` at the call. Other failures reject the returned object:
    * `ERR_ABORTED`, `ERR_DISPOSED`, `ERR_PROMPT_TOO_LONG`, `ERR_CONTEXT_FULL`, `ERR_QUEUE_FULL`, `ERR_TIMEOUT`,
-   * `ERR_OUT_OF_MEMORY`.
+   * `ERR_OUT_OF_MEMORY`, `ERR_DEVICE_LOST`.
    */
   generate(prompt: string | Uint32Array | readonly number[], options?: GenerateOptions): Generation {
     return this.#generate('model.generate', prompt, options)
   }
 
   /**
-   * `count` different continuations of one prompt, which is computed once. Each is a generation of its own, to be
-   * iterated, awaited or cancelled by itself. The i-th (from 0) is what `generate` gives with seed `seed + i`.
+   * Starts `count` continuations of one prompt, which is computed once. Each is a generation of its own, to iterate,
+   * await or cancel by itself. The one at index i equals `generate` with the seed `seed + i`.
    */
   generateSamples(
     prompt: string | Uint32Array | readonly number[],
@@ -227,7 +179,7 @@ export class Model {
   ): Generation[] {
     const call = 'model.generateSamples'
     const n = checkArgument(call, 'count', count, integer(1, 1024))
-    const first = checkOptions(call, options, generateRules).seed ?? randomSeed()
+    const first = checkOptions(call, options, generateOptions).seed ?? randomSeed()
     return Array.from({ length: n }, (_, i) => {
       const seed = typeof first === 'bigint' ? BigInt.asUintN(64, first + BigInt(i)) : first + i
       return this.#generate(call, prompt, { ...options, seed })
@@ -239,20 +191,15 @@ export class Model {
     prompt: string | Uint32Array | readonly number[],
     options: GenerateOptions | undefined,
   ): Generation {
-    const values = checkOptions(call, options, generateRules)
+    const values = checkOptions(call, options, generateOptions)
     const checkedPrompt = promptOf(call, prompt, values.special ?? false, this.info.vocabSize)
     for (const name of ['bos', 'special'] as const) {
       if (values[name] !== undefined && checkedPrompt instanceof Uint32Array) {
-        throw new CriaError(
-          'ERR_INVALID_ARGUMENT',
-          `${call}: option '${name}' needs a prompt of text, got token ids`,
-          {
-            details: { call, option: name },
-          },
-        )
+        const message = `${call}: option '${name}' needs a text prompt, got token ids`
+        throw new CriaError('ERR_INVALID_ARGUMENT', message, { details: { call, option: name } })
       }
     }
-    const { request, seed } = this.#request(call, values, { maxTokens: 512, startsText: false })
+    const { request, seed } = this.#request(call, values, { startsText: false })
     return Generation.start({
       call,
       seed,
@@ -268,10 +215,10 @@ export class Model {
   }
 
   /**
-   * Answers a conversation, rendered by the file's own chat template (or the one given). Spellings of special tokens
-   * inside the messages stay text. Starts at once; iterate the chunks, await the result, or both.
+   * Answers a conversation, rendered by the file's chat template or by `chatTemplate`. Spellings of special tokens in
+   * the messages stay text. The request starts at once; iterate the chunks, await the result, or both.
    *
-   * Wrong arguments throw here and now; everything else arrives through the returned object: what `generate` names, and
+   * Wrong arguments throw at the call. Other failures reject the returned object: those of `generate`, and
    * `ERR_CHAT_TEMPLATE`.
    */
   chat(messages: readonly ChatMessage[], options?: ChatOptions): Generation<ChatResult> {
@@ -285,7 +232,7 @@ export class Model {
     for (const [name, value] of Object.entries(values)) {
       if (Object.hasOwn(chatTemplateRules, name)) renderOptions[name] = value
     }
-    // Checked now, so that malformed messages throw at the call; the template runs inside the promise.
+    // Malformed messages throw at the call; the template runs inside the promise.
     const render = prepareChat(call, messages, renderOptions)
     let opening = ''
     return Generation.start<ChatResult>({
@@ -297,7 +244,7 @@ export class Model {
         this.#check(call)
         const rendered = render(this.tokenizer.chatVocabulary())
         opening = rendered.opening
-        // The template has spelt BOS itself, as most do: not twice.
+        // Most templates write BOS themselves: do not add a second one.
         const bos = rendered.beginsWithBos ? false : null
         return this.#native.generate({ ...request, prompt: rendered.pieces, bos }, onEvents)
       },
@@ -306,13 +253,13 @@ export class Model {
     })
   }
 
-  /** The same as `model.tokenizer.renderChat`. */
+  /** Alias of `model.tokenizer.renderChat`. */
   renderChat(messages: readonly ChatMessage[], options?: RenderChatOptions): string {
     return this.tokenizer.renderChat(messages, options)
   }
 
   /**
-   * Logits after the last of the given ids, one per token of the vocabulary.
+   * Logits after the last of the ids: [vocabSize], one for each token of the vocabulary.
    * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_PROMPT_TOO_LONG, ERR_ABORTED, ERR_DISPOSED
    */
   async logits(
@@ -321,19 +268,15 @@ export class Model {
   ): Promise<Float32Array> {
     const call = 'model.logits'
     this.#check(call)
-    const checked = promptOf(
-      call,
-      checkTokenIds(call, 'ids', ids, this.info.vocabSize),
-      false,
-      this.info.vocabSize,
-    )
-    const { signal } = checkOptions(call, options, { signal: abortSignal() })
-    return runTask(call, () => this.#native.logits(checked as Uint32Array), signal)
+    const checked = checkTokenIds(call, 'ids', ids, this.info.vocabSize)
+    if (checked.length === 0) throw noTokenIds(call, 'ids')
+    const { signal } = checkOptions(call, options, signalRules)
+    return runTask(call, () => this.#native.logits(checked), signal)
   }
 
   /**
-   * Saves what the model has computed for a prompt, so that a later process (`restoreState`) need not compute it again.
-   * What is not in the cache is computed first. The file appears whole or not at all.
+   * Writes the K and V of a prompt to a file, which spares a later process their computation (`restoreState`).
+   * Computes those that are not cached. The file appears whole or not at all.
    * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_PROMPT_TOO_LONG, ERR_IO, ERR_ABORTED, ERR_DISPOSED
    */
   async saveState(
@@ -350,38 +293,39 @@ export class Model {
   }
 
   /**
-   * Puts a saved state into the cache: prompts that begin like the saved one find its tokens there, until the memory is
-   * needed for others. A file of another model, KV type or version, or a damaged one, is refused.
+   * Puts a saved state into the cache. Prompts with the same prefix find its tokens there until other requests need
+   * the memory. A damaged file, or one of another model, KV type or version, is refused.
    * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_FILE_NOT_FOUND, ERR_IO, ERR_INVALID_FILE, ERR_UNSUPPORTED_FILE,
-   * ERR_STATE_MISMATCH, ERR_OUT_OF_MEMORY (not enough pages are unused), ERR_ABORTED, ERR_DISPOSED
+   * ERR_STATE_MISMATCH, ERR_OUT_OF_MEMORY (not enough free pages), ERR_ABORTED, ERR_DISPOSED
    */
   async restoreState(path: string | URL, options?: { signal?: AbortSignal | undefined }): Promise<StateFile> {
     const call = 'model.restoreState'
     this.#check(call)
     const file = filePath(call, path)
-    const { signal } = checkOptions(call, options, { signal: abortSignal() })
+    const { signal } = checkOptions(call, options, signalRules)
     return runTask(call, () => this.#native.restoreState(file), signal)
   }
 
-  /** What the engine does now, in numbers. Cheap: nothing waits for a step. */
+  /** Counts of the engine as of its last step. Cheap: does not wait for a step. */
   stats(): ModelStats {
     return modelStats(this.#native.stats())
   }
 
-  /** Calls `listener` whenever a generation changes its state. */
+  /** Calls `listener` at every change of a request's state. */
   on(event: 'request', listener: RequestListener): this {
     this.#watch.add(checkListener('model.on', event, listener))
     return this
   }
 
+  /** Removes a listener of `on`. */
   off(event: 'request', listener: RequestListener): this {
     this.#watch.remove(checkListener('model.off', event, listener))
     return this
   }
 
   /**
-   * Stops what runs (it rejects with `ERR_DISPOSED`), joins the threads and frees the memory; resolves when all is
-   * freed. Idempotent. Later calls reject with `ERR_DISPOSED`.
+   * Stops all requests, which reject with `ERR_DISPOSED`, joins the threads and frees the memory; resolves after that.
+   * Idempotent. Later calls of other methods reject with `ERR_DISPOSED`.
    */
   dispose(): Promise<void> {
     this.#disposal ??= Promise.resolve(this.#native.dispose()).catch((error) => {
@@ -395,7 +339,7 @@ export class Model {
     return this.dispose()
   }
 
-  /** For `using`: begins the disposal without waiting for it. */
+  /** For `using`: starts `dispose` without waiting for it. */
   [Symbol.dispose](): void {
     this.dispose().catch(() => {})
   }
@@ -406,22 +350,16 @@ export class Model {
 
   #request(
     call: string,
-    values: ReturnType<typeof checkOptions<typeof commonRules>>,
-    defaults: { maxTokens: number; startsText: boolean },
+    values: Parsed<typeof commonOptions>,
+    defaults: { maxTokens?: number; startsText: boolean },
   ): { request: Omit<NativeRequest, 'prompt' | 'bos'>; seed: number | bigint } {
     const { vocabSize } = this.info
     const { params, seed } = samplingParams(call, values, vocabSize)
     const request = {
-      maxTokens: values.maxTokens ?? defaults.maxTokens,
-      stop: values.stop ?? [],
+      ...addonValues(requestOptions, { ...defaults, ...values }),
       stopTokens: checkTokenIds(call, "option 'stopTokens'", values.stopTokens ?? [], vocabSize),
-      ignoreEos: values.ignoreEos ?? false,
-      showSpecial: values.showSpecial ?? false,
       startsText: defaults.startsText,
-      priority: values.priority ?? 0,
       timeoutMs: values.timeout ?? 0,
-      onContextFull: values.onContextFull ?? 'stop',
-      keepTokens: values.keepTokens ?? -1,
       sampling: params,
     }
     return { request, seed }
@@ -429,66 +367,60 @@ export class Model {
 }
 
 /**
- * Loads a model from a GGUF file (of a split one, the first part), given as a path or a `file:` URL.
+ * Loads a model from a GGUF file, given as a path or a `file:` URL. Of a split model, give the first part.
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_FILE_NOT_FOUND, ERR_IO, ERR_INVALID_FILE, ERR_UNSUPPORTED_FILE,
  * ERR_UNSUPPORTED_MODEL, ERR_INVALID_MODEL, ERR_UNSUPPORTED_DEVICE, ERR_OUT_OF_MEMORY, ERR_ABORTED, ERR_ADDON_LOAD
  */
 export async function loadModel(path: string | URL, options?: LoadModelOptions): Promise<Model> {
   const call = 'loadModel'
   const file = filePath(call, path)
-  const values = checkOptions(call, options, loadRules)
-  const { signal, onProgress } = values
-  if (values.device === 'cpu' && values.gpuLayers)
-    throw invalidArgument(call, "option 'gpuLayers'", "0 with the device 'cpu'", values.gpuLayers, {
-      option: 'gpuLayers',
-    })
+  const values = checkOptions(call, options, loadOptions)
+  const { device, gpuLayers, signal } = values
+  if (device === 'cpu' && gpuLayers) {
+    const details = { option: 'gpuLayers' }
+    throw invalidArgument(call, "option 'gpuLayers'", "0 with the device 'cpu'", gpuLayers, details)
+  }
   if (signal?.aborted) throw abortError(call, signal.reason)
 
-  // A throwing callback has no caller to throw to: stop the load and reject it with what was thrown.
   const stop = new AbortController()
-  let thrown: { error: unknown } | undefined
-  const report = onProgress
-    ? (loadedBytes: number, totalBytes: number) => {
-        if (thrown) return
-        try {
-          onProgress({ loadedBytes, totalBytes, fraction: totalBytes > 0 ? loadedBytes / totalBytes : 0 })
-        } catch (error) {
-          thrown = { error }
-          stop.abort()
-        }
-      }
-    : null
   const stopListening = onAbort(signal, () => stop.abort(signal?.reason))
+  const progress = progressReporter(values.onProgress, stop)
   try {
-    const native = await runTask(
-      call,
-      () =>
-        addon().loadModel(
-          {
-            path: file,
-            device: values.device ?? 'auto',
-            gpuLayers: values.gpuLayers ?? -1,
-            threads: values.threads ?? 0,
-            contextLength: values.contextLength ?? 0,
-            kvMemory: values.kvMemory ?? 0,
-            kvDtype: values.kvDtype ?? 'f16',
-            prefillChunk: values.prefillChunk ?? 0,
-            maxQueue: values.maxQueue ?? 1024,
-            mmap: values.mmap ?? false,
-          },
-          report,
-        ),
-      stop.signal,
-    )
-    if (thrown) {
-      await native.dispose()
-      throw thrown.error
-    }
-    return Model.create(native)
+    const start = () =>
+      addon().loadModel({ path: file, ...addonValues(loadOptions, values) }, progress.report)
+    const native = await runTask(call, start, stop.signal)
+    if (progress.thrown) await native.dispose()
+    else return Model.create(native)
   } catch (error) {
-    if (thrown) throw (thrown as { error: unknown }).error
-    throw error
+    if (!progress.thrown) throw error
   } finally {
     stopListening()
   }
+  throw progress.thrown.error
+}
+
+/**
+ * Calls `onProgress` for the addon. An exception of the callback has no caller to reach: it stops the load, and
+ * `thrown` keeps it for the rejection.
+ */
+function progressReporter(
+  onProgress: LoadModelOptions['onProgress'],
+  stop: AbortController,
+): {
+  report: ((loadedBytes: number, totalBytes: number) => void) | null
+  thrown?: { error: unknown }
+} {
+  if (!onProgress) return { report: null }
+  const reporter: ReturnType<typeof progressReporter> = {
+    report(loadedBytes, totalBytes) {
+      if (reporter.thrown) return
+      try {
+        onProgress({ loadedBytes, totalBytes, fraction: totalBytes > 0 ? loadedBytes / totalBytes : 0 })
+      } catch (error) {
+        reporter.thrown = { error }
+        stop.abort()
+      }
+    },
+  }
+  return reporter
 }

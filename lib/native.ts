@@ -1,44 +1,33 @@
 /**
- * The typed contract of the addon: exactly what `cria.node` exports. Only `binding.ts` loads it; nothing here is public.
- * Native errors arrive as `Error` with `code` ("ERR_..."), `details` (a flat record) and an English message.
+ * The typed contract of the addon: exactly what `cria.node` exports. Only `binding.ts` loads it; nothing here is
+ * public. Native errors arrive as `Error` with a `code` ("ERR_..."), `details` (a flat record) and an English message.
  */
 
+import type { requestOptions } from './generation_options'
 import type { NativeKernels } from './kernels/native'
+import type { loadOptions } from './load_options'
+import type { AddonValues } from './options'
+import type { samplingOptions } from './sampling'
 
-export type KvDtype = 'f16' | 'f32'
-
-/** A long native operation: it runs on a thread of its own, never on the JS thread. */
+/** A long native operation. It runs on a thread of its own, never on the JS thread. */
 export interface NativeTask<T> {
   readonly promise: Promise<T>
-  /** Asks the operation to stop; the promise then rejects with ERR_ABORTED. Harmless afterwards. */
+  /** Asks the operation to stop; the promise then rejects with ERR_ABORTED. No effect after the end. */
   cancel(): void
 }
 
-export interface NativeLoadOptions {
+/** Sentinels: see the defaults in `loadOptions`. */
+export interface NativeLoadOptions extends AddonValues<typeof loadOptions> {
   path: string
-  device: 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
-  /** On a CUDA device: this many of the last layers. -1: as many as fit. */
-  gpuLayers: number
-  /** 0: physical cores within the process's CPU quota. */
-  threads: number
-  /** 0: the file's own, lowered to what fits `kvMemory`. */
-  contextLength: number
-  /** Bytes for the paged KV cache; 0: sized from the context length and free memory. */
-  kvMemory: number
-  kvDtype: KvDtype
-  /** Prompt tokens run per step. 0: the engine's default. */
-  prefillChunk: number
-  /** Requests that may wait. */
-  maxQueue: number
-  mmap: boolean
 }
 
+/** `ModelInfo` in model.ts describes the fields. */
 export interface NativeModelInfo {
   path: string
   name: string
   architecture: string
   fileBytes: number
-  tensorTypes: Record<string, number> // weight type -> bytes in the file
+  tensorTypes: Record<string, number>
   parameters: number
   vocabSize: number
   hidden: number
@@ -47,15 +36,15 @@ export interface NativeModelInfo {
   kvHeads: number
   headDim: number
   ffnHidden: number
-  contextLength: number // what this model object allows
-  trainedContextLength: number // what the file says
+  contextLength: number
+  trainedContextLength: number
   ropeBase: number
-  device: string // 'cpu'
-  deviceReason: string // why 'auto' chose it
-  gpuLayers: number // of the layers, those on a CUDA device
-  isa: string // e.g. 'avx512_bf16'
+  device: string
+  deviceReason: string
+  gpuLayers: number
+  isa: string
   threads: number
-  kvDtype: KvDtype
+  kvDtype: 'f16' | 'f32'
   kvPages: number
   kvPageTokens: number
   kvBytes: number
@@ -71,14 +60,14 @@ export interface NativeTokenizerInfo {
   endOfGeneration: number[]
   addsBos: boolean
   chatTemplate: string
-  /** Every spelling that a piece with `special` true turns into its token (control and user-defined tokens). */
+  /** The spellings that a piece with `special` true parses as tokens: control and user-defined ones. */
   specialSpellings: string[]
 }
 
 /**
- * One running text in pieces. It is encoded as if the pieces were concatenated (a piece boundary is no token boundary and
- * adds no dummy prefix), except that a special-token spelling becomes that token only where it begins and ends inside
- * consecutive pieces with `special` true. So user text in a rendered chat template stays text.
+ * A text in pieces. It is encoded as if the pieces were concatenated: a piece boundary is no token boundary and adds no
+ * dummy prefix. A spelling of a special token becomes that token only if it lies within consecutive pieces with
+ * `special` true, so user text in a rendered chat template stays text.
  */
 export type NativeText = Array<[text: string, special: boolean]>
 
@@ -87,43 +76,30 @@ export interface NativeTokenizer {
   /** `bos: null` leaves it to the vocabulary. */
   encode(text: NativeText, bos: boolean | null, eos: boolean): NativeTask<Uint32Array>
   decode(ids: Uint32Array, special: boolean): NativeTask<string>
-  /** Id by exact spelling, or null. */
+  /** Id of an exact spelling, or null. */
   find(spelling: string): number | null
-  /** Exact spelling in the file. Throws ERR_INVALID_ARGUMENT beyond the vocabulary. */
+  /** Exact spelling in the file. Throws ERR_INVALID_ARGUMENT for an id outside the vocabulary. */
   spelling(id: number): string
 }
 
-export interface NativeSamplingParams {
-  temperature: number // 0: greedy
-  topK: number // 0: off
-  topP: number // 1: off
-  minP: number // 0: off
-  typicalP: number // 1: off
-  repetitionPenalty: number // 1: off
-  frequencyPenalty: number // 0: off
-  presencePenalty: number // 0: off
-  penaltyWindow: number // tokens, prompt included; -1: all
-  logitBias: Array<[id: number, bias: number]> // -Infinity forbids
-  seed: bigint // 64 bits; already drawn when the caller gave none
-  logprobs: number // top-n alternatives per token; -1: none at all
+/** Sentinels: see the defaults in `samplingOptions`. -1 stands for `Infinity`. */
+export interface NativeSamplingParams extends AddonValues<typeof samplingOptions> {
+  logitBias: Array<[id: number, bias: number]>
+  /** 64 bits. */
+  seed: bigint
 }
 
-export interface NativeRequest {
-  /** Text (encoded natively, off the JS thread) or ids. */
+/** Sentinels: see the defaults in `requestOptions`. -1 stands for `Infinity`. */
+export interface NativeRequest extends AddonValues<typeof requestOptions> {
+  /** Text, which is encoded off the JS thread, or ids. */
   prompt: NativeText | Uint32Array
-  bos: boolean | null // text only
-  maxTokens: number // -1: until the context is full
-  stop: string[]
+  /** For text only. `null` leaves it to the vocabulary. */
+  bos: boolean | null
   stopTokens: Uint32Array
-  ignoreEos: boolean
-  /** Special tokens in the output are spelled out in `text` rather than left out. */
-  showSpecial: boolean
-  /** The text does not continue the prompt's line: a leading dummy-prefix space is dropped. */
+  /** The text begins anew instead of continuing the prompt: its leading dummy-prefix space is dropped. */
   startsText: boolean
-  priority: number // greater goes first
-  timeoutMs: number // 0: none
-  onContextFull: 'stop' | 'error' | 'shift'
-  keepTokens: number // first tokens that a shift keeps; -1: the prompt, at most half of the context
+  /** 0: none. */
+  timeoutMs: number
   sampling: NativeSamplingParams
 }
 
@@ -151,7 +127,7 @@ export interface NativeUsage {
   decodeMs: number
 }
 
-/** The request began to run, or gave way to others (it begins again by itself). */
+/** The request began to run, or was preempted (it restarts by itself). */
 export interface NativeStatus {
   type: 'status'
   status: 'started' | 'preempted'
@@ -159,9 +135,9 @@ export interface NativeStatus {
 
 export interface NativeEnd {
   type: 'end'
-  /** 'stop': an end token or stop token; 'stopString'; 'length': maxTokens; 'context': the context is full. */
+  /** `FinishReason` in generation.ts describes the others; 'abort': cancelled or disposed. */
   finishReason: 'stop' | 'stopString' | 'length' | 'context' | 'abort'
-  /** The stop string that was met (it is not part of the text), with 'stopString' only. */
+  /** The stop string, which the text leaves out; with 'stopString' only. */
   stopString?: string
   usage: NativeUsage
 }
@@ -176,23 +152,23 @@ export interface NativeFailure {
 /** Every request ends with exactly one 'end' or 'error'; an aborted one with 'end' and finishReason 'abort'. */
 export type NativeEvent = NativeChunk | NativeStatus | NativeEnd | NativeFailure
 
+/** Each call takes effect within one engine step. No effect after the end. */
 export interface NativeGeneration {
-  /** These take effect within one engine step; harmless afterwards. */
   cancel(): void
-  /** Nothing more is produced until `resume`. While paused, the request does not keep the process alive. */
+  /** Produces nothing until `resume`. A paused request does not keep the process alive. */
   pause(): void
   resume(): void
 }
 
-/** Counts are as of the last step. */
+/** As of the last step. `ModelStats` in watch.ts describes the fields. */
 export interface NativeStats {
   running: number
   waiting: number
   paused: number
   pages: number
   pagesUsed: number
-  pagesShared: number // of the used ones, those of more than one request
-  pagesCached: number // held by no request, kept for those to come
+  pagesShared: number
+  pagesCached: number
   pagesFree: number
   pageTokens: number
   promptTokensPerSecond: number
@@ -217,23 +193,27 @@ export interface NativeStateFile {
 export interface NativeModel {
   readonly info: NativeModelInfo
   readonly tokenizer: NativeTokenizer
-  /** Queues a request. `onEvents` is called on the JS thread with events in order. Throws ERR_DISPOSED after dispose. */
+  /**
+   * Queues a request. Calls `onEvents` on the JS thread with events in order.
+   * @throws ERR_DISPOSED after dispose
+   */
   generate(request: NativeRequest, onEvents: (events: NativeEvent[]) => void): NativeGeneration
-  /** Logits after the last id, [vocab_size] float32. */
+  /** Logits after the last id: [vocab_size], float32. */
   logits(ids: Uint32Array): NativeTask<Float32Array>
   stats(): NativeStats
-  /** Computes the K and V of a prompt where they are not cached, and writes them to a file. */
+  /** Writes the K and V of a prompt to a file; computes those that are not cached. */
   saveState(path: string, prompt: NativeText | Uint32Array, bos: boolean | null): NativeTask<NativeStateFile>
-  /** Reads such a file into the cache. */
+  /** Reads a file of `saveState` into the cache. */
   restoreState(path: string): NativeTask<NativeStateFile>
-  /** Cancels what runs, joins the threads, frees the memory. Idempotent: every call resolves once all is freed. */
+  /** Cancels the requests, joins the threads, frees the memory. Idempotent: every call resolves after that. */
   dispose(): Promise<void>
 }
 
 export interface NativeTensorInfo {
   name: string
   type: string
-  shape: number[] // GGUF's order: the contiguous dimension first
+  /** In GGUF's order: the contiguous dimension first. */
+  shape: number[]
   bytes: number
   file: number
 }
@@ -244,7 +224,7 @@ export interface NativeFileInfo {
   version: number
   fileBytes: number
   files: string[]
-  /** Long arrays are cut to their first 16 elements; `length` is the true one. */
+  /** `head` holds the first 16 elements of an array, `length` counts all. */
   metadata: Array<{
     key: string
     type: string
@@ -259,17 +239,20 @@ export interface NativeFileInfo {
 }
 
 export interface NativeCpuInfo {
-  isa: string // the level in use
-  isaLevels: string[] // what this machine can run, lowest first; CRIA_CPU_ISA names one of them
+  /** The instruction-set level in use. */
+  isa: string
+  /** The levels that this machine can run, lowest first; CRIA_CPU_ISA selects one. */
+  isaLevels: string[]
   physicalCores: number
-  threads: number // what `threads: 0` means here
+  /** What `threads: 0` means on this machine. */
+  threads: number
 }
 
-/** What the machine can do at most, all threads together, as far as the instruction-set level in use reaches. */
+/** The exports of `cria.node`. */
 export interface NativeAddon {
   readonly version: string
   cpuInfo(): NativeCpuInfo
-  /** `onProgress` is called on the JS thread, at most every 50 ms. */
+  /** Calls `onProgress` on the JS thread, at most every 50 ms. */
   loadModel(
     options: NativeLoadOptions,
     onProgress: ((loadedBytes: number, totalBytes: number) => void) | null,

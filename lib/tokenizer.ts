@@ -1,7 +1,7 @@
 import { addon } from './binding'
 import { type ChatMessage, type ChatVocabulary, type RenderChatOptions, renderChat } from './chat'
 import { CriaError, disposedError, invalidArgument } from './errors'
-import type { NativeTokenizer } from './native'
+import type { NativeText, NativeTokenizer } from './native'
 import { filePath } from './path'
 import { callNative, runTask } from './tasks'
 import {
@@ -16,20 +16,20 @@ import {
 } from './validate'
 
 export interface EncodeOptions {
-  /** Begin with the BOS token. Default: as the vocabulary says (see {@link Tokenizer.addsBos}). */
+  /** Begin with the BOS token. Default: {@link Tokenizer.addsBos}. */
   bos?: boolean | undefined
-  /** End with the EOS token. Default false. */
+  /** End with the EOS token. Default: false. */
   eos?: boolean | undefined
-  /** Turn spellings of special tokens in the text, such as `<|eot_id|>`, into those tokens. Default false: text is text. */
+  /** Parse spellings of special tokens in the text, such as `<|eot_id|>`, as those tokens. Default: false. */
   special?: boolean | undefined
-  /** Stops the work; rejects with `ERR_ABORTED`. */
+  /** Stops the work, which then rejects with `ERR_ABORTED`. */
   signal?: AbortSignal | undefined
 }
 
 export interface DecodeOptions {
-  /** Spell special tokens out rather than leave them out. Default false. */
+  /** Spell out special tokens instead of leaving them out. Default: false. */
   special?: boolean | undefined
-  /** Stops the work; rejects with `ERR_ABORTED`. */
+  /** Stops the work, which then rejects with `ERR_ABORTED`. */
   signal?: AbortSignal | undefined
 }
 
@@ -43,8 +43,8 @@ const decodeRules = { special: boolean(), signal: abortSignal() } satisfies Rule
 const loadRules = { signal: abortSignal() } satisfies Rules
 
 /**
- * Text to token ids and back, exact to the reference tokenizers. Encoding and decoding run off the JS thread. From
- * `model.tokenizer`, or from {@link loadTokenizer} without a model.
+ * Converts text to token ids and back, with the same results as the reference tokenizers. Encoding and decoding run
+ * off the JS thread. `model.tokenizer` is one; {@link loadTokenizer} makes one without a model.
  */
 export class Tokenizer {
   readonly #native: NativeTokenizer
@@ -65,7 +65,7 @@ export class Tokenizer {
     return this.#native.info.kind
   }
 
-  /** Number of tokens; ids run from 0 to one less. */
+  /** Number of tokens; ids run from 0 to `vocabSize - 1`. */
   get vocabSize(): number {
     return this.#native.info.vocabSize
   }
@@ -80,23 +80,23 @@ export class Tokenizer {
     return this.#native.info.eos
   }
 
-  /** Ids of all tokens that end a generation (end of text, of turn, of message). */
+  /** Ids of all tokens that end a generation: end of text, of turn, of message. */
   get endOfGeneration(): number[] {
     return [...this.#native.info.endOfGeneration]
   }
 
-  /** Whether a text begins with BOS unless told otherwise. */
+  /** Whether `encode` begins with BOS by default. */
   get addsBos(): boolean {
     return this.#native.info.addsBos
   }
 
-  /** The file's own chat template (Jinja), or null. */
+  /** The chat template in the file (Jinja), or null. */
   get chatTemplate(): string | null {
     return this.#native.info.chatTemplate || null
   }
 
   /**
-   * Token ids of a text. Lone surrogates count as U+FFFD.
+   * Encodes a text. Lone surrogates count as U+FFFD.
    * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_ABORTED, ERR_DISPOSED
    */
   async encode(text: string, options?: EncodeOptions): Promise<Uint32Array> {
@@ -112,8 +112,8 @@ export class Tokenizer {
   }
 
   /**
-   * Text of token ids. Bytes that form no character become U+FFFD.
-   * @throws (rejects) ERR_INVALID_ARGUMENT (naming the first bad index), ERR_ABORTED, ERR_DISPOSED
+   * Decodes token ids. Bytes that form no character become U+FFFD.
+   * @throws (rejects) ERR_INVALID_ARGUMENT (names the first bad index), ERR_ABORTED, ERR_DISPOSED
    */
   async decode(ids: Uint32Array | readonly number[], options?: DecodeOptions): Promise<string> {
     const call = 'tokenizer.decode'
@@ -123,7 +123,7 @@ export class Tokenizer {
     return runTask(call, () => this.#native.decode(checkedIds, special ?? false), signal)
   }
 
-  /** Id of a token by its exact spelling in the file, e.g. `'<|eot_id|>'`; null when there is none. */
+  /** Id of the token with this exact spelling in the file, e.g. `'<|eot_id|>'`; null if there is none. */
   find(spelling: string): number | null {
     const call = 'tokenizer.find'
     const checked = checkArgument(call, 'spelling', spelling, string())
@@ -140,7 +140,7 @@ export class Tokenizer {
   }
 
   /**
-   * The conversation as the chat template renders it: the text that `model.chat` would run.
+   * Renders a conversation with the chat template: the text that `model.chat` runs.
    * @throws ERR_INVALID_ARGUMENT, ERR_CHAT_TEMPLATE, ERR_DISPOSED
    */
   renderChat(messages: readonly ChatMessage[], options?: RenderChatOptions): string {
@@ -149,7 +149,7 @@ export class Tokenizer {
     return renderChat(call, this.chatVocabulary(), messages, options).text
   }
 
-  /** @internal What rendering needs to know of the vocabulary. */
+  /** @internal The parts of the vocabulary that rendering needs. */
   chatVocabulary(): ChatVocabulary {
     const { bos, eos, chatTemplate, specialSpellings } = this.#native.info
     const spell = (id: number | null) => (id === null ? '' : callNative(() => this.#native.spelling(id)))
@@ -162,7 +162,7 @@ export class Tokenizer {
 }
 
 /**
- * Loads the vocabulary of a file alone (also of a GGUF without tensors). It needs no dispose.
+ * Loads only the vocabulary of a GGUF file, which may lack tensors. The tokenizer needs no dispose.
  * @throws (rejects) the same codes as `loadModel`
  */
 export async function loadTokenizer(
@@ -177,16 +177,22 @@ export async function loadTokenizer(
 }
 
 /** A prompt as the addon takes it: text in one piece, or checked ids. */
-export function promptOf(call: string, prompt: unknown, special: boolean, vocabSize: number) {
-  if (typeof prompt === 'string') return [[prompt, special]] as Array<[string, boolean]>
+export function promptOf(
+  call: string,
+  prompt: unknown,
+  special: boolean,
+  vocabSize: number,
+): NativeText | Uint32Array {
+  if (typeof prompt === 'string') return [[prompt, special]]
   if (!Array.isArray(prompt) && !ArrayBuffer.isView(prompt)) {
     throw invalidArgument(call, 'prompt', 'a string, a Uint32Array or an array of token ids', prompt)
   }
   const ids = checkTokenIds(call, 'prompt', prompt, vocabSize)
-  if (ids.length === 0) {
-    throw new CriaError('ERR_INVALID_ARGUMENT', `${call}: prompt must hold at least one token id, got none`, {
-      details: { call, name: 'prompt' },
-    })
-  }
+  if (ids.length === 0) throw noTokenIds(call, 'prompt')
   return ids
+}
+
+export function noTokenIds(call: string, name: string): CriaError {
+  const message = `${call}: ${name} must hold at least one token id, got none`
+  return new CriaError('ERR_INVALID_ARGUMENT', message, { details: { call, name } })
 }

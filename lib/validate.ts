@@ -1,70 +1,89 @@
-/** Declarative checks: one table per call says each option's kind and range; nothing else is let through. */
+/** Checks of what callers pass. A table of rules lists a call's options; everything else is refused. */
 
 import { CriaError, invalidArgument } from './errors'
 
-/** Says what it wants, and returns the value in the form the program uses, or `undefined` when the value does not fit. */
+/** How the command line reads a value for a rule. */
+export type TextKind = 'text' | 'texts' | 'flag' | 'number' | 'integer' | 'integerOrInfinity' | 'seed'
+
+/** A check of one value. */
 export interface Rule<T> {
+  /** Completes "must be ...". */
   readonly expected: string
+  /** Default: `'text'`. */
+  readonly kind?: TextKind
+  /** The value in the form that the library uses, or `undefined` if it does not fit. */
   parse(value: unknown): T | undefined
 }
 
 export type Rules = Record<string, Rule<unknown>>
-type Parsed<R extends Rules> = { [K in keyof R]?: R[K] extends Rule<infer T> ? T : never }
 
-function rule<T>(expected: string, parse: (value: unknown) => T | undefined): Rule<T> {
-  return { expected, parse }
+/** The checked values of a table of rules. */
+export type Parsed<R extends Rules> = { [K in keyof R]?: R[K] extends Rule<infer T> ? T : never }
+
+export function custom<T>(
+  expected: string,
+  parse: (value: unknown) => T | undefined,
+  kind: TextKind = 'text',
+): Rule<T> {
+  return { expected, kind, parse }
 }
 
 export function number(min: number, max: number, note = ''): Rule<number> {
-  return rule(`a number from ${min} to ${max}${note}`, (value) =>
-    typeof value === 'number' && value >= min && value <= max ? value : undefined,
+  return custom(
+    `a number from ${min} to ${max}${note}`,
+    (value) => (typeof value === 'number' && value >= min && value <= max ? value : undefined),
+    'number',
   )
 }
 
-export function integer(min: number, max: number, note = ''): Rule<number> {
-  const range = max >= 2 ** 31 - 1 ? `an integer of at least ${min}` : `an integer from ${min} to ${max}`
-  return rule(`${range}${note}`, (value) =>
+/** Larger bounds are the addon's, not the user's: messages leave them out. */
+const MAX_INT32 = 2 ** 31 - 1
+
+export function integer(min: number, max: number = MAX_INT32, note = ''): Rule<number> {
+  const range = max >= MAX_INT32 ? `an integer of at least ${min}` : `an integer from ${min} to ${max}`
+  const fits = (value: unknown): value is number =>
     Number.isInteger(value) && (value as number) >= min && (value as number) <= max
-      ? (value as number)
-      : undefined,
-  )
+  return custom(`${range}${note}`, (value) => (fits(value) ? value : undefined), 'integer')
 }
 
-/** An integer, or Infinity, which becomes -1: the native side's "no limit". */
+/** An integer, or Infinity, which becomes -1: the addon's "no limit". */
 export function integerOrInfinity(min: number): Rule<number> {
-  return rule(`an integer of at least ${min}, or Infinity`, (value) =>
-    value === Infinity ? -1 : integer(min, 2 ** 31 - 1).parse(value),
+  return custom(
+    `an integer of at least ${min}, or Infinity`,
+    (value) => (value === Infinity ? -1 : integer(min).parse(value)),
+    'integerOrInfinity',
   )
 }
 
 export function boolean(): Rule<boolean> {
-  return rule('a boolean', (value) => (typeof value === 'boolean' ? value : undefined))
+  return custom('a boolean', (value) => (typeof value === 'boolean' ? value : undefined), 'flag')
 }
 
 export function string(note = ''): Rule<string> {
-  return rule(`a string${note}`, (value) => (typeof value === 'string' ? value : undefined))
+  return custom(`a string${note}`, (value) => (typeof value === 'string' ? value : undefined))
 }
 
 export function oneOf<T extends string>(...values: T[]): Rule<T> {
-  return rule(values.map((value) => `'${value}'`).join(' or '), (value) =>
+  return custom(values.map((value) => `'${value}'`).join(' or '), (value) =>
     values.find((one) => one === value),
   )
 }
 
 export function matching<T extends string>(expected: string, pattern: RegExp): Rule<T> {
-  return rule(expected, (value) =>
+  return custom(expected, (value) =>
     typeof value === 'string' && pattern.test(value) ? (value as T) : undefined,
   )
 }
 
-// biome-ignore lint/complexity/noBannedTypes: a callback of any shape; the public types say which
+/** Any function; its parameters cannot be checked. */
+// biome-ignore lint/complexity/noBannedTypes: the public types declare the parameters
 export function callback<F extends Function>(): Rule<F> {
-  return rule('a function', (value) => (typeof value === 'function' ? (value as unknown as F) : undefined))
+  return custom('a function', (value) => (typeof value === 'function' ? (value as unknown as F) : undefined))
 }
 
 export function abortSignal(): Rule<AbortSignal> {
-  return rule('an AbortSignal', (value) =>
-    // Not instanceof: a signal may come from another realm (jest, vm contexts).
+  return custom('an AbortSignal', (value) =>
+    // Not instanceof: the signal may come from another realm (jest, vm contexts).
     typeof value === 'object' &&
     value !== null &&
     typeof (value as AbortSignal).aborted === 'boolean' &&
@@ -75,26 +94,27 @@ export function abortSignal(): Rule<AbortSignal> {
 }
 
 export function nonEmptyStrings(): Rule<string[]> {
-  return rule('a non-empty string or an array of non-empty strings', (value) => {
-    const list = Array.isArray(value) ? value : [value]
-    return list.every((item) => typeof item === 'string' && item.length > 0) ? [...list] : undefined
-  })
+  return custom(
+    'a non-empty string or an array of non-empty strings',
+    (value) => {
+      const list = Array.isArray(value) ? value : [value]
+      return list.every((item) => typeof item === 'string' && item.length > 0) ? [...list] : undefined
+    },
+    'texts',
+  )
 }
 
-export function array(note: string): Rule<unknown[]> {
-  return rule(`an array${note}`, (value) => (Array.isArray(value) ? value : undefined))
+/** Any array; the caller checks its elements. */
+export function array<T = unknown>(note: string): Rule<T[]> {
+  return custom(`an array${note}`, (value) => (Array.isArray(value) ? value : undefined))
 }
 
 export function plainObject(note: string): Rule<Record<string, unknown>> {
-  return rule(`an object${note}`, (value) =>
+  return custom(`an object${note}`, (value) =>
     typeof value === 'object' && value !== null && !Array.isArray(value)
       ? (value as Record<string, unknown>)
       : undefined,
   )
-}
-
-export function custom<T>(expected: string, parse: (value: unknown) => T | undefined): Rule<T> {
-  return rule(expected, parse)
 }
 
 const UNITS: Record<string, number> = {
@@ -111,7 +131,7 @@ const UNITS: Record<string, number> = {
 
 /** Bytes as a number, or as text: '512MB' (10^6), '2GB' (10^9), '2GiB' (2^30). */
 export function bytes(): Rule<number> {
-  return rule("a positive number of bytes or text such as '512MB' or '2GiB'", (value) => {
+  return custom("a positive number of bytes or text such as '512MB' or '2GiB'", (value) => {
     let amount = value
     if (typeof value === 'string') {
       const match = /^\s*(\d+(?:\.\d+)?)\s*([KMGT]i?B|B)\s*$/i.exec(value)
@@ -122,7 +142,7 @@ export function bytes(): Rule<number> {
   })
 }
 
-/** Names that people bring from other libraries. */
+/** Spellings from other libraries, without separators and in lower case. */
 const ALIASES: Record<string, string> = {
   maxnewtokens: 'maxTokens',
   numpredict: 'maxTokens',
@@ -140,7 +160,7 @@ const ALIASES: Record<string, string> = {
   usemmap: 'mmap',
 }
 
-/** The known option that a misspelt one most likely meant. */
+/** The known option that a misspelt name most likely stands for. */
 export function closestOption(name: string, known: string[]): string | undefined {
   const plain = (text: string) => text.replace(/[_\-\s]/g, '').toLowerCase()
   const wanted = plain(name)
@@ -172,8 +192,9 @@ function editDistance(a: string, b: string): number {
 }
 
 /**
- * Checks an options object against its table. `undefined` counts as absent. Throws ERR_INVALID_ARGUMENT that names the
- * option, what was expected and what came; an unknown option throws too, with the closest known one.
+ * Checks an options object against its table. `undefined` counts as absent.
+ * @throws ERR_INVALID_ARGUMENT, which names the option, the expected value and the one found, or, for an unknown
+ * option, the closest known one
  */
 export function checkOptions<R extends Rules>(call: string, options: unknown, rules: R): Parsed<R> {
   if (options === undefined) return {}
@@ -202,20 +223,23 @@ function unknownOption(call: string, name: string, known: string[]): CriaError {
   })
 }
 
-/** One argument by a rule. */
+/** Checks one argument. */
 export function checkArgument<T>(call: string, name: string, value: unknown, wanted: Rule<T>): T {
   const result = wanted.parse(value)
   if (result === undefined) throw invalidArgument(call, name, wanted.expected, value)
   return result
 }
 
-/** Token ids as the addon takes them; names the first index that is not an id of the vocabulary. */
+/**
+ * A copy of token ids, as the addon takes them.
+ * @throws ERR_INVALID_ARGUMENT, which names the first element that is no id of the vocabulary
+ */
 export function checkTokenIds(call: string, name: string, ids: unknown, vocabSize: number): Uint32Array {
   if (!(Array.isArray(ids) || (ArrayBuffer.isView(ids) && !(ids instanceof DataView)))) {
     throw invalidArgument(call, name, 'a Uint32Array or an array of token ids', ids)
   }
   const list = ids as ArrayLike<unknown>
-  // Not instanceof: it may come from another realm. A copy, so that nobody changes it under the addon.
+  // Not instanceof: the array may come from another realm. Copied, so that the caller cannot change it later.
   const trusted = Object.prototype.toString.call(ids) === '[object Uint32Array]'
   const checked = trusted ? new Uint32Array(ids as Uint32Array) : new Uint32Array(list.length)
   const bad = trusted ? firstAbove(checked, vocabSize) : copyIds(list, checked, vocabSize)
@@ -226,15 +250,15 @@ export function checkTokenIds(call: string, name: string, ids: unknown, vocabSiz
   return checked
 }
 
-// Plain loops without calls: a megabyte of text makes hundreds of thousands of ids, and the JS thread has other work.
+// Plain loops without calls: a megabyte of text is hundreds of thousands of ids, and this is the JS thread.
 
-/** Index of the first id beyond the vocabulary, or -1. */
+/** Index of the first id outside the vocabulary, or -1. */
 function firstAbove(ids: Uint32Array, vocabSize: number): number {
   for (let index = 0; index < ids.length; index++) if (ids[index]! >= vocabSize) return index
   return -1
 }
 
-/** Copies ids; the index of the first that is none, or -1. */
+/** Copies ids. Returns the index of the first element that is no id of the vocabulary, or -1. */
 function copyIds(list: ArrayLike<unknown>, into: Uint32Array, vocabSize: number): number {
   for (let index = 0; index < into.length; index++) {
     const id = list[index] as number

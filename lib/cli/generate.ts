@@ -1,4 +1,4 @@
-import type { GenerateOptions } from '../generation'
+import type { GenerateOptions } from '../generation_options'
 import { type CommandLine, UsageError } from './args'
 import { openModel } from './model'
 import { dim, Output, readStandardInput } from './terminal'

@@ -3,11 +3,12 @@
 
 import { version } from '../binding'
 import { CriaError } from '../errors'
-import { type CommandLine, helpText, parseCommandLine, UsageError } from './args'
+import { type CommandLine, parseCommandLine, UsageError } from './args'
 import { bench } from './bench'
 import { benchKernels } from './bench_kernels'
 import { chat } from './chat'
 import { generate } from './generate'
+import { helpText } from './help'
 import { inspect } from './inspect'
 import { Output } from './terminal'
 

@@ -1,6 +1,7 @@
 import { relative } from 'node:path'
 import { demoModelPath } from '../info'
-import { type LoadModelOptions, loadModel, type Model } from '../model'
+import type { LoadModelOptions } from '../load_options'
+import { loadModel, type Model } from '../model'
 import type { CommandLine } from './args'
 import { ProgressBar, remark } from './terminal'
 

@@ -1,4 +1,4 @@
-import type { LoadProgress } from '../model'
+import type { LoadProgress } from '../load_options'
 
 /** A load that is over sooner than this shows no bar. */
 const QUIET_MS = 300

@@ -1,5 +1,5 @@
 import type { SamplingOptions } from '../sampling'
-import { samplingRules } from '../sampling'
+import { samplingOptions } from '../sampling'
 import { checkOptions, type Rules } from '../validate'
 import { execute, type KernelOptions, kernelRules, type Plan, placeOf } from './call'
 import { floats } from './elementwise'
@@ -21,7 +21,7 @@ export interface SampleResult {
   logSumExp: Float32Array
 }
 
-const { temperature, topK, topP, minP, typicalP, seed } = samplingRules
+const { temperature, topK, topP, minP, typicalP, seed } = samplingOptions
 const rules = { ...kernelRules, temperature, topK, topP, minP, typicalP, seed } satisfies Rules
 
 export function planSample(logits: TensorInput, options?: SampleOptions): Plan<SampleResult> {

@@ -1,4 +1,5 @@
-import { helpText, parseCommandLine, UsageError } from '../../lib/cli/args'
+import { parseCommandLine, UsageError } from '../../lib/cli/args'
+import { helpText } from '../../lib/cli/help'
 
 const usage = (argv: string[]): string => {
   try {
@@ -61,7 +62,9 @@ test('chat', () => {
 test('inspect takes its file either way', () => {
   expect(parseCommandLine(['inspect', 'a.gguf', '--json'])).toMatchObject({ model: 'a.gguf', json: true })
   expect(parseCommandLine(['inspect', '-m', 'a.gguf'])).toMatchObject({ model: 'a.gguf' })
-  expect(usage(['inspect', '-m', 'a.gguf', 'b.gguf'])).toContain('twice')
+  expect(usage(['inspect', '-m', 'a.gguf', 'b.gguf'])).toBe(
+    "inspect takes one file, got 'a.gguf' and 'b.gguf'",
+  )
 })
 
 test('a prompt of one dash is standard input, and -- ends the options', () => {
@@ -84,7 +87,7 @@ test.each([
   [['generate', '--temperature', 'hot'], "--temperature needs a number, got 'hot'"],
   [['generate', '--temperature', ''], "--temperature needs a number, got ''"],
   [['generate', '--seed', '-'], "--seed needs an integer, got '-'"],
-  [['generate', 'a', 'b'], 'one prompt at most, got 2; put it in quotes'],
+  [['generate', 'a', 'b'], 'generate takes one prompt, got 2; put it in quotes'],
   [['inspect', '--seed', '1'], "unknown option '--seed'; see cria inspect --help"],
 ])('%j: %s', (argv, message) => expect(usage(argv)).toBe(message))
 
@@ -99,7 +102,8 @@ test('help and version', () => {
   expect(parseCommandLine(['help', 'chat'])).toMatchObject({ command: 'help', topic: 'chat' })
   expect(parseCommandLine(['generate', '--help'])).toMatchObject({ command: 'help', topic: 'generate' })
   expect(parseCommandLine(['--version'])).toMatchObject({ command: 'version' })
-  for (const topic of ['generate', 'chat', 'inspect'] as const)
+  for (const topic of ['generate', 'chat', 'inspect', 'bench', 'bench kernels'] as const) {
     expect(helpText(topic)).toContain(`cria ${topic}`)
-  for (const line of helpText('generate').split('\n')) expect(line.length).toBeLessThanOrEqual(100)
+    for (const line of helpText(topic).split('\n')) expect(line.length).toBeLessThanOrEqual(100)
+  }
 })

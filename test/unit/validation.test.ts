@@ -152,7 +152,7 @@ describe('prompts', () => {
 
   test.each(['bos', 'special'])('%s with ids', (name) => {
     expect(thrown(() => generate([1], { [name]: true })).message).toContain(
-      `option '${name}' needs a prompt of text`,
+      `option '${name}' needs a text prompt`,
     )
   })
 })

@@ -1,0 +1,75 @@
+/** What `cria --help` and `cria <command> --help` print. */
+
+import { FILE_TYPES, SHAPE_NAMES } from '../bench/shapes'
+import { type CliFlag, type Command, FLAGS } from './flags'
+
+/** Columns of the output, and of the flags before their descriptions. */
+const WIDTH = 100
+const FLAG_WIDTH = 34
+
+const shapes = wrap(`Shapes: ${SHAPE_NAMES.join(', ')}.`, WIDTH).join('\n')
+const types = wrap(`Types: ${FILE_TYPES.join(', ')}.`, WIDTH).join('\n')
+
+const USAGE: Record<Command, string> = {
+  generate: `cria generate [options] [prompt]
+
+Continues a text. With - as the prompt, reads it from standard input.`,
+  chat: `cria chat [options] [message]
+
+Holds a conversation: /clear forgets it, /exit leaves, and Ctrl-C stops an answer.
+With a message, or with standard input from a file or a pipe, gives one answer.`,
+  inspect: `cria inspect [options] [file]
+
+Shows the metadata and tensors of a GGUF file.`,
+  bench: `cria bench --model <file> | --synthetic <shape>:<type> [options]
+
+Measures a model and the limits of this machine. Reports medians.
+${shapes}
+${types}
+Synthetic files are kept in ~/.cache/cria/bench.
+"cria bench kernels" measures single kernels.`,
+  'bench kernels': `cria bench kernels [options]
+
+Measures the kernels in the sizes of known models, and the limits of this machine.
+${shapes}
+Separate the names of a list by commas.`,
+}
+
+const OVERVIEW = `cria: Llama models on this machine
+
+  cria generate [prompt]   continue a text
+  cria chat [message]      hold a conversation
+  cria inspect [file]      show the contents of a GGUF file
+  cria bench               measure a model on this machine
+  cria bench kernels       measure single kernels
+  cria <command> --help    show the options of a command
+  cria --version           show the version
+
+Without a model, generate, chat and inspect use the small demo model.
+`
+
+export function helpText(topic?: Command): string {
+  if (!topic) return OVERVIEW
+  const lines = Object.entries(FLAGS[topic]).flatMap(([name, flag]) => describe(name, flag))
+  return `Usage: ${USAGE[topic]}\n\n${lines.join('\n')}\n`
+}
+
+function describe(name: string, { short, kind, help }: CliFlag): string[] {
+  const flag = `${short ? `-${short}, ` : '    '}--${name}${kind === 'flag' ? '' : ' <value>'}`
+  const [first = '', ...others] = wrap(help, WIDTH - FLAG_WIDTH - 2)
+  const indent = ' '.repeat(FLAG_WIDTH + 2)
+  return [`  ${flag.padEnd(FLAG_WIDTH)}${first}`, ...others.map((line) => indent + line)]
+}
+
+/** Breaks a text into lines of at most `width` characters. */
+function wrap(text: string, width: number): string[] {
+  const lines: string[] = []
+  let line = ''
+  for (const word of text.split(' ')) {
+    if (line !== '' && line.length + 1 + word.length > width) {
+      lines.push(line)
+      line = word
+    } else line = line === '' ? word : `${line} ${word}`
+  }
+  return [...lines, line]
+}
