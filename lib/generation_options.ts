@@ -16,7 +16,7 @@ import {
 /** The options that `generate` and `chat` share. */
 export interface CommonGenerationOptions extends SamplingOptions {
   /**
-   * Maximum number of generated tokens; `Infinity` generates until the context is full. Default: 512; `chat`: no limit.
+   * Maximum number of generated tokens; `Infinity` generates until the context is full. Default: 512; `chat`: `Infinity`.
    * (In a chat the model ends its own turn.)
    */
   maxTokens?: number | undefined
@@ -66,7 +66,7 @@ const tokenIds = array<number>('')
 export const requestOptions = {
   maxTokens: option(integerOrInfinity(1), {
     default: 512,
-    defaultText: '512; chat: no limit',
+    defaultText: '512; chat: Infinity',
     flag: { short: 'n', help: 'maximum number of generated tokens, or inf' },
   }),
   stop: option(nonEmptyStrings(), {
@@ -74,11 +74,8 @@ export const requestOptions = {
     defaultText: 'none',
     flag: { help: 'stop before this text; may be repeated' },
   }),
-  stopTokens: option(
-    custom('a Uint32Array or an array of token ids', (value) =>
-      ArrayBuffer.isView(value) ? (value as Uint32Array) : tokenIds.parse(value),
-    ),
-    { defaultText: 'none' },
+  stopTokens: custom('a Uint32Array or an array of token ids', (value) =>
+    ArrayBuffer.isView(value) ? (value as Uint32Array) : tokenIds.parse(value),
   ),
   ignoreEos: option(boolean(), {
     default: false,
@@ -86,7 +83,7 @@ export const requestOptions = {
   }),
   showSpecial: option(boolean(), { default: false }),
   priority: option(integer(-1000, 1000), { default: 0 }),
-  timeout: option(integer(1, undefined, ' milliseconds'), { defaultText: 'none' }),
+  timeout: integer(1, undefined, ' milliseconds'),
   onContextFull: option(oneOf('stop', 'error', 'shift'), { default: 'stop' }),
   keepTokens: option(integer(0), {
     default: -1,

@@ -32,8 +32,8 @@ export interface LoadModelOptions {
   contextLength?: number | undefined
   /**
    * Memory for the KV cache, which all requests share: bytes, or text such as `'512MB'` (10^6) or `'2GiB'` (2^30).
-   * Default: up to eight contexts within a quarter of free memory, at least one within half. `info.kvBytes` reports
-   * the size. Pages that no request uses keep their tokens for prompts with the same prefix.
+   * Pages that no request uses keep their tokens for prompts with the same prefix. Default: sized from free memory. That
+   * is up to eight contexts within a quarter of it, and at least one context within half; `info.kvBytes` reports it.
    */
   kvMemory?: number | string | undefined
   /** Element type of the KV cache. `'f32'` is for checking results. Default: 'f16'. */
@@ -81,8 +81,8 @@ export const loadOptions = {
   }),
   kvMemory: option(bytes(), {
     default: 0,
-    defaultText: 'up to eight contexts within a quarter of free memory, at least one within half',
-    flag: { help: 'size of the KV cache, such as 512MB or 2GiB' },
+    defaultText: 'sized from free memory',
+    flag: { help: 'memory for the KV cache, such as 512MB or 2GiB' },
   }),
   kvDtype: option(oneOf('f16', 'f32'), {
     default: 'f16',

@@ -120,7 +120,7 @@ export const samplingOptions = {
     flag: { help: 'subtracted from the logit of every recent token' },
   }),
   penaltyWindow: option(integerOrInfinity(0), { default: 64 }),
-  logitBias: option(bias, { defaultText: 'none' }),
+  logitBias: bias,
   seed: option(seed, {
     defaultText: 'random, reported in the result',
     flag: { short: 's', help: 'the same seed gives the same text' },

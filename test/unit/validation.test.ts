@@ -1,5 +1,7 @@
 import { replaceAddon } from '../../lib/binding'
+import { generateOptions } from '../../lib/generation_options'
 import { CriaError, inspect, loadModel, loadTokenizer, type Model } from '../../lib/index'
+import { loadOptions } from '../../lib/load_options'
 import { FakeAddon } from './fake_addon'
 
 const load = loadModel as (path: unknown, options?: unknown) => Promise<Model>
@@ -65,6 +67,11 @@ const wrong = {
   keepTokens: [-1, 0.5, '1'],
   signal: [{}, null, new EventTarget(), 'x'],
 }
+
+test('every option has wrong values here', () => {
+  expect(Object.keys(wrong).sort()).toEqual(Object.keys(generateOptions).sort())
+  expect(Object.keys(wrongLoads).sort()).toEqual(Object.keys(loadOptions).sort())
+})
 
 describe.each(Object.entries(wrong))('generate option %s', (name, values) => {
   test.each(values.map((value) => [value]))('refuses %p', (value) => {
