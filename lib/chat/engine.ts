@@ -1,9 +1,9 @@
 /**
- * The template engine, @huggingface/jinja, with the types of what is used of it. (The package's own declarations do not
- * resolve under Node's module resolution, and its value classes are not exported.)
+ * The template engine, @huggingface/jinja, with types for the parts in use. (The package's own declarations do not
+ * resolve under Node's module resolution, and it does not export its value classes.)
  */
 
-/** Any runtime value. Its kind is its `type`. */
+/** A runtime value of the kind `type`. */
 export interface Value {
   readonly type: string
   readonly value: unknown
@@ -11,14 +11,14 @@ export interface Value {
   __bool__(): { value: boolean }
 }
 
-/** Any node of the syntax tree. */
+/** A node of the syntax tree. */
 export interface Node {
   readonly type: string
 }
 
 export interface Environment {
   readonly tests: ReadonlyMap<string, (...values: Value[]) => boolean>
-  /** Declares a variable of a JavaScript value; returns the runtime value made of it. */
+  /** Converts a JavaScript value to a runtime value, declares a variable with it, and returns it. */
   set(name: string, value: unknown): Value
   /** Declares or changes a variable in this scope. */
   setVariable(name: string, value: Value): Value

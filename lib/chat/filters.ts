@@ -1,4 +1,4 @@
-/** Filters that the engine lacks, or has in a way that differs from Python's jinja2 or that knows no bounds. */
+/** Filters that the engine lacks, or that in the engine differ from Python's jinja2 or have no bounds. */
 
 import { type Budget, TemplateError } from './budget'
 import type { Environment } from './engine'
@@ -40,7 +40,7 @@ type Filter = (
 const argument = (args: FilterArguments, index: number, name: string): Value | undefined =>
   args.positional[index] ?? args.keywords.get(name)
 
-/** Elements of anything that Python iterates over; undefined: it is no such thing. */
+/** The elements of an iterable in Python's sense; undefined for any other value. */
 function elements(value: Value, budget: Budget): Value[] | undefined {
   if (isArray(value)) return value.value
   if (isString(value)) {
@@ -54,11 +54,11 @@ function elements(value: Value, budget: Budget): Value[] | undefined {
 
 function items(value: Value, filter: string, budget: Budget): Value[] {
   const list = elements(value, budget)
-  if (!list) throw new TemplateError(`the filter '${filter}' needs something to iterate over`)
+  if (!list) throw new TemplateError(`the filter '${filter}' needs an iterable`)
   return list
 }
 
-/** `a.b.0` of a value, by key and index. */
+/** The attribute `path` of a value, such as `a.b.0`, by key and index. */
 function attribute(value: Value, path: string): Value {
   let current = value
   for (const part of path.split('.')) {
@@ -89,7 +89,7 @@ const COMPARISONS: Record<string, (a: number | string, b: number | string) => bo
   '>=': (a, b) => a >= b,
 }
 
-/** A test by name, as `select` and its like take it. */
+/** Applies a test by name, for `select` and similar filters. */
 function passes(
   name: string,
   value: Value,
@@ -129,7 +129,7 @@ function textArgument(value: Value | undefined, what: string): string {
   return value.value
 }
 
-/** select, reject and their forms by attribute. */
+/** select, reject, selectattr and rejectattr. */
 function selection(keep: boolean, byAttribute: boolean): Filter {
   return (operand, { positional }, environment, budget) => {
     const rest = [...positional]
@@ -147,7 +147,7 @@ function selection(keep: boolean, byAttribute: boolean): Filter {
 }
 
 function jsonOptions(args: FilterArguments): JsonOptions {
-  // transformers' order: tojson(x, ensure_ascii, indent, separators, sort_keys)
+  // The order of transformers: tojson(x, ensure_ascii, indent, separators, sort_keys).
   const indent = argument(args, 1, 'indent')
   const separators = argument(args, 2, 'separators')
   const flag = (index: number, name: string) => {
@@ -178,10 +178,11 @@ const onText =
 
 const HTML: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&#34;', "'": '&#39;' }
 
-/** The largest or smallest of numbers or of texts. */
+/** The maximum or minimum of numbers or of texts. */
 function extreme(list: Value[], better: (a: number | string, b: number | string) => boolean): Value {
-  if (!list.every(isNumber) && !list.every(isString))
-    throw new TemplateError('max and min compare numbers or texts')
+  if (!list.every(isNumber) && !list.every(isString)) {
+    throw new TemplateError('max and min need numbers or texts')
+  }
   let best: Value | undefined
   for (const item of list) {
     if (!best || better(item.value as number | string, best.value as number | string)) best = item
@@ -253,7 +254,7 @@ const FILTERS: Record<string, Filter> = {
     const numbers = items(operand, 'sum', budget).map((item) =>
       isString(path) ? attribute(item, path.value) : item,
     )
-    if (!numbers.every(isNumber)) throw new TemplateError("the filter 'sum' adds numbers only")
+    if (!numbers.every(isNumber)) throw new TemplateError("the filter 'sum' needs numbers")
     const total = numbers.reduce((sum, number) => sum + number.value, 0)
     return numbers.every(isInteger) ? integerOf(total) : floatOf(total)
   },
@@ -291,7 +292,7 @@ const FILTERS: Record<string, Filter> = {
           environment,
           budget,
         )
-        if (!value) throw new TemplateError(`map knows no filter '${filter}'`)
+        if (!value) throw new TemplateError(`unknown filter '${filter}' of map`)
         return value
       }),
     )
@@ -321,7 +322,7 @@ FILTERS.d = FILTERS.default!
 FILTERS.e = FILTERS.escape!
 FILTERS.count = FILTERS.length!
 
-/** The result, or undefined where the engine's own filter is to be asked. */
+/** The result, or undefined if the engine has the filter. */
 export function applyFilter(
   name: string,
   operand: Value,

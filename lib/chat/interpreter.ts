@@ -1,6 +1,6 @@
 /**
- * The template engine's interpreter, made to agree with Python's jinja2 where it differs (printing, comparison, white
- * space, missing values), and made to end: every evaluation is paid for from a budget.
+ * The template engine's interpreter with two changes. It agrees with Python's jinja2 in printing, comparison, white
+ * space and missing values. It always ends: every evaluation spends from a budget.
  */
 
 import { type Budget, MAX_DEPTH, MAX_TEXT, TemplateError } from './budget'
@@ -64,7 +64,7 @@ export class BoundedInterpreter extends engine.Interpreter {
     if (++this.#depth > MAX_DEPTH) throw new TemplateError('it is nested too deeply')
     try {
       const value = this.#dispatch(node, environment)
-      // A missing element (`[] | first`) comes back from the engine as a bare undefined.
+      // The engine returns a bare undefined for a missing element (`[] | first`).
       if (value === undefined) return undefinedValue()
       if (isString(value)) this.#budget.spendText(value.value.length)
       else if (isArray(value)) this.#budget.spend(value.value.length / 8)
@@ -108,7 +108,7 @@ export class BoundedInterpreter extends engine.Interpreter {
         throw new LoopSignal(node.type)
       case 'Macro':
       case 'CallStatement':
-        // The engine walks the whole body each time it meets the definition.
+        // The engine walks the whole body at each definition.
         this.#budget.spend(this.#size(node))
         return super.evaluate(node, environment)
       default:
@@ -147,7 +147,7 @@ export class BoundedInterpreter extends engine.Interpreter {
     )
   }
 
-  /** Where the engine and Python differ; undefined: the engine's own way is right. */
+  /** Python's result, or undefined if the engine's is the same. */
   #operate(operator: string, left: Value, right: Value): Value | undefined {
     const budget = this.#budget
     switch (operator) {
@@ -203,12 +203,15 @@ export class BoundedInterpreter extends engine.Interpreter {
       return withoutMarks(container.value).includes(withoutMarks(item.value))
     }
     if (isMap(container)) return isString(item) && container.value.has(item.value)
-    throw new TemplateError(`'in' cannot look into ${kindOf(container)}`)
+    throw new TemplateError(`'in' cannot search ${kindOf(container)}`)
   }
 
   #repeat(value: Value & { value: string | Value[] }, times: number): Value {
     const count = Math.max(0, times)
-    if (value.value.length * count > MAX_TEXT) throw new TemplateError('it repeated a value too often')
+    if (value.value.length * count > MAX_TEXT)
+      throw new TemplateError(
+        `it built a value of ${value.value.length * count} elements, more than ${MAX_TEXT}`,
+      )
     if (typeof value.value === 'string') return stringOf(value.value.repeat(count))
     this.#budget.spend(value.value.length * count)
     const items = value.value
@@ -221,7 +224,7 @@ export class BoundedInterpreter extends engine.Interpreter {
     const name = call ? (call.callee as IdentifierNode).value : (filter as IdentifierNode).value
     const positional: Value[] = []
     const keywords = new Map<string, Value>()
-    // Each argument is evaluated once; the engine is handed the values where it goes on.
+    // Each argument is evaluated once; the engine's own filters get the values.
     const args = (call?.args ?? []).map((argument) => {
       if (argument.type === 'KeywordArgumentExpression') {
         const { key, value } = argument as KeywordArgumentNode
@@ -234,7 +237,7 @@ export class BoundedInterpreter extends engine.Interpreter {
       }
       const computed = this.evaluate(argument, environment)
       positional.push(computed)
-      // Some filters of the engine insist on seeing a literal.
+      // Some filters of the engine require a literal.
       return argument.type === 'StringLiteral' ? argument : this.#held(argument, computed)
     })
     const own = applyFilter(name, operand, { positional, keywords }, environment, this.#budget)
@@ -260,16 +263,15 @@ export class BoundedInterpreter extends engine.Interpreter {
           ? stringOf((node.property as IdentifierNode).value)
           : this.evaluate(node.property, environment)
     if (isUndefined(object)) {
-      throw new TemplateError(
-        `${describe(node.object)} is undefined, so it has no ${property ? `'${String(property.value)}'` : 'slice'}`,
-      )
+      const wanted = property ? `'${String(property.value)}'` : 'slice'
+      throw new TemplateError(`${describe(node.object)} is undefined, so it has no ${wanted}`)
     }
     if (isString(property)) {
       if (isString(object)) {
         const method = stringMethod(object.value, property.value, this.#budget)
         if (method) return functionOf(method)
       } else if (isMap(object)) {
-        // Python looks for the dict's method first behind a dot, for the key first in brackets.
+        // After a dot, Python looks for the dict's method first; in brackets, for the key first.
         const method =
           property.value === 'items' ? functionOf(() => itemsOf(object)) : object.builtins.get(property.value)
         const entry = object.value.get(property.value)
@@ -301,7 +303,7 @@ export class BoundedInterpreter extends engine.Interpreter {
     return booleanOf(result !== node.negate)
   }
 
-  /** The engine's own way would lose what an iteration printed before a break or continue. */
+  /** Unlike the engine, keeps the output of an iteration before its break or continue. */
   evaluateBlock(statements: Node[], environment: Environment): Value {
     let text = ''
     for (const statement of statements) {
@@ -316,7 +318,7 @@ export class BoundedInterpreter extends engine.Interpreter {
     return stringOf(text)
   }
 
-  /** Each iteration has a scope of its own, unlike in the engine: what it sets is gone with it. */
+  /** Unlike in the engine, each iteration has a scope of its own, which ends with it. */
   #for(node: ForNode, environment: Environment): Value {
     const select = node.iterable.type === 'SelectExpression' ? (node.iterable as SelectNode) : undefined
     const items = this.#iterate(this.evaluate(select ? select.lhs : node.iterable, environment))
@@ -351,7 +353,7 @@ export class BoundedInterpreter extends engine.Interpreter {
       this.#budget.spendPieces(iterable.value.length)
       return [...iterable.value].map(stringOf)
     }
-    throw new TemplateError(`a loop cannot go over ${kindOf(iterable)}`)
+    throw new TemplateError(`a loop cannot iterate over ${kindOf(iterable)}`)
   }
 
   #assign(target: Node, value: Value, scope: Environment): void {
@@ -368,7 +370,7 @@ export class BoundedInterpreter extends engine.Interpreter {
   }
 }
 
-/** Break and continue, on their way to the loop, with what the iteration printed so far. */
+/** A break or continue on its way to the loop, with the iteration's output so far. */
 class LoopSignal extends Error {
   text = ''
 
@@ -377,7 +379,7 @@ class LoopSignal extends Error {
   }
 }
 
-/** The `loop` variable of an iteration. */
+/** The variable `loop` of an iteration. */
 function loopOf(items: Value[], index: number): Value {
   const { length } = items
   return mapOf(

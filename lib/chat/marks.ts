@@ -1,15 +1,15 @@
 /**
- * Marks keep user text from turning into control tokens. A template concatenates its own `<|eot_id|>` with whatever the
- * messages hold; so before rendering, a mark is put into each special-token spelling inside a message, just behind its
- * first character, and after rendering the text is cut at the marks. A mark is a Unicode noncharacter, reserved for a
- * program's own use, which no operation of a template changes.
+ * Marks keep user text from becoming control tokens. A template concatenates its own `<|eot_id|>` with the text of the
+ * messages. So before rendering, a mark is inserted after the first character of each spelling of a special token in a
+ * message, and after rendering the text is cut at the marks. A mark is a Unicode noncharacter, reserved for internal use
+ * by programs; no operation of a template changes it.
  */
 
 const FIRST_MARK = 0xfdd0
 const LAST_MARK = 0xfdef
 const ANY_MARK = /[\ufdd0-\ufdef]/g
 
-/** A mark that none of the texts contains; undefined in the absurd case that they hold all 32. */
+/** A mark that no text contains; undefined if they contain all 32. */
 export function unusedMark(texts: Iterable<string>): string | undefined {
   const used = new Set<string>()
   for (const text of texts) for (const [mark] of text.matchAll(ANY_MARK)) used.add(mark)
@@ -20,7 +20,7 @@ export function unusedMark(texts: Iterable<string>): string | undefined {
   return undefined
 }
 
-/** For comparisons inside a template, which must not see the marks. */
+/** For comparisons in a template, which must ignore the marks. */
 export function withoutMarks(text: string): string {
   return text.replace(ANY_MARK, '')
 }
@@ -30,7 +30,7 @@ const escapeInClass = (char: string) => char.replace(/[\^\]\\-]/g, '\\$&')
 
 const patterns = new WeakMap<readonly string[], RegExp | null>()
 
-/** Finds the first character of every special spelling, overlapping ones included. */
+/** Matches the first character of every special spelling, including overlapping ones. */
 function spellingPattern(specials: readonly string[]): RegExp | null {
   let pattern = patterns.get(specials)
   if (pattern === undefined) {
@@ -47,15 +47,15 @@ function spellingPattern(specials: readonly string[]): RegExp | null {
   return pattern
 }
 
-/** `text` with a mark inside each special spelling. */
+/** `text` with a mark in each special spelling. */
 export function markSpecials(text: string, specials: readonly string[], mark: string): string {
   const pattern = spellingPattern(specials)
   return pattern ? text.replace(pattern, (first) => first + mark) : text
 }
 
 /**
- * Cuts at the marks: the character before a mark becomes a piece that is not special, so that the spelling it begins
- * stays text.
+ * Cuts at the marks. The character before a mark becomes a piece that is not special, so the spelling that begins with
+ * it stays text.
  */
 export function cutAtMarks(text: string, mark: string): Array<[text: string, special: boolean]> {
   const pieces: Array<[string, boolean]> = []

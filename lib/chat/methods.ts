@@ -1,4 +1,4 @@
-/** Methods of strings, as Python has them. */
+/** Python's string methods. */
 
 import { type Budget, MAX_TEXT, TemplateError } from './budget'
 import { withoutMarks } from './marks'
@@ -17,17 +17,17 @@ import {
   type Value,
 } from './values'
 
-/** What `str.splitlines` splits at. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are line ends to Python
+/** Line ends of `str.splitlines`. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: Python counts these as line ends
 const LINE_ENDS = /\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]/
 
-/** `old` replaced by `new`, at most `count` times (negative: all), without building more than allowed. */
+/** Replaces `old` by `by`, at most `count` times (negative: always). */
 export function replaceText(text: string, old: string, by: string, count: number, budget: Budget): string {
   budget.spendPieces(text.length)
   if (old === '') {
     const chars = [...text]
     const places = count < 0 ? chars.length + 1 : Math.min(count, chars.length + 1)
-    guard(text.length + places * by.length)
+    checkLength(text.length + places * by.length)
     let result = ''
     chars.forEach((char, index) => {
       result += index < places ? by + char : char
@@ -36,7 +36,7 @@ export function replaceText(text: string, old: string, by: string, count: number
   }
   const parts = text.split(old)
   const places = count < 0 ? parts.length - 1 : Math.min(count, parts.length - 1)
-  guard(text.length + places * (by.length - old.length))
+  checkLength(text.length + places * (by.length - old.length))
   return (
     parts.slice(0, places + 1).join(by) +
     parts
@@ -46,8 +46,9 @@ export function replaceText(text: string, old: string, by: string, count: number
   )
 }
 
-function guard(length: number): void {
-  if (length > MAX_TEXT) throw new TemplateError(`it built a text of more than ${MAX_TEXT} characters`)
+function checkLength(length: number): void {
+  if (length > MAX_TEXT)
+    throw new TemplateError(`it built a text of ${length} characters, more than ${MAX_TEXT}`)
 }
 
 function wantString(value: Value | undefined, what: string): string {
@@ -64,7 +65,7 @@ function splitText(text: string, args: Value[], fromRight: boolean, budget: Budg
   if (separator === undefined || isNull(separator)) return arrayOf(splitWords(text, limit).map(stringOf))
   const by = wantString(separator, 'the separator of split')
   if (by === '') throw new TemplateError('split: the separator is empty')
-  // A mark inside the separator's own spelling vanishes with it.
+  // A separator that a mark divides still separates.
   const parts = unmark(text, by).split(by)
   if (limit >= 0 && parts.length > limit + 1) {
     if (fromRight) parts.unshift(parts.splice(0, parts.length - limit).join(by))
@@ -73,7 +74,7 @@ function splitText(text: string, args: Value[], fromRight: boolean, budget: Budg
   return arrayOf(parts.map(stringOf))
 }
 
-/** Takes the marks out of the occurrences of `spelling` (a mark stands behind a spelling's first character). */
+/** Removes the marks in occurrences of `spelling`. A mark follows the first character of a spelling. */
 export function unmark(text: string, spelling: string): string {
   const first = String.fromCodePoint(spelling.codePointAt(0) ?? 0)
   const rest = spelling.slice(first.length)
@@ -90,88 +91,83 @@ function affix(args: Value[], matches: (affix: string) => boolean): Value {
   )
 }
 
-function strippers(text: string, side: 'both' | 'left' | 'right'): FunctionBody {
+function stripper(text: string, side: 'both' | 'left' | 'right'): FunctionBody {
   return ([characters]) => stringOf(strip(text, side, isString(characters) ? characters.value : undefined))
 }
 
-/** The method of that name, or undefined where the engine's own will do (upper, lower, title, capitalize). */
+type Method = (text: string, budget: Budget) => FunctionBody
+
+const METHODS: Record<string, Method> = {
+  strip: (text) => stripper(text, 'both'),
+  lstrip: (text) => stripper(text, 'left'),
+  rstrip: (text) => stripper(text, 'right'),
+  split: (text, budget) => (args) => splitText(text, args, false, budget),
+  rsplit: (text, budget) => (args) => splitText(text, args, true, budget),
+  splitlines: (text, budget) => () => {
+    budget.spendPieces(text.length)
+    const lines = text.split(LINE_ENDS)
+    if (lines.at(-1) === '') lines.pop()
+    return arrayOf(lines.map(stringOf))
+  },
+  startswith: (text) => (args) => affix(args, (prefix) => withoutMarks(text).startsWith(prefix)),
+  endswith: (text) => (args) => affix(args, (suffix) => withoutMarks(text).endsWith(suffix)),
+  removeprefix:
+    (text) =>
+    ([prefix]) => {
+      const cut = wantString(prefix, 'the prefix')
+      const plain = unmark(text, cut)
+      return stringOf(plain.startsWith(cut) ? plain.slice(cut.length) : text)
+    },
+  removesuffix:
+    (text) =>
+    ([suffix]) => {
+      const cut = wantString(suffix, 'the suffix')
+      const plain = unmark(text, cut)
+      return stringOf(cut !== '' && plain.endsWith(cut) ? plain.slice(0, -cut.length) : text)
+    },
+  find:
+    (text) =>
+    ([wanted]) =>
+      integerOf(withoutMarks(text).indexOf(withoutMarks(wantString(wanted, 'the argument')))),
+  count:
+    (text, budget) =>
+    ([wanted]) => {
+      budget.spendPieces(text.length)
+      const what = wantString(wanted, 'the argument')
+      return integerOf(what === '' ? text.length + 1 : unmark(text, what).split(what).length - 1)
+    },
+  replace: (text, budget) => (args) => {
+    const { positional, keywords } = splitArguments(args)
+    const old = wantString(positional[0], 'the first argument of replace')
+    const by = wantString(positional[1], 'the second argument of replace')
+    const count = positional[2] ?? keywords.get('count')
+    return stringOf(replaceText(unmark(text, old), old, by, isInteger(count) ? count.value : -1, budget))
+  },
+  join:
+    (text) =>
+    ([items]) => {
+      if (!isArray(items)) throw new TemplateError('join needs a list')
+      const texts = items.value.map((item) => wantString(item, 'an item of join'))
+      return stringOf(joinTexts(texts, text))
+    },
+  isdigit: (text) => () => booleanOf(/^\p{Nd}+$/u.test(text)),
+  isspace: (text) => () => booleanOf(text.length > 0 && strip(text) === ''),
+}
+
+/** A method of `text`, or undefined if the engine has it in the same form (upper, lower, title, capitalize). */
 export function stringMethod(text: string, name: string, budget: Budget): FunctionBody | undefined {
-  switch (name) {
-    case 'strip':
-      return strippers(text, 'both')
-    case 'lstrip':
-      return strippers(text, 'left')
-    case 'rstrip':
-      return strippers(text, 'right')
-    case 'split':
-      return (args) => splitText(text, args, false, budget)
-    case 'rsplit':
-      return (args) => splitText(text, args, true, budget)
-    case 'splitlines':
-      return () => {
-        budget.spendPieces(text.length)
-        const lines = text.split(LINE_ENDS)
-        if (lines.at(-1) === '') lines.pop()
-        return arrayOf(lines.map(stringOf))
-      }
-    case 'startswith':
-      return (args) => affix(args, (prefix) => withoutMarks(text).startsWith(prefix))
-    case 'endswith':
-      return (args) => affix(args, (suffix) => withoutMarks(text).endsWith(suffix))
-    case 'removeprefix':
-      return ([prefix]) => {
-        const cut = wantString(prefix, 'the prefix')
-        const plain = unmark(text, cut)
-        return stringOf(plain.startsWith(cut) ? plain.slice(cut.length) : text)
-      }
-    case 'removesuffix':
-      return ([suffix]) => {
-        const cut = wantString(suffix, 'the suffix')
-        const plain = unmark(text, cut)
-        return stringOf(cut !== '' && plain.endsWith(cut) ? plain.slice(0, -cut.length) : text)
-      }
-    case 'find':
-      return ([wanted]) =>
-        integerOf(withoutMarks(text).indexOf(withoutMarks(wantString(wanted, 'the argument'))))
-    case 'count':
-      return ([wanted]) => {
-        budget.spendPieces(text.length)
-        const what = wantString(wanted, 'the argument')
-        return integerOf(what === '' ? text.length + 1 : unmark(text, what).split(what).length - 1)
-      }
-    case 'replace':
-      return (args) => {
-        const { positional, keywords } = splitArguments(args)
-        const old = wantString(positional[0], 'the first argument of replace')
-        const by = wantString(positional[1], 'the second argument of replace')
-        const count = positional[2] ?? keywords.get('count')
-        return stringOf(replaceText(unmark(text, old), old, by, isInteger(count) ? count.value : -1, budget))
-      }
-    case 'join':
-      return ([items]) => {
-        if (!isArray(items)) throw new TemplateError('join needs a list')
-        return stringOf(
-          joinTexts(
-            items.value.map((item) => wantString(item, 'an item of join')),
-            text,
-          ),
-        )
-      }
-    case 'isdigit':
-      return () => booleanOf(/^\p{Nd}+$/u.test(text))
-    case 'isspace':
-      return () => booleanOf(text.length > 0 && strip(text) === '')
-    default:
-      return undefined
-  }
+  const method = Object.hasOwn(METHODS, name) ? METHODS[name] : undefined
+  return method?.(text, budget)
 }
 
 export function joinTexts(texts: string[], separator: string): string {
-  guard(texts.reduce((sum, text) => sum + text.length, 0) + separator.length * Math.max(0, texts.length - 1))
+  checkLength(
+    texts.reduce((sum, text) => sum + text.length, 0) + separator.length * Math.max(0, texts.length - 1),
+  )
   return texts.join(separator)
 }
 
-/** Every line but the first (and the empty ones) indented, as the `indent` filter has it. */
+/** jinja2's `indent`: `first` and `blank` include the first line and the empty ones. */
 export function indentText(
   text: string,
   width: string,
@@ -181,7 +177,7 @@ export function indentText(
 ): string {
   budget.spendPieces(text.length)
   const lines = text.split('\n')
-  guard(text.length + lines.length * width.length)
+  checkLength(text.length + lines.length * width.length)
   return lines
     .map((line, i) => ((i === 0 && !first) || (line === '' && !blank) ? line : width + line))
     .join('\n')

@@ -1,4 +1,4 @@
-/** The parts of the template engine's syntax tree that the interpreter looks into. */
+/** The nodes of the template engine's syntax tree that the interpreter reads. */
 
 import type { Node, Value } from './engine'
 
@@ -52,16 +52,16 @@ export interface SelectNode extends Node {
   test: Node
 }
 
-/** A value already computed, in the place of an expression. */
+/** A computed value in place of an expression. */
 export interface HeldNode extends Node {
   held: Value
 }
-/** `{{ expression }}`: prints as Python does. */
+/** `{{ expression }}`, printed as in Python. */
 export interface OutputNode extends Node {
   expression: Node
 }
 
-/** Statements, whose own result is printed as it is or not at all. */
+/** Statements. Their results are printed unchanged or not at all. */
 const STATEMENTS = new Set([
   'Set',
   'If',
@@ -74,14 +74,13 @@ const STATEMENTS = new Set([
   'Output',
 ])
 
-/** A node of the engine's own class, since parts of the engine test for that. */
+/** A node of the same class as `model`, since the engine tests classes. */
 export function nodeLike(model: Node, fields: { type: string } & Record<string, unknown>): Node {
   return Object.assign(Object.create(Object.getPrototypeOf(model) as object) as Node, fields)
 }
 
-/** Wraps every printed expression of a parsed template in an Output node, in place. Returns the number of nodes. */
-export function prepareTree(root: Node): number {
-  let count = 0
+/** Wraps every printed expression of a parsed template in an Output node, in place. */
+export function prepareTree(root: Node): void {
   const wrap = (node: Node): Node =>
     STATEMENTS.has(node.type) ? node : nodeLike(node, { type: 'Output', expression: node })
   const visit = (value: unknown): void => {
@@ -93,7 +92,6 @@ export function prepareTree(root: Node): number {
         visit(item)
       }
     } else if (typeof value === 'object' && value !== null) {
-      count++
       const node = value as Record<string, unknown>
       for (const name of ['body', 'alternate', 'defaultBlock']) {
         if (Array.isArray(node[name])) node[name] = (node[name] as Node[]).map(wrap)
@@ -102,7 +100,6 @@ export function prepareTree(root: Node): number {
     }
   }
   visit(root)
-  return count
 }
 
 export function countNodes(root: unknown): number {

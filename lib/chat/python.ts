@@ -1,10 +1,10 @@
-/** What Python prints and compares: templates are written for Python's jinja2, and their text must come out the same. */
+/** Printing and comparison as in Python: templates are written for Python's jinja2 and must render the same text. */
 
 import { type Budget, TemplateError } from './budget'
 import { withoutMarks } from './marks'
 import { isArray, isBoolean, isMap, isNamespace, isNumber, isString, type Value } from './values'
 
-/** The characters that `str.strip()` strips, as a regular-expression class: not those of JavaScript's `trim()`. */
+/** The white space of `str.strip()` as a regular-expression class. JavaScript's `trim()` has another set. */
 const SPACE = '\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000'
 const WIDE_SPACE = new RegExp(`[${SPACE}]`)
 const isSpace = (char: string): boolean => {
@@ -16,7 +16,7 @@ const WORDS = new RegExp(`[^${SPACE}]+`, 'g')
 
 export type Side = 'both' | 'left' | 'right'
 
-/** `str.strip`, `lstrip` and `rstrip`. By index rather than by `[...]+$`, which would be quadratic. */
+/** `str.strip`, `lstrip` and `rstrip`. A regular expression `[...]+$` would take quadratic time. */
 export function strip(text: string, side: Side = 'both', characters?: string): string {
   const stripped = characters === undefined ? isSpace : inSet(characters)
   let start = 0
@@ -31,7 +31,7 @@ function inSet(characters: string): (char: string) => boolean {
   return (char) => set.has(char)
 }
 
-/** `str.split()` without a separator: the words, at most `limit` cuts. */
+/** `str.split()` without a separator: the words, with at most `limit` cuts. */
 export function splitWords(text: string, limit: number): string[] {
   if (limit < 0) return text.match(WORDS) ?? []
   const words: string[] = []
@@ -60,14 +60,14 @@ function formatFloat(value: number, names: { nan: string; infinity: string }): s
 
 function formatNumber(value: Value & { value: number }, names = { nan: 'nan', infinity: 'inf' }): string {
   if (value.type === 'FloatValue') return formatFloat(value.value, names)
-  // JavaScript does not tell 10^21 from 1e21; what large is written by hand is a float.
+  // JavaScript cannot distinguish 10^21 from 1e21; a literal of that size is a float.
   return Math.abs(value.value) < 1e21
     ? BigInt(Math.trunc(value.value)).toString()
     : formatFloat(value.value, names)
 }
 
 const ESCAPES: Record<string, string> = { '\\': '\\\\', '\n': '\\n', '\r': '\\r', '\t': '\\t' }
-// Not printable for Python: other, and separators but the space. U+FDD0..U+FDEF are our own marks.
+// Not printable in Python: the categories C and Z except the space. U+FDD0 to U+FDEF are the marks.
 const UNPRINTABLE = /[\\\n\r\t]|(?![ \ufdd0-\ufdef])[\p{C}\p{Z}]/gu
 
 function reprString(text: string): string {
@@ -124,7 +124,7 @@ export interface JsonOptions {
   separators?: [item: string, key: string] | undefined
 }
 
-/** `json.dumps(value, ensure_ascii=False)` and its options: Hugging Face's `tojson`, which escapes no HTML. */
+/** `json.dumps(value, ensure_ascii=False)` with its options: the `tojson` of transformers, which does not escape HTML. */
 export function json(value: Value, options: JsonOptions, budget: Budget): string {
   const indent =
     typeof options.indent === 'number' ? ' '.repeat(Math.min(options.indent, 64)) : options.indent
@@ -152,27 +152,23 @@ export function json(value: Value, options: JsonOptions, budget: Budget): string
     if (isNumber(item)) return formatNumber(item, { nan: 'NaN', infinity: 'Infinity' })
     if (isBoolean(item)) return String(item.value)
     if (item.type === 'NullValue') return 'null'
-    if (isArray(item))
-      return block(
-        '[',
-        item.value.map((one) => write(one, depth + 1)),
-        ']',
-        depth,
-      )
+    if (isArray(item)) {
+      const items = item.value.map((one) => write(one, depth + 1))
+      return block('[', items, ']', depth)
+    }
     if (isMap(item) || isNamespace(item)) {
       const entries = [...item.value]
       if (options.sortKeys) entries.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0))
       const lines = entries.map(([key, one]) => text(key) + colon + write(one, depth + 1))
       return block('{', lines, '}', depth)
     }
-    throw new TemplateError(
-      `tojson cannot write ${item.type === 'UndefinedValue' ? 'an undefined value' : 'a function'}`,
-    )
+    const kind = item.type === 'UndefinedValue' ? 'an undefined value' : 'a function'
+    throw new TemplateError(`tojson cannot write ${kind}`)
   }
   return write(value, 0)
 }
 
-/** `a == b`: by value, and never across types, except that True is 1. */
+/** `a == b`: by value. Values of different types differ, except that True is 1. */
 export function equals(a: Value, b: Value, budget: Budget, depth = 0): boolean {
   budget.spend(1)
   if (depth > 100) throw new TemplateError('values are nested too deeply to be compared')

@@ -1,4 +1,4 @@
-/** Python's strftime in the C locale: the same text on every machine, unlike Intl's default locale. */
+/** Python's strftime in the C locale. Unlike Intl, it gives the same text on every machine. */
 
 const DAYS = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday']
 const MONTHS = [
@@ -53,10 +53,11 @@ const FIELDS: Record<string, (date: Date) => string> = {
   '%': () => '%',
 }
 
-/** Local time, as `datetime.now()` has it. `%-d` and its like drop leading zeros; unknown fields stay as they are. */
+/** Local time, as in `datetime.now()`. `%-d` and similar fields drop leading zeros; unknown fields stay unchanged. */
 export function strftime(date: Date, format: string): string {
-  if (format.length > MAX_FORMAT)
-    throw new RangeError(`strftime: the format has more than ${MAX_FORMAT} characters`)
+  if (format.length > MAX_FORMAT) {
+    throw new RangeError(`strftime: the format has ${format.length} characters, more than ${MAX_FORMAT}`)
+  }
   return format.replace(/%(-?)([a-zA-Z%])/g, (whole, dash: string, name: string) => {
     const field = FIELDS[name]
     if (!field) return whole

@@ -1,4 +1,4 @@
-/** Renders a chat template as Hugging Face's transformers does with Python's jinja2, within bounds. */
+/** Renders a chat template like Hugging Face's transformers with Python's jinja2, but within bounds. */
 
 import { Budget, MAX_TEMPLATE, MAX_WHITESPACE_RUN, RaisedByTemplate, TemplateError } from './budget'
 import { engine } from './engine'
@@ -19,7 +19,7 @@ function parseTemplate(template: string): Node {
     throw new TemplateError(`it has ${template.length} characters, more than ${MAX_TEMPLATE}`)
   }
   if (LONG_WHITESPACE.test(template)) {
-    throw new TemplateError(`it has a run of more than ${MAX_WHITESPACE_RUN} white-space characters`)
+    throw new TemplateError(`it has a run of ${MAX_WHITESPACE_RUN} or more white-space characters`)
   }
   const tree = engine.parse(engine.tokenize(template, { lstrip_blocks: true, trim_blocks: true }))
   prepareTree(tree)
@@ -28,7 +28,7 @@ function parseTemplate(template: string): Node {
   return tree
 }
 
-/** Python's `range`, paid for before it is built. */
+/** Python's `range`. Spends from the budget before it builds the list. */
 function rangeWithin(budget: Budget) {
   return (...args: unknown[]): number[] => {
     const numbers = args.filter((arg): arg is number => typeof arg === 'number')
@@ -37,14 +37,14 @@ function rangeWithin(budget: Budget) {
     }
     const [start, stop, step] =
       numbers.length === 1 ? [0, numbers[0]!, 1] : [numbers[0]!, numbers[1]!, numbers[2] ?? 1]
-    if (step === 0) throw new TemplateError('range: the step is zero')
+    if (step === 0) throw new TemplateError('range needs a step other than 0')
     const length = Math.max(0, Math.ceil((stop - start) / step))
     budget.spend(length)
     return Array.from({ length }, (_, index) => start + index * step)
   }
 }
 
-/** Values and characters in the variables, which the budget grows with. */
+/** Number of values and characters in the variables, which set the budget. */
 function measure(value: unknown): { values: number; chars: number } {
   if (typeof value === 'string') return { values: 1, chars: value.length }
   const total = { values: 1, chars: 0 }
@@ -58,7 +58,7 @@ function measure(value: unknown): { values: number; chars: number } {
   return total
 }
 
-/** @throws TemplateError, and whatever the engine throws; the caller makes one error of them. */
+/** @throws TemplateError, and errors of the engine; the caller converts both to one CriaError */
 export function renderTemplate(
   template: string,
   variables: Record<string, unknown>,

@@ -1,4 +1,4 @@
-/** Names for the template engine's runtime values, whose classes the package does not export. */
+/** Constructors and type tests for the engine's runtime values, whose classes the package does not export. */
 
 import { type Environment, engine, type Value } from './engine'
 
@@ -31,7 +31,7 @@ export const floatOf = (value: number): Value => new FloatMaker(value)
 export const booleanOf = (value: boolean): Value => new BooleanMaker(value)
 export const arrayOf = (value: Value[]): Value => new ArrayMaker(value)
 export const mapOf = (value: Map<string, Value>): Value => new MapMaker(value)
-/** A tuple prints unlike a list. Its class shows only in what a template makes. */
+/** A tuple prints differently from a list. Only a template can create one, so its class comes from a template. */
 const TupleMaker = (() => {
   const environment = new engine.Environment()
   new engine.Interpreter(environment).run(engine.parse(engine.tokenize('{% set tuple = (1, 2) %}', {})))
@@ -60,13 +60,13 @@ export const isFunction = (value: Value | undefined): value is Value & { value: 
 
 export const truthy = (value: Value): boolean => value.__bool__().value
 
-/** The call's keyword arguments, which the engine passes as a last, special value. */
+/** Separates the keyword arguments of a call, which the engine passes as its last value. */
 export function splitArguments(args: Value[]): { positional: Value[]; keywords: Map<string, Value> } {
   const last = args.at(-1)
   if (last?.type !== 'KeywordArgumentsValue') return { positional: args, keywords: new Map() }
   return { positional: args.slice(0, -1), keywords: (last as MapV).value }
 }
 
-/** The pairs of a mapping, as `dict.items()` has them. */
+/** `dict.items()`. */
 export const itemsOf = (map: MapV): Value =>
   arrayOf([...map.value].map(([key, value]) => tupleOf(stringOf(key), value)))
