@@ -1,11 +1,11 @@
 /**
- * Listens for a signal's abort. However many requests share a signal it gets one listener, since Node prints a warning
- * when there are more than ten, and this library prints nothing.
+ * Listens for the abort of a signal. A signal gets one listener, however many requests share it: Node prints a warning
+ * for more than ten listeners, and this library prints nothing.
  */
 
 const callbacks = new WeakMap<AbortSignal, Set<() => void>>()
 
-/** Calls back when the signal aborts; returns what ends the listening. */
+/** Calls `callback` when the signal aborts. Returns a function that removes the callback. */
 export function onAbort(signal: AbortSignal | undefined, callback: () => void): () => void {
   if (!signal) return () => {}
   const waiting = callbacks.get(signal) ?? listen(signal)

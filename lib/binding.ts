@@ -1,4 +1,4 @@
-/** The only loader of the addon. It is loaded at the first call that needs it, not at import. */
+/** The only loader of the addon. Loads it at the first call that needs it, not at import. */
 
 import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
@@ -10,7 +10,7 @@ import type { NativeAddon } from './native'
 
 const root = join(__dirname, '..')
 
-/** This package's version, from package.json. */
+/** The version of this package, from package.json. */
 export const version: string = (
   JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
 ).version
@@ -23,13 +23,13 @@ export function addon(): NativeAddon {
   return loaded
 }
 
-/** Tests put a fake in the addon's place; `undefined` brings the real one back. */
+/** For tests: replaces the addon by a fake; `undefined` restores the real one. */
 export function replaceAddon(fake: NativeAddon | undefined): void {
   loaded = fake
 }
 
 function load(): NativeAddon {
-  // CRIA_BINARY: a path to a cria.node of one's own (a debug or sanitizer build, an unpacked Electron archive).
+  // The path of another cria.node, such as a debug or sanitizer build.
   const override = process.env.CRIA_BINARY
   const tried: string[] = []
   let native: NativeAddon
@@ -38,15 +38,14 @@ function load(): NativeAddon {
     tried.push(file)
     native = require(file) as NativeAddon
   } catch (error) {
-    if (tried.length === 0)
-      tried.push(
-        join(root, 'build', 'Release'),
-        join(root, 'prebuilds', `${process.platform}-${process.arch}`),
-      )
+    if (tried.length === 0) {
+      const prebuilds = join(root, 'prebuilds', `${process.platform}-${process.arch}`)
+      tried.push(join(root, 'build', 'Release'), prebuilds)
+    }
     throw loadError(`could not be loaded (${firstLine(error)})`, tried, override, error)
   }
   if (native.version !== version) {
-    throw loadError(`is of version ${native.version}, this package of ${version}`, tried, override)
+    throw loadError(`must have this package's version ${version}, has ${native.version}`, tried, override)
   }
   return native
 }
@@ -58,16 +57,14 @@ function loadError(
   cause?: unknown,
 ): CriaError {
   const advice = override
-    ? 'CRIA_BINARY must name a cria.node built for this platform and version'
-    : 'install cria again for this platform, or in a checkout run: npm run build:native'
-  return new CriaError(
-    'ERR_ADDON_LOAD',
-    `the native addon for ${process.platform}-${process.arch} ${problem}; tried ${tried.join(', ')}; ${advice}`,
-    {
-      details: { platform: process.platform, arch: process.arch, node: process.version, tried },
-      ...(cause === undefined ? {} : { cause }),
-    },
-  )
+    ? 'CRIA_BINARY must be the path of a cria.node for this platform and version'
+    : 'reinstall cria on this platform, or run npm run build:native in a checkout'
+  const { platform, arch, version: node } = process
+  const message = `the native addon for ${platform}-${arch} ${problem}; tried ${tried.join(', ')}; ${advice}`
+  return new CriaError('ERR_ADDON_LOAD', message, {
+    details: { platform, arch, node, tried },
+    ...(cause === undefined ? {} : { cause }),
+  })
 }
 
 function firstLine(error: unknown): string {

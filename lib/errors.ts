@@ -1,29 +1,29 @@
 import type { GenerationResult } from './generation'
 
 /**
- * What went wrong, as a stable code.
+ * The stable code of an error.
  *
  * | code | meaning |
  * | --- | --- |
- * | `ERR_INVALID_ARGUMENT` | a value passed by the caller is of the wrong type, out of range, or an unknown option |
- * | `ERR_FILE_NOT_FOUND` | no file at the path |
- * | `ERR_IO` | the operating system refused to open, read, write or map a file |
+ * | `ERR_INVALID_ARGUMENT` | an argument has the wrong type or range, or an option is unknown |
+ * | `ERR_FILE_NOT_FOUND` | the path names no file |
+ * | `ERR_IO` | the operating system failed to open, read, write or map a file |
  * | `ERR_INVALID_FILE` | the bytes contradict the format |
- * | `ERR_UNSUPPORTED_FILE` | a well-formed file of a version, byte order or tensor type that is not supported |
- * | `ERR_STATE_MISMATCH` | a well-formed KV state file, but of another model, KV type or layout, or larger than the context |
- * | `ERR_UNSUPPORTED_MODEL` | an architecture, or a variant of one, that cria does not run |
+ * | `ERR_UNSUPPORTED_FILE` | the file is valid, but cria does not support its version, byte order or tensor type |
+ * | `ERR_STATE_MISMATCH` | the KV state file is valid, but of another model, KV type or layout, or larger than the context |
+ * | `ERR_UNSUPPORTED_MODEL` | cria does not run the architecture, or this variant of it |
  * | `ERR_INVALID_MODEL` | metadata and tensors contradict each other |
- * | `ERR_UNSUPPORTED_DEVICE` | the device asked for is not there or not supported by this build |
- * | `ERR_DEVICE_LOST` | the device failed for good; `details.restart` is `'process'` when a new process is needed |
- * | `ERR_OUT_OF_MEMORY` | weights or KV cache do not fit |
+ * | `ERR_UNSUPPORTED_DEVICE` | the requested device is missing, or this build does not support it |
+ * | `ERR_DEVICE_LOST` | the device failed for good; `details.restart` is `'process'` if only a new process helps |
+ * | `ERR_OUT_OF_MEMORY` | the weights or the KV cache do not fit |
  * | `ERR_PROMPT_TOO_LONG` | the prompt does not fit the context |
- * | `ERR_CONTEXT_FULL` | the context is full, and `onContextFull: 'error'` was asked for |
+ * | `ERR_CONTEXT_FULL` | the context is full, with `onContextFull: 'error'` |
  * | `ERR_QUEUE_FULL` | too many requests are waiting |
  * | `ERR_TIMEOUT` | the request took longer than its `timeout` |
- * | `ERR_ABORTED` | stopped by an `AbortSignal`, by `cancel()` or by leaving a `for await` loop; `name` is `'AbortError'` |
+ * | `ERR_ABORTED` | the caller stopped it: by an `AbortSignal`, by `cancel()` or by leaving a `for await` loop; `name` is `'AbortError'` |
  * | `ERR_DISPOSED` | the model was disposed |
  * | `ERR_ALREADY_ITERATED` | a generation's chunks can be iterated once |
- * | `ERR_CHAT_TEMPLATE` | the chat template is missing, malformed, refuses the messages, or runs away |
+ * | `ERR_CHAT_TEMPLATE` | the chat template is missing or malformed, refuses the messages, or exceeds its limits |
  * | `ERR_ADDON_LOAD` | the native addon could not be loaded on this platform |
  * | `ERR_INTERNAL` | a bug in cria; please report it |
  */
@@ -50,12 +50,12 @@ export type CriaErrorCode =
   | 'ERR_ADDON_LOAD'
   | 'ERR_INTERNAL'
 
-/** Facts of an error: what was expected, what was found, where. */
+/** Facts of an error: what was expected, what was found, and where. */
 export type CriaErrorDetails = Readonly<Record<string, unknown>>
 
 /**
- * A generation that did not finish, up to the point where it stopped. Like {@link GenerationResult}, with `'abort'` as
- * a possible `finishReason`.
+ * What a generation produced before it stopped: a {@link GenerationResult} whose `finishReason` is `'abort'` if the
+ * caller or `dispose` stopped it, else `'error'`.
  */
 export type PartialResult = Omit<GenerationResult, 'finishReason'> & { finishReason: 'abort' | 'error' }
 
@@ -65,13 +65,13 @@ export interface CriaErrorOptions {
   partial?: PartialResult
 }
 
-/** The one type of error that cria throws or rejects with. */
+/** The only type of error that cria throws or rejects with. */
 export class CriaError extends Error {
   /** Stable; see {@link CriaErrorCode}. */
   readonly code: CriaErrorCode
-  /** Facts of the error, e.g. `{ option, expected, received }`. Never undefined, perhaps empty. */
+  /** Facts of the error, e.g. `{ option, expected, received }`. May be empty, never undefined. */
   readonly details: CriaErrorDetails
-  /** What a generation had produced when it was aborted or failed. */
+  /** What a generation produced before it was aborted or failed. */
   readonly partial?: PartialResult
 
   constructor(code: CriaErrorCode, message: string, options: CriaErrorOptions = {}) {
@@ -82,7 +82,7 @@ export class CriaError extends Error {
   }
 }
 
-// On the prototype, as for the built-in errors; an abort gets its own (see abortError).
+// On the prototype, as in the built-in errors; aborts get another name (see nameAbort).
 Object.defineProperty(CriaError.prototype, 'name', { value: 'CriaError', writable: true, configurable: true })
 
 const CODES: ReadonlySet<string> = new Set<CriaErrorCode>([
@@ -117,7 +117,7 @@ function asDetails(details: unknown): CriaErrorDetails {
   return typeof details === 'object' && details !== null ? { ...details } : {}
 }
 
-/** The one place that turns what the addon throws, rejects with or reports into a CriaError. */
+/** The only place that converts errors of the addon to CriaErrors. */
 export function fromNative(error: unknown, partial?: PartialResult): CriaError {
   if (error instanceof CriaError && !partial) return error
   const { code, message, details } = (
@@ -133,7 +133,7 @@ export function fromNative(error: unknown, partial?: PartialResult): CriaError {
   return created
 }
 
-/** The error of everything that the caller stopped. `reason` is the signal's, kept as `cause`. */
+/** The error of an operation that the caller stopped. `reason`, that of the signal, becomes the `cause`. */
 export function abortError(what: string, reason: unknown, partial?: PartialResult): CriaError {
   const error = new CriaError('ERR_ABORTED', `${what} was aborted`, {
     cause: reason,
@@ -143,7 +143,7 @@ export function abortError(what: string, reason: unknown, partial?: PartialResul
   return error
 }
 
-/** AbortSignal users test for this name. */
+/** Users of AbortSignal test for this name. */
 function nameAbort(error: CriaError): void {
   Object.defineProperty(error, 'name', { value: 'AbortError', configurable: true, writable: true })
 }
@@ -152,7 +152,7 @@ export function disposedError(what: string, partial?: PartialResult): CriaError 
   return new CriaError('ERR_DISPOSED', `${what}: the model was disposed`, partial ? { partial } : {})
 }
 
-/** Shows a value in a message: short, one line, with its type where that helps. */
+/** A value for a message: short, on one line, with its type where that helps. */
 export function show(value: unknown): string {
   switch (typeof value) {
     case 'string':
@@ -176,7 +176,7 @@ export function show(value: unknown): string {
   }
 }
 
-/** An ERR_INVALID_ARGUMENT that says what was expected and what came. */
+/** An ERR_INVALID_ARGUMENT that names the argument, the expected value and the one found. */
 export function invalidArgument(
   call: string,
   name: string,

@@ -4,18 +4,18 @@ import { filePath } from './path'
 import { callNative, runTask } from './tasks'
 import { abortSignal, checkOptions } from './validate'
 
-/** What this machine can run. Frozen. */
+/** The CPU of this machine. Frozen. */
 export interface CpuInfo {
   /** The instruction-set level in use. */
   readonly isa: string
   /** The levels that this machine can run, lowest first. */
   readonly isaLevels: readonly string[]
   readonly physicalCores: number
-  /** Threads that a model gets unless told otherwise. */
+  /** Default threads of a model. */
   readonly threads: number
 }
 
-/** A value of a file's metadata. Of an array: its length, and its first 16 elements. */
+/** A metadata value. Arrays are represented by their length and first 16 elements. */
 export type MetadataValue =
   | string
   | number
@@ -27,19 +27,19 @@ export interface TensorInfo {
   name: string
   /** Weight type, e.g. `'Q4_K'`. */
   type: string
-  /** Sizes in GGUF's order: the contiguous dimension first. */
+  /** Dimensions in GGUF's order: the contiguous one first. */
   shape: number[]
   bytes: number
-  /** Index in {@link FileInfo.files} of the part that holds it. */
+  /** Index in {@link FileInfo.files} of the part with its data. */
   file: number
 }
 
-/** Metadata and tensors of a file. */
+/** Metadata and tensors of a GGUF file. */
 export interface FileInfo {
   path: string
   format: 'gguf'
   version: number
-  /** Of all parts together. */
+  /** Size of all parts together. */
   fileBytes: number
   /** The parts of a split file, or the file itself. */
   files: string[]
@@ -48,8 +48,8 @@ export interface FileInfo {
 }
 
 /**
- * The instruction-set level in use and those this machine has, and how many threads a model gets by default. The
- * environment variable `CRIA_CPU_ISA` picks a level.
+ * The instruction-set level in use, the levels of this machine, and the default number of threads. The environment
+ * variable `CRIA_CPU_ISA` selects a level.
  * @throws ERR_ADDON_LOAD
  */
 export function cpuInfo(): CpuInfo {
@@ -58,7 +58,7 @@ export function cpuInfo(): CpuInfo {
 }
 
 /**
- * Reads a GGUF file's metadata and list of tensors, without loading a weight.
+ * Reads the metadata and the list of tensors of a GGUF file, but no weights.
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_FILE_NOT_FOUND, ERR_IO, ERR_INVALID_FILE, ERR_UNSUPPORTED_FILE,
  * ERR_ABORTED, ERR_ADDON_LOAD
  */
@@ -72,7 +72,7 @@ export async function inspect(
   return runTask(call, () => addon().inspect(file), signal)
 }
 
-/** Path of the small demo model that comes with the package: it tells simple stories in English. */
+/** Path of the small demo model that comes with the package. It tells simple stories in English. */
 export function demoModelPath(): string {
   return join(__dirname, '..', 'models', 'demo.gguf')
 }

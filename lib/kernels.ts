@@ -1,5 +1,5 @@
 /**
- * cria's kernels, one by one, from a script: on plain typed arrays, or on tensors that stay on the device.
+ * Single kernels of cria for scripts, on typed arrays or on tensors that stay on the device.
  *
  * ```js
  * import { bench, kernels } from 'cria/kernels'
@@ -7,9 +7,9 @@
  * const { gbPerSec, shareOfPeak } = await bench({ op: 'matmul', dtype: 'Q4_K', rows: 4096, cols: 4096, tokens: 1 })
  * ```
  *
- * Calls run off the JS thread, in the order in which they are made, on the CPU or (`device: 'cuda'`) on a GPU. Matrices
- * are row-major, the contiguous dimension is a shape's last. Arrays are copied at the call. Results are float32, and
- * resident where the first input is.
+ * Calls run off the JS thread, in the order of the calls, on the CPU or (`device: 'cuda'`) on a GPU. Matrices are
+ * row-major: the last dimension of a shape is contiguous. Arrays are copied at the call. Results are float32, and
+ * resident if the first input is.
  *
  * @module
  */

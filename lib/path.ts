@@ -1,20 +1,14 @@
 import { fileURLToPath } from 'node:url'
 import { CriaError, invalidArgument } from './errors'
 
-/** A path as the addon takes it, from a string or a `file:` URL. */
+/** A path as the addon takes it. */
 export function filePath(call: string, path: unknown): string {
   if (path instanceof URL || (typeof path === 'object' && path !== null && 'href' in path)) {
     try {
       return fileURLToPath(String((path as URL).href))
     } catch (error) {
-      throw new CriaError(
-        'ERR_INVALID_ARGUMENT',
-        `${call}: path must be a file: URL, got ${(path as URL).href}`,
-        {
-          details: { call, name: 'path' },
-          cause: error,
-        },
-      )
+      const message = `${call}: path must be a path or a file: URL, got ${(path as URL).href}`
+      throw new CriaError('ERR_INVALID_ARGUMENT', message, { details: { call, name: 'path' }, cause: error })
     }
   }
   if (typeof path !== 'string' || path.length === 0 || path.includes('\0')) {

@@ -1,10 +1,10 @@
-/** Runs the addon's long operations as promises with an AbortSignal. */
+/** Runs long operations of the addon as promises with an AbortSignal. */
 
 import { onAbort } from './abort'
 import { abortError, type CriaError, fromNative } from './errors'
 import type { NativeTask } from './native'
 
-/** Calls into the addon; whatever it throws becomes a CriaError. */
+/** Calls the addon. Its exceptions become CriaErrors. */
 export function callNative<T>(call: () => T): T {
   try {
     return call()
@@ -13,7 +13,7 @@ export function callNative<T>(call: () => T): T {
   }
 }
 
-/** Starts a task, stops it when the signal aborts, and waits for it either way: nothing is left running behind. */
+/** Starts a task, stops it if the signal aborts, and waits for its end in both cases. */
 export async function runTask<T>(what: string, start: () => NativeTask<T>, signal?: AbortSignal): Promise<T> {
   if (signal?.aborted) throw abortError(what, signal.reason)
   const task = callNative(start)

@@ -1,47 +1,47 @@
-/** What a model's engine does: counts for `model.stats()`, changes for `model.on('request', …)`. */
+/** The state of a model's engine: counts for `model.stats()`, changes for `model.on('request', ...)`. */
 
 import { performance } from 'node:perf_hooks'
 import type { CriaError } from './errors'
 import type { FinishReason, GenerationChange, Usage } from './generation'
 import type { NativeStats } from './native'
 
-/** The engine in numbers, as of its last step. */
+/** Counts of the engine as of its last step. */
 export interface ModelStats {
-  /** Requests that take part in steps. */
+  /** Requests that hold pages and take part in steps. */
   readonly running: number
   /** Requests in the queue. */
   readonly waiting: number
-  /** Requests whose reader does not read. */
+  /** Requests that wait for their readers. */
   readonly paused: number
   /** Pages of the KV cache. */
   readonly pages: {
     readonly total: number
-    /** Held by requests. */
+    /** Pages in use by requests. */
     readonly used: number
-    /** Of these, held by more than one. */
+    /** Used pages that several requests share. */
     readonly shared: number
-    /** Held by none, kept for requests that begin the same way; given up, oldest first, when pages are needed. */
+    /** Unused pages kept for prompts with the same prefix. Evicted when pages are needed, least recently used first. */
     readonly cached: number
     readonly free: number
-    /** Tokens in a page. */
+    /** Tokens per page. */
     readonly tokens: number
   }
-  /** Over the last second. Tokens found in the cache are not counted. */
+  /** Mean of the last second. Tokens found in the cache do not count. */
   readonly tokensPerSecond: { readonly prompt: number; readonly generated: number }
   /** Since the model was loaded. */
   readonly totals: {
     readonly finished: number
     readonly failed: number
     readonly cancelled: number
-    /** Tokens of prompts that were computed, repetitions after a preemption included. */
+    /** Computed prompt tokens, including those computed again after a preemption. */
     readonly promptTokens: number
-    /** Tokens of prompts that were found in the cache. */
+    /** Prompt tokens found in the cache. */
     readonly cachedTokens: number
     readonly generatedTokens: number
     readonly preemptions: number
     readonly steps: number
   }
-  /** Milliseconds of the last step, and of the longest. */
+  /** Duration of the last and the longest step in milliseconds. */
   readonly stepMs: { readonly last: number; readonly longest: number }
 }
 
@@ -78,16 +78,21 @@ export function modelStats(stats: NativeStats): ModelStats {
 }
 
 /**
- * A request changed its state: `'queued'`, `'started'` (its first step begins), `'firstToken'`, `'preempted'` (it gave
- * its memory to others; `'started'` comes again when it goes on), `'paused'` and `'resumed'` (its reader was slow), and at last `'finished'`
- * or `'failed'`.
+ * A change of a request's state.
+ *
+ * - `'queued'`: the request waits for its turn
+ * - `'started'`: its first step begins
+ * - `'firstToken'`
+ * - `'preempted'`: it gave its memory to others; `'started'` follows when it restarts
+ * - `'paused'`, `'resumed'`: its reader fell behind, and caught up
+ * - `'finished'` or `'failed'`: the last event
  */
 export type RequestEvent = {
-  /** Counts a model's requests from 1. */
+  /** Number of the request among those of its model, from 1. */
   readonly id: number
-  /** Which method made it: `'model.generate'`, … */
+  /** The method that made the request: `'model.generate'`, ... */
   readonly call: string
-  /** Milliseconds, on `performance.now()`'s clock. */
+  /** Time of `performance.now()`, in milliseconds. */
   readonly at: number
 } & (
   | { readonly type: 'queued' | 'started' | 'firstToken' | 'preempted' | 'paused' | 'resumed' }
@@ -97,7 +102,7 @@ export type RequestEvent = {
 
 export type RequestListener = (event: RequestEvent) => void
 
-/** @internal Numbers requests and tells listeners about them. */
+/** @internal Numbers the requests and calls the listeners. */
 export class RequestWatch {
   #listeners = new Set<RequestListener>()
   #lastId = 0
@@ -110,7 +115,7 @@ export class RequestWatch {
     this.#listeners.delete(listener)
   }
 
-  /** For one request made by `call`. */
+  /** The watcher of a new request made by `call`. */
   of(call: string): (change: GenerationChange) => void {
     const id = ++this.#lastId
     return (change) => {
@@ -120,7 +125,7 @@ export class RequestWatch {
         try {
           listener(event)
         } catch (error) {
-          // Their exception, in no request of theirs: as if thrown by an event handler.
+          // An exception of a listener must not fail the request: rethrow it as an event handler's.
           setImmediate(() => {
             throw error
           })

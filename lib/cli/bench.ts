@@ -14,13 +14,15 @@ export async function bench(line: CommandLine, abort: AbortController): Promise<
     noCache?: boolean
   } & Omit<BenchOptions, 'path'>
   if ((line.model === undefined) === (synthetic === undefined)) {
-    throw new UsageError('bench needs a model: --model <file>, or --synthetic llama-3.2-1b:Q4_K_M')
+    throw new UsageError(
+      'bench needs one model: --model <file> or --synthetic <shape>:<type>, such as llama-3.2-1b:Q4_K_M',
+    )
   }
-  if (noCache && synthetic === undefined) throw new UsageError('--no-cache is for --synthetic')
+  if (noCache && synthetic === undefined) throw new UsageError('--no-cache needs --synthetic')
 
   const { signal } = abort
   const model = synthetic === undefined ? undefined : parseSynthetic(synthetic)
-  // Before a file of gigabytes is written.
+  // Checked before a file of gigabytes is written.
   checkBenchOptions({ ...options, path: line.model ?? '' })
   const path = model ? await makeFile(model, noCache ?? false, signal) : line.model!
   const phases = new Phases()
@@ -50,7 +52,7 @@ async function makeFile(
   }
 }
 
-/** As it was typed. */
+/** The command as typed. */
 function commandLine(): string {
   return ['cria', ...process.argv.slice(2)].join(' ')
 }
@@ -63,7 +65,7 @@ async function save(file: string, text: string): Promise<void> {
   }
 }
 
-/** What is being done, in one line on stderr, on a terminal only. */
+/** Shows the current phase in one line on stderr, only on a terminal. */
 class Phases {
   #shown = false
 

@@ -50,7 +50,7 @@ export async function benchKernels(line: CommandLine, abort: AbortController): P
   const cases = chosenCases(settings)
   const devices = chosenDevices(settings)
   const levels = listed('isa', settings.isa, cpuInfo().isaLevels) ?? [cpuInfo().isa]
-  // Before minutes are spent.
+  // Read before minutes of measurement.
   const before = compare === undefined ? undefined : await readJson(compare)
 
   const report: KernelReport = {
@@ -67,7 +67,8 @@ export async function benchKernels(line: CommandLine, abort: AbortController): P
       report.results.push(...rows)
     }
   }
-  const text = `${JSON.stringify({ command: ['cria', ...process.argv.slice(2)].join(' '), ...report }, null, 2)}\n`
+  const command = ['cria', ...process.argv.slice(2)].join(' ')
+  const text = `${JSON.stringify({ command, ...report }, null, 2)}\n`
   if (json !== undefined && json !== '-') await save('--json', json, text)
   if (csv !== undefined) await save('--csv', csv, kernelCsv(report))
   if (svg !== undefined) await save('--svg', svg, rooflineSvg(report))
@@ -86,7 +87,7 @@ async function measure(
   { threads, warmup, iterations }: Settings,
   signal: AbortSignal,
 ): Promise<{ machine: MachineInfo; rows: KernelRow[] }> {
-  // The level and the threads are the CPU's.
+  // Only the CPU has levels and threads.
   const where = { device, ...(device === 'cpu' ? { isa: level, threads } : {}) }
   const info = await describeDevice('bench kernels', where)
   const rows: KernelRow[] = []
@@ -104,10 +105,11 @@ function chosenDevices({ device = 'cpu', isa, threads }: Settings): KernelDevice
   const names = device.split(',').map((name) => name.trim())
   const { expected, parse } = kernelRules.device
   const wrong = names.find((name) => parse(name) === undefined)
-  if (wrong !== undefined) throw new UsageError(`--device needs names of ${expected}; got '${wrong}'`)
+  if (wrong !== undefined) throw new UsageError(`--device needs ${expected}, got '${wrong}'`)
   for (const [option, value] of Object.entries({ isa, threads })) {
-    if (value !== undefined && !names.includes('cpu'))
-      throw new UsageError(`--${option} is for the CPU; --device is '${device}'`)
+    if (value !== undefined && !names.includes('cpu')) {
+      throw new UsageError(`--${option} needs the device 'cpu', got '${device}'`)
+    }
   }
   return names as KernelDevice[]
 }
@@ -119,11 +121,11 @@ function chosenCases({ op, shape, type, filter }: Settings): KernelCase[] {
   const cases = shapes
     .flatMap((name) => kernelCases(name, types))
     .filter(({ name, spec }) => (ops?.includes(spec.op) ?? true) && name.includes(filter ?? ''))
-  if (cases.length === 0) throw new UsageError(`no kernel's name contains '${filter}'`)
+  if (cases.length === 0) throw new UsageError(`--filter matches no kernel, got '${filter}'`)
   return cases
 }
 
-/** The names of a list, each of them known. */
+/** Splits a list of names, all of which must be known. `hidden` ones are accepted, but not in the message. */
 function listed(
   option: string,
   value: string | undefined,
@@ -133,7 +135,7 @@ function listed(
   const names = value?.split(',').map((name) => name.trim())
   const wrong = names?.find((name) => !known.includes(name) && !hidden(name))
   if (wrong !== undefined)
-    throw new UsageError(`--${option} needs names of ${known.join(', ')}; got '${wrong}'`)
+    throw new UsageError(`--${option} needs one of ${known.join(', ')}, got '${wrong}'`)
   return names
 }
 
@@ -153,7 +155,7 @@ async function save(option: string, file: string, text: string): Promise<void> {
   }
 }
 
-/** What is being done, in one line on stderr, on a terminal only. */
+/** Shows the current phase in one line on stderr, only on a terminal. */
 function show(phase: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r${dim(phase)}\x1b[K`)
 }

@@ -15,7 +15,7 @@ export async function chat(line: CommandLine, abort: AbortController): Promise<v
   const opening: ChatMessage[] = line.system === undefined ? [] : [{ role: 'system', content: line.system }]
   let message = line.prompt
   if (message === '-' || (message === undefined && !process.stdin.isTTY)) message = await readStandardInput()
-  if (message?.trim() === '') throw new UsageError('the message is empty')
+  if (message?.trim() === '') throw new UsageError('chat needs a message, got an empty one')
   const model = await openModel(line, abort.signal)
   try {
     if (message === undefined) await converse(model, opening, options, output)
@@ -67,7 +67,7 @@ async function answerOnce(
   if (!last.endsWith('\n')) await output.write('\n')
 }
 
-/** The prompt and the hints go to stderr, so that stdout holds the answers and nothing else. */
+/** Prompt and hints go to stderr: stdout holds only the answers. */
 async function converse(
   model: Model,
   opening: ChatMessage[],

@@ -8,8 +8,9 @@ export async function generate(line: CommandLine, abort: AbortController): Promi
   let { prompt } = line
   if (prompt === '-') prompt = await readStandardInput()
   if (prompt === undefined) {
-    if (line.model !== undefined)
-      throw new UsageError("a prompt is missing; '-' reads it from standard input")
+    if (line.model !== undefined) {
+      throw new UsageError("generate needs a prompt, got none; '-' reads it from standard input")
+    }
     prompt = 'Once upon a time'
   }
   const model = await openModel(line, abort.signal)
@@ -32,7 +33,7 @@ export async function generate(line: CommandLine, abort: AbortController): Promi
       await output.write(`${JSON.stringify(shown)}\n`)
       return
     }
-    // The prompt is not part of the answer: it is shown to the person, not to a pipe.
+    // The prompt is not part of the answer: a person sees it, a pipe does not get it.
     if (process.stdout.isTTY && process.stderr.isTTY) process.stderr.write(dim(prompt))
     let last = ''
     for await (const chunk of generation) {
@@ -48,7 +49,7 @@ export async function generate(line: CommandLine, abort: AbortController): Promi
   }
 }
 
-/** JSON has no bigint. */
+/** A seed as JSON can hold it, which has no bigint. */
 export function seedText(seed: number | bigint): number | string {
   return typeof seed === 'bigint' ? String(seed) : seed
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The command `cria`. Exit codes: 0, 1 (an error), 2 (wrong usage), 130 (Ctrl-C). */
+/** The command `cria`. Exit codes: 0, 1 (error), 2 (wrong usage), 130 (Ctrl-C). */
 
 import { version } from '../binding'
 import { CriaError } from '../errors'
@@ -15,7 +15,7 @@ import { Output } from './terminal'
 async function main(): Promise<number> {
   let interrupted = false
   const abort = new AbortController()
-  // The first Ctrl-C ends cleanly; a second one, if that hangs, at once.
+  // The first Ctrl-C ends the command cleanly. A second one kills the process.
   process.once('SIGINT', () => {
     interrupted = true
     abort.abort()
@@ -53,7 +53,7 @@ async function run(line: CommandLine, abort: AbortController): Promise<void> {
   }
 }
 
-/** Options reach the library unchanged, so what it says of a wrong one is about the command line. */
+/** The command passes options to the library unchanged, so an error about an option means wrong usage. */
 function isWrongOption(error: unknown): boolean {
   return error instanceof CriaError && error.code === 'ERR_INVALID_ARGUMENT' && 'option' in error.details
 }
@@ -65,6 +65,6 @@ function explain(error: unknown): string {
 }
 
 main().then((code) => {
-  // Not process.exit(): what is still on its way to a pipe must arrive.
+  // Not process.exit(): it would drop output that a pipe has not taken yet.
   if (code !== 0) process.exitCode = code
 })

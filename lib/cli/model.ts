@@ -5,12 +5,12 @@ import { loadModel, type Model } from '../model'
 import type { CommandLine } from './args'
 import { ProgressBar, remark } from './terminal'
 
-/** Loads the model that the command line names, or the demo model, with a bar where somebody may be waiting. */
+/** Loads the model of the command line, or the demo model, and shows a progress bar on a terminal. */
 export async function openModel(line: CommandLine, signal: AbortSignal): Promise<Model> {
   const path = line.model ?? demoModelPath()
   if (line.model === undefined) {
     const near = relative(process.cwd(), path)
-    remark(`cria: using the demo model ${near.startsWith('..') ? path : near}; choose another with --model`)
+    remark(`cria: using the demo model ${near.startsWith('..') ? path : near}; --model selects another`)
   }
   const bar = new ProgressBar('loading')
   try {

@@ -1,10 +1,10 @@
 import type { LoadProgress } from '../load_options'
 
-/** A load that is over sooner than this shows no bar. */
+/** Shorter operations show no bar. */
 const QUIET_MS = 300
 const WIDTH = 30
 
-/** A progress bar on stderr, on a terminal only. */
+/** A progress bar on stderr, only on a terminal. */
 export class ProgressBar {
   readonly #stream: NodeJS.WriteStream
   readonly #label: string
@@ -31,7 +31,7 @@ export class ProgressBar {
   }
 }
 
-/** A remark for a person at a terminal; not for logs and pipes. */
+/** Prints a remark to stderr, only on a terminal. */
 export function remark(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`${dim(text)}\n`)
 }
@@ -40,12 +40,12 @@ export function dim(text: string): string {
   return process.env.NO_COLOR ? text : `\x1b[2m${text}\x1b[22m`
 }
 
-/** Writes to stdout at the reader's pace. False: the reader has gone (EPIPE). */
+/** Writes to stdout at the pace of the reader. */
 export class Output {
   #gone = false
   readonly #onGone: () => void
 
-  /** `onGone` is called once when the reader goes away, e.g. `| head`. */
+  /** Calls `onGone` once if the reader goes away (EPIPE), as in `| head`. */
   constructor(onGone: () => void = () => {}) {
     this.#onGone = onGone
     process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -57,10 +57,12 @@ export class Output {
     })
   }
 
+  /** Whether the reader went away. */
   get gone(): boolean {
     return this.#gone
   }
 
+  /** Resolves when stdout takes more text. After the reader went away, does nothing. */
   async write(text: string): Promise<void> {
     if (this.#gone || text === '') return
     if (process.stdout.write(text)) return

@@ -34,7 +34,7 @@ test('without a prompt the demo model tells a story; another model needs one', (
   const { status, stderr } = cria(['generate', '-m', demo])
   expect({ status, stderr }).toEqual({
     status: 2,
-    stderr: "cria: a prompt is missing; '-' reads it from standard input\n",
+    stderr: "cria: generate needs a prompt, got none; '-' reads it from standard input\n",
   })
 })
 
@@ -81,7 +81,7 @@ test('chat wants a message', () => {
   expect(cria(['chat'], '\n')).toMatchObject({
     status: 2,
     stdout: '',
-    stderr: 'cria: the message is empty\n',
+    stderr: 'cria: chat needs a message, got an empty one\n',
   })
 })
 

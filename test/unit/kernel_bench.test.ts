@@ -202,13 +202,13 @@ describe('cria bench kernels', () => {
   })
 
   test.each([
-    [['--op', 'softmux'], /--op needs names of rmsNorm, .*got 'softmux'/],
-    [['--shape', 'llama-9'], /--shape needs names of llama-3.2-1b/],
-    [['--type', 'Q9'], /--type needs names of/],
-    [['--isa', 'avx9'], /--isa needs names of/],
-    [['--device', 'cpu,gpu'], /--device needs names of 'cpu', 'cuda' or 'cuda:<n>'; got 'gpu'/],
-    [['--device', 'cuda', '--threads', '2'], /--threads is for the CPU; --device is 'cuda'/],
-    [['--filter', 'nothing'], /no kernel's name contains 'nothing'/],
+    [['--op', 'softmux'], /--op needs one of rmsNorm, .*got 'softmux'/],
+    [['--shape', 'llama-9'], /--shape needs one of llama-3.2-1b/],
+    [['--type', 'Q9'], /--type needs one of/],
+    [['--isa', 'avx9'], /--isa needs one of/],
+    [['--device', 'cpu,gpu'], /--device needs 'cpu', 'cuda' or 'cuda:<n>', got 'gpu'/],
+    [['--device', 'cuda', '--threads', '2'], /--threads needs the device 'cpu', got 'cuda'/],
+    [['--filter', 'nothing'], /--filter matches no kernel, got 'nothing'/],
     [['--threshold', '0'], /--threshold needs a number above 0/],
     [['somewhere.gguf'], /bench kernels takes options only/],
     [['--prompt', '5'], /unknown option '--prompt'/],

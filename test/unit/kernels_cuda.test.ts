@@ -156,7 +156,7 @@ else {
       expect(stdout).toMatch(/test-tiny\/sample\/1x600 /)
       expect(cria(...few, '--device', 'cuda-emulated', '--isa', 'portable')).toMatchObject({
         status: 2,
-        stderr: expect.stringMatching(/--isa is for the CPU; --device is 'cuda-emulated'/),
+        stderr: expect.stringMatching(/--isa needs the device 'cpu', got 'cuda-emulated'/),
       })
     }, 60_000)
   })
