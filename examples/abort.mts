@@ -1,4 +1,4 @@
-// TypeScript: a time limit, and typed errors. Compile it with tsc, or run it with a Node that strips types.
+// TypeScript: a time limit and typed errors. Compile with tsc, or run with a Node.js that strips types.
 import { CriaError, demoModelPath, type GenerationResult, loadModel, type PartialResult } from 'cria'
 
 async function tellWithin(milliseconds: number): Promise<GenerationResult | PartialResult> {

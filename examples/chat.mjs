@@ -1,4 +1,4 @@
-// A conversation of two turns; the second one refers to the first. Run: node examples/chat.mjs [model.gguf]
+// A conversation of two turns. The second refers to the first. Run: node examples/chat.mjs [model.gguf]
 import { demoModelPath, loadModel } from 'cria'
 
 const model = await loadModel(process.argv[2] ?? demoModelPath())

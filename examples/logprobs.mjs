@@ -1,4 +1,4 @@
-// What the model thought of saying instead. Run: node examples/logprobs.mjs [model.gguf]
+// The most likely alternatives to each token. Run: node examples/logprobs.mjs [model.gguf]
 import { demoModelPath, loadModel } from 'cria'
 
 const model = await loadModel(process.argv[2] ?? demoModelPath())

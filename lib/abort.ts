@@ -1,6 +1,6 @@
 /**
- * Listens for the abort of a signal. A signal gets one listener, however many requests share it: Node prints a warning
- * for more than ten listeners, and this library prints nothing.
+ * Listens for the abort of a signal. A signal gets one listener, however many requests share it: Node prints
+ * a warning for more than ten listeners, and this library prints nothing.
  */
 
 const callbacks = new WeakMap<AbortSignal, Set<() => void>>()

@@ -1,4 +1,7 @@
-/** Renders conversations for a vocabulary: its chat template, and the boundary between text and special tokens. */
+/**
+ * Renders conversations for a vocabulary: its chat template, and the boundary between text and special
+ * tokens.
+ */
 
 import { RaisedByTemplate } from './chat/budget'
 import { cutAtMarks, markSpecials, unusedMark } from './chat/marks'
@@ -154,8 +157,8 @@ function renderConversation(conversation: Conversation, vocabulary: ChatVocabula
   if (template === null) {
     throw templateError(
       call,
-      "the file has no chat template, so it may not be a chat model; give a Jinja template as option 'chatTemplate', " +
-        'or use generate',
+      'the file has no chat template, so it may not be a chat model; ' +
+        "give a Jinja template as option 'chatTemplate', or use generate",
     )
   }
   const messages = structuredClone(conversation.messages)

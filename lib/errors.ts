@@ -9,21 +9,21 @@ import type { GenerationResult } from './generation'
  * | `ERR_FILE_NOT_FOUND` | the path names no file |
  * | `ERR_IO` | the operating system failed to open, read, write or map a file |
  * | `ERR_INVALID_FILE` | the bytes contradict the format |
- * | `ERR_UNSUPPORTED_FILE` | the file is valid, but cria does not support its version, byte order or tensor type |
- * | `ERR_STATE_MISMATCH` | the KV state file is valid, but of another model, KV type or layout, or larger than the context |
+ * | `ERR_UNSUPPORTED_FILE` | cria does not support the file's version, byte order or tensor type |
+ * | `ERR_STATE_MISMATCH` | the KV state file is of another model, KV type or layout, or exceeds the context |
  * | `ERR_UNSUPPORTED_MODEL` | cria does not run the architecture, or this variant of it |
  * | `ERR_INVALID_MODEL` | metadata and tensors contradict each other |
  * | `ERR_UNSUPPORTED_DEVICE` | the requested device is missing, or this build does not support it |
- * | `ERR_DEVICE_LOST` | the device failed for good; `details.restart` is `'process'` if only a new process helps |
+ * | `ERR_DEVICE_LOST` | the device failed for good; `details.restart` `'process'`: only a new process helps |
  * | `ERR_OUT_OF_MEMORY` | the weights or the KV cache do not fit |
  * | `ERR_PROMPT_TOO_LONG` | the prompt does not fit the context |
  * | `ERR_CONTEXT_FULL` | the context is full, with `onContextFull: 'error'` |
  * | `ERR_QUEUE_FULL` | too many requests are waiting |
  * | `ERR_TIMEOUT` | the request took longer than its `timeout` |
- * | `ERR_ABORTED` | the caller stopped it: by an `AbortSignal`, by `cancel()` or by leaving a `for await` loop; `name` is `'AbortError'` |
+ * | `ERR_ABORTED` | stopped by a signal, `cancel()` or leaving a `for await` loop; `name` is `'AbortError'` |
  * | `ERR_DISPOSED` | the model was disposed |
  * | `ERR_ALREADY_ITERATED` | a generation's chunks can be iterated once |
- * | `ERR_CHAT_TEMPLATE` | the chat template is missing or malformed, refuses the messages, or exceeds its limits |
+ * | `ERR_CHAT_TEMPLATE` | the chat template is missing or malformed, exceeds its limits, or refuses the messages |
  * | `ERR_ADDON_LOAD` | the native addon could not be loaded on this platform |
  * | `ERR_INTERNAL` | a bug in cria; please report it |
  */
@@ -54,8 +54,8 @@ export type CriaErrorCode =
 export type CriaErrorDetails = Readonly<Record<string, unknown>>
 
 /**
- * What a generation produced before it stopped: a {@link GenerationResult} whose `finishReason` is `'abort'` if the
- * caller or `dispose` stopped it, else `'error'`.
+ * What a generation produced before it stopped: a {@link GenerationResult} whose `finishReason` is `'abort'`
+ * if the caller or `dispose` stopped it, else `'error'`.
  */
 export type PartialResult = Omit<GenerationResult, 'finishReason'> & { finishReason: 'abort' | 'error' }
 

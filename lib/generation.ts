@@ -9,7 +9,9 @@ export interface TokenLogprob {
   top: Array<{ token: number; logprob: number }>
 }
 
-/** A piece of the answer. `text` holds whole characters only; it may be empty while a character is incomplete. */
+/**
+ * A piece of the answer. `text` holds whole characters only; it may be empty while a character is incomplete.
+ */
 export interface GenerationChunk {
   text: string
   tokens: Uint32Array
@@ -104,10 +106,11 @@ interface Waiter {
  * A running request: an async iterable of chunks and, at the same time, a promise of the whole result.
  *
  * - The request starts at once. Chunks wait in memory until they are read, so iterating late loses nothing.
- * - A loop that falls more than 256 tokens behind pauses its request, and no other, unless the result is awaited too.
+ * - A loop that falls more than 256 tokens behind pauses its request, and no other, unless the result is
+ *   awaited too.
  * - The chunks can be iterated once; a second iteration throws `ERR_ALREADY_ITERATED`.
- * - Leaving a `for await` loop early (break, return, throw) stops the request, as do `cancel()` and the `signal`.
- *   Awaiting the result then rejects with `ERR_ABORTED`, whose `partial` holds the text so far.
+ * - Leaving a `for await` loop early (break, return, throw) stops the request, as do `cancel()` and the
+ *   `signal`. Awaiting the result then rejects with `ERR_ABORTED`, whose `partial` holds the text so far.
  * - A failure that nobody awaits or iterates is silent: it does not become an unhandled rejection.
  *
  * As with any thenable, an `async` function that returns a generation returns its result.

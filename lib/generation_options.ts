@@ -1,4 +1,7 @@
-/** The options of `generate` and `chat`. An option is added here, in the README's table and in native/addon/requests.cc. */
+/**
+ * The options of `generate` and `chat`. An option is added here, in the README's table and in
+ * native/addon/requests.cc.
+ */
 
 import { type OptionsOf, option } from './options'
 import { type SamplingOptions, samplingOptions } from './sampling'
@@ -16,8 +19,8 @@ import {
 /** The options that `generate` and `chat` share. */
 export interface CommonGenerationOptions extends SamplingOptions {
   /**
-   * Maximum number of generated tokens; `Infinity` generates until the context is full. Default: 512; `chat`: `Infinity`.
-   * (In a chat the model ends its own turn.)
+   * Maximum number of generated tokens; `Infinity` generates until the context is full. Default: 512; `chat`:
+   * `Infinity`. (In a chat the model ends its own turn.)
    */
   maxTokens?: number | undefined
   /** Stop before this text, or one of these texts, which the result leaves out. Default: none. */
@@ -29,19 +32,19 @@ export interface CommonGenerationOptions extends SamplingOptions {
   /** Spell out special tokens in the text instead of leaving them out. Default: false. */
   showSpecial?: boolean | undefined
   /**
-   * Requests of a higher priority run first, -1000 to 1000. Each level counts as much as having arrived 64 requests
-   * earlier, so no request waits forever. Default: 0.
+   * Requests of a higher priority run first, -1000 to 1000. Each level counts as much as having arrived 64
+   * requests earlier, so no request waits forever. Default: 0.
    */
   priority?: number | undefined
   /**
-   * Milliseconds from the call to the last token. A request that takes longer fails with `ERR_TIMEOUT`, whose `partial`
-   * holds the text so far. Default: none.
+   * Milliseconds from the call to the last token. A request that takes longer fails with `ERR_TIMEOUT`, whose
+   * `partial` holds the text so far. Default: none.
    */
   timeout?: number | undefined
   /**
-   * What to do when prompt and answer fill the context. `'stop'` ends with `finishReason: 'context'`, `'error'` fails
-   * with `ERR_CONTEXT_FULL`. `'shift'` keeps the first `keepTokens` tokens, drops the older half of the others and
-   * continues; `usage.droppedTokens` counts the dropped ones. Default: 'stop'.
+   * What to do when prompt and answer fill the context. `'stop'` ends with `finishReason: 'context'`,
+   * `'error'` fails with `ERR_CONTEXT_FULL`. `'shift'` keeps the first `keepTokens` tokens, drops the older
+   * half of the others and continues; `usage.droppedTokens` counts the dropped ones. Default: 'stop'.
    */
   onContextFull?: 'stop' | 'error' | 'shift' | undefined
   /**
@@ -49,14 +52,19 @@ export interface CommonGenerationOptions extends SamplingOptions {
    * Default: the prompt, at most half of the context.
    */
   keepTokens?: number | undefined
-  /** Stops the request within one step. It fails with `ERR_ABORTED`, whose `partial` holds the text so far. */
+  /**
+   * Stops the request within one step. It fails with `ERR_ABORTED`, whose `partial` holds the text so far.
+   */
   signal?: AbortSignal | undefined
 }
 
 export interface GenerateOptions extends CommonGenerationOptions {
   /** Begin a text prompt with the BOS token. Default: the vocabulary decides. */
   bos?: boolean | undefined
-  /** Parse spellings of special tokens in a text prompt, such as `<|eot_id|>`, as those tokens. Default: false. */
+  /**
+   * Parse spellings of special tokens in a text prompt, such as `<|eot_id|>`, as those tokens. Default:
+   * false.
+   */
   special?: boolean | undefined
 }
 

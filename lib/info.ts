@@ -48,8 +48,8 @@ export interface FileInfo {
 }
 
 /**
- * The instruction-set level in use, the levels of this machine, and the default number of threads. The environment
- * variable `CRIA_CPU_ISA` selects a level.
+ * The instruction-set level in use, the levels of this machine, and the default number of threads. The
+ * environment variable `CRIA_CPU_ISA` selects a level.
  * @throws ERR_ADDON_LOAD
  */
 export function cpuInfo(): CpuInfo {

@@ -4,12 +4,13 @@
  * ```js
  * import { bench, kernels } from 'cria/kernels'
  * const y = await kernels.rmsNorm(Float32Array.of(3, 4), Float32Array.of(1, 1))
- * const { gbPerSec, shareOfPeak } = await bench({ op: 'matmul', dtype: 'Q4_K', rows: 4096, cols: 4096, tokens: 1 })
+ * const spec = { op: 'matmul', dtype: 'Q4_K', rows: 4096, cols: 4096, tokens: 1 }
+ * const { gbPerSec, shareOfPeak } = await bench(spec)
  * ```
  *
- * Calls run off the JS thread, in the order of the calls, on the CPU or (`device: 'cuda'`) on a GPU. Matrices are
- * row-major: the last dimension of a shape is contiguous. Arrays are copied at the call. Results are float32, and
- * resident if the first input is.
+ * Calls run off the JS thread, in the order of the calls, on the CPU or (`device: 'cuda'`) on a GPU. Matrices
+ * are row-major: the last dimension of a shape is contiguous. Arrays are copied at the call. Results are
+ * float32, and resident if the first input is.
  *
  * @module
  */

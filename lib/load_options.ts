@@ -1,4 +1,6 @@
-/** The options of `loadModel`. An option is added here, in the README's table and in native/addon/requests.cc. */
+/**
+ * The options of `loadModel`. An option is added here, in the README's table and in native/addon/requests.cc.
+ */
 
 import { type OptionsOf, option } from './options'
 import { abortSignal, boolean, bytes, callback, integer, matching, oneOf } from './validate'
@@ -14,26 +16,30 @@ export type Device = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
 
 export interface LoadModelOptions {
   /**
-   * Where to run. `'auto'` prefers CUDA and explains its choice in `info.deviceReason`. The others never fall back to
-   * another device. Default: 'auto'.
+   * Where to run. `'auto'` prefers CUDA and explains its choice in `info.deviceReason`. The others never fall
+   * back to another device. Default: 'auto'.
    */
   device?: Device | undefined
   /**
-   * For models larger than the GPU's memory: the number of layers, counted from the last, that run on the CUDA device.
-   * The other layers, the embedding and the output run on the CPU. `info.layers` puts the whole model on the device, 0
-   * nothing. Default: as many as fit the device's free memory. (With the device `'auto'`, none if less than a quarter
-   * of them fit.) `info.gpuLayers` and `info.deviceReason` report the choice. More layers than the model has, or any
-   * with the device `'cpu'`, are an `ERR_INVALID_ARGUMENT`.
+   * For models larger than the GPU's memory: the number of layers, counted from the last, that run on the
+   * CUDA device. The other layers, the embedding and the output run on the CPU. `info.layers` puts the whole
+   * model on the device, 0 nothing. Default: as many as fit the device's free memory. (With the device
+   * `'auto'`, none if less than a quarter of them fit.) `info.gpuLayers` and `info.deviceReason` report the
+   * choice. More layers than the model has, or any with the device `'cpu'`, are an `ERR_INVALID_ARGUMENT`.
    */
   gpuLayers?: number | undefined
   /** CPU threads, including the engine's own. Default: physical cores within the process's quota. */
   threads?: number | undefined
-  /** Maximum tokens of a sequence, prompt and answer together. Default: the file's, lowered to what memory holds. */
+  /**
+   * Maximum tokens of a sequence, prompt and answer together. Default: the file's, lowered to what memory
+   * holds.
+   */
   contextLength?: number | undefined
   /**
-   * Memory for the KV cache, which all requests share: bytes, or text such as `'512MB'` (10^6) or `'2GiB'` (2^30).
-   * Pages that no request uses keep their tokens for prompts with the same prefix. Default: sized from free memory. That
-   * is up to eight contexts within a quarter of it, and at least one context within half; `info.kvBytes` reports it.
+   * Memory for the KV cache, which all requests share: bytes, or text such as `'512MB'` (10^6) or `'2GiB'`
+   * (2^30). Pages that no request uses keep their tokens for prompts with the same prefix. Default: sized
+   * from free memory. That is up to eight contexts within a quarter of it, and at least one context within
+   * half; `info.kvBytes` reports it.
    */
   kvMemory?: number | string | undefined
   /** Element type of the KV cache. `'f32'` is for checking results. Default: 'f16'. */
@@ -41,16 +47,19 @@ export interface LoadModelOptions {
   /** Maximum prompt tokens per engine step. Default: 256; CUDA: 1024. */
   prefillChunk?: number | undefined
   /**
-   * Requests that may wait while 64 others, the maximum of a step, run. Further ones fail with `ERR_QUEUE_FULL`.
-   * Default: 1024.
+   * Requests that may wait while 64 others, the maximum of a step, run. Further ones fail with
+   * `ERR_QUEUE_FULL`. Default: 1024.
    */
   maxQueue?: number | undefined
   /**
-   * Use the weights from a mapping of the file instead of reading them into memory. The model loads faster and runs
-   * somewhat slower, and the file must not change meanwhile. Default: false.
+   * Use the weights from a mapping of the file instead of reading them into memory. The model loads faster
+   * and runs somewhat slower, and the file must not change meanwhile. Default: false.
    */
   mmap?: boolean | undefined
-  /** Called at most every 50 ms. An exception that it throws stops the load, which rejects with that exception. */
+  /**
+   * Called at most every 50 ms. An exception that it throws stops the load, which rejects with that
+   * exception.
+   */
   onProgress?: ((progress: LoadProgress) => void) | undefined
   /** Stops the load, which then rejects with `ERR_ABORTED`. */
   signal?: AbortSignal | undefined

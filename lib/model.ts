@@ -74,8 +74,8 @@ export interface ModelInfo {
   /** Number of layers that run on a CUDA device, 0 to `layers`. The others run on the CPU. */
   readonly gpuLayers: number
   /**
-   * The instruction-set level in use: one of `cpuInfo().isaLevels`, or the GPU's, such as `'sm_90'`; both if layers run
-   * on both.
+   * The instruction-set level in use: one of `cpuInfo().isaLevels`, or the GPU's, such as `'sm_90'`; both if
+   * layers run on both.
    */
   readonly isa: string
   /** CPU threads, including the engine's own. */
@@ -96,7 +96,10 @@ export interface ModelInfo {
 export interface ChatOptions extends CommonGenerationOptions, ChatTemplateOptions {}
 
 export interface ChatResult extends GenerationResult {
-  /** The answer as a message, to append to the others. With `continueFinalMessage`, the whole continued message. */
+  /**
+   * The answer as a message, to append to the others. With `continueFinalMessage`, the whole continued
+   * message.
+   */
   message: { role: 'assistant'; content: string }
 }
 
@@ -127,8 +130,8 @@ export interface StateFile {
 }
 
 /**
- * A loaded model. Any number of requests may run at once. They share the steps of the engine and the KV cache of
- * common prefixes. The same request gives the same tokens whatever else runs.
+ * A loaded model. Any number of requests may run at once. They share the steps of the engine and the KV cache
+ * of common prefixes. The same request gives the same tokens whatever else runs.
  */
 export class Model {
   readonly #native: NativeModel
@@ -157,20 +160,20 @@ export class Model {
   }
 
   /**
-   * Continues a text or a sequence of token ids. The request starts at once; iterate the chunks, await the result, or
-   * both.
+   * Continues a text or a sequence of token ids. The request starts at once; iterate the chunks, await the
+   * result, or both.
    *
    * Wrong arguments throw `ERR_INVALID_ARGUMENT` at the call. Other failures reject the returned object:
-   * `ERR_ABORTED`, `ERR_DISPOSED`, `ERR_PROMPT_TOO_LONG`, `ERR_CONTEXT_FULL`, `ERR_QUEUE_FULL`, `ERR_TIMEOUT`,
-   * `ERR_OUT_OF_MEMORY`, `ERR_DEVICE_LOST`.
+   * `ERR_ABORTED`, `ERR_DISPOSED`, `ERR_PROMPT_TOO_LONG`, `ERR_CONTEXT_FULL`, `ERR_QUEUE_FULL`,
+   * `ERR_TIMEOUT`, `ERR_OUT_OF_MEMORY`, `ERR_DEVICE_LOST`.
    */
   generate(prompt: string | Uint32Array | readonly number[], options?: GenerateOptions): Generation {
     return this.#generate('model.generate', prompt, options)
   }
 
   /**
-   * Starts `count` continuations of one prompt, which is computed once. Each is a generation of its own, to iterate,
-   * await or cancel by itself. The one at index i equals `generate` with the seed `seed + i`.
+   * Starts `count` continuations of one prompt, which is computed once. Each is a generation of its own, to
+   * iterate, await or cancel by itself. The one at index i equals `generate` with the seed `seed + i`.
    */
   generateSamples(
     prompt: string | Uint32Array | readonly number[],
@@ -215,8 +218,9 @@ export class Model {
   }
 
   /**
-   * Answers a conversation, rendered by the file's chat template or by `chatTemplate`. Spellings of special tokens in
-   * the messages stay text. The request starts at once; iterate the chunks, await the result, or both.
+   * Answers a conversation, rendered by the file's chat template or by `chatTemplate`. Spellings of special
+   * tokens in the messages stay text. The request starts at once; iterate the chunks, await the result, or
+   * both.
    *
    * Wrong arguments throw at the call. Other failures reject the returned object: those of `generate`, and
    * `ERR_CHAT_TEMPLATE`.
@@ -275,8 +279,8 @@ export class Model {
   }
 
   /**
-   * Writes the K and V of a prompt to a file, which spares a later process their computation (`restoreState`).
-   * Computes those that are not cached. The file appears whole or not at all.
+   * Writes the K and V of a prompt to a file, which spares a later process their computation
+   * (`restoreState`). Computes those that are not cached. The file appears whole or not at all.
    * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_PROMPT_TOO_LONG, ERR_IO, ERR_ABORTED, ERR_DISPOSED
    */
   async saveState(
@@ -293,10 +297,11 @@ export class Model {
   }
 
   /**
-   * Puts a saved state into the cache. Prompts with the same prefix find its tokens there until other requests need
-   * the memory. A damaged file, or one of another model, KV type or version, is refused.
-   * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_FILE_NOT_FOUND, ERR_IO, ERR_INVALID_FILE, ERR_UNSUPPORTED_FILE,
-   * ERR_STATE_MISMATCH, ERR_OUT_OF_MEMORY (not enough free pages), ERR_ABORTED, ERR_DISPOSED
+   * Puts a saved state into the cache. Prompts with the same prefix find its tokens there until other
+   * requests need the memory. A damaged file, or one of another model, KV type or version, is refused.
+   * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_FILE_NOT_FOUND, ERR_IO, ERR_INVALID_FILE,
+   * ERR_UNSUPPORTED_FILE, ERR_STATE_MISMATCH, ERR_OUT_OF_MEMORY (not enough free pages), ERR_ABORTED,
+   * ERR_DISPOSED
    */
   async restoreState(path: string | URL, options?: { signal?: AbortSignal | undefined }): Promise<StateFile> {
     const call = 'model.restoreState'
@@ -324,8 +329,8 @@ export class Model {
   }
 
   /**
-   * Stops all requests, which reject with `ERR_DISPOSED`, joins the threads and frees the memory; resolves after that.
-   * Idempotent. Later calls of other methods reject with `ERR_DISPOSED`.
+   * Stops all requests, which reject with `ERR_DISPOSED`, joins the threads and frees the memory; resolves
+   * after that. Idempotent. Later calls of other methods reject with `ERR_DISPOSED`.
    */
   dispose(): Promise<void> {
     this.#disposal ??= Promise.resolve(this.#native.dispose()).catch((error) => {
@@ -369,7 +374,8 @@ export class Model {
 /**
  * Loads a model from a GGUF file, given as a path or a `file:` URL. Of a split model, give the first part.
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_FILE_NOT_FOUND, ERR_IO, ERR_INVALID_FILE, ERR_UNSUPPORTED_FILE,
- * ERR_UNSUPPORTED_MODEL, ERR_INVALID_MODEL, ERR_UNSUPPORTED_DEVICE, ERR_OUT_OF_MEMORY, ERR_ABORTED, ERR_ADDON_LOAD
+ * ERR_UNSUPPORTED_MODEL, ERR_INVALID_MODEL, ERR_UNSUPPORTED_DEVICE, ERR_OUT_OF_MEMORY, ERR_ABORTED,
+ * ERR_ADDON_LOAD
  */
 export async function loadModel(path: string | URL, options?: LoadModelOptions): Promise<Model> {
   const call = 'loadModel'
@@ -400,8 +406,8 @@ export async function loadModel(path: string | URL, options?: LoadModelOptions):
 }
 
 /**
- * Calls `onProgress` for the addon. An exception of the callback has no caller to reach: it stops the load, and
- * `thrown` keeps it for the rejection.
+ * Calls `onProgress` for the addon. An exception of the callback has no caller to reach: it stops the load,
+ * and `thrown` keeps it for the rejection.
  */
 function progressReporter(
   onProgress: LoadModelOptions['onProgress'],

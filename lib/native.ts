@@ -1,6 +1,7 @@
 /**
- * The typed contract of the addon: exactly what `cria.node` exports. Only `binding.ts` loads it; nothing here is
- * public. Native errors arrive as `Error` with a `code` ("ERR_..."), `details` (a flat record) and an English message.
+ * The typed contract of the addon: exactly what `cria.node` exports. Only `binding.ts` loads it; nothing here
+ * is public. Native errors arrive as `Error` with a `code` ("ERR_..."), `details` (a flat record) and an
+ * English message.
  */
 
 import type { requestOptions } from './generation_options'
@@ -65,9 +66,9 @@ export interface NativeTokenizerInfo {
 }
 
 /**
- * A text in pieces. It is encoded as if the pieces were concatenated: a piece boundary is no token boundary and adds no
- * dummy prefix. A spelling of a special token becomes that token only if it lies within consecutive pieces with
- * `special` true, so user text in a rendered chat template stays text.
+ * A text in pieces. It is encoded as if the pieces were concatenated: a piece boundary is no token boundary
+ * and adds no dummy prefix. A spelling of a special token becomes that token only if it lies within
+ * consecutive pieces with `special` true, so user text in a rendered chat template stays text.
  */
 export type NativeText = Array<[text: string, special: boolean]>
 
@@ -149,7 +150,9 @@ export interface NativeFailure {
   details: Record<string, number | string>
 }
 
-/** Every request ends with exactly one 'end' or 'error'; an aborted one with 'end' and finishReason 'abort'. */
+/**
+ * Every request ends with exactly one 'end' or 'error'; an aborted one with 'end' and finishReason 'abort'.
+ */
 export type NativeEvent = NativeChunk | NativeStatus | NativeEnd | NativeFailure
 
 /** Each call takes effect within one engine step. No effect after the end. */
@@ -205,7 +208,9 @@ export interface NativeModel {
   saveState(path: string, prompt: NativeText | Uint32Array, bos: boolean | null): NativeTask<NativeStateFile>
   /** Reads a file of `saveState` into the cache. */
   restoreState(path: string): NativeTask<NativeStateFile>
-  /** Cancels the requests, joins the threads, frees the memory. Idempotent: every call resolves after that. */
+  /**
+   * Cancels the requests, joins the threads, frees the memory. Idempotent: every call resolves after that.
+   */
   dispose(): Promise<void>
 }
 

@@ -1,7 +1,7 @@
 /**
  * Options as data. The table of a call says for each option how to check it, its default, and its flag on the
- * command line. The checks, the values that the addon gets, their types in native.ts, and the flags and `--help` of
- * the command `cria` come from the table; a test compares the docstrings and the README with it.
+ * command line. The checks, the values that the addon gets, their types in native.ts, and the flags and
+ * `--help` of the command `cria` come from the table; a test compares the docstrings and the README with it.
  */
 
 import type { Parsed, Rule } from './validate'
@@ -17,7 +17,10 @@ export interface Flag {
 }
 
 export interface OptionFacts<T> {
-  /** The value that the addon gets if the option is absent. Options without one do not reach the addon as they are. */
+  /**
+   * The value that the addon gets if the option is absent. Options without one do not reach the addon as they
+   * are.
+   */
   readonly default?: T
   /** The default in words, where `default` is missing or a sentinel by which the addon decides. */
   readonly defaultText?: string

@@ -13,29 +13,34 @@ export type LogitBias =
   | ReadonlyArray<readonly [id: number, bias: number]>
 
 /**
- * How the next token is chosen. The stages apply in this order: logit bias, penalties, top-k, typical, top-p, min-p,
- * temperature.
+ * How the next token is chosen. The stages apply in this order: logit bias, penalties, top-k, typical, top-p,
+ * min-p, temperature.
  */
 export interface SamplingOptions {
   /**
-   * Divides the logits, 0 to 100. Higher values flatten the distribution, lower ones sharpen it; 0 always takes the
-   * most likely token. Default: 0.8.
+   * Divides the logits, 0 to 100. Higher values flatten the distribution, lower ones sharpen it; 0 always
+   * takes the most likely token. Default: 0.8.
    */
   temperature?: number | undefined
   /** Keep only the k most likely tokens; 0 turns it off. Default: 40. */
   topK?: number | undefined
-  /** Keep the smallest set of tokens whose probabilities sum to at least this, 0 to 1; 1 turns it off. Default: 0.95. */
+  /**
+   * Keep the smallest set of tokens whose probabilities sum to at least this, 0 to 1; 1 turns it off.
+   * Default: 0.95.
+   */
   topP?: number | undefined
-  /** Drop tokens less likely than this fraction of the most likely one, 0 to 1; 0 turns it off. Default: 0.05. */
+  /**
+   * Drop tokens less likely than this fraction of the most likely one, 0 to 1; 0 turns it off. Default: 0.05.
+   */
   minP?: number | undefined
   /**
-   * Locally typical sampling: keep the tokens whose surprise is nearest the entropy, until their probabilities sum to
-   * at least this, 0 to 1; 1 turns it off. Default: 1.
+   * Locally typical sampling: keep the tokens whose surprise is nearest the entropy, until their
+   * probabilities sum to at least this, 0 to 1; 1 turns it off. Default: 1.
    */
   typicalP?: number | undefined
   /**
-   * Divides the positive logits of tokens in the window and multiplies the negative ones, above 0 and up to 10; 1
-   * turns it off. Default: 1.
+   * Divides the positive logits of tokens in the window and multiplies the negative ones, above 0 and up to
+   * 10; 1 turns it off. Default: 1.
    */
   repetitionPenalty?: number | undefined
   /** Subtracted from a token's logit once for each occurrence in the window, -10 to 10. Default: 0. */
@@ -47,13 +52,13 @@ export interface SamplingOptions {
   /** Added to the logits before all other stages. Default: none. */
   logitBias?: LogitBias | undefined
   /**
-   * The same model, prompt, options and seed give the same tokens. An integer from 0 to 2^53 - 1 or a bigint from 0 to
-   * 2^64 - 1. Default: random, reported in the result.
+   * The same model, prompt, options and seed give the same tokens. An integer from 0 to 2^53 - 1 or a bigint
+   * from 0 to 2^64 - 1. Default: random, reported in the result.
    */
   seed?: number | bigint | undefined
   /**
-   * Report the log-probability of each token, and those of this many most likely tokens, 0 to 100. They are the
-   * model's own, before all stages. Default: none.
+   * Report the log-probability of each token, and those of this many most likely tokens, 0 to 100. They are
+   * the model's own, before all stages. Default: none.
    */
   logprobs?: number | undefined
 }

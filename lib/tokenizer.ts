@@ -43,8 +43,8 @@ const decodeRules = { special: boolean(), signal: abortSignal() } satisfies Rule
 const loadRules = { signal: abortSignal() } satisfies Rules
 
 /**
- * Converts text to token ids and back, with the same results as the reference tokenizers. Encoding and decoding run
- * off the JS thread. `model.tokenizer` is one; {@link loadTokenizer} makes one without a model.
+ * Converts text to token ids and back, with the same results as the reference tokenizers. Encoding and
+ * decoding run off the JS thread. `model.tokenizer` is one; {@link loadTokenizer} makes one without a model.
  */
 export class Tokenizer {
   readonly #native: NativeTokenizer

@@ -193,8 +193,8 @@ function editDistance(a: string, b: string): number {
 
 /**
  * Checks an options object against its table. `undefined` counts as absent.
- * @throws ERR_INVALID_ARGUMENT, which names the option, the expected value and the one found, or, for an unknown
- * option, the closest known one
+ * @throws ERR_INVALID_ARGUMENT, which names the option, the expected value and the one found, or, for an
+ * unknown option, the closest known one
  */
 export function checkOptions<R extends Rules>(call: string, options: unknown, rules: R): Parsed<R> {
   if (options === undefined) return {}

@@ -20,7 +20,10 @@ export interface ModelStats {
     readonly used: number
     /** Used pages that several requests share. */
     readonly shared: number
-    /** Unused pages kept for prompts with the same prefix. Evicted when pages are needed, least recently used first. */
+    /**
+     * Unused pages kept for prompts with the same prefix. Evicted when pages are needed, least recently used
+     * first.
+     */
     readonly cached: number
     readonly free: number
     /** Tokens per page. */

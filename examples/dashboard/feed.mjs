@@ -1,21 +1,23 @@
 /**
- * What an engine does, as a stream of server-sent events for any number of pages.
+ * The activity of an engine as a stream of server-sent events for any number of pages.
  *
- * A page gets a `snapshot` first, then an `update` several times a second. One that does not keep up is sent nothing
- * until its connection has drained, and a snapshot then: nothing piles up for it, and nothing is missing afterwards.
+ * A page gets a `snapshot` first, then an `update` several times a second. A page that falls behind gets
+ * nothing until its connection has drained, and then a new snapshot. So nothing queues up for it, and
+ * afterwards nothing is missing.
  */
 
 const TICK_MS = 100
 const STATS_MS = 500
-/** Samples of tokens per second: a minute. */
+/** Samples of tokens per second: one minute. */
 const HISTORY = 120
-/** Requests that have ended are kept for so long, for pages that open later; at most so many. */
+/** Ended requests are kept this long, for pages that open later. */
 const KEEP_MS = 30_000
-const KEEP_ENDED = 1000
-/** A page that has taken nothing for so long is gone. */
+/** Maximum number of ended requests to keep. */
+const MAX_ENDED = 1000
+/** A page that reads nothing for this long is disconnected. */
 const STUCK_MS = 20_000
-/** A paused request is resumed when no more tokens than this are unread. */
-const MOST_UNREAD = 64
+/** cria resumes a paused request when at most this many tokens are unread. */
+const MAX_UNREAD = 64
 
 export class Feed {
   #model
@@ -23,8 +25,9 @@ export class Feed {
   #requests = new Map()
   #ended = []
   #history = []
-  /** Since the last tick. */
+  /** Changes since the last tick. */
   #events = []
+  /** Token counts by request id that changed since the last tick. */
   #tokens = new Map()
   #lastStats = 0
   #timer
@@ -36,10 +39,10 @@ export class Feed {
     this.#timer = setInterval(() => this.#tick(), TICK_MS)
   }
 
-  /** The request that was made last; `generate` announces it before it returns. */
+  /** Id of the newest request. `generate` announces it before it returns. */
   lastId = 0
 
-  /** The model tells nobody about single tokens; whoever reads them may. */
+  /** Readers call this, since the model has no event for single tokens. */
   countTokens(id, count) {
     const request = this.#requests.get(id)
     if (!request || request.reason) return
@@ -62,7 +65,7 @@ export class Feed {
       this.#requests.set(id, { id, call, tokens: 0, events: [] })
     }
     const request = this.#requests.get(id)
-    // Made before the dashboard was.
+    // The request is older than the dashboard.
     if (!request) return
     const change = { id, type, at }
     if (type === 'queued') change.call = call
@@ -74,10 +77,11 @@ export class Feed {
       this.#tokens.delete(id)
       this.#ended.push({ id, at })
     }
-    // A preempted request computes its prompt again before its next token tells that it decodes. A paused one has some unread.
+    // A preempted request computes its prompt again; its next token shows that it decodes. If it was paused,
+    // its unread tokens come first.
     const hasTokens = request.events.some(([earlier]) => earlier === 'firstToken')
     if (type === 'preempted' && hasTokens) request.isBehind = 1
-    if (type === 'resumed' && request.isBehind) request.isBehind = MOST_UNREAD + 1
+    if (type === 'resumed' && request.isBehind) request.isBehind = MAX_UNREAD + 1
     this.#change(request, change)
   }
 
@@ -108,7 +112,7 @@ export class Feed {
   }
 
   #forget(now) {
-    while (this.#ended.length > KEEP_ENDED || this.#ended[0]?.at < now - KEEP_MS)
+    while (this.#ended.length > MAX_ENDED || this.#ended[0]?.at < now - KEEP_MS)
       this.#requests.delete(this.#ended.shift().id)
   }
 
@@ -123,7 +127,7 @@ export class Feed {
     })
   }
 
-  /** Sends the feed to a page until it goes away. */
+  /** Sends the feed to a page until it disconnects. */
   open(response) {
     response.writeHead(200, {
       'content-type': 'text/event-stream; charset=utf-8',
@@ -138,13 +142,13 @@ export class Feed {
       },
     }
     response.on('drain', () => {
-      // What is due goes to the others first: it is in the snapshot, and must not come once more.
+      // Send the pending update to the other pages first: the snapshot contains it.
       this.#tick()
       page.fullSince = 0
       page.send(this.#snapshot())
     })
     response.on('close', () => this.#pages.delete(page))
-    // A connection that breaks is a page that was closed.
+    // A broken connection is a closed page.
     response.on('error', () => this.#pages.delete(page))
     this.#tick()
     page.send(`retry: 1000\n${this.#snapshot()}`)

@@ -1,4 +1,4 @@
-/** Streams of requests to look at. */
+/** Streams of requests for the dashboard. */
 
 const NAMES = 'Anna Ben Clara Dario Ella Finn Greta Hugo Ivy Jonas Kira Leo Mia Noah Olive Pip'.split(' ')
 const ANIMALS = 'fox bear owl mouse rabbit frog hedgehog squirrel duck kitten puppy pony'.split(' ')
@@ -7,15 +7,17 @@ const THINGS = 'kite lantern boat hat drum ball basket umbrella whistle blanket'
 const PLACES = 'by the river|in the garden|on the hill|under the old oak|near the barn|at the pond'.split('|')
 
 const MAX_STREAMS = 256
-/** What a slow reader takes for a token. */
+/** Time of a slow reader for each chunk. */
 const SLOW_MS = 40
 
 const pick = (list) => list[Math.floor(Math.random() * list.length)]
 const between = (low, high) => low + Math.floor(Math.random() * (high - low + 1))
 const rest = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
-const sentence = () =>
-  `The ${pick(ADJECTIVES)} ${pick(ANIMALS)} found a ${pick(THINGS)} ${pick(PLACES)}, and ${pick(NAMES)} was very happy.`
+const sentence = () => {
+  const animal = `The ${pick(ADJECTIVES)} ${pick(ANIMALS)}`
+  return `${animal} found a ${pick(THINGS)} ${pick(PLACES)}, and ${pick(NAMES)} was very happy.`
+}
 const opening = () =>
   `Once upon a time there was a ${pick(ADJECTIVES)} ${pick(ANIMALS)} called ${pick(NAMES)}.`
 
@@ -24,15 +26,15 @@ export class Load {
   #feed
   #streams = new Set()
   #generations = new Set()
-  /** How often it was stopped: a stream of before then starts nothing more. */
+  /** Number of calls of `stop`. A stream that began before the last call makes no more requests. */
   #stops = 0
-  /** What prompts with a common beginning begin with. */
+  /** The prefix of the prompts that share one. */
   #common
 
   constructor(model, feed) {
     this.#model = model
     this.#feed = feed
-    // About a third of the context: a sentence is some twenty tokens.
+    // About a third of the context: a sentence has about twenty tokens.
     this.sentences = Math.max(1, Math.min(40, Math.floor(model.info.contextLength / 60)))
     this.#common = this.#beginning()
   }
@@ -45,7 +47,10 @@ export class Load {
     return this.#streams.size
   }
 
-  /** Starts so many streams, each of one request, or of one after the other until `stop`. */
+  /**
+   * Starts up to `streams` streams. A stream makes one request or, with `repeat`, one after another until
+   * `stop`.
+   */
   start({ streams, shared, slow, repeat }) {
     const count = Math.min(streams, MAX_STREAMS - this.#streams.size)
     for (let i = 0; i < count; i++) {
@@ -60,7 +65,7 @@ export class Load {
     const stops = this.#stops
     do {
       await this.#request({ shared, slow }).catch((error) => {
-        // Stopped, disposed, a queue that is full: the page shows it.
+        // Aborted, disposed, queue full: the page shows it.
         if (!error.code?.startsWith('ERR_')) throw error
       })
       if (repeat) await rest(between(0, 400))
@@ -81,7 +86,7 @@ export class Load {
     try {
       for await (const { tokens } of generation) {
         this.#feed.countTokens(id, tokens.length)
-        // Slower than the engine: its request is paused when enough is unread.
+        // Slower than the engine: the unread tokens pause the request.
         if (slow) await rest(SLOW_MS)
       }
     } finally {
@@ -89,7 +94,7 @@ export class Load {
     }
   }
 
-  /** Stops all that runs; resolves when it has ended. */
+  /** Stops all streams; resolves when they have ended. */
   async stop() {
     this.#stops++
     for (const generation of this.#generations) generation.cancel()

@@ -1,4 +1,5 @@
-// A page that shows what a model's engine does. Run: node examples/dashboard/server.mjs [model.gguf] [--port 4173]
+// Serves a page that shows the activity of a model's engine.
+// Run: node examples/dashboard/server.mjs [model.gguf] [--port 4173]
 
 import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
@@ -20,8 +21,8 @@ const FILES = {
 const MAX_BODY = 1024
 
 /**
- * Serves the dashboard of a model on this machine alone.
- * @returns where it is, and `close`, after which nothing of it runs; the model is left as it is.
+ * Serves the dashboard of a model to this machine only.
+ * @returns its URL, and `close`, which stops the dashboard but does not dispose of the model
  */
 export async function startDashboard(model, { port = 0 } = {}) {
   const feed = new Feed(model)
@@ -60,10 +61,12 @@ export async function startDashboard(model, { port = 0 } = {}) {
 }
 
 async function handle(request, response, { feed, load }) {
-  // A page from elsewhere must neither read this nor start anything, also by a name that it made point here.
+  // Refuse pages of other sites, including those that reach this server by DNS rebinding.
   const { host, origin } = request.headers
-  if (!/^(127\.0\.0\.1|localhost)(:\d+)?$/.test(host ?? '')) throw failure(403, 'this host is not served')
-  if (origin && origin !== `http://${host}`) throw failure(403, 'this origin may not call')
+  if (!/^(127\.0\.0\.1|localhost)(:\d+)?$/.test(host ?? ''))
+    throw failure(403, `the host must be localhost, got ${host}`)
+  if (origin && origin !== `http://${host}`)
+    throw failure(403, `the origin must be http://${host}, got ${origin}`)
 
   const { pathname } = new URL(request.url, 'http://localhost')
   const file = Object.hasOwn(FILES, pathname) ? FILES[pathname] : undefined
@@ -87,31 +90,35 @@ async function handle(request, response, { feed, load }) {
       answer(response, 200, { streams: load.streams })
       return
     default:
-      throw failure(404, `there is no ${request.method} ${pathname}`)
+      throw failure(404, `unknown route ${request.method} ${pathname}`)
   }
 }
 
 function loadOptions({ streams, shared = true, slow = false, repeat = false }) {
-  if (!Number.isInteger(streams) || streams < 1 || streams > 64)
-    throw failure(400, 'streams must be an integer from 1 to 64')
-  for (const value of [shared, slow, repeat])
-    if (typeof value !== 'boolean') throw failure(400, 'shared, slow and repeat must be true or false')
+  if (!Number.isInteger(streams) || streams < 1 || streams > 64) {
+    throw failure(400, `streams must be an integer from 1 to 64, got ${JSON.stringify(streams)}`)
+  }
+  for (const [name, value] of Object.entries({ shared, slow, repeat })) {
+    if (typeof value !== 'boolean')
+      throw failure(400, `${name} must be a boolean, got ${JSON.stringify(value)}`)
+  }
   return { streams, shared, slow, repeat }
 }
 
 async function body(request) {
-  // Forms of other sites cannot send this type unasked.
-  if (!request.headers['content-type']?.startsWith('application/json'))
-    throw failure(415, 'the body must be application/json')
+  // Forms of other sites cannot send this content type.
+  const type = request.headers['content-type']
+  if (!type?.startsWith('application/json'))
+    throw failure(415, `the body must be application/json, got ${type}`)
   let text = ''
   for await (const part of request.setEncoding('utf8')) {
     text += part
-    if (text.length > MAX_BODY) throw failure(413, 'the body is too long')
+    if (text.length > MAX_BODY) throw failure(413, `the body must have at most ${MAX_BODY} characters`)
   }
   try {
     return Object(JSON.parse(text))
   } catch {
-    throw failure(400, 'the body is not JSON')
+    throw failure(400, 'the body must be valid JSON')
   }
 }
 
@@ -145,7 +152,7 @@ async function main() {
 
   let asked = false
   async function end() {
-    // Twice: at once.
+    // A second signal ends the process at once.
     if (asked) process.exit(130)
     asked = true
     await dashboard.close()

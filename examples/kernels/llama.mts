@@ -1,50 +1,28 @@
-// A Llama in sixty lines, from kernels alone. It gives the tokens that `generate` gives.
+// A Llama built from single kernels. It gives the tokens that `generate` gives.
 import { demoModelPath, inspect, loadModel, loadTokenizer } from 'cria'
 import { devices, kernels, type Tensor } from 'cria/kernels'
 
-/** Reads a model; what it returns tells the likeliest next token after more ids of one text. */
+type Find = (name: string) => Tensor
+type Config = Awaited<ReturnType<typeof readConfig>>
+
+/**
+ * Reads a model. The returned function takes the next ids of one text and gives the most likely token after
+ * them.
+ */
 export async function loadLlama(path: string, kvDtype: 'F16' | 'F32' = 'F16') {
-  const { metadata } = await inspect(path)
-  const values = new Map(metadata.map(({ key, value }) => [key.replace('llama.', ''), Number(value)]))
-  const config = (key: string, otherwise?: number): number => {
-    const value = values.get(key) ?? otherwise
-    if (value === undefined) throw new Error(`${path} does not say its ${key}`)
-    return value
-  }
+  const config = await readConfig(path)
+  const { eps, rope } = config
   const tensors = await kernels.loadTensors(path)
   const find = (name: string): Tensor => {
     const tensor = tensors.get(`${name}.weight`)
     if (!tensor) throw new Error(`${path} has no ${name}`)
     return tensor
   }
-  const kvHeads = config('attention.head_count_kv')
-  const headDim = config('embedding_length') / config('attention.head_count')
-  const eps = config('attention.layer_norm_rms_epsilon')
-  const rope = { base: config('rope.freq_base', 10000), ropeDim: config('rope.dimension_count', headDim) }
-
-  // Pages for the whole context, in order.
+  // Pages for the whole context, in ascending order.
   const { pageTokens } = (await devices())[0]!
-  const pages = Array.from({ length: Math.ceil(config('context_length') / pageTokens) }, (_, i) => i)
+  const pages = Array.from({ length: Math.ceil(config.context / pageTokens) }, (_, i) => i)
   const layers = await Promise.all(
-    Array.from({ length: config('block_count') }, async (_, i) => ({
-      ...{
-        attention: {
-          norm: find(`blk.${i}.attn_norm`),
-          query: find(`blk.${i}.attn_q`),
-          key: find(`blk.${i}.attn_k`),
-          value: find(`blk.${i}.attn_v`),
-        },
-      },
-      ...{
-        ffn: {
-          norm: find(`blk.${i}.ffn_norm`),
-          gate: find(`blk.${i}.ffn_gate`),
-          up: find(`blk.${i}.ffn_up`),
-        },
-      },
-      ...{ output: find(`blk.${i}.attn_output`), down: find(`blk.${i}.ffn_down`) },
-      kv: await kernels.kvCache({ pages: pages.length, kvHeads, headDim, dtype: kvDtype }),
-    })),
+    Array.from({ length: config.layers }, (_, i) => loadLayer(find, i, config, pages.length, kvDtype)),
   )
   const embedding = find('token_embd')
   const output = tensors.get('output.weight') ?? embedding
@@ -67,6 +45,44 @@ export async function loadLlama(path: string, kvDtype: 'F16' | 'F32' = 'F16') {
   }
 }
 
+/** The hyperparameters in the file's metadata. */
+async function readConfig(path: string) {
+  const { metadata } = await inspect(path)
+  const values = new Map(metadata.map(({ key, value }) => [key.replace('llama.', ''), Number(value)]))
+  const read = (key: string, fallback?: number): number => {
+    const value = values.get(key) ?? fallback
+    if (value === undefined) throw new Error(`${path} has no ${key}`)
+    return value
+  }
+  const headDim = read('embedding_length') / read('attention.head_count')
+  return {
+    layers: read('block_count'),
+    context: read('context_length'),
+    kvHeads: read('attention.head_count_kv'),
+    headDim,
+    eps: read('attention.layer_norm_rms_epsilon'),
+    rope: { base: read('rope.freq_base', 10000), ropeDim: read('rope.dimension_count', headDim) },
+  }
+}
+
+/** Weights and KV cache of layer `i`. */
+async function loadLayer(find: Find, i: number, config: Config, pages: number, dtype: 'F16' | 'F32') {
+  const weight = (name: string) => find(`blk.${i}.${name}`)
+  const { kvHeads, headDim } = config
+  return {
+    attention: {
+      norm: weight('attn_norm'),
+      query: weight('attn_q'),
+      key: weight('attn_k'),
+      value: weight('attn_v'),
+    },
+    output: weight('attn_output'),
+    ffn: { norm: weight('ffn_norm'), gate: weight('ffn_gate'), up: weight('ffn_up') },
+    down: weight('ffn_down'),
+    kv: await kernels.kvCache({ pages, kvHeads, headDim, dtype }),
+  }
+}
+
 if (import.meta.filename === process.argv[1]) {
   const path = process.argv[2] ?? demoModelPath()
   const [prompt, maxTokens] = ['Once upon a time', 40]
@@ -77,7 +93,7 @@ if (import.meta.filename === process.argv[1]) {
   console.log(prompt + (await tokenizer.decode(tokens)))
 
   await using model = await loadModel(path)
-  const told = await model.generate(prompt, { maxTokens, temperature: 0, ignoreEos: true })
-  const same = tokens.every((token, i) => token === told.tokens[i])
-  console.log(`\n${tokens.length} tokens, ${same ? 'the same as' : 'other than'} generate's`)
+  const expected = await model.generate(prompt, { maxTokens, temperature: 0, ignoreEos: true })
+  const same = tokens.every((token, i) => token === expected.tokens[i])
+  console.log(`\n${tokens.length} tokens, ${same ? 'the same as' : 'different from'} generate's`)
 }

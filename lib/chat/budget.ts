@@ -1,4 +1,6 @@
-/** A template is a program from an untrusted file. The budget ends it before it hangs or exhausts the process. */
+/**
+ * A template is a program from an untrusted file. The budget ends it before it hangs or exhausts the process.
+ */
 
 /** An error of a template. Callers of the library get a CriaError instead. */
 export class TemplateError extends Error {}

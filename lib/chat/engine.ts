@@ -1,6 +1,6 @@
 /**
- * The template engine, @huggingface/jinja, with types for the parts in use. (The package's own declarations do not
- * resolve under Node's module resolution, and it does not export its value classes.)
+ * The template engine, @huggingface/jinja, with types for the parts in use. (The package's own declarations
+ * do not resolve under Node's module resolution, and it does not export its value classes.)
  */
 
 /** A runtime value of the kind `type`. */

@@ -1,6 +1,6 @@
 /**
- * The template engine's interpreter with two changes. It agrees with Python's jinja2 in printing, comparison, white
- * space and missing values. It always ends: every evaluation spends from a budget.
+ * The template engine's interpreter with two changes. It agrees with Python's jinja2 in printing, comparison,
+ * white space and missing values. It always ends: every evaluation spends from a budget.
  */
 
 import { type Budget, MAX_DEPTH, MAX_TEXT, TemplateError } from './budget'

@@ -1,8 +1,8 @@
 /**
- * Marks keep user text from becoming control tokens. A template concatenates its own `<|eot_id|>` with the text of the
- * messages. So before rendering, a mark is inserted after the first character of each spelling of a special token in a
- * message, and after rendering the text is cut at the marks. A mark is a Unicode noncharacter, reserved for internal use
- * by programs; no operation of a template changes it.
+ * Marks keep user text from becoming control tokens. A template concatenates its own `<|eot_id|>` with the
+ * text of the messages. So before rendering, a mark is inserted after the first character of each spelling of
+ * a special token in a message, and after rendering the text is cut at the marks. A mark is a Unicode
+ * noncharacter, reserved for internal use by programs; no operation of a template changes it.
  */
 
 const FIRST_MARK = 0xfdd0
@@ -54,8 +54,8 @@ export function markSpecials(text: string, specials: readonly string[], mark: st
 }
 
 /**
- * Cuts at the marks. The character before a mark becomes a piece that is not special, so the spelling that begins with
- * it stays text.
+ * Cuts at the marks. The character before a mark becomes a piece that is not special, so the spelling that
+ * begins with it stays text.
  */
 export function cutAtMarks(text: string, mark: string): Array<[text: string, special: boolean]> {
   const pieces: Array<[string, boolean]> = []

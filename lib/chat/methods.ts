@@ -154,7 +154,9 @@ const METHODS: Record<string, Method> = {
   isspace: (text) => () => booleanOf(text.length > 0 && strip(text) === ''),
 }
 
-/** A method of `text`, or undefined if the engine has it in the same form (upper, lower, title, capitalize). */
+/**
+ * A method of `text`, or undefined if the engine has it in the same form (upper, lower, title, capitalize).
+ */
 export function stringMethod(text: string, name: string, budget: Budget): FunctionBody | undefined {
   const method = Object.hasOwn(METHODS, name) ? METHODS[name] : undefined
   return method?.(text, budget)

@@ -1,4 +1,7 @@
-/** Printing and comparison as in Python: templates are written for Python's jinja2 and must render the same text. */
+/**
+ * Printing and comparison as in Python: templates are written for Python's jinja2 and must render the same
+ * text.
+ */
 
 import { type Budget, TemplateError } from './budget'
 import { withoutMarks } from './marks'
@@ -124,7 +127,10 @@ export interface JsonOptions {
   separators?: [item: string, key: string] | undefined
 }
 
-/** `json.dumps(value, ensure_ascii=False)` with its options: the `tojson` of transformers, which does not escape HTML. */
+/**
+ * `json.dumps(value, ensure_ascii=False)` with its options: the `tojson` of transformers, which does not
+ * escape HTML.
+ */
 export function json(value: Value, options: JsonOptions, budget: Budget): string {
   const indent =
     typeof options.indent === 'number' ? ' '.repeat(Math.min(options.indent, 64)) : options.indent

@@ -53,7 +53,10 @@ const FIELDS: Record<string, (date: Date) => string> = {
   '%': () => '%',
 }
 
-/** Local time, as in `datetime.now()`. `%-d` and similar fields drop leading zeros; unknown fields stay unchanged. */
+/**
+ * Local time, as in `datetime.now()`. `%-d` and similar fields drop leading zeros; unknown fields stay
+ * unchanged.
+ */
 export function strftime(date: Date, format: string): string {
   if (format.length > MAX_FORMAT) {
     throw new RangeError(`strftime: the format has ${format.length} characters, more than ${MAX_FORMAT}`)

@@ -31,7 +31,9 @@ export const floatOf = (value: number): Value => new FloatMaker(value)
 export const booleanOf = (value: boolean): Value => new BooleanMaker(value)
 export const arrayOf = (value: Value[]): Value => new ArrayMaker(value)
 export const mapOf = (value: Map<string, Value>): Value => new MapMaker(value)
-/** A tuple prints differently from a list. Only a template can create one, so its class comes from a template. */
+/**
+ * A tuple prints differently from a list. Only a template can create one, so its class comes from a template.
+ */
 const TupleMaker = (() => {
   const environment = new engine.Environment()
   new engine.Interpreter(environment).run(engine.parse(engine.tokenize('{% set tuple = (1, 2) %}', {})))

@@ -71,7 +71,10 @@ function parseFlags(
   }
 }
 
-/** node:util's messages have several lines. This is the first sentence, or the closest option to an unknown one. */
+/**
+ * node:util's messages have several lines. This is the first sentence, or the closest option to an unknown
+ * one.
+ */
 function explain(error: unknown, command: Command): string {
   const message = error instanceof Error ? error.message : String(error)
   const [, dashes, name] = /Unknown option '(-+)([^']*)'/.exec(message) ?? []

@@ -1,4 +1,4 @@
-// cria/kernels: what compiles, to which types, and what must not compile.
+// cria/kernels: its types, and misuse that must not compile.
 import {
   type AddRmsNormResult,
   type BenchSpec,
@@ -16,7 +16,7 @@ function same<A, B>(_equal: Equal<A, B>): void {}
 
 const x = Float32Array.of(1)
 
-export async function main(): Promise<void> {
+export async function tensors(): Promise<void> {
   using resident = await kernels.upload(x, { shape: [1, 1] })
   same<typeof resident, Tensor<'F32'>>(true)
   using half = await kernels.upload(Uint16Array.of(1), { dtype: 'BF16' })
@@ -28,8 +28,15 @@ export async function main(): Promise<void> {
   same<typeof bytes, Uint8Array>(true)
   using out = await kernels.allocate([1])
   same<typeof out, Tensor<'F32'>>(true)
+}
 
-  // Resident in, resident out; arrays in, arrays out.
+/** Resident inputs give resident results, arrays give arrays. */
+export async function operators(
+  resident: Tensor<'F32'>,
+  half: Tensor<'BF16'>,
+  blocks: Tensor<'Q4_0'>,
+): Promise<void> {
+  using out = await kernels.allocate([1])
   const a = await kernels.rmsNorm(x, x)
   const b = await kernels.rmsNorm(resident, x, { eps: 1e-6, out, threads: 2, isa: 'avx2' })
   same<typeof a, Float32Array>(true)
@@ -64,14 +71,16 @@ export async function main(): Promise<void> {
   await bench(() => kernels.softmax(resident, { out }))
   const pageTokens: number = (await devices())[0]!.pageTokens
   void [sampled, result, pageTokens]
+}
 
+export async function misuse(resident: Tensor<'F32'>, half: Tensor<'BF16'>, kv: KvCache): Promise<void> {
   // @ts-expect-error a plain array is no tensor
   await kernels.softmax([1, 2])
-  // @ts-expect-error bits need a type
+  // @ts-expect-error bits need a dtype
   await kernels.upload(Uint16Array.of(1))
-  // @ts-expect-error a result is F32
+  // @ts-expect-error results are F32
   await kernels.softmax(x, { out: half })
-  // @ts-expect-error an unknown type
+  // @ts-expect-error an unknown dtype
   await kernels.quantize(x, 'Q9')
   // @ts-expect-error an unknown option
   await kernels.softmax(x, { eps: 1 })
@@ -87,6 +96,6 @@ export async function main(): Promise<void> {
   await kernels.pagedAttention(x, resident, { sequences: [] })
   // @ts-expect-error the rows are missing
   await bench({ op: 'rmsNorm', cols: 2 })
-  // @ts-expect-error made by kernels alone
+  // @ts-expect-error read-only
   resident.shape = [1]
 }

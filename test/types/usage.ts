@@ -1,4 +1,4 @@
-// What compiles, and to which types: the package as its users see it.
+// The public API compiles, with these types.
 import {
   type ChatMessage,
   type ChatResult,
@@ -26,7 +26,7 @@ import {
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
 function same<A, B>(_equal: Equal<A, B>): void {}
 
-export async function main(signal: AbortSignal): Promise<void> {
+export async function loading(signal: AbortSignal): Promise<void> {
   await using model = await loadModel('a.gguf', {
     device: 'cuda:1',
     gpuLayers: 20,
@@ -37,7 +37,16 @@ export async function main(signal: AbortSignal): Promise<void> {
   using other = await loadModel(new URL('file:///a.gguf'), { threads: undefined })
   same<typeof model, Model>(true)
   same<typeof other, Model>(true)
+  const saved = await model.saveState('a.kv', 'Once', { signal })
+  same<typeof saved, StateFile>(true)
+  same<Awaited<ReturnType<Model['restoreState']>>, StateFile>(true)
+  const info: FileInfo = await inspect(demoModelPath())
+  const levels: readonly string[] = cpuInfo().isaLevels
+  await model.dispose()
+  void [info, levels, version]
+}
 
+export async function generating(model: Model, signal: AbortSignal): Promise<void> {
   const generation = model.generate('Once', {
     temperature: 0,
     stop: ['a'],
@@ -63,6 +72,10 @@ export async function main(signal: AbortSignal): Promise<void> {
   generation.cancel()
   const samples = model.generateSamples('Once', 3, { priority: 1, timeout: 1000, onContextFull: 'shift' })
   same<typeof samples, Generation<GenerationResult>[]>(true)
+  void promise
+}
+
+export function watching(model: Model): void {
   const stats = model.stats()
   same<typeof stats, ModelStats>(true)
   same<typeof stats.pages.shared, number>(true)
@@ -73,10 +86,9 @@ export async function main(signal: AbortSignal): Promise<void> {
   })
   // @ts-expect-error: no such event
   model.on('token', () => {})
-  const saved = await model.saveState('a.kv', 'Once', { signal })
-  same<typeof saved, StateFile>(true)
-  same<Awaited<ReturnType<Model['restoreState']>>, StateFile>(true)
+}
 
+export async function chatting(model: Model): Promise<void> {
   const messages: ChatMessage[] = [
     { role: 'system', content: 'Be brief.' },
     { role: 'user', content: [{ type: 'text', text: 'Why?' }], name: 'me' },
@@ -91,7 +103,10 @@ export async function main(signal: AbortSignal): Promise<void> {
   same<typeof answer, ChatResult>(true)
   messages.push(answer.message)
   const text: string = model.renderChat(messages, { addGenerationPrompt: false })
+  void text
+}
 
+export async function tokenizing(model: Model): Promise<void> {
   const ids = await model.tokenizer.encode('text', { bos: true, special: true })
   same<typeof ids, Uint32Array>(true)
   const decoded: string = await model.tokenizer.decode([1, 2, 3])
@@ -99,10 +114,7 @@ export async function main(signal: AbortSignal): Promise<void> {
   const vocabulary: Tokenizer = await loadTokenizer('v.gguf')
   const kind: 'sentencepiece' | 'bpe' = vocabulary.kind
   const bos: number | null = vocabulary.bos
-  const info: FileInfo = await inspect(demoModelPath())
-  const levels: readonly string[] = cpuInfo().isaLevels
-  await model.dispose()
-  void [promise, text, decoded, logits, kind, bos, info, levels, version]
+  void [decoded, logits, kind, bos]
 }
 
 export function handle(error: unknown): CriaErrorCode | undefined {

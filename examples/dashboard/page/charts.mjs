@@ -1,4 +1,4 @@
-/** A sparkline of the last minute, and the bar of pages. */
+/** The sparklines of the last minute, and the bar of KV cache pages. */
 
 const MINUTE = 60_000
 const SVG = 'http://www.w3.org/2000/svg'
@@ -18,7 +18,7 @@ export class Sparkline {
   #area = shape('path', 'area')
   #line = shape('path', 'line')
   #base = shape('line', 'base')
-  #most = Object.assign(document.createElement('span'), { className: 'most' })
+  #label = Object.assign(document.createElement('span'), { className: 'label' })
   #at = Object.assign(document.createElement('span'), { className: 'at', hidden: true })
   #points = []
   #now = 0
@@ -31,25 +31,25 @@ export class Sparkline {
     for (const [name, value] of Object.entries({ x1: 0, x2: 100, y1: 100, y2: 100 }))
       this.#base.setAttribute(name, value)
     this.#svg.append(this.#base, this.#area, this.#line)
-    figure.append(this.#svg, this.#at, this.#most)
+    figure.append(this.#svg, this.#at, this.#label)
     figure.addEventListener('pointermove', ({ clientX }) => {
       const { left, width } = figure.getBoundingClientRect()
       this.#pointer = (clientX - left) / width
-      this.#label()
+      this.#showLabel()
     })
     figure.addEventListener('pointerleave', () => {
       this.#pointer = undefined
-      this.#label()
+      this.#showLabel()
     })
   }
 
-  /** `points` are `[time, value]`, from the oldest on. */
+  /** `points` are `[time, value]`, oldest first. */
   draw(points, now) {
     this.#points = points
     this.#now = now
-    const most = Math.max(1, ...points.map(([, value]) => value))
+    const max = Math.max(1, ...points.map(([, value]) => value))
     const x = (time) => 100 + ((time - now) / MINUTE) * 100
-    const y = (value) => 100 - (value / most) * 96
+    const y = (value) => 100 - (value / max) * 96
     const path = points.map(
       ([time, value], i) => `${i ? 'L' : 'M'}${x(time).toFixed(2)} ${y(value).toFixed(2)}`,
     )
@@ -59,22 +59,22 @@ export class Sparkline {
       'd',
       path.length > 1 ? `${path.join('')}L${ends[1].toFixed(2)} 100L${ends[0].toFixed(2)} 100Z` : '',
     )
-    this.#label()
+    this.#showLabel()
   }
 
-  /** The most of the minute, or the value under the pointer. */
-  #label() {
+  /** Shows the maximum of the minute, or the value under the pointer. */
+  #showLabel() {
     const time = this.#pointer === undefined ? undefined : this.#now + (this.#pointer - 1) * MINUTE
     const near = time !== undefined && nearest(this.#points, time)
     this.#at.hidden = !near
     if (near) {
       this.#at.style.left = `${100 + ((near[0] - this.#now) / MINUTE) * 100}%`
-      this.#most.textContent = `${count(near[1])}, ${Math.round((this.#now - near[0]) / 1000)} s ago`
+      this.#label.textContent = `${count(near[1])}, ${Math.round((this.#now - near[0]) / 1000)} s ago`
     } else {
-      const most = Math.max(0, ...this.#points.map(([, value]) => value))
-      this.#most.textContent = most > 0 ? `peak ${count(most)}` : ''
+      const max = Math.max(0, ...this.#points.map(([, value]) => value))
+      this.#label.textContent = max > 0 ? `peak ${count(max)}` : ''
     }
-    this.#figure.setAttribute('aria-label', this.#most.textContent)
+    this.#figure.setAttribute('aria-label', this.#label.textContent)
   }
 }
 
@@ -93,8 +93,8 @@ export class PagesBar {
   constructor() {
     const names = {
       shared: 'held by several requests',
-      used: 'by one',
-      cached: 'kept for prompts to come',
+      used: 'held by one',
+      cached: 'cached for later prompts',
       free: 'free',
     }
     this.#parts = Object.entries(names).map(([kind, text]) => {
@@ -116,7 +116,8 @@ export class PagesBar {
       span.toggleAttribute('data-zero', counts[kind] === 0)
       value.textContent = count(counts[kind])
     }
-    this.#note.textContent = `${count(total)} pages of ${tokens} tokens, ${Math.round((used / total) * 100)} % in use`
+    const percent = Math.round((used / total) * 100)
+    this.#note.textContent = `${count(total)} pages of ${tokens} tokens, ${percent} % in use`
     this.#bar.setAttribute(
       'aria-label',
       `${used} of ${total} pages in use, ${shared} shared, ${cached} cached`,

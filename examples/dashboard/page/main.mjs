@@ -1,4 +1,4 @@
-/** The page: takes the feed, hands it to the parts. */
+/** The page: passes the feed to its parts. */
 
 import { count, PagesBar, Sparkline } from './charts.mjs'
 import { Requests } from './requests.mjs'
@@ -7,7 +7,7 @@ import { seconds, Timeline } from './timeline.mjs'
 const MINUTE = 60_000
 const byId = (id) => document.getElementById(id)
 
-/** The server's clock: the messages that travelled fastest tell it best. */
+/** Offset of the server's clock, from the message with the lowest latency. */
 let offset = -Infinity
 const clock = () => performance.now() + (Number.isFinite(offset) ? offset : 0)
 
@@ -99,10 +99,10 @@ function link(state, text) {
 
 const feed = new EventSource('events')
 feed.addEventListener('open', () => link('live', 'live'))
-feed.addEventListener('error', () => link('lost', 'connection lost, trying again'))
+feed.addEventListener('error', () => link('lost', 'connection lost, reconnecting'))
 feed.addEventListener('snapshot', ({ data }) => {
   const { now, model, stats, history: samples, requests: known } = JSON.parse(data)
-  // Perhaps another server, with another clock.
+  // The server may be another one, with another clock.
   offset = now - performance.now()
   history = samples
   requests.restart(known)
@@ -133,7 +133,7 @@ async function post(path, body) {
     const result = await response.json()
     note.textContent = response.ok
       ? result.started === 0
-        ? 'As many streams as this page starts are running.'
+        ? 'The maximum number of streams is running.'
         : ''
       : result.error
   } catch {

@@ -1,9 +1,9 @@
-/** What is known of requests, as spans of time on lanes: a lane holds one request after the other. */
+/** The requests as spans of time on lanes. The requests of a lane do not overlap. */
 
-/** What is drawn of the past. */
+/** The visible part of the past. */
 export const WINDOW_MS = 30_000
 
-/** Which span an event begins; the others end the request, or are marks on it. */
+/** The span that an event begins. Other events end the request, or mark it. */
 const SPAN = {
   queued: 'queue',
   started: 'prefill',
@@ -23,7 +23,7 @@ export const STATES = {
 
 export class Requests {
   #byId = new Map()
-  /** Of each lane, its requests from the oldest on. */
+  /** The requests of each lane, oldest first. */
   lanes = []
 
   restart(requests) {
@@ -50,7 +50,7 @@ export class Requests {
     if (type === 'started' && !request.started) request.started = at
     if (type === 'preempted') request.marks.push(at)
     if (type === 'paused' || type === 'resumed') request.isPaused = type === 'paused'
-    // Also while it is paused: it goes on from there afterwards.
+    // Also while it is paused: the phase continues afterwards.
     if (SPAN[type]) request.phase = SPAN[type]
     request.isPreempted = type === 'preempted' || (request.isPreempted && !SPAN[type])
     const kind = request.isPaused ? 'paused' : request.phase
@@ -65,10 +65,10 @@ export class Requests {
     if (request && !request.end) request.tokens = tokens
   }
 
-  /** Into the first lane that is free. */
+  /** Adds the request to the first free lane. */
   #add(request) {
     this.#byId.set(request.id, request)
-    // Ended before this one began, that is: a snapshot tells of one request after the other.
+    // Free means that its last request ended before this one began: a snapshot lists ended requests, too.
     let lane = this.lanes.find((one) => one.at(-1).end <= request.begin)
     if (!lane) {
       lane = []
@@ -77,7 +77,7 @@ export class Requests {
     lane.push(request)
   }
 
-  /** Forgets what has left the picture. The last request of each lane stays, for its numbers. */
+  /** Drops the requests that have left the window. The last one of each lane stays, for its numbers. */
   forget(now) {
     const isGone = ({ end }) => end < now - WINDOW_MS
     for (const lane of this.lanes) {
@@ -88,7 +88,7 @@ export class Requests {
     }
   }
 
-  /** Whether anything moves. */
+  /** Whether the picture changes. */
   isLive(now) {
     return this.lanes.some((lane) => !lane.at(-1).end || lane.at(-1).end > now - WINDOW_MS)
   }
@@ -99,7 +99,9 @@ function close(request, at) {
   if (last) last.to ??= at
 }
 
-/** Events come after a step, so that its beginning is not seen; at the end the request tells when it was. */
+/**
+ * Corrects the spans of an ended request: events arrive after a step, but `usage` tells when the step began.
+ */
 function correct({ begin, spans, marks, usage }) {
   const at = spans.findIndex(({ kind }) => kind === 'decode')
   if (!usage || marks.length > 0 || at < 1 || spans[0].kind !== 'queue') return
@@ -119,7 +121,7 @@ function ending(type, reason) {
   return reason === 'ERR_ABORTED' ? 'stopped' : 'failed'
 }
 
-/** Milliseconds and rates as the engine measured them; until it tells, as they were seen from here. */
+/** Milliseconds and rates: the engine's own if the request has ended, else estimates from the events. */
 export function timings(request, now) {
   const { usage, begin, started, firstToken, end = now, tokens } = request
   if (usage) {
@@ -135,14 +137,14 @@ export function timings(request, now) {
   }
 }
 
-/** Where its beginning and end are told at once, it is known at the end only. */
+/** Undefined if the events of its start and its end arrived together: then only `usage` tells. */
 function prefillSeen(started, firstToken, now) {
   if (!started) return undefined
   const ms = (firstToken ?? now) - started
   return firstToken && ms < 1 ? undefined : ms
 }
 
-/** The first token is the prompt's. */
+/** The prefill yields the first token. */
 function rate(tokens, ms) {
   return tokens > 1 && ms > 0 ? ((tokens - 1) / ms) * 1000 : undefined
 }

@@ -1,4 +1,4 @@
-/** The timeline: a canvas of spans over a list of rows. */
+/** The timeline: a canvas with spans over a list of rows. */
 
 import { STATES, timings, WINDOW_MS } from './requests.mjs'
 
@@ -31,7 +31,7 @@ export class Timeline {
   #lastFrame = 0
   #pointer
 
-  /** `clock` tells the server's time. */
+  /** `clock` returns the server's time. */
   constructor(requests, clock) {
     this.#requests = requests
     this.#clock = clock
@@ -50,7 +50,7 @@ export class Timeline {
       if (time - this.#lastFrame >= FRAME_MS) {
         this.#lastFrame = time
         const isLive = requests.isLive(clock())
-        // Once more when the last bar has left.
+        // Draw once more after the last bar has left.
         if (isLive || wasLive) this.#draw()
         wasLive = isLive
       }
@@ -69,7 +69,7 @@ export class Timeline {
     context.fillRect(0, 0, 6, 6)
     context.strokeStyle = this.#colors.decode
     context.lineWidth = 1.6
-    // Beyond the tile's edges, so that tiles meet.
+    // Draw across the edges, so that the lines of adjacent tiles join.
     for (const shift of [-6, 0, 6]) {
       context.beginPath()
       context.moveTo(shift - 1, 7)
@@ -80,7 +80,7 @@ export class Timeline {
     this.#draw()
   }
 
-  /** Rows and numbers; the canvas draws itself. */
+  /** Updates rows and numbers. The canvas has its own loop. */
   update() {
     const now = this.#clock()
     this.#requests.forget(now)
@@ -142,7 +142,7 @@ export class Timeline {
     const context = this.#context
     const top = middle - BAR / 2
     context.save()
-    // Rounded where the request begins and ends, with a gap to its neighbours.
+    // Round corners at both ends, and a gap to the neighbours.
     const left = x(spans[0]?.from ?? now)
     const right = x(end ?? now)
     context.beginPath()
@@ -198,7 +198,7 @@ export class Timeline {
     this.#tip.style.top = `${below + height > innerHeight ? this.#pointer.y - height - 10 : below}px`
   }
 
-  /** The request at a point; beside the bars, the row's last one. */
+  /** The request at a point; outside the bars, the last one of the row. */
   #find({ x, y }) {
     const axis = this.#axis.getBoundingClientRect()
     const row = this.#rows.findIndex(({ row }) => {
