@@ -87,7 +87,7 @@ const BENCH: Flags = {
   'no-cache': {
     kind: 'flag',
     to: bench('noCache'),
-    help: 'write the synthetic file anew, and remove it afterwards',
+    help: 'always write the synthetic file, and remove it afterwards',
   },
 }
 

@@ -1,4 +1,4 @@
-/** The real addon with the demo model: what comes out, and what happens to those who misuse it. */
+/** The real addon with the demo model: its results, and its errors after misuse. */
 
 import { CriaError, inspect, loadModel, loadTokenizer, type Model } from '../../lib/index'
 import { vocabularyOnly, writeGguf } from '../fixtures/gguf'
@@ -56,7 +56,7 @@ describe('a model', () => {
     expect(await model.tokenizer.decode(ids)).toBe(prompt + result.text)
   })
 
-  test('gives the same from ids as from text, and the same again', async () => {
+  test('gives the same tokens for ids as for text, and in a second run', async () => {
     const ids = await model.tokenizer.encode(prompt)
     const [a, b, c] = await Promise.all([
       model.generate(prompt, greedy),
@@ -67,7 +67,7 @@ describe('a model', () => {
     expect([...c.tokens]).toEqual([...a.tokens])
   })
 
-  test('same seed, same tokens; another seed, others', async () => {
+  test('the same seed gives the same tokens, another seed gives others', async () => {
     const run = (seed: number | bigint) =>
       model.generate(prompt, { seed, temperature: 1.5, topK: 0, maxTokens: 60 })
     const [a, b, c] = [await run(1), await run(1n), await run(2)]
@@ -78,7 +78,7 @@ describe('a model', () => {
     expect([...again.tokens]).toEqual([...drawn.tokens])
   })
 
-  test('many requests at once give what each gives alone', async () => {
+  test('many requests at once give the same as one after another', async () => {
     const prompts = [
       'Once upon a time',
       'The little dog',
@@ -111,7 +111,7 @@ describe('a model', () => {
     expect(falling).toEqual([...falling].sort((a, b) => b - a))
   })
 
-  test('logprobs of 0 alternatives name the token alone; without the option there are none', async () => {
+  test('logprobs: 0 reports only the chosen token; without the option there are no logprobs', async () => {
     const { logprobs, tokens } = await model.generate(prompt, { maxTokens: 3, logprobs: 0, ignoreEos: true })
     expect(logprobs!.map(({ token }) => token)).toEqual([...tokens])
     expect(logprobs!.every(({ top, logprob }) => top.length === 0 && logprob <= 0)).toBe(true)
@@ -127,7 +127,7 @@ describe('a model', () => {
     expect(stopped.text).toBe(text.slice(0, text.indexOf(stop)))
   })
 
-  test('a stop string never shows in the chunks, even in part', async () => {
+  test('no chunk contains a stop string or a part of it', async () => {
     const { text } = await model.generate(prompt, greedy)
     const stop = text.slice(12, 24)
     let streamed = ''
@@ -143,7 +143,7 @@ describe('a model', () => {
     expect(stopped.tokens.length).toBeLessThanOrEqual(6)
   })
 
-  test('a forbidden token does not come, a favoured one does', async () => {
+  test('a logit bias forbids a token, or forces one', async () => {
     const { tokens } = await model.generate(prompt, greedy)
     const first = tokens[0]!
     const without = await model.generate(prompt, { ...greedy, logitBias: { [first]: -Infinity } })
@@ -152,7 +152,7 @@ describe('a model', () => {
     expect([...only.tokens]).toEqual(new Array(5).fill(first))
   })
 
-  test('ends where the context ends', async () => {
+  test('ends when the context is full', async () => {
     const small = await loadModel(demo, { contextLength: 64 })
     expect(small.info.contextLength).toBe(64)
     const result = await small.generate(prompt, { maxTokens: Infinity, ignoreEos: true, temperature: 0 })
@@ -165,7 +165,7 @@ describe('a model', () => {
     await small.dispose()
   })
 
-  test('is the same with other threads, chunks and ways of reading', async () => {
+  test('gives the same with other threads, prefill chunks and mmap', async () => {
     const expected = [...(await model.generate(prompt, greedy)).tokens]
     const ids = await model.tokenizer.encode(prompt.repeat(20))
     const logits = await model.logits(ids)
@@ -191,7 +191,7 @@ describe('a model', () => {
     expect(answer.text).not.toMatch(/<\|/)
   })
 
-  test('handles an empty prompt, and one of strange characters', async () => {
+  test('handles an empty prompt, and unusual characters', async () => {
     expect((await model.generate('', { maxTokens: 5, ignoreEos: true })).tokens.length).toBe(5)
     const strange = '\u0000\ud800🦙\u200d\ufffd\ufdd0'
     expect((await model.generate(strange, { maxTokens: 2, ignoreEos: true })).tokens.length).toBe(2)
@@ -200,7 +200,7 @@ describe('a model', () => {
 })
 
 describe('aborts', () => {
-  test('a generation: at once, with what there was; the model lives on', async () => {
+  test('end a generation at once with a partial result, and leave the model usable', async () => {
     const abort = new AbortController()
     const generation = model.generate(prompt, { maxTokens: 400, ignoreEos: true, signal: abort.signal })
     const reason = new Error('enough')
@@ -250,7 +250,7 @@ describe('aborts', () => {
         (error: unknown) => (error as CriaError).code,
       )
       abort.abort()
-      // What was quicker than the abort may finish.
+      // A task may finish before the abort.
       expect(['finished', 'ERR_ABORTED']).toContain(await running)
     }
     expect((await model.generate(prompt, greedy)).tokens.length).toBe(40)
@@ -310,7 +310,7 @@ describe('disposal', () => {
     }
   })
 
-  test('two models at once; one goes, the other stays', async () => {
+  test('of one of two models leaves the other usable', async () => {
     const file = write('tiny.gguf', tinyModel({ contextLength: 256 }))
     const [a, b] = await Promise.all([loadModel(demo), loadModel(file)])
     const [one, two] = await Promise.all([
@@ -346,7 +346,7 @@ describe('files', () => {
         (value) => value,
         (reason: unknown) => reason,
       )
-      // inspect and loadTokenizer read no tensors, so half a model may do for them.
+      // inspect and loadTokenizer read no tensors, so half a file may suffice.
       if (error instanceof CriaError) expect(codes).toContain(error.code)
       else expect(call).not.toBe(loadModel)
     }
@@ -357,7 +357,7 @@ describe('files', () => {
     expect(error.message).toContain('nothing.gguf')
   })
 
-  test('a vocabulary alone', async () => {
+  test('a file with only a vocabulary', async () => {
     const file = write('vocabulary.gguf', writeGguf(vocabularyOnly(tinyLlama())))
     const tokenizer = await loadTokenizer(file)
     expect(await tokenizer.decode(await tokenizer.encode('the thing'))).toBe('the thing')
@@ -372,12 +372,12 @@ describe('files', () => {
     expect(embedding.shape).toEqual([model.info.hidden, model.info.vocabSize])
   })
 
-  test('cuda is refused by name; auto says why it chose', async () => {
+  test('cuda is refused; auto explains its choice', async () => {
     expect((await failure(loadModel(demo, { device: 'cuda' }))).code).toBe('ERR_UNSUPPORTED_DEVICE')
     expect(model.info.deviceReason.length).toBeGreaterThan(0)
   })
 
-  test('gpuLayers: no more than the model has; on the CPU none', async () => {
+  test('gpuLayers: at most those of the model, and 0 on the CPU', async () => {
     expect(model.info.gpuLayers).toBe(0)
     const error = await failure(loadModel(demo, { gpuLayers: 7 }))
     expect(error.code).toBe('ERR_INVALID_ARGUMENT')
@@ -385,7 +385,7 @@ describe('files', () => {
     expect(error.details).toMatchObject({ expected: 6, found: 7 })
   })
 
-  test('progress runs up to the whole', async () => {
+  test('progress ends at 1', async () => {
     const seen: number[] = []
     const loaded = await loadModel(demo, { onProgress: ({ fraction }) => seen.push(fraction) })
     await loaded.dispose()

@@ -1,4 +1,4 @@
-/** `cria bench` and what it is made of. Speeds are not judged here: the machine that runs tests is busy. */
+/** `cria bench` and its parts. The tests do not judge speeds: the machine that runs them is busy. */
 
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -76,7 +76,7 @@ describe('synthetic models', () => {
       expect(model.info.name).toBe(`synthetic test-tiny:${type}`)
       const logits = await model.logits([1, 300, 400])
       expect(logits.every(Number.isFinite)).toBe(true)
-      // Not all the same, not enormous.
+      // They differ, and none is huge.
       const spread = Math.max(...logits) - Math.min(...logits)
       expect(spread).toBeGreaterThan(1e-3)
       expect(spread).toBeLessThan(1e3)
@@ -91,19 +91,19 @@ describe('synthetic models', () => {
     }
   })
 
-  test('an untied one has an output matrix', async () => {
+  test('a model without tied embeddings has an output matrix', async () => {
     const { tensors } = await inspect(await tiny('Q4_K_M', 'test-tiny-untied'))
     expect(tensors.find(({ name }) => name === 'output.weight')?.type).toBe('Q6_K')
   })
 
-  test('any text can be written with its vocabulary', async () => {
+  test('the vocabulary encodes any text', async () => {
     const model = await loadModel(await tiny('Q8_0'), { contextLength: 64 })
     for (const text of ['hello', 'Žluťoučký kůň', '🦙'])
       expect(await model.tokenizer.decode(await model.tokenizer.encode(text))).toContain(text)
     await model.dispose()
   })
 
-  test('is the same bytes every time, and written once', async () => {
+  test('has the same bytes every time, and is written once', async () => {
     const path = await tiny('Q4_0')
     const first = hash(path)
     const { ino, mtimeMs } = statSync(path)
@@ -122,7 +122,7 @@ describe('synthetic models', () => {
     expect(hash(path)).toBe(whole)
   })
 
-  test('stopping leaves nothing behind', async () => {
+  test('an abort leaves no file', async () => {
     const stop = new AbortController()
     const before = readdirSync(folder).sort()
     const seen: number[] = []
@@ -139,7 +139,7 @@ describe('synthetic models', () => {
     expect(readdirSync(folder).sort()).toEqual(before)
   })
 
-  test('a folder that cannot be written is told', async () => {
+  test('a folder without write permission is an error', async () => {
     const writing = syntheticFile(parseSynthetic('test-tiny:F16'), { folder: join(__filename, 'below') })
     await expect(writing).rejects.toMatchObject({
       code: 'ERR_IO',
@@ -158,7 +158,7 @@ describe('synthetic models', () => {
     expect(() => parseSynthetic(spec)).toThrow(message)
   })
 
-  test('names are read without regard to case', () => {
+  test('names are case-insensitive', () => {
     expect(parseSynthetic('Llama-3.2-1B:q4_k_m').fileName).toBe(
       parseSynthetic('llama-3.2-1b:Q4_K_M').fileName,
     )
@@ -170,10 +170,10 @@ test('figures', () => {
   expect(figure('x', [4, 1, 2, 3]).median).toBe(2.5)
 })
 
-describe('what a model asks of a machine', () => {
+describe('the work of a model', () => {
   const ceilings = { threads: 1, readGBs: 10, int8GMacs: 100, f32GMacs: 20, bf16GMacs: 0 }
 
-  test('a tied one reads every weight, another all but the embedding', async () => {
+  test('with tied embeddings a token reads every weight, otherwise all but the embedding', async () => {
     const tied = await inspect(await tiny('Q4_0'))
     const all = tied.tensors.reduce((sum, { bytes }) => sum + bytes, 0)
     expect((await workloadOf(tied.path)).weightBytesPerToken).toBe(all)
@@ -233,7 +233,7 @@ describe('bench', () => {
     expect(benchTable(result)).toMatch(/^decode of 6 after 3, 5 at once, tokens\/s .* % of the limit/m)
   })
 
-  test('measures, and its table says what was measured', async () => {
+  test('measures, and reports it in a table', async () => {
     const phases: string[] = []
     const result = await bench({
       path: await tiny('Q4_K_M'),
@@ -261,7 +261,7 @@ describe('bench', () => {
     for (const line of table.split('\n')) expect(line).toBe(line.trimEnd())
   })
 
-  test('measures one of the two alone', async () => {
+  test('measures only prompt or decode', async () => {
     const { figures } = await bench({ path: await tiny('Q4_0'), prompt: 0, decode: 3, repeat: 1 })
     expect(Object.keys(figures).sort()).toEqual(['decode', 'firstToken', 'load'])
   })
@@ -287,7 +287,7 @@ describe('the command', () => {
   }
   const quick = ['--prompt', '20', '--decode', '3', '--repeat', '1']
 
-  test('a table on stdout, the result in a file, the model in the cache', () => {
+  test('prints a table, writes the result to a file, and keeps the model in the cache', () => {
     const json = join(folder, 'result.json')
     const { status, stdout, stderr } = cria('--synthetic', 'test-tiny:Q4_0', ...quick, '--json', json)
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' })

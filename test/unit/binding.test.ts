@@ -7,7 +7,7 @@ const root = join(__dirname, '..', '..')
 const folder = mkdtempSync(join(tmpdir(), 'cria-binding-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
-/** Runs a script against the built package in a process of its own. */
+/** Runs a script against the built package, in another process. */
 function run(script: string, env: NodeJS.ProcessEnv = {}) {
   const { status, stdout, stderr, signal } = spawnSync(process.execPath, ['-e', script], {
     cwd: root,
@@ -26,7 +26,7 @@ test('importing the package loads no addon', () => {
   expect({ status, stdout }).toEqual({ status: 0, stdout: 'fine\n' })
 })
 
-test('an addon that is not there: ERR_ADDON_LOAD says what was tried and what to do', () => {
+test('a missing addon: ERR_ADDON_LOAD lists the paths and gives advice', () => {
   const { stdout } = run(`require('cria').loadModel('x')${report}`, { CRIA_BINARY: '/nowhere/cria.node' })
   const error = JSON.parse(stdout)
   expect(error).toMatchObject({ name: 'CriaError', code: 'ERR_ADDON_LOAD' })
@@ -40,7 +40,7 @@ test('an addon that is not there: ERR_ADDON_LOAD says what was tried and what to
   expect(error.message).not.toContain('\n')
 })
 
-test('something that is no addon', () => {
+test('a file that is no addon', () => {
   const file = join(folder, 'text.node')
   writeFileSync(file, 'not an addon')
   expect(
@@ -63,7 +63,7 @@ test('require and import share one instance', () => {
   expect({ stdout, stderr }).toEqual({ stdout: 'true true true\n', stderr: '' })
 })
 
-test('what the package exports', () => {
+test('the exports of the package', () => {
   const { stdout } = run(`console.log(Object.keys(require('cria')).sort().join(' '))`)
   expect(stdout.trim().split(' ')).toEqual([
     'CriaError',

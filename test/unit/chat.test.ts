@@ -32,7 +32,7 @@ function failure(call: () => unknown): CriaError {
   throw new Error('it did not throw')
 }
 
-/** Answers of Python's jinja2 3.1. */
+/** Results of Python's jinja2 3.1. */
 const PYTHON: Array<[template: string, text: string]> = [
   [
     "{{ none }}|{{ true }}|{{ [1, 2.0, 'a', none] }}|{{ {'a': [1, 'x']} }}",
@@ -91,7 +91,7 @@ const PYTHON: Array<[template: string, text: string]> = [
   ["{{ strftime_now('%d %b %Y %H:%M') }}", '02 Jan 2026 03:04'],
 ]
 
-describe('templates as Python renders them', () => {
+describe('templates render as in Python', () => {
   test.each(PYTHON)('%s', (template, text) => expect(render(template)).toBe(text))
 
   test.each([
@@ -107,7 +107,7 @@ describe('templates as Python renders them', () => {
   ])('%s is an error', (template, message) => expect(() => render(template)).toThrow(message))
 })
 
-describe('templates that run away', () => {
+describe('runaway templates', () => {
   const grow = (start: string, step: string) =>
     `{% set ns = namespace(a=${start}) %}{% for i in range(60) %}{% set ns.a = ${step} %}{% endfor %}`
   const hostile: Record<string, string> = {
@@ -132,14 +132,14 @@ describe('templates that run away', () => {
     'a long date': '{{ strftime_now("%c" * 1000000) }}',
   }
 
-  test.each(Object.entries(hostile))('%s ends as an error, soon', (_name, template) => {
+  test.each(Object.entries(hostile))('%s ends soon with an error', (_name, template) => {
     const start = performance.now()
     const error = failure(() => chat(user('x'), { chatTemplate: template }))
     expect(error.code).toBe('ERR_CHAT_TEMPLATE')
     expect(performance.now() - start).toBeLessThan(5000)
   })
 
-  test('a long conversation is no runaway', () => {
+  test('a long conversation is within the budget', () => {
     const messages = Array.from({ length: 5000 }, (_, i) => ({
       role: i % 2 ? 'assistant' : 'user',
       content: `turn ${i}`,
@@ -147,7 +147,7 @@ describe('templates that run away', () => {
     expect(chat(messages).text.length).toBeGreaterThan(100_000)
   })
 
-  test('a long message is no runaway', () => {
+  test('a long message is within the budget', () => {
     const text = 'word '.repeat(400_000)
     expect(chat(user(text)).text).toContain(text.trim())
   })
@@ -197,7 +197,7 @@ describe('special tokens in messages', () => {
     expect(failure(() => chat(user(all))).code).toBe('ERR_CHAT_TEMPLATE')
   })
 
-  test('marks are no part of what ensure_ascii or repr write', () => {
+  test('ensure_ascii and repr do not write marks', () => {
     const template = '{{ messages[0].content | tojson(ensure_ascii=true) }}{{ [messages[0].content] }}'
     expect(chat(user('<s>é'), { chatTemplate: template }).text).toBe('"<s>\\u00e9"[\'<s>é\']')
   })
@@ -233,13 +233,13 @@ describe('messages', () => {
     expect(error).toMatchObject({ code: 'ERR_INVALID_ARGUMENT', details: { name: place } })
   })
 
-  test('circles and depths are refused', () => {
+  test('cycles and deep nesting are refused', () => {
     const circle: Record<string, unknown> = { role: 'user', content: 'x' }
     circle.self = circle
     expect(failure(() => chat([circle]))).toMatchObject({ code: 'ERR_INVALID_ARGUMENT' })
   })
 
-  test('text parts become one text where the template wants text', () => {
+  test('text parts are joined if the template expects text', () => {
     const parts = [
       {
         role: 'user',
@@ -263,7 +263,7 @@ describe('messages', () => {
     ).toBe('FalseFalse')
   })
 
-  test('the messages given are not changed', () => {
+  test('the messages of the caller are not changed', () => {
     const messages = [{ role: 'user', content: [{ type: 'text', text: '<s>' }] }]
     const copy = structuredClone(messages)
     chat(messages)
@@ -316,14 +316,14 @@ describe('options', () => {
     )
   })
 
-  test('what the template refuses says so', () => {
+  test('a refusal of the template is reported as one', () => {
     const error = failure(() => chat(user('x'), { chatTemplate: "{{ raise_exception('only cats') }}" }))
     expect(error.message).toBe('test: the chat template refuses these messages: only cats')
     expect(error.details).toMatchObject({ refused: true, reason: 'only cats' })
   })
 })
 
-test('strftime is of the C locale', () => {
+test('strftime uses the C locale', () => {
   const date = new Date(2026, 0, 2, 15, 4, 5)
   expect(strftime(date, '%a %A %b %B %c %-d %e %j %I %p %y %% %Q')).toBe(
     'Fri Friday Jan January Fri Jan  2 15:04:05 2026 2  2 002 03 PM 26 % %Q',
@@ -358,13 +358,13 @@ describe('model.chat', () => {
     })
   })
 
-  test('BOS is left to the vocabulary where the template spells none', async () => {
+  test('the vocabulary adds BOS if the template writes none', async () => {
     const { addon, model } = await start('{{ messages[0].content }}')
     await model.chat(user('Hello'))
     expect(addon.last.request.bos).toBeNull()
   })
 
-  test('a continued message comes back whole', async () => {
+  test('a continued message is returned whole', async () => {
     const { addon, model } = await start()
     const answer = await model.chat([...user('x'), { role: 'assistant', content: 'Well, ' }], {
       continueFinalMessage: true,

@@ -1,4 +1,4 @@
-/** The command, as a process: what it prints where, and its exit codes. */
+/** The command as a process: its output and its exit codes. */
 
 import { spawn, spawnSync } from 'node:child_process'
 import { join } from 'node:path'
@@ -77,7 +77,7 @@ test('chat answers a message, from the line or from standard input', () => {
   expect(`${message.content}\n`).toBe(one.stdout)
 })
 
-test('chat wants a message', () => {
+test('chat needs a message', () => {
   expect(cria(['chat'], '\n')).toMatchObject({
     status: 2,
     stdout: '',
@@ -85,7 +85,7 @@ test('chat wants a message', () => {
   })
 })
 
-test('chat with a template of one’s own', () => {
+test('chat with another template', () => {
   const template = write('template.jinja', "{{ bos_token }}{{ messages[-1]['content'] }}")
   expect(cria(['chat', 'Once upon a time', '--template', template, ...short])).toMatchObject(fine)
   expect(cria(['chat', 'x', '--template', `${folder}/nothing.jinja`])).toMatchObject({
@@ -141,13 +141,13 @@ test.each([
   expect(cria(args)).toEqual({ status, signal: null, stdout: '', stderr })
 })
 
-test('an addon that cannot be loaded is told in one line', () => {
+test('an addon that cannot be loaded is reported in one line', () => {
   const { status, stderr } = cria(['generate', 'x'], '', { CRIA_BINARY: '/nothing.node' })
   expect(status).toBe(1)
   expect(stderr).toMatch(/^cria: ERR_ADDON_LOAD: [^\n]*\n$/)
 })
 
-test('a reader that goes away ends it quietly', async () => {
+test('a reader that goes away ends the command quietly', async () => {
   const child = spawn(process.execPath, [main, 'generate', 'x', '-n', '450', '--ignore-eos'], {
     stdio: ['ignore', 'pipe', 'pipe'],
   })
@@ -162,7 +162,7 @@ test('a reader that goes away ends it quietly', async () => {
   expect({ code, signal, stderr }).toEqual({ code: 0, signal: null, stderr: '' })
 })
 
-test('Ctrl-C ends it with 130, and what was written stays', async () => {
+test('Ctrl-C ends the command with 130 and keeps the output so far', async () => {
   const child = spawn(process.execPath, [main, 'generate', 'Once upon a time', '-n', 'inf', '--ignore-eos'], {
     stdio: ['ignore', 'pipe', 'pipe'],
   })

@@ -13,7 +13,7 @@ const usage = (argv: string[]): string => {
   throw new Error('it did not throw')
 }
 
-test('every option of generate arrives where it belongs', () => {
+test('every flag of generate reaches its option', () => {
   const argv =
     'generate -m a.gguf --device cuda --gpu-layers 3 --threads 2 --ctx 128 --kv-memory 1GB --kv-dtype f32 --mmap -n 5 -t 0.5 --top-k 3 ' +
     '--top-p 0.9 --min-p 0 --typical-p 1 --repetition-penalty 1.1 --frequency-penalty=-1 --presence-penalty 1 -s 7 ' +
@@ -59,7 +59,7 @@ test('chat', () => {
   expect(parseCommandLine(['chat']).prompt).toBeUndefined()
 })
 
-test('inspect takes its file either way', () => {
+test('inspect takes its file as an argument or by --model', () => {
   expect(parseCommandLine(['inspect', 'a.gguf', '--json'])).toMatchObject({ model: 'a.gguf', json: true })
   expect(parseCommandLine(['inspect', '-m', 'a.gguf'])).toMatchObject({ model: 'a.gguf' })
   expect(usage(['inspect', '-m', 'a.gguf', 'b.gguf'])).toBe(
@@ -67,7 +67,7 @@ test('inspect takes its file either way', () => {
   )
 })
 
-test('a prompt of one dash is standard input, and -- ends the options', () => {
+test('the prompt - is standard input, and -- ends the options', () => {
   expect(parseCommandLine(['generate', '-']).prompt).toBe('-')
   expect(parseCommandLine(['generate', '--', '--json']).prompt).toBe('--json')
 })

@@ -1,4 +1,4 @@
-/** Back-pressure, samples, states of requests and counts: against a fake addon, and against the real one. */
+/** Back-pressure, samples, request events and stats, with a fake addon and with the real one. */
 
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -7,7 +7,7 @@ import { CriaError, type GenerationResult, loadModel, type Model, type RequestEv
 import { FakeAddon } from './fake_addon'
 import { demo, scratchFolder, soon, tinyModel } from './real_models'
 
-/** How a request ended: its finish reason or its error's code. */
+/** The finish reason of a request, or the code of its error. */
 async function outcome(generation: PromiseLike<GenerationResult>): Promise<string> {
   try {
     return (await generation).finishReason
@@ -32,7 +32,7 @@ async function fake(): Promise<{ addon: FakeAddon; model: Model }> {
   return { addon, model }
 }
 
-describe('a reader that does not read', () => {
+describe('a slow reader', () => {
   test('pauses its request, and resumes it by reading', async () => {
     const { addon, model } = await fake()
     const iterator = model.generate('hello')[Symbol.asyncIterator]()
@@ -79,7 +79,7 @@ describe('a reader that does not read', () => {
 })
 
 describe('samples', () => {
-  test('are generations with seeds that follow each other', async () => {
+  test('are generations with consecutive seeds', async () => {
     const { addon, model } = await fake()
     expect(model.generateSamples('hello', 3, { seed: 5 })).toHaveLength(3)
     expect(addon.requests.map((r) => r.request.sampling.seed)).toEqual([5n, 6n, 7n])
@@ -99,7 +99,7 @@ describe('samples', () => {
 })
 
 describe('events', () => {
-  test('tell of every change, until the listener is taken off', async () => {
+  test('report every change until the listener is removed', async () => {
     const { addon, model } = await fake()
     const events: RequestEvent[] = []
     const listener = (event: RequestEvent) => events.push(event)
@@ -147,7 +147,7 @@ describe('the real engine', () => {
 
   const options = (seed: number) => ({ seed, maxTokens: 60, temperature: 0.9, ignoreEos: true })
 
-  test('32 requests at once give what each gives alone, and share what they have in common', async () => {
+  test('32 requests at once give the same as one after another, and share their prefix', async () => {
     const prompt = (i: number) => `Once upon a time${' there was a little dog'.repeat(8)} and ${i % 4} cats`
     const alone: GenerationResult[] = []
     for (let i = 0; i < 32; i++) alone.push(await soon(model.generate(prompt(i), options(i))))
@@ -166,7 +166,7 @@ describe('the real engine', () => {
     expect(stats.totals.finished).toBe(64)
   })
 
-  test('samples of one prompt are what their seeds give', async () => {
+  test('samples of one prompt equal generations with their seeds', async () => {
     const samples = await soon(Promise.all(model.generateSamples('One day', 4, options(100))))
     for (const [i, sample] of samples.entries()) {
       expect(sample.seed).toBe(100 + i)
@@ -175,7 +175,7 @@ describe('the real engine', () => {
     expect(new Set(samples.map((s) => s.text)).size).toBeGreaterThan(1)
   })
 
-  test('a slow reader pauses its own request; the others go on, and it loses nothing', async () => {
+  test('a slow reader pauses only its own request, and loses nothing', async () => {
     const length = { ...options(1), maxTokens: 400 }
     const whole = await model.generate('One day', length)
     const iterator = model.generate('One day', length)[Symbol.asyncIterator]()
@@ -188,7 +188,7 @@ describe('the real engine', () => {
     expect(text).toBe(whole.text)
   })
 
-  test('a timeout keeps what there was', async () => {
+  test('a timeout keeps the text so far', async () => {
     const generation = model.generate('Once', {
       timeout: 400,
       maxTokens: Infinity,
@@ -259,7 +259,7 @@ describe('the real engine', () => {
       }
     })
 
-    test('of another model, another KV type, cut or altered is refused, and nothing is lost', async () => {
+    test('of another model or KV type, or a damaged one, is refused without harm', async () => {
       const path = join(folder, 'good.kv')
       await model.saveState(path, prompt)
       const f32 = await loadModel(demo, { kvDtype: 'f32' })

@@ -1,4 +1,4 @@
-/** The dashboard of examples/: started as its users start it, looked at as its page looks at it. */
+/** The dashboard of examples/, started like a user starts it and read like its page reads it. */
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -30,11 +30,11 @@ afterAll(() => {
 
 interface Message {
   event: string
-  // biome-ignore lint/suspicious/noExplicitAny: what the page reads, as JSON
+  // biome-ignore lint/suspicious/noExplicitAny: the JSON that the page reads
   data: any
 }
 
-/** The messages of the feed, until the loop is left. */
+/** The messages of the feed. Leaving the loop disconnects. */
 async function* messages(): AsyncGenerator<Message> {
   const [response] = (await once(request(`${url}events`).end(), 'response')) as [IncomingMessage]
   expect(response.headers['content-type']).toMatch(/^text\/event-stream/)
@@ -84,7 +84,7 @@ test.each([
   ['other origins', { origin: 'http://example.org' }, 403],
   ['other types', { 'content-type': 'text/plain' }, 415],
 ])('refuses %s', async (_, headers, status) => {
-  // Not by fetch, which sets some of these itself.
+  // Not with fetch, which sets some of these headers itself.
   const call = request(`${url}load`, { method: 'POST', headers }).end('{"streams":1}')
   const [response] = (await once(call, 'response')) as [IncomingMessage]
   expect(response.statusCode).toBe(status)
@@ -131,7 +131,7 @@ test(
         expect(change.usage.generatedTokens).toBe(change.tokens)
         expect(change.usage.promptTokens).toBeGreaterThan(10)
       }
-      // Nothing here waits for what is seen only while they run: all eight may end between two updates.
+      // Do not wait for running requests: all eight may end between two updates.
       if (ended === 8 && data.stats.running === 0 && samples > 0) {
         expect(data.stats.totals).toMatchObject({ finished: 8, failed: 0, cancelled: 0 })
         expect(data.stats.pages).toMatchObject({ used: 0, shared: 0 })
@@ -145,7 +145,7 @@ test(
       expect(list).toContain('firstToken')
       expect(list.at(-1)).toBe('finished')
     }
-    // A page that opens later is told what it has missed.
+    // A page that opens later gets the history.
     for await (const { event, data } of messages()) {
       expect(event).toBe('snapshot')
       expect(
@@ -157,7 +157,7 @@ test(
   LIMIT_MS,
 )
 
-test('sends nothing to a page that does not keep up, and then a snapshot', async () => {
+test('sends nothing to a page that falls behind, and then a snapshot', async () => {
   const script = `
     import { EventEmitter } from 'node:events'
     import { Feed } from ${JSON.stringify(pathToFileURL(join(server, '../feed.mjs')).href)}
@@ -222,7 +222,7 @@ test(
 test(
   'ends at once, with code 0, while requests run and pages are open',
   async () => {
-    // One page reads, one never does, one breaks off.
+    // One page reads, one never reads, and one disconnects.
     const reader = messages()
     await reader.next()
     const socket = (path: string) => {
@@ -235,7 +235,7 @@ test(
     idle.pause()
     socket('events').destroy()
     await post('load', { streams: 32, shared: true, slow: true, repeat: true })
-    // Every fourth reads slowly and runs for seconds, so that an update falls into that time.
+    // One stream in four reads slowly and runs for seconds, long enough for an update.
     for await (const { data } of messages()) if (data.stats.running > 0 && data.stats.pages.used > 0) break
     const exit = once(child, 'exit')
     child.kill('SIGINT')

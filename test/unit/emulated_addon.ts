@@ -1,4 +1,4 @@
-/** When imported, the addon that is loaded is the one whose device is 'cuda-emulated', where the tests were built. */
+/** An import of this module selects the addon with the device 'cuda-emulated', if the tests were built. */
 
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-/** The JS thread is never held for long: not by a load, not by encoding a megabyte, not by generating. */
+/** Nothing blocks the JS thread for long: no load, no encoding of a megabyte, no generation. */
 
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { inspect, loadModel, loadTokenizer, type Model, type Tokenizer } from '../../lib/index'
@@ -9,9 +9,9 @@ const ATTEMPTS = 3
 
 const { write } = scratchFolder()
 
-/** The longest time that the event loop stood still, in ms. */
+/** The longest delay of the event loop, in ms. */
 async function longestDelay(work: () => Promise<unknown>): Promise<number> {
-  // The monitor itself sleeps a tick of its resolution between looks.
+  // The monitor itself sleeps for its resolution between samples.
   const monitor = monitorEventLoopDelay({ resolution: 1 })
   let longest = 0
   let last = performance.now()
@@ -30,8 +30,8 @@ async function longestDelay(work: () => Promise<unknown>): Promise<number> {
 const rest = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 
 /**
- * A machine that is busy with other things delays everybody: what counts is what the work adds to an idle loop measured
- * just before, in the best of a few attempts.
+ * Other load on the machine delays every loop. So the delay counts that the work adds to that of an idle loop
+ * measured just before, in the best of a few attempts.
  */
 async function expectFree(work: () => Promise<unknown>): Promise<void> {
   const delays: string[] = []
@@ -44,7 +44,7 @@ async function expectFree(work: () => Promise<unknown>): Promise<void> {
   throw new Error(`the event loop stood still for ${delays.join(', ')}`)
 }
 
-test('the measure sees a loop that stands still', async () => {
+test('the measurement detects a blocked loop', async () => {
   const delay = await longestDelay(async () => {
     await rest(20)
     const end = performance.now() + 60
@@ -54,7 +54,7 @@ test('the measure sees a loop that stands still', async () => {
   expect(delay).toBeGreaterThan(40)
 })
 
-describe('the event loop goes on during', () => {
+describe('the event loop keeps running during', () => {
   let model: Model
   let tokenizer: Tokenizer
   let big: string

@@ -1,4 +1,4 @@
-/** Every example runs, and says something. */
+/** Every example runs and prints something. */
 
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path'
 const root = join(__dirname, '..', '..')
 const examples = join(root, 'examples')
 
-// Inside the checkout, so that 'cria' resolves to this package.
+// In the checkout, so that 'cria' resolves to this package.
 const compiled = mkdtempSync(join(root, 'build', 'examples-'))
 afterAll(() => rmSync(compiled, { recursive: true, force: true }))
 

@@ -1,4 +1,4 @@
-/** An addon that does what the test says, so that the TypeScript half is tested without the native one. */
+/** An addon that the test controls, to test the TypeScript part without the native one. */
 
 import { version } from '../../lib/binding'
 import type { NativeKernels } from '../../lib/kernels/native'
@@ -58,7 +58,7 @@ export function nativeError(code: string, message: string, details: Record<strin
   return Object.assign(new Error(message), { code, details })
 }
 
-/** A task that the test settles; cancelling rejects it as the addon would. */
+/** A task that the test settles. `cancel` rejects it like the addon does. */
 export class FakeTask<T> implements NativeTask<T> {
   readonly promise: Promise<T>
   resolve!: (value: T) => void
@@ -121,9 +121,9 @@ export class FakeRequest {
 
 export interface FakeSetup {
   tokenizer?: Partial<NativeTokenizerInfo>
-  /** Throws in the place of queueing. */
+  /** `generate` throws this instead of queueing the request. */
   generateError?: Error
-  /** Answers every request by itself: these texts, then the end. */
+  /** Every request yields these texts, then ends. */
   answer?: string[]
 }
 
@@ -149,7 +149,7 @@ export class FakeAddon implements NativeAddon {
     return { isa: 'fake', isaLevels: ['fake'], physicalCores: 2, threads: 2 }
   }
 
-  /** It has none, but knows what the machine can do. */
+  /** No kernels, but fixed ceilings of the machine. */
   readonly kernels = {
     ceilings: ({ threads }: { threads: number }) =>
       new FakeTask({ threads, readGBs: 10, int8GMacs: 100, f32GMacs: 10, bf16GMacs: 0 }),

@@ -60,7 +60,7 @@ describe('a generation', () => {
     expect((await generation).text).toBe('ab')
   })
 
-  test('delivers chunks that come while it is being read', async () => {
+  test('delivers chunks that arrive during the loop', async () => {
     const { addon, model } = await start()
     const generation = model.generate('hello')
     const iterator = generation[Symbol.asyncIterator]()
@@ -132,7 +132,7 @@ describe('a generation', () => {
     expect((await generation).text).toBe('ab')
   })
 
-  test('an abort rejects the promise and the loop, with the reason and what there was', async () => {
+  test('an abort rejects the promise and the loop, with the reason and the partial result', async () => {
     const { addon, model } = await start()
     const abort = new AbortController()
     const generation = model.generate('hello', { signal: abort.signal, seed: 3 })
@@ -151,7 +151,7 @@ describe('a generation', () => {
     expect(await failure(generation)).toBe(error)
   })
 
-  test('a signal that is aborted already starts nothing', async () => {
+  test('an aborted signal starts nothing', async () => {
     const { addon, model } = await start()
     const generation = model.generate('hello', { signal: AbortSignal.abort('no') })
     expect(addon.requests.length).toBe(0)
@@ -173,7 +173,7 @@ describe('a generation', () => {
     expect(remove).toHaveBeenCalledTimes(1)
   })
 
-  test('many requests on one signal: one listener, and every one is stopped', async () => {
+  test('many requests on one signal share one listener, and all stop', async () => {
     const { addon, model } = await start()
     const abort = new AbortController()
     const add = jest.spyOn(abort.signal, 'addEventListener')
@@ -185,7 +185,7 @@ describe('a generation', () => {
     expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', ...new Array(49).fill('rejected')])
   })
 
-  test('an abort that comes too late changes nothing', async () => {
+  test('an abort after the end changes nothing', async () => {
     const { addon, model } = await start()
     const abort = new AbortController()
     const generation = model.generate('hello', { signal: abort.signal })
@@ -205,7 +205,7 @@ describe('a generation', () => {
     generation.cancel()
   })
 
-  test('a native failure keeps its code, its details and what there was', async () => {
+  test('a native failure keeps its code, its details and the partial result', async () => {
     const { addon, model } = await start()
     const generation = model.generate('hello')
     addon.last.chunk('a', 1)
@@ -236,7 +236,7 @@ describe('a generation', () => {
     expect(await failure(model.generate('hello'))).toMatchObject({ code: 'ERR_INTERNAL', cause })
   })
 
-  test('nobody looking: no unhandled rejection', async () => {
+  test('a failure that nobody awaits is no unhandled rejection', async () => {
     const { addon, model } = await start()
     model.generate('hello')
     addon.last.emit({ type: 'error', code: 'ERR_INTERNAL', message: 'oh', details: {} })
@@ -245,7 +245,7 @@ describe('a generation', () => {
     expect(unhandled).toEqual([])
   })
 
-  test('iterated to its failure: the promise beside it is no unhandled rejection', async () => {
+  test('a failure in the loop is no unhandled rejection of the promise', async () => {
     const { addon, model } = await start()
     const generation = model.generate('hello')
     const reading = failure(
@@ -279,7 +279,7 @@ describe('a generation', () => {
     expect(await generation).toMatchObject({ text: '', finishReason: 'stop' })
   })
 
-  test('logprobs come with the chunks and the result when asked for', async () => {
+  test('logprobs are part of the chunks and the result if requested', async () => {
     const { addon, model } = await start()
     const generation = model.generate('hello', { logprobs: 1 })
     const entry = { token: 5, logprob: -0.5, top: [{ token: 5, logprob: -0.5 }] }
@@ -299,7 +299,7 @@ describe('a generation', () => {
 })
 
 describe('seeds', () => {
-  test('a drawn seed is reported, a safe integer, and differs', async () => {
+  test('a random seed is reported, is a safe integer, and differs each time', async () => {
     const { addon, model } = await start({ answer: ['a'] })
     const seeds = [(await model.generate('x')).seed, (await model.generate('x')).seed]
     expect(seeds.every(Number.isSafeInteger)).toBe(true)

@@ -18,13 +18,17 @@ interface Include {
 
 /** The text with comments blanked, and strings and line ends kept, so that what remains is code. */
 function withoutComments(source: string): string {
-  // In the order in which a compiler meets them: a quote in a comment opens no string, `//` in a string no comment.
+  // In the order in which a compiler meets them: a quote in a comment opens no string, `//` in a string no
+  // comment.
   const pieces =
     /\/\/[^\n]*|\/\*[\s\S]*?(?:\*\/|$)|R"([^()\\\s]{0,16})\([\s\S]*?\)\1"|"(?:[^"\\\n]|\\.)*"|(?<![0-9a-fA-F])'(?:[^'\\\n]|\\.)*'/g
   return source.replace(pieces, (piece) => (piece.startsWith('/') ? piece.replace(/[^\n]/g, ' ') : piece))
 }
 
-/** Every #include of a file, those in branches that are not compiled here too. Throws on one it does not understand. */
+/**
+ * Every #include of a file, those in branches that are not compiled here too. Throws on one it does not
+ * understand.
+ */
 function includesOf(source: string): Include[] {
   const found: Include[] = []
   let line = 1

@@ -1,4 +1,7 @@
-/** Bad files: each ends in a typed error that says what is wrong, within a second and 64 MB, and nothing is left. */
+/**
+ * Malformed files: each gives a typed error that names the fault, within a second and 64 MB, and leaks
+ * nothing.
+ */
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -24,7 +27,7 @@ afterAll(() => {
 interface Failure {
   error: unknown
   ms: number
-  /** By how much the process grew, at its peak and in the end. */
+  /** Growth of the process, at its peak and at the end. */
   peakBytes: number
   keptBytes: number
 }
@@ -43,7 +46,7 @@ async function failureOf(path: string): Promise<Failure> {
   return {
     error,
     ms: performance.now() - begin,
-    // The peak may have been reached before, by other things: then only what is kept can be seen.
+    // An earlier peak may hide this one; then only the growth at the end is known.
     peakBytes: process.resourceUsage().maxRSS * 1024 - Math.max(peakBefore, rssBefore),
     keptBytes: process.memoryUsage.rss() - rssBefore,
   }
@@ -55,13 +58,13 @@ function expectTypedError({ error, ms, peakBytes, keptBytes }: Failure): CriaErr
   expect(peakBytes).toBeLessThan(MAX_BYTES)
   expect(keptBytes).toBeLessThan(MAX_BYTES)
   const typed = error as CriaError
-  // Fit for a log: one line, no control characters, not the file's own megabytes.
+  // Fit for a log: one line, no control characters, no megabytes of the file.
   expect(typed.message).toMatch(/^[^\p{Cc}]{10,1000}$/u)
   return typed
 }
 
 describe('malformed files', () => {
-  test('there are at least 60, each with a name of its own', () => {
+  test('there are at least 60, with unique names', () => {
     expect(malformed.length).toBeGreaterThanOrEqual(60)
     expect(new Set(malformed.map(({ name }) => name)).size).toBe(malformed.length)
   })
@@ -80,8 +83,8 @@ describe('malformed files', () => {
   }
 })
 
-describe('paths that are no files', () => {
-  test('nothing there', async () => {
+describe('paths that name no file', () => {
+  test('a missing file', async () => {
     const error = expectTypedError(await failureOf(join(folder, 'missing.gguf')))
     expect(error.code).toBe('ERR_FILE_NOT_FOUND')
     expect(error.message).toContain('missing.gguf')
@@ -93,7 +96,7 @@ describe('paths that are no files', () => {
     expect(error.message).toContain('directory')
   })
 
-  test('a pipe that nobody writes to', async () => {
+  test('a pipe without a writer', async () => {
     const pipe = join(folder, 'pipe')
     execFileSync('mkfifo', [pipe])
     const error = expectTypedError(await failureOf(pipe))

@@ -21,7 +21,7 @@ describe('loading', () => {
     expect(task.cancelled).toBe(true)
   })
 
-  test('aborted before: nothing is loaded', async () => {
+  test('an aborted signal loads nothing', async () => {
     await expect(loadModel('m.gguf', { signal: AbortSignal.abort() })).rejects.toMatchObject({
       code: 'ERR_ABORTED',
     })
@@ -77,7 +77,7 @@ describe('loading', () => {
 })
 
 describe('a disposed model', () => {
-  test('refuses everything but another dispose', async () => {
+  test('refuses every call except dispose', async () => {
     const model = await loadModel('m.gguf')
     const { tokenizer } = model
     expect(model.disposed).toBe(false)

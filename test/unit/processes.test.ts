@@ -1,4 +1,4 @@
-/** Ends of processes and threads in the middle of things: exit codes, never a signal, nothing printed. */
+/** Processes and threads that end during work: their exit codes, no signal, no output. */
 
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
@@ -85,21 +85,21 @@ test('an uncaught exception in the middle of a generation', async () => {
   expect(stderr).toContain('Error: mine')
 })
 
-test('a failed generation that nobody looks at does not end the process', async () => {
+test('a failed generation that nobody awaits does not end the process', async () => {
   const script = `${start} loadModel(demo).then(async (m) => { m.generate('x', { ...long, signal: AbortSignal.timeout(3) });
     m.generate(new Array(5000).fill(5)); m.chat([{ role: 'user', content: 'x' }], { chatTemplate: '{{ x.y }}' });
     await new Promise((resolve) => setTimeout(resolve, 100)); await m.dispose(); console.log('alive') })`
   expect(await node(script)).toEqual({ ...clean, stdout: 'alive\n' })
 })
 
-test('a failure that is awaited without a catch is an unhandled rejection, as everywhere', async () => {
+test('a failure that is awaited without a catch is an unhandled rejection', async () => {
   const script = `${start} loadModel(demo).then(async (m) => { await m.generate(new Array(5000).fill(5)) })`
   const { code, stderr } = await node(script)
   expect(code).toBe(1)
   expect(stderr).toContain('ERR_PROMPT_TOO_LONG')
 })
 
-test('models that are dropped are collected', async () => {
+test('unreachable models are collected', async () => {
   const script = `${start} (async () => {
     for (let i = 0; i < 20; i++) { let m = await loadModel(demo, { contextLength: 64 }); await m.generate('x', { maxTokens: 2 }); m = null;
       global.gc(); await new Promise((resolve) => setImmediate(resolve)) }
@@ -107,7 +107,7 @@ test('models that are dropped are collected', async () => {
   expect(await node(script, ['--expose-gc'])).toEqual({ ...clean, stdout: 'done\n' })
 })
 
-test('a generation goes on though its model is held by nobody', async () => {
+test('a generation continues if its model is unreachable', async () => {
   const script = `${start} (async () => {
     const g = (await loadModel(demo)).generate('x', { maxTokens: 100, ignoreEos: true });
     const collect = setInterval(() => global.gc(), 1); const r = await g; clearInterval(collect);
@@ -123,7 +123,7 @@ test('it works as an ES module, with using', async () => {
 })
 
 describe('worker threads', () => {
-  /** In a process of its own: what goes wrong in a worker's native code ends the whole process. */
+  /** In another process: a crash in a worker's native code ends the whole process. */
   const inProcess = (script: string): Promise<Outcome> =>
     node(
       `const { Worker } = require('node:worker_threads');
@@ -169,7 +169,7 @@ describe('worker threads', () => {
       `loadModel(demo).then((m) => { parentPort.postMessage('running'); m.generate('x', long); m.dispose() })`,
     ],
   ])('terminate in the middle of %s', async (_name, script) => {
-    // At a different moment each time.
+    // At another moment each time.
     expect(
       await inProcess(`for (let i = 0; i < 20; i++) {
         const { worker, message } = start(${JSON.stringify(script)});

@@ -22,7 +22,7 @@ test('a quick load shows no bar', () => {
   expect(written).toEqual([])
 })
 
-test('a slow one does, and takes it away again', () => {
+test('a slow load shows a bar, and clears it', () => {
   const { written, stream } = terminal(true)
   const bar = new ProgressBar('loading', stream)
   now += 400
@@ -32,7 +32,7 @@ test('a slow one does, and takes it away again', () => {
   expect(written.at(-1)).toBe('\r\x1b[K')
 })
 
-test('where no terminal is, nothing is written', () => {
+test('without a terminal, nothing is written', () => {
   const { written, stream } = terminal(false)
   const bar = new ProgressBar('loading', stream)
   now += 5000

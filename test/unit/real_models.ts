@@ -9,7 +9,7 @@ import { type TinyLlamaOptions, tinyLlama } from '../fixtures/tiny_llama'
 
 export const demo = demoModelPath()
 
-/** A folder for a test file's own models, removed at its end. */
+/** A folder for the files of a test file, removed at its end. */
 export function scratchFolder(): {
   folder: string
   write: (name: string, bytes: Uint8Array | string) => string
@@ -30,7 +30,7 @@ export function tinyModel(options: TinyLlamaOptions = {}): Uint8Array {
   return writeGguf(tinyLlama(options))
 }
 
-/** Rejects when a promise takes longer than anything here may take. */
+/** Rejects if a promise takes too long. */
 export async function soon<T>(promise: PromiseLike<T>, ms = 10_000): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   try {

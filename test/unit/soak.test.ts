@@ -1,4 +1,4 @@
-/** A short run of the soak, in a process of its own: its memory is measured. Needs dist/, as the package's users do. */
+/** A short run of the soak, in another process, whose memory is measured. Needs dist/. */
 
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
@@ -8,7 +8,7 @@ import { scratchFolder } from './real_models'
 const root = join(__dirname, '..', '..')
 const { folder } = scratchFolder()
 
-test('64 streams for a quarter of a minute: all end, nothing leaks, the same requests give the same tokens', () => {
+test('64 streams for 15 seconds: all end, nothing leaks, the same request gives the same tokens', () => {
   const json = join(folder, 'soak.json')
   const { status, signal, stderr } = spawnSync(
     process.execPath,

@@ -1,4 +1,4 @@
-/** User text never turns into control tokens, and cutting it into pieces changes no id. */
+/** User text never becomes control tokens, and cutting it into pieces changes no id. */
 
 import fc from 'fast-check'
 import { addon } from '../../lib/binding'
@@ -16,7 +16,7 @@ beforeAll(async () => {
 
 const encode = async (text: NativeText) => [...(await native.encode(text, false, false).promise)]
 
-test('a special spelling is its token in special text, and text elsewhere', async () => {
+test('a special spelling is a token in special pieces, and text elsewhere', async () => {
   const { specialSpellings } = native.info
   expect(specialSpellings.length).toBeGreaterThan(2)
   for (const spelling of specialSpellings) {
@@ -25,7 +25,7 @@ test('a special spelling is its token in special text, and text elsewhere', asyn
     expect(await encode([[text, true]])).toContain(id)
     const plain = await encode([[text, false]])
     expect(plain).not.toContain(id)
-    // One character in a plain piece is enough to break it.
+    // One character in a plain piece breaks the spelling.
     expect(
       await encode([
         ['a ', true],
@@ -33,7 +33,7 @@ test('a special spelling is its token in special text, and text elsewhere', asyn
         [`${spelling.slice(1)} b`, true],
       ]),
     ).toEqual(plain)
-    // A spelling may run over pieces that are all special.
+    // A spelling may span several special pieces.
     expect(
       await encode([
         [`a ${spelling[0]}`, true],
