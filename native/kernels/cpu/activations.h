@@ -17,7 +17,7 @@ CRIA_INLINE Extremes extremes(const float* x, int n) {
   for (int i = 0; i < n; i += 16) {
     const F32x16 v = load(x + i);
     high = max(high, v);
-    low = max(low, sub(zero, v));
+    low = max(low, zero - v);
     poison = fma(v, zero, poison);
   }
   const float bad = reduce_add(poison);
@@ -45,9 +45,9 @@ static void quantize_q8_0(const float* x, int8_t* q, float* scale, float* weight
       const Extremes of = extremes(x + 32 * b, 32);
       amax[b] = of.high > of.low ? of.high : of.low;
     }
-    const F32x16 step = div(load(amax), set1(127.0f));
+    const F32x16 step = load(amax) / 127.0f;
     store(d, step);
-    store(inverse, div(set1(1.0f), step));
+    store(inverse, 1.0f / step);
     store_f16(half, step, 16);
     store(rounded, load_f16(half));
     for (int64_t b = 0; b < blocks; b++, x += 32, q += 32, sums16 += 2) {
@@ -55,7 +55,7 @@ static void quantize_q8_0(const float* x, int8_t* q, float* scale, float* weight
       const bool usable = !bad && inverse[b] <= 3.402823466e38f;
       for (int i = 0; i < 32; i += 16) {
         // A block with a NaN or an infinity holds zeros: 0 * NaN would not be an integer.
-        const F32x16 whole = round_half_away(usable ? mul(load(x + i), set1(inverse[b])) : set1(0.0f));
+        const F32x16 whole = round_half_away(usable ? load(x + i) * inverse[b] : set1(0.0f));
         store_i8(q + i, whole, 16);
         sums16[i / 16] = sums_of_16(q + i).sum;
       }
@@ -88,7 +88,7 @@ static void quantize_q8_k(const float* x, int8_t* q, float* scale, int16_t* sums
     const bool usable = inverse != 0.0f && __builtin_fabsf(inverse) <= 3.402823466e38f;
     max_abs_sum16[b] = 0;
     for (int i = 0; i < 256; i += 16) {
-      const F32x16 v = usable ? min(set1(127.0f), round(mul(set1(inverse), load(x + i)))) : set1(0.0f);
+      const F32x16 v = usable ? min(set1(127.0f), round(inverse * load(x + i))) : set1(0.0f);
       store_i8(q + i, v, 16);
       const SumsOf16 sums = sums_of_16(q + i);
       sums16[i / 16] = sums.sum;

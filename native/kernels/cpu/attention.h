@@ -69,7 +69,7 @@ CRIA_INLINE void score(AttendBlock<Kv, kRows>& b, int32_t first, int32_t dim, fl
     }
   }
   for (int r = 0; r < kRows; r++)
-    for (int v = 0; v < kVectors; v++) store(b.p[r] + (first + v) * 16, mul(sum[r][v], set1(scale)));
+    for (int v = 0; v < kVectors; v++) store(b.p[r] + (first + v) * 16, sum[r][v] * scale);
 }
 
 // Scores -> e^(score - max), page by page, with max and sum brought up to date.
@@ -84,15 +84,15 @@ CRIA_INLINE void exponentials(float* p, float* rescale, int32_t seen, float* max
     top[i + 1] = page_max > top[i] ? page_max : top[i];
   }
   for (int32_t i = pages; i < 16; i++) top[i + 1] = top[pages];
-  store(rescale, exp_down(sub(load(top), load(top + 1))));
+  store(rescale, exp_nonpositive(load(top) - load(top + 1)));
   float total = *sum;
   for (int32_t i = 0; i < pages; i++) {
     float* const at = p + i * kCpuPageTokens;
     const F32x16 now = set1(top[i + 1]);
-    const F32x16 e0 = exp_down(sub(load(at), now)), e1 = exp_down(sub(load(at + 16), now));
+    const F32x16 e0 = exp_nonpositive(load(at) - now), e1 = exp_nonpositive(load(at + 16) - now);
     store(at, e0);
     store(at + 16, e1);
-    total = __builtin_fmaf(total, rescale[i], reduce_add(add(e0, e1)));
+    total = __builtin_fmaf(total, rescale[i], reduce_add(e0 + e1));
   }
   *max = top[pages];
   *sum = total;
@@ -110,7 +110,7 @@ CRIA_INLINE void add_values(const AttendBlock<Kv, kRows>& b, int32_t page, int32
     const int32_t first = page * kCpuPageTokens, seen_by_all = min(b.seen[0] - first, kCpuPageTokens),
                   seen_by_any = min(b.seen[kRows - 1] - first, kCpuPageTokens);
     for (int r = 0; r < kRows; r++)
-      for (int i = 0; i < kVectors; i++) acc[r][i] = mul(acc[r][i], set1(b.rescale[r][page]));
+      for (int i = 0; i < kVectors; i++) acc[r][i] *= b.rescale[r][page];
     int32_t t = 0;
     for (; t < seen_by_all; t++, v += padded, ahead += padded) {
       F32x16 value[kVectors];
@@ -217,15 +217,15 @@ static void merge_spans(float* max, float* sum, float* out, const float* max2, c
   for (int32_t h = 0; h < group; h++) {
     const float now = max2[h] > max[h] ? max2[h] : max[h];
     float scale[16];
-    const F32x16 s1 = exp(sub(set1(max[h]), set1(now))), s2 = exp(sub(set1(max2[h]), set1(now)));
-    store(scale, mul(set1(sum[h]), s1));
+    const F32x16 s1 = exp(set1(max[h]) - now), s2 = exp(set1(max2[h]) - now);
+    store(scale, sum[h] * s1);
     const float kept = scale[0];
     store(scale, fma(set1(sum2[h]), s2, set1(kept)));
     sum[h] = scale[0];
     max[h] = now;
     for (int32_t d = 0; d < head_dim; d += 16) {
       float* a = out + static_cast<int64_t>(h) * out_stride + d;
-      store(a, fma(load(out2 + static_cast<int64_t>(h) * out_stride + d), s2, mul(load(a), s1)));
+      store(a, fma(load(out2 + static_cast<int64_t>(h) * out_stride + d), s2, load(a) * s1));
     }
   }
 }

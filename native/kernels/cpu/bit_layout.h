@@ -12,54 +12,43 @@
 
 namespace cria::CRIA_ISA {
 
-CRIA_INLINE int32_t four_times(int byte) {
-  return static_cast<int32_t>(0x01010101u * static_cast<uint32_t>(byte));
-}
+/// The byte four times.
+constexpr uint32_t repeat_byte(int byte) { return 0x01010101u * static_cast<uint32_t>(byte); }
 
 // ---- a panel's form ----
 //
 // unpack_n(dword, k): value k of 32 columns, four to a dword, whose n dwords are dword(0) .. dword(n - 1).
 
-template <class V>
-CRIA_INLINE V masked(V v, int byte) {
-  return and_lanes(v, four_times(byte));
-}
-/// a | b & byte of four.
-template <class V>
-CRIA_INLINE V with(V a, V b, int byte) {
-  return or_masked(a, b, four_times(byte));
-}
-
 template <class Dword>
 CRIA_INLINE auto unpack3(Dword dword, int k) {
-  if (k < 3) return masked(dword(k), 7);
-  if (k < 6) return masked(right(dword(k - 3), 3), 7);
-  return with(masked(right(dword(k - 6), 6), 3), right(dword(2), k == 6 ? 4 : 5), 4);
+  if (k < 3) return dword(k) & 0x07070707;
+  if (k < 6) return (dword(k - 3) >> 3) & 0x07070707;
+  return ((dword(k - 6) >> 6) & 0x03030303) | ((dword(2) >> (k == 6 ? 4 : 5)) & 0x04040404);
 }
 template <class V>
 CRIA_INLINE void pack3(const V v[8], V out[3]) {
   CRIA_UNROLL(3)
-  for (int i = 0; i < 3; i++) out[i] = or_lanes(v[i], left(v[3 + i], 3));
+  for (int i = 0; i < 3; i++) out[i] = v[i] | (v[3 + i] << 3);
   CRIA_UNROLL(2)
-  for (int i = 0; i < 2; i++) out[i] = with(out[i], left(v[6 + i], 6), 0xc0);
-  out[2] = with(with(out[2], left(v[6], 4), 0x40), left(v[7], 5), 0x80);
+  for (int i = 0; i < 2; i++) out[i] |= (v[6 + i] << 6) & 0xc0c0c0c0;
+  out[2] |= ((v[6] << 4) & 0x40404040) | ((v[7] << 5) & 0x80808080);
 }
 
 template <class Dword>
 CRIA_INLINE auto unpack5(Dword dword, int k) {
-  if (k < 5) return masked(dword(k), 0x1f);
-  const auto low = masked(right(dword(k - 5), 5), 7);
-  if (k < 7) return with(low, right(dword(k - 2), 3), 0x18);
-  return with(with(low, right(dword(3), 2), 8), right(dword(4), 1), 0x10);
+  if (k < 5) return dword(k) & 0x1f1f1f1f;
+  const auto low = (dword(k - 5) >> 5) & 0x07070707;
+  if (k < 7) return low | ((dword(k - 2) >> 3) & 0x18181818);
+  return low | ((dword(3) >> 2) & 0x08080808) | ((dword(4) >> 1) & 0x10101010);
 }
 template <class V>
 CRIA_INLINE void pack5(const V v[8], V out[5]) {
   CRIA_UNROLL(3)
-  for (int i = 0; i < 3; i++) out[i] = with(v[i], left(v[5 + i], 5), 0xe0);
+  for (int i = 0; i < 3; i++) out[i] = v[i] | ((v[5 + i] << 5) & 0xe0e0e0e0);
   CRIA_UNROLL(2)
-  for (int i = 3; i < 5; i++) out[i] = with(v[i], left(v[2 + i], 3), 0xc0);
-  out[3] = with(out[3], left(v[7], 2), 0x20);
-  out[4] = with(out[4], left(v[7], 1), 0x20);
+  for (int i = 3; i < 5; i++) out[i] = v[i] | ((v[2 + i] << 3) & 0xc0c0c0c0);
+  out[3] |= (v[7] << 2) & 0x20202020;
+  out[4] |= (v[7] << 1) & 0x20202020;
 }
 
 // Two of three dwords each.
@@ -67,13 +56,14 @@ template <class Dword>
 CRIA_INLINE auto unpack6(Dword dword, int k) {
   const int first = k < 4 ? 0 : 3;
   k %= 4;
-  if (k < 3) return masked(dword(first + k), 0x3f);
-  return with(with(masked(right(dword(first), 6), 3), right(dword(first + 1), 4), 0x0c),
-              right(dword(first + 2), 2), 0x30);
+  if (k < 3) return dword(first + k) & 0x3f3f3f3f;
+  return ((dword(first) >> 6) & 0x03030303) | ((dword(first + 1) >> 4) & 0x0c0c0c0c) |
+         ((dword(first + 2) >> 2) & 0x30303030);
 }
 template <class V>
 CRIA_INLINE void pack6(const V v[8], V out[6]) {
-  for (int i = 0; i < 6; i++) out[i] = with(v[i + i / 3], left(i < 3 ? v[3] : v[7], 6 - 2 * (i % 3)), 0xc0);
+  for (int i = 0; i < 6; i++)
+    out[i] = v[i + i / 3] | (((i < 3 ? v[3] : v[7]) << (6 - 2 * (i % 3))) & 0xc0c0c0c0);
 }
 
 // ---- a file's form ----
@@ -122,13 +112,13 @@ CRIA_INLINE void pack_bits(const V* file, V* panel) {
     CRIA_UNROLL(8)
     for (int k = 0; k < 8; k++) {
       const BitLayout p = bit_layout(kType, g, k);
-      const V low = masked(right(file[p.low], p.low_shift), (1 << p.low_bits) - 1);
-      V high = right(file[p.high], p.high_shift);
+      const V low = (file[p.low] >> p.low_shift) & repeat_byte((1 << p.low_bits) - 1);
+      V high = file[p.high] >> p.high_shift;
       if (p.scattered) {
-        high = and_lanes(high, 15);
-        high = or_lanes(or_lanes(high, left(high, 7)), or_lanes(left(high, 14), left(high, 21)));
+        high = high & 15;
+        high = high | (high << 7) | (high << 14) | (high << 21);
       }
-      v[k] = with(low, left(high, p.low_bits), ((1 << p.high_bits) - 1) << p.low_bits);
+      v[k] = low | ((high << p.low_bits) & repeat_byte(((1 << p.high_bits) - 1) << p.low_bits));
     }
     if constexpr (kBits == 3) pack3(v, out);
     if constexpr (kBits == 5) pack5(v, out);
@@ -142,7 +132,7 @@ CRIA_INLINE void pack_bits(const V* file, V* panel) {
 template <DType kType, class V>
 CRIA_INLINE void unpack_bits(const V* panel, V* file) {
   constexpr int kBits = repacked_bits(kType), kGroups = block_shape(kType).cols / 32;
-  for (int i = 0; i < kBits * kGroups; i++) file[i] = and_lanes(panel[0], 0);
+  for (int i = 0; i < kBits * kGroups; i++) file[i] = panel[0] & 0;
   for (int g = 0; g < kGroups; g++, panel += kBits) {
     for (int k = 0; k < 8; k++) {
       const auto dword = [&](int i) { return panel[i]; };
@@ -152,12 +142,10 @@ CRIA_INLINE void unpack_bits(const V* panel, V* file) {
       if constexpr (kBits == 6) v = unpack6(dword, k);
       const BitLayout p = bit_layout(kType, g, k);
       V& low = file[p.low];
-      low = or_lanes(low, left(masked(v, (1 << p.low_bits) - 1), p.low_shift));
-      V high = masked(right(v, p.low_bits), (1 << p.high_bits) - 1);
-      if (p.scattered)
-        high = and_lanes(or_lanes(or_lanes(high, right(high, 7)), or_lanes(right(high, 14), right(high, 21))),
-                         15);
-      file[p.high] = or_lanes(file[p.high], left(high, p.high_shift));
+      low |= (v & repeat_byte((1 << p.low_bits) - 1)) << p.low_shift;
+      V high = (v >> p.low_bits) & repeat_byte((1 << p.high_bits) - 1);
+      if (p.scattered) high = (high | (high >> 7) | (high >> 14) | (high >> 21)) & 15;
+      file[p.high] |= high << p.high_shift;
     }
   }
 }

@@ -90,7 +90,7 @@ static void matmul(const MatmulRows* args, int64_t row_begin, int64_t row_end, u
         const int lanes = static_cast<int>(row_end - row) - 16 * h;
         if (lanes <= 0) break;
         const F32x16 sum = load(sums[t] + 16 * h);
-        store(y + 16 * h, args->accumulate ? add(load(y + 16 * h, lanes), sum) : sum, lanes);
+        store(y + 16 * h, args->accumulate ? load(y + 16 * h, lanes) + sum : sum, lanes);
       }
     }
   }

@@ -18,13 +18,13 @@ struct HalfBlock {
   /// Dword `at` of each row, in a block whose dwords begin at byte kFrom.
   template <int kFrom = 0>
   CRIA_METHOD I32x16 dword(int64_t at) const {
-    return load_lanes(p + kFrom + 128 * at + 64 * half);
+    return load_i32(p + kFrom + 128 * at + 64 * half);
   }
   /// Dword g / 4 from `at` on, with byte g % 4 of each row in its lowest byte and the next one above: what
   /// lies beyond is another row's.
   template <int kFrom = 0>
   CRIA_METHOD I32x16 bytes_from(int at, int64_t g) const {
-    return load_unaligned(p + kFrom + 128 * (at + g / 4) + 64 * half + g % 4);
+    return load_i32_unaligned(p + kFrom + 128 * (at + g / 4) + 64 * half + g % 4);
   }
   /// The halves that stand for 32 rows at byte `at`.
   CRIA_METHOD F32x16 halves(int at) const {
@@ -33,7 +33,7 @@ struct HalfBlock {
 };
 
 /// The low or the high nibbles.
-CRIA_INLINE I32x16 nibbles(I32x16 v, int high) { return and_lanes(high ? right(v, 4) : v, four_times(15)); }
+CRIA_INLINE I32x16 nibbles(I32x16 v, int high) { return (high ? v >> 4 : v) & 0x0f0f0f0f; }
 
 // ---- blocks of 32: sum x (d of the row) x (d of the token), plus m x (the token's weighted sum) ----
 //
@@ -66,8 +66,8 @@ struct FormatQ4_1 {
   static constexpr DType kType = DType::q4_1;
   static constexpr bool kSigned = false, kHasMin = true;
   static constexpr int kOffset = 0;
-  CRIA_INLINE F32x16 d(HalfBlock b) { return f16_low(b.dword(0)); }
-  CRIA_INLINE F32x16 m(HalfBlock b) { return f16_low(right(b.dword(0), 16)); }
+  CRIA_INLINE F32x16 d(HalfBlock b) { return low_f16(b.dword(0)); }
+  CRIA_INLINE F32x16 m(HalfBlock b) { return low_f16(b.dword(0) >> 16); }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int k) { return nibbles(b.dword(1 + k % 4), k / 4); }
 };
 struct FormatQ5_0 {
@@ -83,8 +83,8 @@ struct FormatQ5_1 {
   static constexpr DType kType = DType::q5_1;
   static constexpr bool kSigned = false, kHasMin = true;
   static constexpr int kOffset = 0;
-  CRIA_INLINE F32x16 d(HalfBlock b) { return f16_low(b.dword(0)); }
-  CRIA_INLINE F32x16 m(HalfBlock b) { return f16_low(right(b.dword(0), 16)); }
+  CRIA_INLINE F32x16 d(HalfBlock b) { return low_f16(b.dword(0)); }
+  CRIA_INLINE F32x16 m(HalfBlock b) { return low_f16(b.dword(0) >> 16); }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int k) {
     return unpack5([&](int i) { return b.dword(1 + i); }, k);
   }
@@ -105,26 +105,25 @@ struct FormatQ5_1 {
 // the lowest byte of each lane, those of group g + 1 in the next (scale_of, scales_of).
 
 /// Byte g of each lane.
-CRIA_INLINE I32x16 byte_of(I32x16 bytes, int g) { return and_lanes(right(bytes, 8 * g), 255); }
+CRIA_INLINE I32x16 byte_of(I32x16 bytes, int g) { return (bytes >> (8 * g)) & 255; }
 /// Bytes 2j and 2j + 1 of each lane as two words.
 CRIA_INLINE I32x16 words_of(I32x16 bytes, int j) {
-  const I32x16 two = j ? right(bytes, 16) : bytes;
-  return or_masked(and_lanes(two, 255), left(two, 8), 0x00ff0000);
+  const I32x16 two = j ? bytes >> 16 : bytes;
+  return (two & 255) | ((two << 8) & 0x00ff0000);
 }
 
 /// The scale of group g, from scale_bits().
 template <class F>
 CRIA_INLINE I32x16 scale_of(I32x16 bits) {
   constexpr int kRest = 32 - F::kScaleBits;
-  return F::kSignedScales ? right_signed(left(bits, kRest), kRest)
-                          : and_lanes(bits, (1 << F::kScaleBits) - 1);
+  return F::kSignedScales ? shift_right_signed(bits << kRest, kRest) : bits & ((1 << F::kScaleBits) - 1);
 }
 /// Those of groups g and g + 1, as words.
 template <class F>
 CRIA_INLINE I32x16 scales_of(I32x16 bits) {
   constexpr int kRest = F::kSignedScales ? 16 - F::kScaleBits : 0, kMask = (1 << F::kScaleBits) - 1;
-  const I32x16 words = high_words(left(bits, kRest), left(bits, kRest + 8));
-  return F::kSignedScales ? right_signed_words(words, kRest) : and_lanes(words, kMask << 16 | kMask);
+  const I32x16 words = blend_high_words(bits << kRest, bits << (kRest + 8));
+  return F::kSignedScales ? shift_right_signed_words(words, kRest) : words & (kMask << 16 | kMask);
 }
 
 // Shared by Q4_K and Q5_K: eight groups of 32, scale and min of six bits; k4_scales() for sixteen rows.
@@ -135,24 +134,24 @@ struct FormatK4 {
   CRIA_INLINE I32x16 scale_bits(HalfBlock b, int64_t g) {
     const I32x16 w0 = b.bytes_from(1, g % 4);
     if (g < 4) return w0;
-    return or_masked(and_lanes(b.bytes_from(3, g % 4), four_times(15)), right(w0, 2), four_times(0x30));
+    return (b.bytes_from(3, g % 4) & 0x0f0f0f0f) | ((w0 >> 2) & 0x30303030);
   }
   CRIA_INLINE I32x16 scale_at(HalfBlock b, int64_t g) { return scale_of<FormatK4>(scale_bits(b, g)); }
   struct Header {
     I32x16 d_and_dmin, scales[2], mins[2];
     CRIA_METHOD void read(HalfBlock b) {
       const I32x16 w0 = b.dword(1), w1 = b.dword(2), w2 = b.dword(3);
-      const int32_t six = four_times(0x3f), four = four_times(15), upper = four_times(0x30);
+      const int32_t six = 0x3f3f3f3f, four = 0x0f0f0f0f, upper = 0x30303030;
       d_and_dmin = b.dword(0);
-      scales[0] = and_lanes(w0, six);
-      scales[1] = or_masked(and_lanes(w2, four), right(w0, 2), upper);
-      mins[0] = and_lanes(w1, six);
-      mins[1] = or_masked(and_lanes(right(w2, 4), four), right(w1, 2), upper);
+      scales[0] = w0 & six;
+      scales[1] = (w2 & four) | ((w0 >> 2) & upper);
+      mins[0] = w1 & six;
+      mins[1] = ((w2 >> 4) & four) | ((w1 >> 2) & upper);
     }
     CRIA_METHOD I32x16 scale(int g) const { return byte_of(scales[g / 4], g % 4); }
     CRIA_METHOD I32x16 min_pair(int j) const { return words_of(mins[j / 2], j % 2); }
-    CRIA_METHOD F32x16 d() const { return f16_low(d_and_dmin); }
-    CRIA_METHOD F32x16 minus_dmin() const { return sub(set1(0.0f), f16_low(right(d_and_dmin, 16))); }
+    CRIA_METHOD F32x16 d() const { return low_f16(d_and_dmin); }
+    CRIA_METHOD F32x16 minus_dmin() const { return 0.0f - low_f16(d_and_dmin >> 16); }
   };
 };
 
@@ -163,7 +162,7 @@ struct FormatQ4_K : FormatK4 {
   static constexpr int shift(int i) { return kWholeBytes ? 4 * i : 0; }
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int i, int k) {
     const I32x16 v = b.dword(4 + 8 * outer + k);
-    return i && kWholeBytes ? and_lanes(v, four_times(0xf0)) : nibbles(v, i);
+    return i && kWholeBytes ? v & 0xf0f0f0f0 : nibbles(v, i);
   }
 };
 
@@ -192,7 +191,9 @@ struct FormatQ6_K {
       CRIA_UNROLL(4)
       for (int i = 0; i < 4; i++) scales[i] = b.dword<64>(i);
     }
-    CRIA_METHOD I32x16 scale(int g) const { return right_signed(left(scales[g / 4], 24 - 8 * (g % 4)), 24); }
+    CRIA_METHOD I32x16 scale(int g) const {
+      return shift_right_signed(scales[g / 4] << (24 - 8 * (g % 4)), 24);
+    }
     CRIA_METHOD F32x16 d() const { return halves; }
   };
   CRIA_INLINE I32x16 dword(HalfBlock b, int64_t outer, int i) { return b.dword<64>(4 + 6 * outer + i); }
@@ -216,17 +217,17 @@ struct FormatQ2_K {
       d_and_dmin = b.dword(0);
       for (int i = 0; i < 4; i++) both[i] = b.dword(1 + i);
     }
-    CRIA_METHOD I32x16 scale(int g) const { return and_lanes(right(both[g / 4], 8 * (g % 4)), 15); }
+    CRIA_METHOD I32x16 scale(int g) const { return (both[g / 4] >> (8 * (g % 4))) & 15; }
     CRIA_METHOD I32x16 min_pair(int j) const { return words_of(nibbles(both[j / 2], 1), j % 2); }
-    CRIA_METHOD F32x16 d() const { return f16_low(d_and_dmin); }
-    CRIA_METHOD F32x16 minus_dmin() const { return sub(set1(0.0f), f16_low(right(d_and_dmin, 16))); }
+    CRIA_METHOD F32x16 d() const { return low_f16(d_and_dmin); }
+    CRIA_METHOD F32x16 minus_dmin() const { return 0.0f - low_f16(d_and_dmin >> 16); }
   };
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int i, int k) {
     const I32x16 v = b.dword(5 + 8 * outer + k);
-    return kWholeBytes ? and_lanes(v, four_times(3 << (2 * i))) : and_lanes(right(v, 2 * i), four_times(3));
+    return kWholeBytes ? v & repeat_byte(3 << (2 * i)) : (v >> (2 * i)) & 0x03030303;
   }
   CRIA_INLINE I32x16 low_bytes(HalfBlock b, int64_t outer, int i, int k) {
-    return and_lanes(right(b.dword(5 + 8 * outer + k), 2 * i), four_times(3));
+    return (b.dword(5 + 8 * outer + k) >> (2 * i)) & 0x03030303;
   }
 };
 
@@ -238,9 +239,9 @@ struct FormatQ3_K {
   static constexpr int shift(int) { return 0; }
   CRIA_INLINE I32x16 scale_bits(HalfBlock b, int64_t g) {  // those of q3_k_scales(), less 32
     const int i = static_cast<int>(g / 4);
-    const I32x16 low = right_by(b.bytes_from<64>(i % 2, g % 4), 4 * (i / 2));
-    const I32x16 high = left(right_by(b.bytes_from<64>(2, g % 4), 2 * i), 4);
-    return xor_lanes(or_masked(and_lanes(low, four_times(15)), high, four_times(0x30)), four_times(0x20));
+    const I32x16 low = b.bytes_from<64>(i % 2, g % 4) >> (4 * (i / 2));
+    const I32x16 high = (b.bytes_from<64>(2, g % 4) >> (2 * i)) << 4;
+    return ((low & 0x0f0f0f0f) | (high & 0x30303030)) ^ 0x20202020;
   }
   CRIA_INLINE I32x16 scale_at(HalfBlock b, int64_t g) { return scale_of<FormatQ3_K>(scale_bits(b, g)); }
   struct Header {
@@ -250,10 +251,9 @@ struct FormatQ3_K {
       halves = b.halves(0);  // q3_k_scales() for sixteen rows
       const I32x16 w[2] = {b.dword<64>(0), b.dword<64>(1)}, w2 = b.dword<64>(2);
       for (int i = 0; i < 4; i++)
-        scales[i] = or_masked(nibbles(w[i % 2], i / 2), i == 3 ? right(w2, 2) : left(w2, 4 - 2 * i),
-                              four_times(0x30));
+        scales[i] = nibbles(w[i % 2], i / 2) | ((i == 3 ? w2 >> 2 : w2 << (4 - 2 * i)) & 0x30303030);
     }
-    CRIA_METHOD I32x16 scale(int g) const { return add(byte_of(scales[g / 4], g % 4), set1_lanes(-32)); }
+    CRIA_METHOD I32x16 scale(int g) const { return byte_of(scales[g / 4], g % 4) - 32; }
     CRIA_METHOD F32x16 d() const { return halves; }
   };
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
@@ -268,9 +268,9 @@ struct FormatIQ4_XS {
   static constexpr int kOffset = 0, kGroups = 8, kInner = 1, kMaxAbsWeight = 127;
   static constexpr int shift(int) { return 0; }
   CRIA_INLINE I32x16 scale_at(HalfBlock b, int64_t g) {  // iq4_xs_scale() for sixteen rows
-    const I32x16 high = and_lanes(right_by(b.dword(0), static_cast<int>(16 + 2 * g)), 3);
-    const I32x16 six = or_lanes(and_lanes(right_by(b.dword(1), static_cast<int>(4 * g)), 15), left(high, 4));
-    return add(six, set1_lanes(-32));
+    const I32x16 high = (b.dword(0) >> static_cast<int>(16 + 2 * g)) & 3;
+    const I32x16 six = ((b.dword(1) >> static_cast<int>(4 * g)) & 15) | (high << 4);
+    return six - 32;
   }
   struct Header {
     I32x16 d_and_high, low;
@@ -279,11 +279,11 @@ struct FormatIQ4_XS {
       low = b.dword(1);
     }
     CRIA_METHOD I32x16 scale(int g) const {  // iq4_xs_scale() for sixteen rows
-      const I32x16 high = and_lanes(right(d_and_high, 16 + 2 * g), 3);
-      const I32x16 six = or_lanes(and_lanes(right(low, 4 * g), 15), left(high, 4));
-      return add(six, set1_lanes(-32));
+      const I32x16 high = (d_and_high >> (16 + 2 * g)) & 3;
+      const I32x16 six = ((low >> (4 * g)) & 15) | (high << 4);
+      return six - 32;
     }
-    CRIA_METHOD F32x16 d() const { return f16_low(d_and_high); }
+    CRIA_METHOD F32x16 d() const { return low_f16(d_and_high); }
   };
   CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
     return lookup(kIq4Values, nibbles(b.dword(2 + 4 * outer + k % 4), k / 4));

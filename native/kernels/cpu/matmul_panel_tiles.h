@@ -116,8 +116,7 @@ static void tile_blocks32(const PanelTile& tile) {
       for (int h = 0; h < kTileHalves; h++) block[h] = {tile.panel + b * kPanelBlockBytes<F>, first + h};
       I32x16 isum[kTokens][kTileHalves];
       for (int t = 0; t < kTokens; t++)
-        for (int h = 0; h < kTileHalves; h++)
-          isum[t][h] = set1_lanes(kUnsignedOffset<F> != 0 ? start[t][b] : 0);
+        for (int h = 0; h < kTileHalves; h++) isum[t][h] = set1(kUnsignedOffset<F> != 0 ? start[t][b] : 0);
       multiply_group<F, kTokens, 8>([&](int h, int k) { return F::bytes(block[h], k); },
                                     [&](int t) { return q[t] + 32 * b; }, isum);
       CRIA_UNROLL(2)
@@ -126,7 +125,7 @@ static void tile_blocks32(const PanelTile& tile) {
         CRIA_UNROLL(16)
         for (int t = 0; t < kTokens; t++) {
           const F32x16 dx = set1(scale[t * x.scale_stride + b]);
-          acc[t][h] = fma(mul(d, dx), to_f32(isum[t][h]), acc[t][h]);
+          acc[t][h] = fma(d * dx, to_f32(isum[t][h]), acc[t][h]);
           if constexpr (F::kHasMin)
             acc[t][h] = fma(F::m(block[h]), set1(weighted[t * x.scale_stride + b]), acc[t][h]);
         }
@@ -164,8 +163,8 @@ struct SuperActivations {
       if constexpr (F::kHasMin) __builtin_memcpy(pairs[t], F::kGroups == 8 ? of_32 : sums, 2 * F::kGroups);
       if constexpr (kUnsignedOffset<F> != 0) {
         if constexpr (F::kGroups == 16) {
-          const I32x16 from = mul(widen_words(sums), set1_lanes(-kUnsignedOffset<F>));
-          store_lanes(start[t], kForPairs ? add(from, load_lanes(kLowWords)) : from);
+          const I32x16 from = load_i16(sums) * -kUnsignedOffset<F>;
+          store(start[t], kForPairs ? from + load_i32(kLowWords) : from);
         } else {
           static_assert(!kForPairs, "no format has eight groups, an offset and sums that fit sixteen bits");
           for (int g = 0; g < 8; g++) start[t][g] = -kUnsignedOffset<F> * of_32[g];
@@ -187,16 +186,15 @@ CRIA_INLINE void add_group(const uint8_t* panel, const SuperActivations<F, kToke
   I32x16 products[kTokens][kHalves];
   CRIA_UNROLL(16)
   for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
-  for (int h = 0; h < kHalves; h++)
-    products[t][h] = set1_lanes(kUnsignedOffset<F> != 0 ? x.start[t][scaled] : 0);
+  for (int h = 0; h < kHalves; h++) products[t][h] = set1(kUnsignedOffset<F> != 0 ? x.start[t][scaled] : 0);
   multiply_group<F, kTokens, kSteps>(
       [&](int h, int k) { return F::bytes(HalfBlock{panel, kFirst + h}, outer, kI, kSteps * kPart + k); },
       [&](int t) { return q + kSuperBlockSize * t; }, products);
   CRIA_UNROLL(2)
   for (int h = 0; h < kHalves; h++) {
-    const I32x16 s = left(F::scale_at(HalfBlock{panel, kFirst + h}, scaled), kMaxShift<F> - F::shift(kI));
+    const I32x16 s = F::scale_at(HalfBlock{panel, kFirst + h}, scaled) << (kMaxShift<F> - F::shift(kI));
     CRIA_UNROLL(16)
-    for (int t = 0; t < kTokens; t++) isum[t][h] = add(isum[t][h], mul(products[t][h], s));
+    for (int t = 0; t < kTokens; t++) isum[t][h] += products[t][h] * s;
   }
 }
 /// Groups (outer, kI) and those after it.
@@ -237,18 +235,18 @@ CRIA_INLINE void add_pair(const uint8_t* panel, const SuperActivations<F, kToken
   I32x16 sums[kTokens][kHalves];
   CRIA_UNROLL(16)
   for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
-  for (int h = 0; h < kHalves; h++) sums[t][h] = set1_lanes(kStarts ? x.start[t][2 * j + 1] : 0);
+  for (int h = 0; h < kHalves; h++) sums[t][h] = set1(kStarts ? x.start[t][2 * j + 1] : 0);
   multiply_one_of_pair<F, kTokens, kHalves, kFirst, kI, 1>(panel, q, outer, sums);
   CRIA_UNROLL(16)
   for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
   for (int h = 0; h < kHalves; h++)
-    sums[t][h] = add(left(sums[t][h], 16 - kShift), set1_lanes(kStarts ? x.start[t][2 * j] : kLowWord));
+    sums[t][h] = (sums[t][h] << (16 - kShift)) + set1(kStarts ? x.start[t][2 * j] : kLowWord);
   multiply_one_of_pair<F, kTokens, kHalves, kFirst, kI, 0>(panel, q, outer, sums);
   CRIA_UNROLL(2)
   for (int h = 0; h < kHalves; h++) {
     const I32x16 s = scales_of<F>(F::scale_bits(HalfBlock{panel, kFirst + h}, 2 * j));
     CRIA_UNROLL(16)
-    for (int t = 0; t < kTokens; t++) isum[t][h] = dot_words(isum[t][h], xor_lanes(sums[t][h], kLowWord), s);
+    for (int t = 0; t < kTokens; t++) isum[t][h] = dot_i16(isum[t][h], sums[t][h] ^ kLowWord, s);
   }
 }
 /// The pairs of `outer` from kI on.
@@ -266,8 +264,8 @@ CRIA_INLINE void add_groups(const uint8_t* panel, const SuperActivations<F, kTok
 template <class F>
 CRIA_INLINE F32x16 block_step(F32x16 before, F32x16 d, F32x16 minus_dmin, float scale, F32x16 sum, I32x16 m) {
   const F32x16 dx = set1(scale);
-  if constexpr (F::kHasMin) return fma(dx, fma(minus_dmin, to_f32(m), mul(d, sum)), before);
-  return fma(mul(d, dx), sum, before);
+  if constexpr (F::kHasMin) return fma(dx, fma(minus_dmin, to_f32(m), d * sum), before);
+  return fma(d * dx, sum, before);
 }
 
 /// Halves kFirst .. kFirst + kHalves - 1 of a block's rows.
@@ -277,7 +275,7 @@ CRIA_INLINE void add_super_block(const PanelTile& tile, const SuperActivations<F
   I32x16 isum[kTokens][kHalves];
   CRIA_UNROLL(16)
   for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
-  for (int h = 0; h < kHalves; h++) isum[t][h] = set1_lanes(0);
+  for (int h = 0; h < kHalves; h++) isum[t][h] = set1(0);
   for (int64_t outer = 0; outer < 8 / F::kInner; outer++) {
     asm("" : "+r"(outer));  // a real loop: unrolled it overflows the cache of decoded instructions
     add_groups<F, kTokens, kHalves, kFirst, 0>(tile.panel, x, outer, fetch, isum);
@@ -288,7 +286,7 @@ CRIA_INLINE void add_super_block(const PanelTile& tile, const SuperActivations<F
     header.read(HalfBlock{tile.panel, kFirst + h});
     I32x16 m[kTokens];
     CRIA_UNROLL(16)
-    for (int t = 0; t < kTokens; t++) m[t] = set1_lanes(0);
+    for (int t = 0; t < kTokens; t++) m[t] = set1(0);
     F32x16 minus_dmin = set1(0.0f);
     if constexpr (F::kHasMin) {
       minus_dmin = header.minus_dmin();
@@ -296,14 +294,14 @@ CRIA_INLINE void add_super_block(const PanelTile& tile, const SuperActivations<F
       for (int j = 0; j < F::kGroups / 2; j++) {
         const I32x16 min = header.min_pair(j);
         CRIA_UNROLL(16)
-        for (int t = 0; t < kTokens; t++) m[t] = dot_words(m[t], min, x.pairs[t][j]);
+        for (int t = 0; t < kTokens; t++) m[t] = dot_i16(m[t], min, x.pairs[t][j]);
       }
     }
     const F32x16 d = header.d();
     CRIA_UNROLL(16)
     for (int t = 0; t < kTokens; t++) {
       constexpr int kShift = kByPairs ? 0 : kMaxShift<F>;
-      const F32x16 sum = to_f32(kShift ? right_signed(isum[t][h], kShift) : isum[t][h]);
+      const F32x16 sum = to_f32(kShift ? shift_right_signed(isum[t][h], kShift) : isum[t][h]);
       float* to = tile.sums[t] + 16 * (kFirst + h);
       store(to, block_step<F>(load(to), d, minus_dmin, x.scale[t], sum, m[t]));
     }

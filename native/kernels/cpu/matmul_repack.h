@@ -92,9 +92,9 @@ CRIA_INLINE void arrange_bits(DwordRow* block) {
   constexpr int kCount = block_shape(kType).cols / 32 * repacked_bits(kType);
   for (int half = 0; half < 2; half++) {
     I32x16 file[kCount], panel[kCount];
-    for (int i = 0; i < kCount; i++) file[i] = load_lanes(block[first_weight_dword(kType) + i] + 16 * half);
+    for (int i = 0; i < kCount; i++) file[i] = load_i32(block[first_weight_dword(kType) + i] + 16 * half);
     pack_bits<kType>(file, panel);
-    for (int i = 0; i < kCount; i++) store_lanes(block[first_weight_dword(kType) + i] + 16 * half, panel[i]);
+    for (int i = 0; i < kCount; i++) store(block[first_weight_dword(kType) + i] + 16 * half, panel[i]);
   }
 }
 

@@ -21,7 +21,7 @@ CRIA_INLINE void stream_groups(const uint8_t* panel, const SuperActivations<F, k
       CRIA_UNROLL(8)
       for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
       for (int h = 0; h < kTileHalves; h++)
-        products[i][t][h] = set1_lanes(kUnsignedOffset<F> != 0 ? x.start[t][first + kParts * i] : 0);
+        products[i][t][h] = set1(kUnsignedOffset<F> != 0 ? x.start[t][first + kParts * i] : 0);
     }
     // Q6_K's fourth value is of three dwords: left to itself the compiler loads them again, in an order that
     // the processor does not foresee.
@@ -64,8 +64,8 @@ CRIA_INLINE void stream_groups(const uint8_t* panel, const SuperActivations<F, k
         CRIA_UNROLL(8)
         for (int t = 0; t < kTokens; t++) {
           I32x16 sum = products[i][t][h];
-          if (F::shift(i) != 0) sum = right_signed(sum, F::shift(i));
-          isum[t][h] = add(isum[t][h], mul(sum, scale));
+          if (F::shift(i) != 0) sum = shift_right_signed(sum, F::shift(i));
+          isum[t][h] += sum * scale;
         }
       }
     }
@@ -82,7 +82,7 @@ CRIA_INLINE void stream_super_block(const uint8_t* panel, const SuperActivations
   I32x16 isum[kTokens][kTileHalves];
   CRIA_UNROLL(8)
   for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
-  for (int h = 0; h < kTileHalves; h++) isum[t][h] = set1_lanes(0);
+  for (int h = 0; h < kTileHalves; h++) isum[t][h] = set1(0);
   for (int64_t outer = 0; outer < 8 / F::kInner; outer++) {
     asm("" : "+r"(outer));  // a real loop: the processor fetches ahead for few loads, not for a hundred
     stream_groups<F, kTokens, kFirst>(panel, x, outer, header, isum);
@@ -91,7 +91,7 @@ CRIA_INLINE void stream_super_block(const uint8_t* panel, const SuperActivations
   for (int h = 0; h < kTileHalves; h++) {
     I32x16 m[kTokens];
     CRIA_UNROLL(8)
-    for (int t = 0; t < kTokens; t++) m[t] = set1_lanes(0);
+    for (int t = 0; t < kTokens; t++) m[t] = set1(0);
     F32x16 minus_dmin = set1(0.0f);
     if constexpr (F::kHasMin) {
       minus_dmin = header[h].minus_dmin();
@@ -99,7 +99,7 @@ CRIA_INLINE void stream_super_block(const uint8_t* panel, const SuperActivations
       for (int j = 0; j < F::kGroups / 2; j++) {
         const I32x16 min = header[h].min_pair(j);
         CRIA_UNROLL(8)
-        for (int t = 0; t < kTokens; t++) m[t] = dot_words(m[t], min, x.pairs[t][j]);
+        for (int t = 0; t < kTokens; t++) m[t] = dot_i16(m[t], min, x.pairs[t][j]);
       }
     }
     const F32x16 d = header[h].d();

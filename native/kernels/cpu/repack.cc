@@ -12,11 +12,11 @@ namespace {
 struct Lane {
   std::uint32_t v;
 };
-Lane and_lanes(Lane a, std::int32_t mask) { return {a.v & static_cast<std::uint32_t>(mask)}; }
-Lane or_lanes(Lane a, Lane b) { return {a.v | b.v}; }
-Lane or_masked(Lane a, Lane b, std::int32_t mask) { return or_lanes(a, and_lanes(b, mask)); }
-Lane left(Lane a, int n) { return {a.v << n}; }
-Lane right(Lane a, int n) { return {a.v >> n}; }
+Lane operator&(Lane a, std::uint32_t mask) { return {a.v & mask}; }
+Lane operator|(Lane a, Lane b) { return {a.v | b.v}; }
+Lane& operator|=(Lane& a, Lane b) { return a = a | b; }
+Lane operator<<(Lane a, int n) { return {a.v << n}; }
+Lane operator>>(Lane a, int n) { return {a.v >> n}; }
 
 void unpack_bits(DType dtype, const Lane* panel, Lane* file) {
   switch (dtype) {

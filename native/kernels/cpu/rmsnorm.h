@@ -31,7 +31,7 @@ static void rms_norm_row(float* x, const float* y, const float* weight, float ep
   for (int64_t i = 0; i < whole; i += 16) {
     F32x16 v = load(x + i);
     if (kAdd) {
-      v = add(v, load(y + i));
+      v += load(y + i);
       store(x + i, v);
     }
     squares = fma(v, v, squares);
@@ -39,14 +39,14 @@ static void rms_norm_row(float* x, const float* y, const float* weight, float ep
   if (left) {
     F32x16 v = load(x + whole, left);
     if (kAdd) {
-      v = add(v, load(y + whole, left));
+      v += load(y + whole, left);
       store(x + whole, v, left);
     }
     squares = fma(v, v, squares);
   }
   const F32x16 scale = rms_scale(squares, n, eps);
-  for (int64_t i = 0; i < whole; i += 16) store(out + i, mul(mul(load(x + i), scale), load(weight + i)));
-  if (left) store(out + whole, mul(mul(load(x + whole, left), scale), load(weight + whole, left)), left);
+  for (int64_t i = 0; i < whole; i += 16) store(out + i, load(x + i) * scale * load(weight + i));
+  if (left) store(out + whole, load(x + whole, left) * scale * load(weight + whole, left), left);
 }
 
 // Rows that come from memory and go back to it: a row is read while the one before it is written, so that
@@ -60,7 +60,7 @@ static void rms_norm_rows(float* x, const float* y, const float* weight, float e
     F32x16 v = load(x + i);
     if (kAdd) {
       prefetch(y + i + kReadAhead);
-      v = add(v, load(y + i));
+      v += load(y + i);
       store(x + i, v);
     }
     squares = fma(v, v, squares);
@@ -72,13 +72,13 @@ static void rms_norm_rows(float* x, const float* y, const float* weight, float e
     squares = set1(0.0f);
     for (int64_t i = 0; i < n; i += 16) {
       take(row + n + i);
-      stream(out + row + i, mul(mul(load(x + row + i), scale), load(weight + i)));
+      stream(out + row + i, load(x + row + i) * scale * load(weight + i));
     }
   }
   const F32x16 scale = rms_scale(squares, n, eps);
   for (int64_t i = last; i < last + n; i += 16)
-    stream(out + i, mul(mul(load(x + i), scale), load(weight + i - last)));
-  end_streaming();
+    stream(out + i, load(x + i) * scale * load(weight + i - last));
+  stream_fence();
 }
 
 static void rms_norm(const float* x, const float* weight, float eps, float* out, int64_t n) {

@@ -20,8 +20,8 @@ static void rope_heads(const float* x, float* out, const RopeRow* args) {
       for (; i + 16 <= half; i += 16) {
         const F32x16 a = load(x + i), b = load(x + half + i), c = load(args->cos + i),
                      s = load(args->sin + i);
-        put<kStream>(out + i, sub(mul(a, c), mul(b, s)));
-        put<kStream>(out + half + i, add(mul(a, s), mul(b, c)));
+        put<kStream>(out + i, a * c - b * s);
+        put<kStream>(out + half + i, a * s + b * c);
       }
       for (; i < half; i++) {
         const float c = args->cos[i], s = args->sin[i], a = x[i], b = x[half + i];
@@ -31,8 +31,8 @@ static void rope_heads(const float* x, float* out, const RopeRow* args) {
     } else {
       for (; i + 8 <= half; i += 8) {
         const F32x16 v = load(x + 2 * i);
-        const F32x16 crossed = negate_even(mul(swap_pairs(v), load_twice(args->sin + i)));
-        put<kStream>(out + 2 * i, add(mul(v, load_twice(args->cos + i)), crossed));
+        const F32x16 crossed = negate_even(swap_pairs(v) * load_twice(args->sin + i));
+        put<kStream>(out + 2 * i, v * load_twice(args->cos + i) + crossed);
       }
       for (; i < half; i++) {
         const float c = args->cos[i], s = args->sin[i], a = x[2 * i], b = x[2 * i + 1];
@@ -43,7 +43,7 @@ static void rope_heads(const float* x, float* out, const RopeRow* args) {
     if (out != x)
       for (int32_t d = args->rope_dim; d < args->head_dim; d++) out[d] = x[d];
   }
-  if (kStream) end_streaming();
+  if (kStream) stream_fence();
 }
 
 static void rope(float* x, const RopeRow* args) { rope_heads<false>(x, x, args); }

@@ -16,7 +16,7 @@ static void argmax(const float* logits, int64_t n, uint32_t* id, float* log_sum_
     F32x16 highest = set1(-__builtin_inff());
     const auto add_values = [&](F32x16 v) {
       highest = max(highest, v);
-      poison = add(poison, zero_below(v, -3e38f, mul(v, set1(0.0f))));
+      poison += zero_below(v, -3e38f, v * 0.0f);
     };
     const int64_t end = first + kChunk < whole ? first + kChunk : whole;
     for (int64_t i = first; i < end; i += 16) add_values(load(logits + i));
@@ -35,12 +35,12 @@ static void argmax(const float* logits, int64_t n, uint32_t* id, float* log_sum_
   *id = static_cast<uint32_t>(best < n ? best : 0);
 
   F32x16 total = set1(0.0f);
-  for (int64_t i = 0; i < whole; i += 16) total = add(total, exp_down(sub(load(logits + i), set1(top))));
+  for (int64_t i = 0; i < whole; i += 16) total += exp_nonpositive(load(logits + i) - top);
   if (whole < n) {
     const int left = static_cast<int>(n - whole);
     float e[16];
-    store(e, exp_down(sub(load(logits + whole, left), set1(top))));
-    total = add(total, load(e, left));
+    store(e, exp_nonpositive(load(logits + whole, left) - top));
+    total += load(e, left);
   }
   const float sum = reduce_add(total);
   const float bad = reduce_add(poison);

@@ -8,6 +8,9 @@
 //   I32x16  sixteen int32 lanes, or four bytes in each: those of sixteen rows of a matrix
 //   Bytes4  four bytes, the same for every lane
 //
+// Arithmetic is written with operators, lane by lane. `a * b + c` is never fused (-ffp-contract=off); fma(a,
+// b, c) is, and a compiler turns `a | (b & mask)` into vpternlogd where there is one. `>>` is logical.
+//
 // No STL, and internal linkage throughout: this header is compiled once per instruction set.
 #pragma once
 
@@ -45,8 +48,37 @@
 
 namespace cria::CRIA_ISA {
 
+// ---- operators with a scalar, which every lane meets ----
+//
+// There is no unary minus: 0 - x and a flipped sign differ at zero, so the code says which it means.
+
+// Inlined in plain C++ too, where the compiler would rather call them.
+#define CRIA_OPERATOR static inline __attribute__((always_inline))
+
+#define CRIA_SCALAR_OPERATOR(op)                                               \
+  CRIA_OPERATOR F32x16 operator op(F32x16 a, float b) { return a op set1(b); } \
+  CRIA_OPERATOR F32x16 operator op(float a, F32x16 b) { return set1(a) op b; }
+CRIA_SCALAR_OPERATOR(+)
+CRIA_SCALAR_OPERATOR(-)
+CRIA_SCALAR_OPERATOR(*)
+CRIA_SCALAR_OPERATOR(/)
+#undef CRIA_SCALAR_OPERATOR
+
+CRIA_OPERATOR I32x16 operator+(I32x16 a, int32_t b) { return a + set1(b); }
+CRIA_OPERATOR I32x16 operator-(I32x16 a, int32_t b) { return a - set1(b); }
+CRIA_OPERATOR I32x16 operator*(I32x16 a, int32_t b) { return a * set1(b); }
+
+CRIA_OPERATOR void operator+=(F32x16& a, F32x16 b) { a = a + b; }
+CRIA_OPERATOR void operator*=(F32x16& a, float b) { a = a * b; }
+CRIA_OPERATOR void operator+=(I32x16& a, I32x16 b) { a = a + b; }
+CRIA_OPERATOR void operator|=(I32x16& a, I32x16 b) { a = a | b; }
+
+#undef CRIA_OPERATOR
+
+// ---- elementary functions ----
+
 /// e^(x - n ln 2) for |x - n ln 2| <= ln 2 / 2.
-CRIA_INLINE F32x16 exp_of_rest(F32x16 x, F32x16 n) {
+CRIA_INLINE F32x16 exp_reduced(F32x16 x, F32x16 n) {
   F32x16 r = fma(n, set1(-0.693145752f), x);  // ln 2 in two parts, the first exact in products with n
   r = fma(n, set1(-1.42860677e-6f), r);
   F32x16 p = set1(1.38888889e-3f);
@@ -62,18 +94,18 @@ CRIA_INLINE F32x16 exp_of_rest(F32x16 x, F32x16 n) {
 /// NaN stays NaN.
 CRIA_INLINE F32x16 exp(F32x16 x) {
   const F32x16 clamped = min(set1(89.0f), max(set1(-87.3f), x));  // in this order a NaN passes
-  const F32x16 n = round(mul(clamped, set1(1.44269504f)));
-  return zero_below(x, -87.3f, scale_by_power_of_two(exp_of_rest(clamped, n), n));
+  const F32x16 n = round(clamped * 1.44269504f);
+  return zero_below(x, -87.3f, scale_by_power_of_two(exp_reduced(clamped, n), n));
 }
 
 /// exp() for x of at most 0 or NaN: the same bits, in fewer steps.
-CRIA_INLINE F32x16 exp_down(F32x16 x) {
+CRIA_INLINE F32x16 exp_nonpositive(F32x16 x) {
   const F32x16 clamped = max(set1(-87.3f), x);
-  const F32x16 n = round(mul(clamped, set1(1.44269504f)));
-  return zero_below(x, -87.3f, scale_down(exp_of_rest(clamped, n), n));
+  const F32x16 n = round(clamped * 1.44269504f);
+  return zero_below(x, -87.3f, scale_down(exp_reduced(clamped, n), n));
 }
 
 /// x / (1 + e^-x).
-CRIA_INLINE F32x16 silu(F32x16 x) { return div(x, add(set1(1.0f), exp(sub(set1(0.0f), x)))); }
+CRIA_INLINE F32x16 silu(F32x16 x) { return x / (1.0f + exp(0.0f - x)); }
 
 }  // namespace cria::CRIA_ISA

@@ -75,7 +75,7 @@ CRIA_INLINE void store(float* p, F32x16 x, int n) {
   __builtin_memcpy(p, buffer, sizeof(float) * static_cast<size_t>(n));
 }
 CRIA_INLINE void stream(float* p, F32x16 x) { store(p, x); }
-CRIA_INLINE void end_streaming() {}
+CRIA_INLINE void stream_fence() {}
 CRIA_INLINE F32x16 load_twice(const float* p) {
   const float32x4_t x = vld1q_f32(p), y = vld1q_f32(p + 4);
   return {vzip1q_f32(x, x), vzip2q_f32(x, x), vzip1q_f32(y, y), vzip2q_f32(y, y)};
@@ -86,10 +86,10 @@ CRIA_INLINE float32x4_t negate_even4(float32x4_t x) {
   return vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(x), sign));
 }
 CRIA_INLINE F32x16 negate_even(F32x16 x) { return CRIA_EACH1(negate_even4, x); }
-CRIA_INLINE F32x16 add(F32x16 x, F32x16 y) { return CRIA_EACH2(vaddq_f32, x, y); }
-CRIA_INLINE F32x16 sub(F32x16 x, F32x16 y) { return CRIA_EACH2(vsubq_f32, x, y); }
-CRIA_INLINE F32x16 mul(F32x16 x, F32x16 y) { return CRIA_EACH2(vmulq_f32, x, y); }
-CRIA_INLINE F32x16 div(F32x16 x, F32x16 y) { return CRIA_EACH2(vdivq_f32, x, y); }
+CRIA_INLINE F32x16 operator+(F32x16 x, F32x16 y) { return CRIA_EACH2(vaddq_f32, x, y); }
+CRIA_INLINE F32x16 operator-(F32x16 x, F32x16 y) { return CRIA_EACH2(vsubq_f32, x, y); }
+CRIA_INLINE F32x16 operator*(F32x16 x, F32x16 y) { return CRIA_EACH2(vmulq_f32, x, y); }
+CRIA_INLINE F32x16 operator/(F32x16 x, F32x16 y) { return CRIA_EACH2(vdivq_f32, x, y); }
 CRIA_INLINE F32x16 fma(F32x16 x, F32x16 y, F32x16 z) { return CRIA_EACH3(vfmaq_f32, z, x, y); }
 // A comparison and a choice: fmax and fmin would give NaN where x86 gives the second operand.
 CRIA_INLINE F32x16 max(F32x16 x, F32x16 y) { return CRIA_EACH2(max4, x, y); }
@@ -168,27 +168,27 @@ CRIA_INLINE void store_i8(int8_t* p, F32x16 x, int n) {
 //
 // Shifts and masks as operators: they become the vector instructions, with immediates where n is a constant.
 
-CRIA_INLINE I32x16 load_lanes(const void* p) {
+CRIA_INLINE I32x16 load_i32(const void* p) {
   const int32_t* v = static_cast<const int32_t*>(p);
   return {vld1q_s32(v), vld1q_s32(v + 4), vld1q_s32(v + 8), vld1q_s32(v + 12)};
 }
-CRIA_INLINE I32x16 load_unaligned(const void* p) {
+CRIA_INLINE I32x16 load_i32_unaligned(const void* p) {
   const uint8_t* v = static_cast<const uint8_t*>(p);
   return {vreinterpretq_s32_u8(vld1q_u8(v)), vreinterpretq_s32_u8(vld1q_u8(v + 16)),
           vreinterpretq_s32_u8(vld1q_u8(v + 32)), vreinterpretq_s32_u8(vld1q_u8(v + 48))};
 }
-CRIA_INLINE void store_lanes(void* p, I32x16 x) {
+CRIA_INLINE void store(void* p, I32x16 x) {
   int32_t* v = static_cast<int32_t*>(p);
   vst1q_s32(v, x.a);
   vst1q_s32(v + 4, x.b);
   vst1q_s32(v + 8, x.c);
   vst1q_s32(v + 12, x.d);
 }
-CRIA_INLINE I32x16 set1_lanes(int32_t x) {
+CRIA_INLINE I32x16 set1(int32_t x) {
   const int32x4_t v = vdupq_n_s32(x);
   return {v, v, v, v};
 }
-CRIA_INLINE I32x16 widen_words(const int16_t* p) {
+CRIA_INLINE I32x16 load_i16(const int16_t* p) {
   const int16x8_t x = vld1q_s16(p), y = vld1q_s16(p + 8);
   return {vmovl_s16(vget_low_s16(x)), vmovl_high_s16(x), vmovl_s16(vget_low_s16(y)), vmovl_high_s16(y)};
 }
@@ -202,44 +202,43 @@ CRIA_INLINE SumsOf16 sums_of_16(const int8_t* q) {
   const int8x16_t v = vld1q_s8(q);
   return {vaddlvq_s8(v), static_cast<int16_t>(vaddlvq_u8(vreinterpretq_u8_s8(vabsq_s8(v))))};
 }
-CRIA_INLINE I32x16 and_lanes(I32x16 x, int32_t mask) {
-  const int32x4_t m = vdupq_n_s32(mask);
+CRIA_INLINE I32x16 operator&(I32x16 x, uint32_t mask) {
+  const int32x4_t m = vdupq_n_s32(static_cast<int32_t>(mask));
   return {x.a & m, x.b & m, x.c & m, x.d & m};
 }
-CRIA_INLINE I32x16 or_lanes(I32x16 x, I32x16 y) { return {x.a | y.a, x.b | y.b, x.c | y.c, x.d | y.d}; }
-CRIA_INLINE I32x16 or_masked(I32x16 x, I32x16 y, int32_t mask) { return or_lanes(x, and_lanes(y, mask)); }
-CRIA_INLINE int32x4_t right4(int32x4_t x, int n) {
+CRIA_INLINE I32x16 operator|(I32x16 x, I32x16 y) { return {x.a | y.a, x.b | y.b, x.c | y.c, x.d | y.d}; }
+CRIA_INLINE int32x4_t shift_right4(int32x4_t x, int n) {
   return vreinterpretq_s32_u32(vreinterpretq_u32_s32(x) >> static_cast<uint32_t>(n));
 }
-CRIA_INLINE I32x16 right(I32x16 x, int n) {
-  return {right4(x.a, n), right4(x.b, n), right4(x.c, n), right4(x.d, n)};
+CRIA_INLINE I32x16 operator>>(I32x16 x, int n) {
+  return {shift_right4(x.a, n), shift_right4(x.b, n), shift_right4(x.c, n), shift_right4(x.d, n)};
 }
-CRIA_INLINE I32x16 right_by(I32x16 x, int n) { return right(x, n); }
-CRIA_INLINE I32x16 high_words(I32x16 x, I32x16 y) {
+CRIA_INLINE I32x16 blend_high_words(I32x16 x, I32x16 y) {
   const uint32x4_t high = vdupq_n_u32(0xffff0000u);
   return {vbslq_s32(high, y.a, x.a), vbslq_s32(high, y.b, x.b), vbslq_s32(high, y.c, x.c),
           vbslq_s32(high, y.d, x.d)};
 }
-CRIA_INLINE I32x16 left(I32x16 x, int n) { return {x.a << n, x.b << n, x.c << n, x.d << n}; }
-CRIA_INLINE I32x16 right_signed(I32x16 x, int n) { return {x.a >> n, x.b >> n, x.c >> n, x.d >> n}; }
-CRIA_INLINE int32x4_t right_signed_words4(int32x4_t x, int n) {
+CRIA_INLINE I32x16 operator<<(I32x16 x, int n) { return {x.a << n, x.b << n, x.c << n, x.d << n}; }
+CRIA_INLINE I32x16 shift_right_signed(I32x16 x, int n) { return {x.a >> n, x.b >> n, x.c >> n, x.d >> n}; }
+CRIA_INLINE int32x4_t shift_right_signed_words4(int32x4_t x, int n) {
   return vreinterpretq_s32_s16(vreinterpretq_s16_s32(x) >> static_cast<int16_t>(n));
 }
-CRIA_INLINE I32x16 right_signed_words(I32x16 x, int n) {
-  return {right_signed_words4(x.a, n), right_signed_words4(x.b, n), right_signed_words4(x.c, n),
-          right_signed_words4(x.d, n)};
+CRIA_INLINE I32x16 shift_right_signed_words(I32x16 x, int n) {
+  return {shift_right_signed_words4(x.a, n), shift_right_signed_words4(x.b, n),
+          shift_right_signed_words4(x.c, n), shift_right_signed_words4(x.d, n)};
 }
-CRIA_INLINE I32x16 xor_lanes(I32x16 x, int32_t mask) {
-  const int32x4_t m = vdupq_n_s32(mask);
+CRIA_INLINE I32x16 operator^(I32x16 x, uint32_t mask) {
+  const int32x4_t m = vdupq_n_s32(static_cast<int32_t>(mask));
   return {x.a ^ m, x.b ^ m, x.c ^ m, x.d ^ m};
 }
-CRIA_INLINE I32x16 add(I32x16 x, I32x16 y) { return CRIA_EACH2(vaddq_s32, x, y); }
-CRIA_INLINE I32x16 mul(I32x16 x, I32x16 y) { return CRIA_EACH2(vmulq_s32, x, y); }
+CRIA_INLINE I32x16 operator+(I32x16 x, I32x16 y) { return CRIA_EACH2(vaddq_s32, x, y); }
+CRIA_INLINE I32x16 operator-(I32x16 x, I32x16 y) { return CRIA_EACH2(vsubq_s32, x, y); }
+CRIA_INLINE I32x16 operator*(I32x16 x, I32x16 y) { return CRIA_EACH2(vmulq_s32, x, y); }
 CRIA_INLINE F32x16 to_f32(I32x16 x) { return CRIA_EACH1(vcvtq_f32_s32, x); }
-CRIA_INLINE float32x4_t f16_low4(int32x4_t x) {
+CRIA_INLINE float32x4_t low_f16x4(int32x4_t x) {
   return vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(vreinterpretq_u32_s32(x))));
 }
-CRIA_INLINE F32x16 f16_low(I32x16 x) { return CRIA_EACH1(f16_low4, x); }
+CRIA_INLINE F32x16 low_f16(I32x16 x) { return CRIA_EACH1(low_f16x4, x); }
 CRIA_INLINE int32x4_t lookup4(int8x16_t table, int32x4_t index) {
   return vreinterpretq_s32_s8(vqtbl1q_s8(table, vreinterpretq_u8_s32(index)));
 }
@@ -252,19 +251,19 @@ CRIA_INLINE Bytes4 broadcast4(const int8_t* p) {
   __builtin_memcpy(&four, p, 4);
   return {vreinterpretq_s8_s32(vdupq_n_s32(four))};
 }
-CRIA_INLINE int32x4_t dot_words4(int32x4_t acc, int32x4_t x, int16x8_t pair) {
+CRIA_INLINE int32x4_t dot_i16x4(int32x4_t acc, int32x4_t x, int16x8_t pair) {
   const int16x8_t w = vreinterpretq_s16_s32(x);
   return vaddq_s32(acc, vpaddq_s32(vmull_s16(vget_low_s16(w), vget_low_s16(pair)), vmull_high_s16(w, pair)));
 }
-CRIA_INLINE I32x16 dot_words(I32x16 acc, I32x16 x, int32_t pair) {
+CRIA_INLINE I32x16 dot_i16(I32x16 acc, I32x16 x, int32_t pair) {
   const int16x8_t p = vreinterpretq_s16_s32(vdupq_n_s32(pair));
-  return {dot_words4(acc.a, x.a, p), dot_words4(acc.b, x.b, p), dot_words4(acc.c, x.c, p),
-          dot_words4(acc.d, x.d, p)};
+  return {dot_i16x4(acc.a, x.a, p), dot_i16x4(acc.b, x.b, p), dot_i16x4(acc.c, x.c, p),
+          dot_i16x4(acc.d, x.d, p)};
 }
-CRIA_INLINE I32x16 dot_words(I32x16 acc, I32x16 x, I32x16 y) {
+CRIA_INLINE I32x16 dot_i16(I32x16 acc, I32x16 x, I32x16 y) {
   return {
-      dot_words4(acc.a, x.a, vreinterpretq_s16_s32(y.a)), dot_words4(acc.b, x.b, vreinterpretq_s16_s32(y.b)),
-      dot_words4(acc.c, x.c, vreinterpretq_s16_s32(y.c)), dot_words4(acc.d, x.d, vreinterpretq_s16_s32(y.d))};
+      dot_i16x4(acc.a, x.a, vreinterpretq_s16_s32(y.a)), dot_i16x4(acc.b, x.b, vreinterpretq_s16_s32(y.b)),
+      dot_i16x4(acc.c, x.c, vreinterpretq_s16_s32(y.c)), dot_i16x4(acc.d, x.d, vreinterpretq_s16_s32(y.d))};
 }
 CRIA_INLINE void pin(I32x16& x) { asm("" : "+w"(x.a), "+w"(x.b), "+w"(x.c), "+w"(x.d)); }
 

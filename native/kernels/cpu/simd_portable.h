@@ -34,19 +34,19 @@ CRIA_INLINE void store(float* p, F32x16 a) {
 CRIA_INLINE void store(float* p, F32x16 a, int n) {
   for (int i = 0; i < n && i < 16; i++) p[i] = a.v[i];
 }
-/// A store that need not bring the line into the cache; `p` is aligned to 64 bytes. end_streaming() before
+/// A store that need not bring the line into the cache; `p` is aligned to 64 bytes. stream_fence() before
 /// others read it.
 CRIA_INLINE void stream(float* p, F32x16 a) { store(p, a); }
-CRIA_INLINE void end_streaming() {}
+CRIA_INLINE void stream_fence() {}
 /// p[0], p[0], p[1], p[1], ... p[7], p[7].
 CRIA_INLINE F32x16 load_twice(const float* p) { CRIA_LANES(p[i / 2]); }
 /// Lanes 2i and 2i + 1 change places.
 CRIA_INLINE F32x16 swap_pairs(F32x16 a) { CRIA_LANES(a.v[i ^ 1]); }
 CRIA_INLINE F32x16 negate_even(F32x16 a) { CRIA_LANES(i % 2 == 0 ? -a.v[i] : a.v[i]); }
-CRIA_INLINE F32x16 add(F32x16 a, F32x16 b) { CRIA_LANES(a.v[i] + b.v[i]); }
-CRIA_INLINE F32x16 sub(F32x16 a, F32x16 b) { CRIA_LANES(a.v[i] - b.v[i]); }
-CRIA_INLINE F32x16 mul(F32x16 a, F32x16 b) { CRIA_LANES(a.v[i] * b.v[i]); }
-CRIA_INLINE F32x16 div(F32x16 a, F32x16 b) { CRIA_LANES(a.v[i] / b.v[i]); }
+CRIA_INLINE F32x16 operator+(F32x16 a, F32x16 b) { CRIA_LANES(a.v[i] + b.v[i]); }
+CRIA_INLINE F32x16 operator-(F32x16 a, F32x16 b) { CRIA_LANES(a.v[i] - b.v[i]); }
+CRIA_INLINE F32x16 operator*(F32x16 a, F32x16 b) { CRIA_LANES(a.v[i] * b.v[i]); }
+CRIA_INLINE F32x16 operator/(F32x16 a, F32x16 b) { CRIA_LANES(a.v[i] / b.v[i]); }
 CRIA_INLINE F32x16 fma(F32x16 a, F32x16 b, F32x16 c) { CRIA_LANES(__builtin_fmaf(a.v[i], b.v[i], c.v[i])); }
 // As x86's: the second operand when either is NaN.
 CRIA_INLINE F32x16 max(F32x16 a, F32x16 b) { CRIA_LANES(a.v[i] > b.v[i] ? a.v[i] : b.v[i]); }
@@ -110,15 +110,15 @@ CRIA_INLINE void store_i8(int8_t* p, F32x16 a, int n) {
   return out
 
 /// Aligned to 64 bytes.
-CRIA_INLINE I32x16 load_lanes(const void* p) {
+CRIA_INLINE I32x16 load_i32(const void* p) {
   I32x16 out;
   __builtin_memcpy(out.v, p, 64);
   return out;
 }
-CRIA_INLINE I32x16 load_unaligned(const void* p) { return load_lanes(p); }
-CRIA_INLINE void store_lanes(void* p, I32x16 a) { __builtin_memcpy(p, a.v, 64); }
-CRIA_INLINE I32x16 set1_lanes(int32_t x) { CRIA_INTEGERS(x); }
-CRIA_INLINE I32x16 widen_words(const int16_t* p) { CRIA_INTEGERS(p[i]); }
+CRIA_INLINE I32x16 load_i32_unaligned(const void* p) { return load_i32(p); }
+CRIA_INLINE void store(void* p, I32x16 a) { __builtin_memcpy(p, a.v, 64); }
+CRIA_INLINE I32x16 set1(int32_t x) { CRIA_INTEGERS(x); }
+CRIA_INLINE I32x16 load_i16(const int16_t* p) { CRIA_INTEGERS(p[i]); }
 /// Sums of neighbours among 16 words; each fits a word.
 CRIA_INLINE void add_pairs(const int16_t* words, int16_t sums[8]) {
   for (int i = 0; i < 8; i++) sums[i] = static_cast<int16_t>(words[2 * i] + words[2 * i + 1]);
@@ -135,35 +135,33 @@ CRIA_INLINE SumsOf16 sums_of_16(const int8_t* q) {
   }
   return of;
 }
-CRIA_INLINE I32x16 and_lanes(I32x16 a, int32_t mask) { CRIA_INTEGERS(a.v[i] & mask); }
-CRIA_INLINE I32x16 or_lanes(I32x16 a, I32x16 b) { CRIA_INTEGERS(a.v[i] | b.v[i]); }
-/// a | (b & mask).
-CRIA_INLINE I32x16 or_masked(I32x16 a, I32x16 b, int32_t mask) { CRIA_INTEGERS(a.v[i] | (b.v[i] & mask)); }
-CRIA_INLINE I32x16 right(I32x16 a, int n) {
+CRIA_INLINE I32x16 operator&(I32x16 a, uint32_t mask) { CRIA_INTEGERS(a.v[i] & static_cast<int32_t>(mask)); }
+CRIA_INLINE I32x16 operator|(I32x16 a, I32x16 b) { CRIA_INTEGERS(a.v[i] | b.v[i]); }
+/// Logical: zeros come in from the left, since lanes are bit patterns. shift_right_signed() keeps the sign.
+CRIA_INLINE I32x16 operator>>(I32x16 a, int n) {
   CRIA_INTEGERS(static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) >> n));
 }
-CRIA_INLINE I32x16 left(I32x16 a, int n) {
+CRIA_INLINE I32x16 operator<<(I32x16 a, int n) {
   CRIA_INTEGERS(static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) << n));
 }
-/// right() by what is not a constant.
-CRIA_INLINE I32x16 right_by(I32x16 a, int n) { return right(a, n); }
-CRIA_INLINE I32x16 right_signed(I32x16 a, int n) { CRIA_INTEGERS(a.v[i] >> n); }
+CRIA_INLINE I32x16 shift_right_signed(I32x16 a, int n) { CRIA_INTEGERS(a.v[i] >> n); }
 /// The low word of each lane of a, the high word of b.
-CRIA_INLINE I32x16 high_words(I32x16 a, I32x16 b) {
+CRIA_INLINE I32x16 blend_high_words(I32x16 a, I32x16 b) {
   CRIA_INTEGERS(static_cast<int32_t>((static_cast<uint32_t>(a.v[i]) & 0xffffu) |
                                      (static_cast<uint32_t>(b.v[i]) & 0xffff0000u)));
 }
 /// Of the two words of each lane.
-CRIA_INLINE I32x16 right_signed_words(I32x16 a, int n) {
+CRIA_INLINE I32x16 shift_right_signed_words(I32x16 a, int n) {
   CRIA_INTEGERS(static_cast<int32_t>(static_cast<uint32_t>(a.v[i] >> 16 >> n) << 16 |
                                      static_cast<uint16_t>(static_cast<int16_t>(a.v[i]) >> n)));
 }
-CRIA_INLINE I32x16 xor_lanes(I32x16 a, int32_t mask) { CRIA_INTEGERS(a.v[i] ^ mask); }
-CRIA_INLINE I32x16 add(I32x16 a, I32x16 b) { CRIA_INTEGERS(a.v[i] + b.v[i]); }
-CRIA_INLINE I32x16 mul(I32x16 a, I32x16 b) { CRIA_INTEGERS(a.v[i] * b.v[i]); }
+CRIA_INLINE I32x16 operator^(I32x16 a, uint32_t mask) { CRIA_INTEGERS(a.v[i] ^ static_cast<int32_t>(mask)); }
+CRIA_INLINE I32x16 operator+(I32x16 a, I32x16 b) { CRIA_INTEGERS(a.v[i] + b.v[i]); }
+CRIA_INLINE I32x16 operator-(I32x16 a, I32x16 b) { CRIA_INTEGERS(a.v[i] - b.v[i]); }
+CRIA_INLINE I32x16 operator*(I32x16 a, I32x16 b) { CRIA_INTEGERS(a.v[i] * b.v[i]); }
 CRIA_INLINE F32x16 to_f32(I32x16 a) { CRIA_LANES(static_cast<float>(a.v[i])); }
 /// The low sixteen bits of each lane, a half.
-CRIA_INLINE F32x16 f16_low(I32x16 a) { CRIA_LANES(f16_to_f32(static_cast<uint16_t>(a.v[i]))); }
+CRIA_INLINE F32x16 low_f16(I32x16 a) { CRIA_LANES(f16_to_f32(static_cast<uint16_t>(a.v[i]))); }
 /// table[byte] for each byte, all of them 0..15; the table is aligned to 16 bytes.
 CRIA_INLINE I32x16 lookup(const int8_t* table16, I32x16 index) {
   uint8_t bytes[64];
@@ -178,11 +176,11 @@ CRIA_INLINE Bytes4 broadcast4(const int8_t* p) {
   return out;
 }
 /// acc + sums of two products of int16; `pair` meets every lane.
-CRIA_INLINE I32x16 dot_words(I32x16 acc, I32x16 a, int32_t pair) {
+CRIA_INLINE I32x16 dot_i16(I32x16 acc, I32x16 a, int32_t pair) {
   CRIA_INTEGERS(acc.v[i] + static_cast<int16_t>(a.v[i]) * static_cast<int16_t>(pair) +
                 (a.v[i] >> 16) * (pair >> 16));
 }
-CRIA_INLINE I32x16 dot_words(I32x16 acc, I32x16 a, I32x16 b) {
+CRIA_INLINE I32x16 dot_i16(I32x16 acc, I32x16 a, I32x16 b) {
   CRIA_INTEGERS(acc.v[i] + static_cast<int16_t>(a.v[i]) * static_cast<int16_t>(b.v[i]) +
                 (a.v[i] >> 16) * (b.v[i] >> 16));
 }
@@ -191,7 +189,7 @@ CRIA_INLINE void pin(I32x16&) {}
 
 /// Whether dot_bytes takes every unsigned byte; else at most 63.
 constexpr bool kWholeBytes = true;
-/// Whether to multiply two groups' sums by their scales at once, with dot_words(): it must cost less than
+/// Whether to multiply two groups' sums by their scales at once, with dot_i16(): it must cost less than
 /// twice mul() and add().
 constexpr bool kPairsOfSums = false;
 /// What signed_bytes() adds to each byte, which the caller takes off.

@@ -44,10 +44,10 @@ CRIA_INLINE F32x16 swap_pairs(F32x16 a) { return {_mm512_permute_ps(a.v, 0xb1)};
 CRIA_INLINE F32x16 negate_even(F32x16 a) {
   return {_mm512_xor_ps(a.v, _mm512_castsi512_ps(_mm512_set1_epi64(0x80000000ll)))};
 }
-CRIA_INLINE F32x16 add(F32x16 a, F32x16 b) { return {_mm512_add_ps(a.v, b.v)}; }
-CRIA_INLINE F32x16 sub(F32x16 a, F32x16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
-CRIA_INLINE F32x16 mul(F32x16 a, F32x16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
-CRIA_INLINE F32x16 div(F32x16 a, F32x16 b) { return {_mm512_div_ps(a.v, b.v)}; }
+CRIA_INLINE F32x16 operator+(F32x16 a, F32x16 b) { return {_mm512_add_ps(a.v, b.v)}; }
+CRIA_INLINE F32x16 operator-(F32x16 a, F32x16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+CRIA_INLINE F32x16 operator*(F32x16 a, F32x16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+CRIA_INLINE F32x16 operator/(F32x16 a, F32x16 b) { return {_mm512_div_ps(a.v, b.v)}; }
 CRIA_INLINE F32x16 fma(F32x16 a, F32x16 b, F32x16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 CRIA_INLINE F32x16 max(F32x16 a, F32x16 b) { return {_mm512_max_ps(a.v, b.v)}; }
 CRIA_INLINE F32x16 min(F32x16 a, F32x16 b) { return {_mm512_min_ps(a.v, b.v)}; }
@@ -124,10 +124,18 @@ CRIA_INLINE F32x16 negate_even(F32x16 x) {
   const __m256 sign = _mm256_castsi256_ps(_mm256_set1_epi64x(0x80000000ll));
   return {_mm256_xor_ps(x.a, sign), _mm256_xor_ps(x.b, sign)};
 }
-CRIA_INLINE F32x16 add(F32x16 x, F32x16 y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
-CRIA_INLINE F32x16 sub(F32x16 x, F32x16 y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
-CRIA_INLINE F32x16 mul(F32x16 x, F32x16 y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
-CRIA_INLINE F32x16 div(F32x16 x, F32x16 y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
+CRIA_INLINE F32x16 operator+(F32x16 x, F32x16 y) {
+  return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)};
+}
+CRIA_INLINE F32x16 operator-(F32x16 x, F32x16 y) {
+  return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)};
+}
+CRIA_INLINE F32x16 operator*(F32x16 x, F32x16 y) {
+  return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)};
+}
+CRIA_INLINE F32x16 operator/(F32x16 x, F32x16 y) {
+  return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)};
+}
 CRIA_INLINE F32x16 fma(F32x16 x, F32x16 y, F32x16 z) {
   return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
 }
@@ -179,7 +187,7 @@ CRIA_INLINE void store_i8(int8_t* p, F32x16 x, int n) {
 #endif
 
 // Orders streamed stores before what other threads do after they hear of them.
-CRIA_INLINE void end_streaming() { _mm_sfence(); }
+CRIA_INLINE void stream_fence() { _mm_sfence(); }
 
 CRIA_INLINE float reduce_add(F32x16 x) {
   const __m256 s8 = _mm256_add_ps(low_half(x), high_half(x));
@@ -268,37 +276,36 @@ struct I32x16 {
 struct Bytes4 {
   __m512i v;
 };
-CRIA_INLINE I32x16 load_lanes(const void* p) { return {_mm512_load_si512(p)}; }
-CRIA_INLINE I32x16 load_unaligned(const void* p) { return {_mm512_loadu_si512(p)}; }
-CRIA_INLINE void store_lanes(void* p, I32x16 a) { _mm512_store_si512(p, a.v); }
-CRIA_INLINE I32x16 set1_lanes(int32_t x) { return {_mm512_set1_epi32(x)}; }
-CRIA_INLINE I32x16 widen_words(const int16_t* p) {
+CRIA_INLINE I32x16 load_i32(const void* p) { return {_mm512_load_si512(p)}; }
+CRIA_INLINE I32x16 load_i32_unaligned(const void* p) { return {_mm512_loadu_si512(p)}; }
+CRIA_INLINE void store(void* p, I32x16 a) { _mm512_store_si512(p, a.v); }
+CRIA_INLINE I32x16 set1(int32_t x) { return {_mm512_set1_epi32(x)}; }
+CRIA_INLINE I32x16 load_i16(const int16_t* p) {
   return {_mm512_cvtepi16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }
-CRIA_INLINE I32x16 and_lanes(I32x16 a, int32_t mask) {
-  return {_mm512_and_si512(a.v, _mm512_set1_epi32(mask))};
+CRIA_INLINE I32x16 operator&(I32x16 a, uint32_t mask) {
+  return {_mm512_and_si512(a.v, _mm512_set1_epi32(static_cast<int32_t>(mask)))};
 }
-CRIA_INLINE I32x16 or_lanes(I32x16 a, I32x16 b) { return {_mm512_or_si512(a.v, b.v)}; }
-CRIA_INLINE I32x16 or_masked(I32x16 a, I32x16 b, int32_t mask) {
-  return {_mm512_ternarylogic_epi32(a.v, b.v, _mm512_set1_epi32(mask), 0xf8)};
+CRIA_INLINE I32x16 operator|(I32x16 a, I32x16 b) { return {_mm512_or_si512(a.v, b.v)}; }
+CRIA_INLINE I32x16 operator>>(I32x16 a, int n) { return {_mm512_srli_epi32(a.v, static_cast<unsigned>(n))}; }
+CRIA_INLINE I32x16 blend_high_words(I32x16 a, I32x16 b) {
+  return {_mm512_mask_blend_epi16(0xaaaaaaaau, a.v, b.v)};
 }
-CRIA_INLINE I32x16 right(I32x16 a, int n) { return {_mm512_srli_epi32(a.v, static_cast<unsigned>(n))}; }
-CRIA_INLINE I32x16 right_by(I32x16 a, int n) { return {_mm512_srl_epi32(a.v, _mm_cvtsi32_si128(n))}; }
-CRIA_INLINE I32x16 high_words(I32x16 a, I32x16 b) { return {_mm512_mask_blend_epi16(0xaaaaaaaau, a.v, b.v)}; }
-CRIA_INLINE I32x16 left(I32x16 a, int n) { return {_mm512_slli_epi32(a.v, static_cast<unsigned>(n))}; }
-CRIA_INLINE I32x16 right_signed(I32x16 a, int n) {
+CRIA_INLINE I32x16 operator<<(I32x16 a, int n) { return {_mm512_slli_epi32(a.v, static_cast<unsigned>(n))}; }
+CRIA_INLINE I32x16 shift_right_signed(I32x16 a, int n) {
   return {_mm512_srai_epi32(a.v, static_cast<unsigned>(n))};
 }
-CRIA_INLINE I32x16 right_signed_words(I32x16 a, int n) {
+CRIA_INLINE I32x16 shift_right_signed_words(I32x16 a, int n) {
   return {_mm512_srai_epi16(a.v, static_cast<unsigned>(n))};
 }
-CRIA_INLINE I32x16 xor_lanes(I32x16 a, int32_t mask) {
-  return {_mm512_xor_si512(a.v, _mm512_set1_epi32(mask))};
+CRIA_INLINE I32x16 operator^(I32x16 a, uint32_t mask) {
+  return {_mm512_xor_si512(a.v, _mm512_set1_epi32(static_cast<int32_t>(mask)))};
 }
-CRIA_INLINE I32x16 add(I32x16 a, I32x16 b) { return {_mm512_add_epi32(a.v, b.v)}; }
-CRIA_INLINE I32x16 mul(I32x16 a, I32x16 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
+CRIA_INLINE I32x16 operator+(I32x16 a, I32x16 b) { return {_mm512_add_epi32(a.v, b.v)}; }
+CRIA_INLINE I32x16 operator-(I32x16 a, I32x16 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
+CRIA_INLINE I32x16 operator*(I32x16 a, I32x16 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
 CRIA_INLINE F32x16 to_f32(I32x16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
-CRIA_INLINE F32x16 f16_low(I32x16 a) { return {_mm512_cvtph_ps(_mm512_cvtepi32_epi16(a.v))}; }
+CRIA_INLINE F32x16 low_f16(I32x16 a) { return {_mm512_cvtph_ps(_mm512_cvtepi32_epi16(a.v))}; }
 CRIA_INLINE I32x16 lookup(const int8_t* table16, I32x16 index) {
   const __m128i t = _mm_load_si128(reinterpret_cast<const __m128i*>(table16));
   return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), index.v)};
@@ -308,12 +315,10 @@ CRIA_INLINE Bytes4 broadcast4(const int8_t* p) {
   __builtin_memcpy(&four, p, 4);
   return {_mm512_set1_epi32(four)};
 }
-CRIA_INLINE I32x16 dot_words(I32x16 acc, I32x16 a, int32_t pair) {
+CRIA_INLINE I32x16 dot_i16(I32x16 acc, I32x16 a, int32_t pair) {
   return {_mm512_dpwssd_epi32(acc.v, a.v, _mm512_set1_epi32(pair))};
 }
-CRIA_INLINE I32x16 dot_words(I32x16 acc, I32x16 a, I32x16 b) {
-  return {_mm512_dpwssd_epi32(acc.v, a.v, b.v)};
-}
+CRIA_INLINE I32x16 dot_i16(I32x16 acc, I32x16 a, I32x16 b) { return {_mm512_dpwssd_epi32(acc.v, a.v, b.v)}; }
 CRIA_INLINE void pin(I32x16& a) { asm("" : "+v"(a.v)); }
 
 #else
@@ -324,55 +329,57 @@ struct I32x16 {
 struct Bytes4 {
   __m256i v;
 };
-CRIA_INLINE I32x16 load_lanes(const void* p) {
+CRIA_INLINE I32x16 load_i32(const void* p) {
   const auto* v = static_cast<const __m256i*>(p);
   return {_mm256_load_si256(v), _mm256_load_si256(v + 1)};
 }
-CRIA_INLINE I32x16 load_unaligned(const void* p) {
+CRIA_INLINE I32x16 load_i32_unaligned(const void* p) {
   const auto* v = static_cast<const __m256i*>(p);
   return {_mm256_loadu_si256(v), _mm256_loadu_si256(v + 1)};
 }
-CRIA_INLINE void store_lanes(void* p, I32x16 x) {
+CRIA_INLINE void store(void* p, I32x16 x) {
   auto* v = static_cast<__m256i*>(p);
   _mm256_store_si256(v, x.a);
   _mm256_store_si256(v + 1, x.b);
 }
-CRIA_INLINE I32x16 set1_lanes(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
-CRIA_INLINE I32x16 widen_words(const int16_t* p) {
+CRIA_INLINE I32x16 set1(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+CRIA_INLINE I32x16 load_i16(const int16_t* p) {
   const auto* v = reinterpret_cast<const __m128i*>(p);
   return {_mm256_cvtepi16_epi32(_mm_loadu_si128(v)), _mm256_cvtepi16_epi32(_mm_loadu_si128(v + 1))};
 }
-CRIA_INLINE I32x16 and_lanes(I32x16 x, int32_t mask) {
-  const __m256i m = _mm256_set1_epi32(mask);
+CRIA_INLINE I32x16 operator&(I32x16 x, uint32_t mask) {
+  const __m256i m = _mm256_set1_epi32(static_cast<int32_t>(mask));
   return {_mm256_and_si256(x.a, m), _mm256_and_si256(x.b, m)};
 }
-CRIA_INLINE I32x16 or_lanes(I32x16 x, I32x16 y) {
+CRIA_INLINE I32x16 operator|(I32x16 x, I32x16 y) {
   return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)};
 }
-CRIA_INLINE I32x16 or_masked(I32x16 x, I32x16 y, int32_t mask) { return or_lanes(x, and_lanes(y, mask)); }
-CRIA_INLINE I32x16 right(I32x16 x, int n) { return {_mm256_srli_epi32(x.a, n), _mm256_srli_epi32(x.b, n)}; }
-CRIA_INLINE I32x16 right_by(I32x16 x, int n) {
-  const __m128i count = _mm_cvtsi32_si128(n);
-  return {_mm256_srl_epi32(x.a, count), _mm256_srl_epi32(x.b, count)};
+CRIA_INLINE I32x16 operator>>(I32x16 x, int n) {
+  return {_mm256_srli_epi32(x.a, n), _mm256_srli_epi32(x.b, n)};
 }
-CRIA_INLINE I32x16 high_words(I32x16 x, I32x16 y) {
+CRIA_INLINE I32x16 blend_high_words(I32x16 x, I32x16 y) {
   return {_mm256_blend_epi16(x.a, y.a, 0xaa), _mm256_blend_epi16(x.b, y.b, 0xaa)};
 }
-CRIA_INLINE I32x16 left(I32x16 x, int n) { return {_mm256_slli_epi32(x.a, n), _mm256_slli_epi32(x.b, n)}; }
-CRIA_INLINE I32x16 right_signed(I32x16 x, int n) {
+CRIA_INLINE I32x16 operator<<(I32x16 x, int n) {
+  return {_mm256_slli_epi32(x.a, n), _mm256_slli_epi32(x.b, n)};
+}
+CRIA_INLINE I32x16 shift_right_signed(I32x16 x, int n) {
   return {_mm256_srai_epi32(x.a, n), _mm256_srai_epi32(x.b, n)};
 }
-CRIA_INLINE I32x16 right_signed_words(I32x16 x, int n) {
+CRIA_INLINE I32x16 shift_right_signed_words(I32x16 x, int n) {
   return {_mm256_srai_epi16(x.a, n), _mm256_srai_epi16(x.b, n)};
 }
-CRIA_INLINE I32x16 xor_lanes(I32x16 x, int32_t mask) {
-  const __m256i m = _mm256_set1_epi32(mask);
+CRIA_INLINE I32x16 operator^(I32x16 x, uint32_t mask) {
+  const __m256i m = _mm256_set1_epi32(static_cast<int32_t>(mask));
   return {_mm256_xor_si256(x.a, m), _mm256_xor_si256(x.b, m)};
 }
-CRIA_INLINE I32x16 add(I32x16 x, I32x16 y) {
+CRIA_INLINE I32x16 operator+(I32x16 x, I32x16 y) {
   return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)};
 }
-CRIA_INLINE I32x16 mul(I32x16 x, I32x16 y) {
+CRIA_INLINE I32x16 operator-(I32x16 x, I32x16 y) {
+  return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)};
+}
+CRIA_INLINE I32x16 operator*(I32x16 x, I32x16 y) {
   return {_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)};
 }
 CRIA_INLINE F32x16 to_f32(I32x16 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
@@ -380,8 +387,8 @@ CRIA_INLINE __m256 f16_of_dwords(__m256i dwords) {
   const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(dwords), _mm256_extracti128_si256(dwords, 1));
   return _mm256_cvtph_ps(words);
 }
-CRIA_INLINE F32x16 f16_low(I32x16 x) {
-  const I32x16 low = and_lanes(x, 0xffff);
+CRIA_INLINE F32x16 low_f16(I32x16 x) {
+  const I32x16 low = x & 0xffff;
   return {f16_of_dwords(low.a), f16_of_dwords(low.b)};
 }
 CRIA_INLINE I32x16 lookup(const int8_t* table16, I32x16 index) {
@@ -393,12 +400,12 @@ CRIA_INLINE Bytes4 broadcast4(const int8_t* p) {
   __builtin_memcpy(&four, p, 4);
   return {_mm256_set1_epi32(four)};
 }
-CRIA_INLINE I32x16 dot_words(I32x16 acc, I32x16 x, int32_t pair) {
+CRIA_INLINE I32x16 dot_i16(I32x16 acc, I32x16 x, int32_t pair) {
   const __m256i p = _mm256_set1_epi32(pair);
   return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(x.a, p)),
           _mm256_add_epi32(acc.b, _mm256_madd_epi16(x.b, p))};
 }
-CRIA_INLINE I32x16 dot_words(I32x16 acc, I32x16 x, I32x16 y) {
+CRIA_INLINE I32x16 dot_i16(I32x16 acc, I32x16 x, I32x16 y) {
   return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(x.a, y.a)),
           _mm256_add_epi32(acc.b, _mm256_madd_epi16(x.b, y.b))};
 }

@@ -22,25 +22,25 @@ static void softmax(const float* x, float* out, int64_t n) {
     const int64_t end = n - block < kSumBlock ? n : block + kSumBlock;
     F32x16 part = set1(0.0f);
     for (int64_t i = block; i + 16 <= end; i += 16) {
-      const F32x16 e = exp_down(sub(load(x + i), set1(top)));
+      const F32x16 e = exp_nonpositive(load(x + i) - top);
       store(out + i, e);
-      part = add(part, e);
+      part += e;
     }
-    total = add(total, part);
+    total += part;
   }
   if (const int left = static_cast<int>(n % 16)) {
     float e[16];
     store(e, set1(top));  // lanes beyond the end must not be above it
     store(e, load(x + n - left, left), left);
-    store(e, exp_down(sub(load(e), set1(top))));
-    total = add(total, load(e, left));
+    store(e, exp_nonpositive(load(e) - top));
+    total += load(e, left);
     store(out + n - left, load(e), left);
   }
   const F32x16 inverse = set1(1.0f / reduce_add(total));
   const int64_t whole = n / 16 * 16;
-  for (int64_t i = 0; i < whole; i += 16) store(out + i, mul(load(out + i), inverse));
+  for (int64_t i = 0; i < whole; i += 16) store(out + i, load(out + i) * inverse);
   if (const int left = static_cast<int>(n - whole))
-    store(out + whole, mul(load(out + whole, left), inverse), left);
+    store(out + whole, load(out + whole, left) * inverse, left);
 }
 
 // Rows that come from memory and go back to it. The three passes run side by side, each a row behind the one
@@ -54,14 +54,14 @@ CRIA_INLINE F32x16 softmax_step(const float* x, F32x16 top, float* powers, int64
     const int64_t end = n - block < kSumBlock ? n : block + kSumBlock;
     F32x16 part = set1(0.0f);
     for (int64_t i = block; i < end; i += 16) {
-      const F32x16 e = exp_down(sub(load(x + i), top));
+      const F32x16 e = exp_nonpositive(load(x + i) - top);
       prefetch(next + i + kReadAhead);
       *highest = max(*highest, load(next + i));
-      if (kHasLast) stream(out + i, mul(load(last + i), inverse));
+      if (kHasLast) stream(out + i, load(last + i) * inverse);
       store(powers + i, e);
-      part = add(part, e);
+      part += e;
     }
-    total = add(total, part);
+    total += part;
   }
   return total;
 }
@@ -83,8 +83,8 @@ static void softmax_stream(const float* x, float* scratch, float* out, int64_t n
     last = powers;
     powers = written;
   }
-  for (int64_t i = 0; i < n; i += 16) stream(out + (rows - 1) * n + i, mul(load(last + i), inverse));
-  end_streaming();
+  for (int64_t i = 0; i < n; i += 16) stream(out + (rows - 1) * n + i, load(last + i) * inverse);
+  stream_fence();
 }
 
 }  // namespace cria::CRIA_ISA
