@@ -105,35 +105,60 @@ bool Decoder::forward(std::span<const DecoderInput> inputs, const std::function<
 }
 
 bool Decoder::run_ops(const std::function<bool()>& stopped) {
-  const float eps = config_.rms_norm_eps;
-  const std::int32_t n_rows = n_logit_rows(), last = static_cast<std::int32_t>(weights_.layers.size()) - 1;
-  std::int32_t n = batch_.n_tokens;
-  float *x = x_, *attention = attention_;
   Ops& ops = backend_->ops();
-
-  ops.embed({&batch_, weights_.embedding, x});
-  for (std::int32_t i = 0; i <= last; i++) {
+  // The rows that are computed: all tokens, from the end of the last layer on only those that get logits.
+  Rows rows{.n = batch_.n_tokens, .x = x_, .attention = attention_};
+  ops.embed({.batch = &batch_, .embedding = weights_.embedding, .x = x_});
+  for (std::int32_t layer = 0; layer < static_cast<std::int32_t>(config_.n_layers); layer++) {
     if (stopped && stopped()) return false;
-    const LayerWeights& layer = weights_.layers[static_cast<std::size_t>(i)];
-    const KvLayer& kv = kv_->layers()[static_cast<std::size_t>(i)];
-    ops.attention_input({&batch_, &layer, shape_, eps, x, kv, q_, i});
-    if (i == last && n_rows == 0) return true;
-    ops.paged_attention({&batch_, shape_, q_, kv, attention, i});
-    if (i == last && n_rows < n) {
-      // The other tokens are done: the cache has their keys and values, and nobody asks for their logits.
-      const std::int32_t* rows = logit_rows_.data();
-      ops.gather_rows({n_rows, rows, config_.hidden, x, logit_x_, i});
-      ops.gather_rows({n_rows, rows, layer.attention_output.cols, attention, logit_attention_, i});
-      n = n_rows;
-      x = logit_x_;
-      attention = logit_attention_;
-    }
-    ops.project_residual({n, layer.attention_output, attention, x, i});
-    ops.swiglu({n, &layer, eps, x, h_, i});
-    ops.project_residual({n, layer.down, h_, x, i});
+    run_layer(layer, rows);
   }
-  ops.logits({n_rows, weights_.output_norm, weights_.output, eps, x, logits_});
+  if (n_logit_rows() == 0) return true;
+  ops.logits({.n_rows = n_logit_rows(),
+              .norm = weights_.output_norm,
+              .output = weights_.output,
+              .rms_norm_eps = config_.rms_norm_eps,
+              .x = rows.x,
+              .logits = logits_});
   return true;
+}
+
+void Decoder::run_layer(std::int32_t layer, Rows& rows) {
+  Ops& ops = backend_->ops();
+  const LayerWeights& w = weights_.layers[static_cast<std::size_t>(layer)];
+  const KvLayer& kv = kv_->layers()[static_cast<std::size_t>(layer)];
+  const float eps = config_.rms_norm_eps;
+  ops.attention_input({.batch = &batch_,
+                       .weights = &w,
+                       .shape = shape_,
+                       .rms_norm_eps = eps,
+                       .x = rows.x,
+                       .kv = kv,
+                       .q = q_,
+                       .layer = layer});
+  const bool is_last = layer + 1 == static_cast<std::int32_t>(config_.n_layers);
+  if (is_last && n_logit_rows() == 0) return;  // the cache has every key and value
+  ops.paged_attention(
+      {.batch = &batch_, .shape = shape_, .q = q_, .kv = kv, .out = rows.attention, .layer = layer});
+  if (is_last && n_logit_rows() < rows.n) gather_logit_rows(layer, rows);
+  ops.project_residual(
+      {.n_tokens = rows.n, .weight = w.attention_output, .h = rows.attention, .x = rows.x, .layer = layer});
+  ops.swiglu({.n_tokens = rows.n, .weights = &w, .rms_norm_eps = eps, .x = rows.x, .h = h_, .layer = layer});
+  ops.project_residual({.n_tokens = rows.n, .weight = w.down, .h = h_, .x = rows.x, .layer = layer});
+}
+
+void Decoder::gather_logit_rows(std::int32_t layer, Rows& rows) {
+  const auto gather = [&](std::int64_t cols, const float* from, float* to) {
+    backend_->ops().gather_rows({.n_rows = n_logit_rows(),
+                                 .rows = logit_rows_.data(),
+                                 .cols = cols,
+                                 .from = from,
+                                 .to = to,
+                                 .layer = layer});
+  };
+  gather(config_.hidden, rows.x, logit_x_);
+  gather(std::int64_t{shape_.n_heads} * shape_.head_dim, rows.attention, logit_attention_);
+  rows = {.n = n_logit_rows(), .x = logit_x_, .attention = logit_attention_};
 }
 
 std::span<const float> Decoder::logits(std::size_t row) {

@@ -57,8 +57,17 @@ class Decoder {
   std::int32_t max_sequences() const { return max_sequences_; }
 
  private:
+  /// Activations of the rows that a layer computes.
+  struct Rows {
+    std::int32_t n;
+    float* x;          // [n, hidden]
+    float* attention;  // [n, n_heads * head_dim]
+  };
   void build_batch(std::span<const DecoderInput> inputs);
   bool run_ops(const std::function<bool()>& stopped);
+  void run_layer(std::int32_t layer, Rows& rows);
+  /// Continues with the rows that get logits: nobody needs the others after the last layer's attention.
+  void gather_logit_rows(std::int32_t layer, Rows& rows);
 
   ModelConfig config_;
   std::unique_ptr<Backend> backend_;
