@@ -1,9 +1,9 @@
-// One contract, two siblings: the ops the decoder calls, implemented by every backend.
+// The ops that the decoder calls, implemented by every backend.
 //
 // Pointers are in the backend's memory (the host's for "cpu"). Activations are float32, row-major, one row
-// per token of the batch, with no padding between rows. No argument may alias another unless it is said. Each
-// op's order of summation is part of its contract (docs/numerics.md): the same row gives the same bits alone
-// or in a batch, with any number of threads, at every instruction set of the backend.
+// per token of the batch, without padding between rows. No argument may alias another unless its comment says
+// so. The order of summation is part of each op's contract (docs/numerics.md): a row gives the same bits
+// alone or in a batch, with any number of threads, at every instruction-set level of the backend.
 #pragma once
 
 #include <cstddef>
@@ -36,10 +36,14 @@ struct LayerWeights {
 /// The shape of attention, the same for all layers.
 struct AttentionShape {
   std::int32_t n_heads = 0;
-  std::int32_t n_kv_heads = 0;    // divides n_heads: 1 is multi-query, n_heads is multi-head
-  std::int32_t head_dim = 0;      // even
-  std::int32_t rope_dim = 0;      // leading dimensions of a head that are rotated; even, <= head_dim
-  bool rope_half_layout = false;  // pairs (i, i + rope_dim/2) instead of (2i, 2i + 1)
+  // Divides n_heads: 1 is multi-query, n_heads is multi-head attention.
+  std::int32_t n_kv_heads = 0;
+  // Even.
+  std::int32_t head_dim = 0;
+  // Leading dimensions of a head that are rotated; even, at most head_dim.
+  std::int32_t rope_dim = 0;
+  // RoPE rotates pairs (i, i + rope_dim / 2), as GPT-NeoX does, not (2i, 2i + 1).
+  bool rope_half_layout = false;
   friend bool operator==(const AttentionShape&, const AttentionShape&) = default;
 };
 
@@ -52,19 +56,23 @@ struct KvLayer {
   std::int32_t page_tokens = 0;
 };
 
-/// One forward pass over tokens of one or more sequences. Tokens of a sequence are consecutive and in order.
-/// The arrays are on the host; a backend with memory of its own has taken them over in begin_pass.
+/// Tokens of one or more sequences for one forward pass. Tokens of a sequence are consecutive and in order.
+/// The arrays are on the host; a backend with memory of its own copies them in Passes::begin().
 struct Batch {
   std::int32_t n_tokens = 0;
   std::int32_t n_sequences = 0;
-  const std::uint32_t* tokens = nullptr;      // [n_tokens] ids, checked against the vocabulary
-  const std::int32_t* positions = nullptr;    // [n_tokens] position within the sequence
-  const std::int32_t* sequence_of = nullptr;  // [n_tokens] row of the block table
-  const std::int32_t* block_table =
-      nullptr;  // [n_sequences, block_table_stride] page ids, in order of position
+  // [n_tokens] ids, checked against the vocabulary
+  const std::uint32_t* tokens = nullptr;
+  // [n_tokens] position within the sequence
+  const std::int32_t* positions = nullptr;
+  // [n_tokens] row of the block table
+  const std::int32_t* sequence_of = nullptr;
+  // [n_sequences, block_table_stride] page ids, in order of position
+  const std::int32_t* block_table = nullptr;
   std::int32_t block_table_stride = 0;
-  const float* rope_cos = nullptr;  // [n_tokens, rope_dim / 2]
-  const float* rope_sin = nullptr;  // [n_tokens, rope_dim / 2]
+  // [n_tokens, rope_dim / 2]
+  const float* rope_cos = nullptr;
+  const float* rope_sin = nullptr;
 };
 
 /// x[t, :] = row tokens[t] of the embedding, as float32.
@@ -165,8 +173,7 @@ struct SampleArgs {
 };
 
 /// The ops of one backend. Not thread-safe: one engine thread calls them, in order. Ops of a layer say which
-/// one it is
-/// (`layer`), so that a backend of several devices knows where it lies.
+/// one it is (`layer`), so that a backend of several devices knows where it lies.
 class Ops {
  public:
   virtual ~Ops() = default;
