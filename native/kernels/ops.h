@@ -20,7 +20,7 @@ struct Weight {
   DType dtype = DType::f32;
   std::int64_t rows = 0;
   std::int64_t cols = 0;
-  // How the rows lie in memory: an enumerator of the backend's own. 0: as in a file.
+  // How the rows lie in memory: an enumerator of the backend's own.
   std::uint8_t layout = 0;
 };
 
