@@ -34,8 +34,8 @@ void check_gpu_layers(const BackendOptions& options) {
                 {{"expected", 0.0}, {"found", static_cast<double>(options.gpu_layers)}});
 }
 
-/// The model, or as much of it as is asked for or fits, on the device. For "auto", null where that is too
-/// little; `why_not` says so.
+/// Places the requested layers, or as many as fit, on the device. For "auto", null if those are too few;
+/// `why_not` then says so.
 std::unique_ptr<Backend> place(std::unique_ptr<Backend> device, const BackendOptions& options,
                                std::string& why_not) {
   const std::int32_t all = options.n_layers;
@@ -64,7 +64,7 @@ std::unique_ptr<Backend> place(std::unique_ptr<Backend> device, const BackendOpt
       std::to_string(layers) + " of " + std::to_string(all) + " layers on the device, " + reason);
 }
 
-/// Null where there is no device or too little room on it; `why_not` says so.
+/// Null if there is no device or too little room on it; `why_not` then says so.
 std::unique_ptr<Backend> create_cuda_for_auto(const BackendOptions& options, std::string& why_not) {
   if (options.adopts_weights) {
     why_not = "mmap is for the CPU";

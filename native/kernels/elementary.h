@@ -1,8 +1,9 @@
-// The pieces that the ops of ops.h are made of, and tensors to run them on: what `cria/kernels` gives to
-// scripts. The decoder does not use them; their results are those of the fused ops, bit for bit.
+// Unfused kernels and tensors for scripts (`cria/kernels`). The decoder does not use them. They give the
+// results of the fused ops, bit for bit.
 //
-// As in ops.h: pointers are in the device's memory, matrices are row-major without padding, nothing aliases
-// unless it is said, and the order of summation is part of the contract (docs/numerics.md).
+// As in ops.h: pointers are in the device's memory, matrices are row-major without padding, no argument
+// aliases another unless its comment says so, and the order of summation is part of the contract
+// (docs/numerics.md).
 #pragma once
 
 #include <cstddef>
@@ -18,16 +19,15 @@
 
 namespace cria {
 
-/// Memory of one tensor, on a device or on the host; freed with the last copy. `owner` may be null where
-/// `bytes` is 0.
+/// Memory of one tensor, on a device or on the host; freed with the last copy. `owner` may be null if `bytes`
+/// is 0.
 struct TensorMemory {
   std::shared_ptr<void> owner;
   std::byte* data = nullptr;
   std::size_t bytes = 0;
 };
 
-/// Zero-filled memory of the host, aligned to 64 bytes, in huge pages where that pays. Throws
-/// ERR_OUT_OF_MEMORY.
+/// Zero-filled host memory, aligned to 64 bytes; large tensors lie in huge pages. Throws ERR_OUT_OF_MEMORY.
 TensorMemory allocate_host(std::size_t bytes);
 
 /// out = x / sqrt(mean(x^2) + eps) * weight, per row. Zhang & Sennrich 2019.
@@ -60,7 +60,7 @@ struct RopeArgs {
   float* out;        // [n_tokens, n_heads, head_dim]; may be x
 };
 
-/// y = x · Wᵀ, or y += x · Wᵀ. Activations take the form that ops.h's products give them.
+/// y = x · Wᵀ, or y += x · Wᵀ. Activations are quantized as in the products of ops.h.
 struct MatmulArgs {
   std::int64_t n_tokens;
   Weight weight;   // [rows, cols], from pack_weights()
@@ -94,9 +94,9 @@ struct ArgmaxArgs {
   float* log_sum_exp;     // out [n_rows], on the host
 };
 
-/// Between float32 and the bytes of a storage type, row by row (the formats: the GGUF specification).
+/// Conversion between float32 and a storage type, row by row (formats: the GGUF specification).
 struct QuantizeArgs {
-  DType dtype;  // any, the activations' Q8_1 and Q8_K too
+  DType dtype;  // any, including Q8_1 and Q8_K, the types of activations
   std::int64_t n_rows, cols;
   const float* x;  // [n_rows, cols]
   void* out;       // n_rows rows of row_bytes(dtype, cols)
@@ -120,52 +120,52 @@ struct KvCopyArgs {
 
 /// Matrices of weights as the products of a device read them.
 struct PackedWeights {
-  TensorMemory memory;  // none where they are read where they lie
+  TensorMemory memory;  // none if the device reads the host's tensors in place
   std::vector<Weight> weights;
 };
 
-/// What a device can do at most, measured now. 0: it has no such instruction, or that was not measured.
+/// The measured peaks of a device. 0: not measured, or the device lacks the instruction.
 struct DeviceCeilings {
-  int threads;        // of the host that took part
+  int threads;        // of the host, in the measurement
   double read_gbs;    // 10^9 bytes per second, streamed from memory
   double int8_gmacs;  // 10^9 multiply-adds per second
   double f32_gmacs;
   double bf16_gmacs;
 };
 
-/// Measures memory again and again, beside kernels: where others use it too, it gives more at one moment than
-/// at the next.
+/// Measures memory bandwidth repeatedly, between runs of kernels: on a shared machine it changes from moment
+/// to moment.
 class MemoryProbe {
  public:
   virtual ~MemoryProbe() = default;
-  /// 10^9 bytes per second, read and written together, of streams that write `writes` bytes for every `reads`
-  /// that they read (1 to 8, and 0 to 8). Takes about a millisecond.
+  /// 10^9 bytes per second, reads and writes together, of streams that write `writes` bytes (0 to 8) for
+  /// every `reads` bytes (1 to 8). Takes about a millisecond.
   virtual double gbs(int reads, int writes) = 0;
 };
 
-/// The elementary ops of one device, and its memory. Not thread-safe, as Ops.
+/// The elementary ops of one device, and its memory. Not thread-safe.
 class ElementaryOps {
  public:
   virtual ~ElementaryOps() = default;
 
-  /// Zero-filled. Throws ERR_OUT_OF_MEMORY. It may outlive the backend.
+  /// Zero-filled; may outlive the backend. Throws ERR_OUT_OF_MEMORY.
   virtual TensorMemory allocate(std::size_t bytes) = 0;
-  /// The same bytes on the device, or on the host; where both are one, the memory itself.
+  /// A copy on the other side; the memory itself if device and host share theirs.
   virtual TensorMemory to_device(TensorMemory host) = 0;
   virtual TensorMemory to_host(TensorMemory device) = 0;
-  /// From one place of the device to another. No overlap.
+  /// Within the device's memory, without overlap.
   virtual void copy(void* to, const void* from, std::size_t bytes) = 0;
-  /// Matrices for matmul(), and for the ops of ops.h: `host[i]` is on the host, as in a file, and what
-  /// specs[i] says. Those of one op come together, as a model brings them (WeightUse). Throws
+  /// Matrices for matmul() and for the ops of ops.h. `host[i]`, on the host and laid out as in a file, is
+  /// what specs[i] describes. The matrices of one op come in one call, in a model's order (WeightUse). Throws
   /// ERR_OUT_OF_MEMORY.
   virtual PackedWeights pack_weights(std::span<const WeightSpec> specs,
                                      std::span<const TensorMemory> host) = 0;
-  /// Microseconds that `op` takes on the device: by its events, or by the host's monotonic clock.
+  /// Microseconds that `op` takes, by the device's events or the host's monotonic clock.
   virtual double time_us(const std::function<void()>& op) = 0;
   /// Takes some seconds. Throws ERR_OUT_OF_MEMORY, ERR_ABORTED.
   virtual DeviceCeilings measure_ceilings(const CancelFlag& cancel) = 0;
-  /// Null where the memory is the device's alone: what measure_ceilings() found stays true. It does not
-  /// outlive the ops. Throws ERR_OUT_OF_MEMORY.
+  /// Null if nobody else uses the device's memory: then measure_ceilings() suffices. Must not outlive this
+  /// object. Throws ERR_OUT_OF_MEMORY.
   virtual std::unique_ptr<MemoryProbe> memory_probe() = 0;
 
   virtual void rms_norm(const RmsNormArgs& args) = 0;
@@ -177,7 +177,7 @@ class ElementaryOps {
   virtual void argmax(const ArgmaxArgs& args) = 0;
   virtual void quantize(const QuantizeArgs& args) = 0;
   virtual void dequantize(const DequantizeArgs& args) = 0;
-  /// float32 keys and values into the device's layout, rounded to kv.dtype; and back, exactly.
+  /// float32 keys and values to the device's page layout, rounded to kv.dtype; read_kv() is exact.
   virtual void write_kv(const KvCopyArgs& args) = 0;
   virtual void read_kv(const KvCopyArgs& args) = 0;
 };

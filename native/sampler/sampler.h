@@ -9,16 +9,14 @@
 //   3. temperature 0: the largest logit, the lowest id among equals. Otherwise, each on the probabilities at
 //      temperature 1 renormalised over what the stages before it kept, at least one token being kept:
 //   4. top-k: the k largest logits.
-//   5. typical (Meister et al. 2022): ascending |surprise - entropy| until the probabilities sum to
-//   typical_p.
+//   5. typical (Meister et al. 2022): ascending |surprise - entropy| until the sum reaches typical_p.
 //   6. top-p (Holtzman et al. 2019): descending logits until the probabilities sum to top_p.
 //   7. min-p (Nguyen et al. 2024): probability at least min_p times the largest.
 //   8. temperature, and the draw: the kept tokens in ascending id, the first whose cumulated weight exceeds
 //      multiply_high(random_bits(seed, position), total weight).
 // Equal logits, or equally typical ones, are taken in ascending id.
 //
-// Log-probabilities are those of the model: log-softmax of the unmodified logits, before bias, penalties and
-// all else.
+// Log-probabilities are the model's: log-softmax of the unmodified logits, before bias and penalties.
 #pragma once
 
 #include <cstdint>
@@ -36,9 +34,10 @@ struct TokenLogprob {
 
 struct SampledToken {
   std::uint32_t id = 0;
-  float logprob = 0;  // 0 when params.logprobs is -1
-  std::vector<TokenLogprob>
-      top;  // the params.logprobs most likely, descending; tokens of probability 0 are left out
+  // 0 when params.logprobs is -1.
+  float logprob = 0;
+  // The params.logprobs most likely tokens, descending, without tokens of probability 0.
+  std::vector<TokenLogprob> top;
 };
 
 class Sampler {
@@ -57,7 +56,8 @@ class Sampler {
   const SamplingParams& params() const noexcept { return params_; }
 
  private:
-  static constexpr std::size_t kBlock = 64;  // tokens per block of the vocabulary, and per chunk of a list
+  // Tokens per block of the vocabulary, and per chunk of a list.
+  static constexpr std::size_t kBlock = 64;
 
   void scan(std::span<const float> logits);
   void adjust(std::span<const float> logits, std::span<const std::uint32_t> window);

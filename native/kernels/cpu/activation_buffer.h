@@ -1,4 +1,4 @@
-// Quantized activations of a batch, kept from op to op so that nothing is allocated in a step.
+// Quantized activations of a batch. The buffers are kept from op to op, so that a step allocates nothing.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@ namespace cria {
 
 class ActivationBuffer {
  public:
-  /// Brings x[n_tokens, cols] into the form that weights of `weight_dtype` multiply with.
-  /// `x` must live as long as the result. The result is valid until the next prepare() of this buffer.
+  /// Converts x[n_tokens, cols] to the type that weights of `weight_dtype` multiply with. `x` must live as
+  /// long as the result, which is valid until the next prepare() of this buffer.
   ActivationRows prepare(const CpuKernels& kernels, ThreadPool& pool, DType weight_dtype, const float* x,
                          std::int64_t n_tokens, std::int64_t cols);
 

@@ -16,19 +16,20 @@ namespace cria {
 namespace {
 
 constexpr std::size_t kAlignment = 64;
-constexpr std::int64_t kChunkFloats = std::int64_t{1} << 14;  // floats that a thread takes at a time
+// Floats that a thread takes at a time, through the cache and past it.
+constexpr std::int64_t kChunkFloats = std::int64_t{1} << 14;
 constexpr std::int64_t kStreamChunkFloats = std::int64_t{1} << 18;
-constexpr std::int64_t kStreamFloats = std::int64_t{1} << 20;  // outputs from here on go past the cache
-constexpr std::int64_t kScratchFloats = std::int64_t{1}
-                                        << 16;  // a row of softmax that stays in L2 beside its input
+// Larger outputs are stored past the cache.
+constexpr std::int64_t kStreamFloats = std::int64_t{1} << 20;
+// The longest row of softmax that stays in L2 beside its input.
+constexpr std::int64_t kScratchFloats = std::int64_t{1} << 16;
 
-/// Rows that make a chunk. Larger where the next row is fetched ahead, so that it is the thread's own.
+/// Rows of a chunk. Chunks are larger when kernels prefetch the next row, which should be the thread's own.
 std::int64_t rows_at_once(std::int64_t cols, bool streams = false) {
   return std::max<std::int64_t>(1, (streams ? kStreamChunkFloats : kChunkFloats) / cols);
 }
 
-/// Whether `n` floats at `out` are worth, and allow, stores past the cache; `unit` is what one kernel call
-/// writes.
+/// Whether `n` floats at `out` should and can be stored past the cache; one kernel call writes `unit` floats.
 bool may_stream(const float* out, std::int64_t n, std::int64_t unit) {
   return n >= kStreamFloats && unit % 16 == 0 && reinterpret_cast<std::uintptr_t>(out) % kAlignment == 0;
 }
@@ -118,7 +119,12 @@ void CpuElementary::rope(const RopeArgs& a) {
   const std::int64_t grain = pool_.grain_for(a.n_tokens, rows_at_once(token, streams));
   pool_.parallel_for(a.n_tokens, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t t = begin; t < end; t++) {
-      const RopeRow row{a.cos + t * half, a.sin + t * half, a.rope_dim, a.head_dim, a.n_heads, a.half_layout};
+      const RopeRow row{.cos = a.cos + t * half,
+                        .sin = a.sin + t * half,
+                        .rope_dim = a.rope_dim,
+                        .head_dim = a.head_dim,
+                        .n_heads = a.n_heads,
+                        .half_layout = a.half_layout};
       kernel(a.x + t * token, a.out + t * token, &row);
     }
   });
@@ -139,7 +145,7 @@ void CpuElementary::silu_mul(const SiluMulArgs& a) {
 void CpuElementary::softmax(const SoftmaxArgs& a) {
   const bool streams =
       a.out != a.x && a.cols <= kScratchFloats && may_stream(a.out, a.n_rows * a.cols, a.cols);
-  const std::int64_t scratch = 2 * a.cols;  // of a thread
+  const std::int64_t scratch = 2 * a.cols;  // per thread
   const auto bytes = static_cast<std::size_t>(pool_.size() * scratch) * sizeof(float);
   if (streams && scratch_.bytes < bytes) scratch_ = allocate_host(bytes);
   const std::int64_t grain = pool_.grain_for(a.n_rows, rows_at_once(a.cols, streams));

@@ -63,7 +63,7 @@ void CpuOps::for_chunks(std::int64_t chunks, Body&& body) {
     share.next.store(chunks * t / threads, std::memory_order_relaxed);
     share.end = chunks * (t + 1) / threads;
   }
-  // The pool counts chunks and orders memory; which chunk a call is for, the shares say.
+  // The pool counts chunks and orders memory; the shares decide which chunk a call takes.
   pool_.parallel_for(chunks, 1, [&](std::int64_t begin, std::int64_t end, int thread) {
     auto from = static_cast<std::size_t>(thread);
     for (; begin < end; begin++) {

@@ -1,4 +1,5 @@
-// The ops of ops.h on the CPU: each splits its work over the pool and calls the level's kernels.
+// The ops of ops.h on the CPU: each divides its work among the threads and calls the kernels of the ISA
+// level.
 #pragma once
 
 #include <atomic>
@@ -72,7 +73,8 @@ class CpuOps final : public Ops {
   std::vector<std::uint8_t> scratch_memory_;
   std::span<std::uint8_t> scratch_;
   std::size_t scratch_stride_ = 0;
-  ActivationBuffer activations_[kMaxProducts];  // Q, K and V may each want activations of another type
+  // Q, K and V may each need activations of another type.
+  ActivationBuffer activations_[kMaxProducts];
   std::vector<float> normalized_, k_, v_;
 };
 

@@ -23,7 +23,7 @@ namespace {
 constexpr std::int32_t kMaxBatchTokens = 4096, kPrefillChunk = 1024;
 constexpr int kMinCapability = 75;
 
-/// CRIA_CUDA_GRAPHS=0: every pass kernel by kernel.
+/// CRIA_CUDA_GRAPHS=0 turns recorded passes off.
 bool graphs_wanted() {
   const char* value = std::getenv("CRIA_CUDA_GRAPHS");
   return !value || std::strcmp(value, "0") != 0;
@@ -109,7 +109,7 @@ class CudaBackend final : public Backend {
   CudaElementary elementary_{context_, ops_};
 };
 
-/// The number behind the name; 0 without one.
+/// The number in "cuda:<number>"; 0 without one.
 int device_number(std::string_view name) {
   const std::size_t colon = name.find(':');
   if (colon == std::string_view::npos) return 0;
@@ -123,7 +123,7 @@ int device_number(std::string_view name) {
   return number;
 }
 
-/// Throws ERR_UNSUPPORTED_DEVICE where the device cannot run the kernels.
+/// Throws ERR_UNSUPPORTED_DEVICE if the device cannot run the kernels.
 void check_device(int device) {
   const DriverInfo driver = probe_driver();
   const auto refuse = [&](const std::string& why) {
@@ -158,7 +158,7 @@ std::unique_ptr<Backend> create_cuda_backend(const BackendOptions& options) {
 
 std::unique_ptr<Backend> create_cuda_backend_if_usable(const BackendOptions& options, std::string& why_not) {
   if (!is_cuda_device("cuda")) {
-    why_not = "this build has the CPU backend alone";
+    why_not = "this build has only the CPU backend";
     return nullptr;
   }
   try {

@@ -9,7 +9,8 @@
 namespace cria::cuda {
 namespace {
 
-constexpr std::int32_t kMinStride = 16;  // pages of a sequence, in a padded pass
+// Pages per sequence of a padded pass, at least.
+constexpr std::int32_t kMinStride = 16;
 
 std::int32_t power_of_two(std::int32_t n) {
   return static_cast<std::int32_t>(std::bit_ceil(static_cast<std::uint32_t>(n)));
@@ -19,17 +20,20 @@ std::int32_t power_of_two(std::int32_t n) {
 
 PassBatch::PassBatch(const PassLimits& limits, const DeviceProperties& device)
     : limits_(limits), multiprocessors_(device.multiprocessors) {
-  const PassShape largest{limits.max_tokens, limits.max_sequences, limits.max_sequences, limits.max_pages,
-                          false};
+  const PassShape largest{.n_tokens = limits.max_tokens,
+                          .n_sequences = limits.max_sequences,
+                          .n_logit_rows = limits.max_sequences,
+                          .table_stride = limits.max_pages,
+                          .only_decode = false};
   // A counter's place in the workspace must not depend on the pass.
   counters_ = attention_limits(limits.shape, limits.max_tokens, false, multiprocessors_).counters;
-  const AttentionLimits most = limits_of(largest);
+  const AttentionLimits max = limits_of(largest);
   const bool planned = limits.kv_dtype != DType::f32;
-  const Layout layout = layout_of(largest, planned ? attention_plan_bytes(most) : 0);
+  const Layout layout = layout_of(largest, planned ? attention_plan_bytes(max) : 0);
   host_ = allocate_pinned_array<std::byte>(layout.bytes, "staging batches");
   device_ = allocate_array<std::byte>(layout.bytes, "batches");
   if (planned) {
-    workspace_bytes_ = attention_workspace_bytes(most, limits.shape);
+    workspace_bytes_ = attention_workspace_bytes(max, limits.shape);
     workspace_ = allocate_array<std::byte>(workspace_bytes_, "attention's workspace");
   }
 }
@@ -71,8 +75,11 @@ PassBatch::Layout PassBatch::layout_of(const PassShape& shape, std::size_t plan_
 PassShape PassBatch::shape_of(const Pass& pass, bool padded) const {
   const Batch& b = *pass.batch;
   const bool only_decode = b.n_tokens == b.n_sequences;
-  PassShape shape{b.n_tokens, b.n_sequences, pass.n_logit_rows, std::max(1, b.block_table_stride),
-                  only_decode};
+  PassShape shape{.n_tokens = b.n_tokens,
+                  .n_sequences = b.n_sequences,
+                  .n_logit_rows = pass.n_logit_rows,
+                  .table_stride = std::max(1, b.block_table_stride),
+                  .only_decode = only_decode};
   if (!padded || !only_decode || pass.n_logit_rows != b.n_tokens) return shape;
   shape.n_tokens = shape.n_sequences = shape.n_logit_rows =
       std::min({power_of_two(b.n_tokens), limits_.max_sequences, limits_.max_tokens});
@@ -80,18 +87,19 @@ PassShape PassBatch::shape_of(const Pass& pass, bool padded) const {
   return shape;
 }
 
-void PassBatch::stage(const Pass& pass, const PassShape& shape, Stream stream) {
+void PassBatch::check(const Pass& pass, const PassShape& shape) const {
   const Batch& b = *pass.batch;
   if (shape.n_tokens > limits_.max_tokens || shape.n_sequences > std::max(limits_.max_sequences, 1) ||
       shape.n_logit_rows > limits_.max_sequences || b.block_table_stride > shape.table_stride ||
       shape.table_stride > limits_.max_pages)
-    throw Error(ErrorCode::internal, "a pass is larger than was said before",
+    throw Error(ErrorCode::internal, "a pass exceeds its limits",
                 {{"tokens", static_cast<double>(b.n_tokens)},
                  {"sequences", static_cast<double>(b.n_sequences)},
                  {"pages", static_cast<double>(b.block_table_stride)}});
-  const bool planned = limits_.kv_dtype != DType::f32;
-  attention_limits_ = limits_of(shape);
-  const Layout layout = layout_of(shape, planned ? attention_plan_bytes(attention_limits_) : 0);
+}
+
+void PassBatch::fill_host(const Pass& pass, const PassShape& shape, const Layout& layout) {
+  const Batch& b = *pass.batch;
   std::byte* const host = host_.get();
   std::memset(host, 0, layout.bytes);
   const auto put = [&](std::size_t offset, const void* from, std::size_t elements) {
@@ -111,12 +119,19 @@ void PassBatch::stage(const Pass& pass, const PassShape& shape, Stream stream) {
     put(layout.block_table + static_cast<std::size_t>(s) * static_cast<std::size_t>(shape.table_stride) * 4,
         b.block_table + static_cast<std::ptrdiff_t>(s) * b.block_table_stride,
         static_cast<std::size_t>(b.block_table_stride));
-  if (planned) {
-    const AttentionPlan plan(positions, reinterpret_cast<const std::int32_t*>(host + layout.sequence_of),
-                             shape.n_tokens, limits_.shape, attention_limits_, multiprocessors_);
-    std::memcpy(host + layout.plan, plan.data(), plan.size());
-  }
-  copy_to_device(device_.get(), host, layout.bytes, stream);
+  if (limits_.kv_dtype == DType::f32) return;
+  const AttentionPlan plan(positions, reinterpret_cast<const std::int32_t*>(host + layout.sequence_of),
+                           shape.n_tokens, limits_.shape, attention_limits_, multiprocessors_);
+  std::memcpy(host + layout.plan, plan.data(), plan.size());
+}
+
+void PassBatch::stage(const Pass& pass, const PassShape& shape, Stream stream) {
+  check(pass, shape);
+  attention_limits_ = limits_of(shape);
+  const bool planned = limits_.kv_dtype != DType::f32;
+  const Layout layout = layout_of(shape, planned ? attention_plan_bytes(attention_limits_) : 0);
+  fill_host(pass, shape, layout);
+  copy_to_device(device_.get(), host_.get(), layout.bytes, stream);
 
   const std::byte* const device = device_.get();
   const auto ints = [&](std::size_t offset) {
@@ -126,15 +141,15 @@ void PassBatch::stage(const Pass& pass, const PassShape& shape, Stream stream) {
   shape_ = shape;
   plan_ = device + layout.plan;
   logit_rows_ = ints(layout.logit_rows);
-  batch_ = {shape.n_tokens,
-            shape.n_sequences,
-            reinterpret_cast<const std::uint32_t*>(device + layout.tokens),
-            ints(layout.positions),
-            ints(layout.sequence_of),
-            ints(layout.block_table),
-            shape.table_stride,
-            floats(layout.rope_cos),
-            floats(layout.rope_sin)};
+  batch_ = {.n_tokens = shape.n_tokens,
+            .n_sequences = shape.n_sequences,
+            .tokens = reinterpret_cast<const std::uint32_t*>(device + layout.tokens),
+            .positions = ints(layout.positions),
+            .sequence_of = ints(layout.sequence_of),
+            .block_table = ints(layout.block_table),
+            .block_table_stride = shape.table_stride,
+            .rope_cos = floats(layout.rope_cos),
+            .rope_sin = floats(layout.rope_sin)};
 }
 
 }  // namespace cria::cuda

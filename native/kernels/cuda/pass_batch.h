@@ -1,6 +1,6 @@
-// A pass's batch on the device: tokens, positions, block tables, angles and the plan of attention, brought
-// there by one copy. Where each lies depends on the numbers of tokens and pages alone (PassShape), so that
-// recorded passes find the next batch in its place.
+// A pass's batch on the device: tokens, positions, block tables, angles and the plan of attention, copied at
+// once. Their offsets depend only on the numbers of tokens and pages (PassShape), so a recorded pass finds
+// the next batch in the same place.
 #pragma once
 
 #include <cstdint>
@@ -11,11 +11,13 @@
 
 namespace cria::cuda {
 
-/// What the launches of a pass depend on, besides addresses that never change.
+/// What the launches of a pass depend on, apart from addresses, which never change.
 struct PassShape {
-  std::int32_t n_tokens = 0, n_sequences = 0, n_logit_rows = 0;  // with padding
+  // With padding.
+  std::int32_t n_tokens = 0, n_sequences = 0, n_logit_rows = 0;
   std::int32_t table_stride = 0;
-  bool only_decode = false;  // one token of each sequence
+  // One token of each sequence.
+  bool only_decode = false;
 };
 
 class PassBatch {
@@ -23,13 +25,13 @@ class PassBatch {
   /// Room for the largest pass.
   PassBatch(const PassLimits& limits, const DeviceProperties& device);
 
-  /// The shape that the pass runs with. With `padded`, passes of one token of each sequence, all with logits,
-  /// have one of a few shapes; padding has position -1.
+  /// The shape that the pass runs with. With `padded`, decode passes (one token of each sequence, all with
+  /// logits) have one of a few shapes; padding has position -1.
   PassShape shape_of(const Pass& pass, bool padded) const;
   /// Copies the pass to the device in the stream. The previous one must have ended.
   void stage(const Pass& pass, const PassShape& shape, Stream stream);
 
-  /// Before the first pass, and after one that did not come to its end.
+  /// Before the first pass, and after one that did not end.
   void clear_workspace(Stream stream);
 
   /// All pointers on the device.
@@ -44,10 +46,14 @@ class PassBatch {
   };
   Layout layout_of(const PassShape& shape, std::size_t plan_bytes) const;
   AttentionLimits limits_of(const PassShape& shape) const;
+  /// Throws ERR_INTERNAL for a pass beyond the limits.
+  void check(const Pass& pass, const PassShape& shape) const;
+  void fill_host(const Pass& pass, const PassShape& shape, const Layout& layout);
 
   const PassLimits limits_;
   const std::int32_t multiprocessors_;
-  std::int32_t counters_ = 0;  // of the workspace, whatever the pass
+  // Of the workspace, the same for every pass.
+  std::int32_t counters_ = 0;
   PinnedMemory<std::byte> host_;
   DeviceMemory<std::byte> device_;
   DeviceMemory<std::byte> workspace_;

@@ -1,7 +1,7 @@
-// Recorded passes: a decode step is one graph, launched as a whole. One graph for each shape of a pass.
+// Recorded passes: a decode step is one CUDA graph. One graph for each shape of a pass.
 //
-// The first pass of a shape runs kernel by kernel, which also loads the kernels (that may not happen while a
-// stream is captured); the second is captured; those after it replay.
+// The first pass of a shape runs kernel by kernel, which also loads the kernels (that must not happen during
+// a capture). The second is captured, later ones are replayed.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@ class PassGraphs {
   Next next(const PassShape& shape);
   /// Ends the capture that begin_capture() began on the stream; the graph is kept for the shape.
   void captured(const PassShape& shape, Stream stream);
-  /// Ends a capture that led nowhere.
+  /// Ends a capture without keeping its graph.
   static void abandon(Stream stream) noexcept;
   void launch(const PassShape& shape, Stream stream);
 
