@@ -1,5 +1,5 @@
 /**
- * Single kernels of cria for scripts, on typed arrays or on tensors that stay on the device.
+ * Runs and measures cria's kernels one at a time, on plain typed arrays or on tensors that stay on the device.
  *
  * ```js
  * import { bench, kernels } from 'cria/kernels'
@@ -8,9 +8,9 @@
  * const { gbPerSec, shareOfPeak } = await bench(spec)
  * ```
  *
- * Calls run off the JS thread, in the order of the calls, on the CPU or (`device: 'cuda'`) on a GPU. Matrices
- * are row-major: the last dimension of a shape is contiguous. Arrays are copied at the call. Results are
- * float32, and resident if the first input is.
+ * Calls run off the JS thread, in the order in which they are made, on the CPU or, with `device: 'cuda'`, on a GPU.
+ * Matrices are row-major: the last dimension of a shape is contiguous. Arrays are copied at the call. Results are
+ * float32; they are resident if the first input is, otherwise they are new arrays.
  *
  * @module
  */
@@ -21,8 +21,6 @@ export type {
   AttentionInputOptions,
   AttentionSequence,
   AttentionWeights,
-  HostPages,
-  KvCacheOptions,
   PagedAttentionOptions,
 } from './kernels/attention'
 export type { KernelBenchOptions, KernelBenchResult } from './kernels/bench'
@@ -31,6 +29,7 @@ export type { BenchSpec } from './kernels/bench_specs'
 export type { KernelDevice, KernelOptions, OutputOptions } from './kernels/call'
 export type { DataOf, DType, TensorData, WeightType } from './kernels/dtypes'
 export type { AddRmsNormResult, NormOptions, RopeKernelOptions } from './kernels/elementwise'
+export type { HostPages, KvCacheOptions } from './kernels/kv_cache'
 export { type DeviceInfo, devices, type UploadOptions } from './kernels/memory'
 export type { MatmulOptions, Quantized, SwigluWeights } from './kernels/products'
 export type { RopeOptions, RopeScaling } from './kernels/rope'

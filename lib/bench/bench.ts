@@ -1,4 +1,4 @@
-/** Measures a model through the public API: prompt and decode speed, load time, memory. */
+/** Measures a model through the public API: the speed of prompts and decoding, load time, memory. */
 
 import { loadavg } from 'node:os'
 import { CriaError, invalidArgument } from '../errors'
@@ -14,20 +14,20 @@ import { type Limits, limits, type Workload, workloadOf } from './workload'
 export interface BenchOptions {
   /** The GGUF file. */
   path: string
-  /** Tokens of the prompt whose speed is measured; 0: not measured. Default 512. */
+  /** Length of the measured prompt in tokens; 0 skips it. Default 512. */
   prompt?: number | undefined
-  /** Tokens decoded one by one; 0: not measured. Default 64. */
+  /** Number of measured decode steps; 0 skips decoding. Default 64. */
   decode?: number | undefined
-  /** Tokens in the cache when decoding begins. Default 0. */
+  /** Tokens in the KV cache when decoding begins. Default 0. */
   context?: number | undefined
-  /** Requests that decode at once; the prompt is measured alone. Default 1. */
+  /** Requests that decode at the same time. The prompt is always measured with one request. Default 1. */
   batch?: number | undefined
-  /** Rounds that count; one more comes before them to warm up. Default 5. */
+  /** Counted rounds, after one to warm up. Default 5. */
   repeat?: number | undefined
   threads?: number | undefined
   kvDtype?: 'f16' | 'f32' | undefined
   mmap?: boolean | undefined
-  /** Called with what is being done. */
+  /** Called with a description of each phase as it begins. */
   onPhase?: ((phase: string) => void) | undefined
   signal?: AbortSignal | undefined
 }
@@ -57,41 +57,41 @@ export interface BenchSettings {
 
 /** Sizes in bytes. */
 export interface BenchMemory {
-  /** The most that the process held at once, before the machine itself was measured. */
+  /** The peak of the process's resident memory, before the limits of the machine are measured. */
   peak: number
   weights: number
   kv: number
-  /** What is left of the peak: Node.js itself, activations, the vocabulary. */
+  /** The rest of the peak: Node.js, activations, the vocabulary. */
   rest: number
 }
 
 export interface BenchResult {
   versions: Record<string, string>
   date: string
-  /** Of the minute before: processes that wanted a core. Above 0 others were at work. */
+  /** The load average of the minute before. Above 0, other processes were running. */
   loadAverage: number
   machine: MachineInfo
   model: Pick<ModelInfo, 'name' | 'fileBytes' | 'parameters' | 'tensorTypes' | 'contextLength' | 'kvDtype'>
   settings: BenchSettings
   workload: Workload
   limits: Limits
-  /** Speeds in tokens/s, times in ms. */
+  /** Speeds in tokens/s, times in milliseconds. */
   figures: {
     prompt?: Figure
     decode?: Figure
-    /** Loading, the file being in the page cache. */
+    /** Loading, with the file in the page cache. */
     load: Figure
-    /** Loading, and the first token after a prompt of one. */
+    /** From the start of loading to the first token after a prompt of one token. */
     firstToken: Figure
   }
   memory: BenchMemory
 }
 
-/** A load is measured this often at most. */
+/** Loads measured at most. */
 const MAX_LOADS = 5
 
 /**
- * Measures. Takes what the rounds take, and a few seconds for the machine's ceilings.
+ * Measures a model. After the rounds, measuring the limits of the machine takes some seconds more.
  * @throws (rejects) ERR_INVALID_ARGUMENT, and what loading and generating throw
  */
 export async function bench(options: BenchOptions): Promise<BenchResult> {
@@ -107,7 +107,7 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
   } finally {
     await model.dispose()
   }
-  // Now, since what follows takes memory of its own.
+  // Read now: what follows allocates memory of its own.
   const peak = process.resourceUsage().maxRSS * 1024
   const workload = await workloadOf(path, load.kvDtype, signal)
   const { loads, firstTokens } = await loadTimes(path, load, Math.min(repeat, MAX_LOADS), onPhase)
@@ -145,7 +145,7 @@ export async function bench(options: BenchOptions): Promise<BenchResult> {
 }
 
 /**
- * The options with their defaults.
+ * Checks the options and fills in the defaults.
  * @throws ERR_INVALID_ARGUMENT
  */
 export function checkBenchOptions(options: BenchOptions) {
@@ -153,7 +153,7 @@ export function checkBenchOptions(options: BenchOptions) {
   const { path, prompt = 512, decode = 64, context = 0, batch = 1, repeat = 5, signal } = values
   if (path === undefined) throw invalidArgument('bench', "option 'path'", rules.path.expected, path)
   if (prompt === 0 && decode === 0) {
-    throw invalidArgument('bench', "option 'decode'", "more than 0, as option 'prompt' is 0", 0, {
+    throw invalidArgument('bench', "option 'decode'", "more than 0 when option 'prompt' is 0", 0, {
       option: 'decode',
     })
   }
@@ -162,13 +162,13 @@ export function checkBenchOptions(options: BenchOptions) {
     kvDtype: values.kvDtype,
     mmap: values.mmap,
     signal,
-    // Room for both measurements and no more; each request that decodes has its own tokens.
+    // Just enough for both measurements. Each decoding request has tokens of its own.
     contextLength: Math.max(prompt + 1, decode > 0 ? batch * (Math.max(context, 1) + decode + 1) : 0),
   }
   return { path, prompt, decode, context, batch, repeat, load, signal, onPhase: values.onPhase ?? (() => {}) }
 }
 
-/** Milliseconds of loading a file that is in the page cache, and of the first token after that. */
+/** Milliseconds to load a file that is in the page cache, and to the first token. */
 async function loadTimes(
   path: string,
   options: LoadModelOptions,
@@ -192,7 +192,7 @@ async function loadTimes(
   return { loads, firstTokens }
 }
 
-/** Tokens per second in each round, after one that does not count. */
+/** Tokens per second in each round, after one round to warm up. */
 async function speeds(
   model: Model,
   { prompt, decode, context, batch, repeat }: Omit<BenchSettings, 'threads'>,
@@ -200,9 +200,9 @@ async function speeds(
   signal: AbortSignal | undefined,
 ): Promise<{ prompt: number[]; decode: number[] }> {
   const random = new RandomWords(1)
-  // Other tokens every time: nothing of them may be found in the KV cache.
+  // Different tokens every time: the KV cache must not hold a prefix of them.
   const ids = (length: number) => Uint32Array.from({ length }, () => random.below(model.info.vocabSize))
-  // What is in the cache before decoding stays there: a long context is computed in the first round alone.
+  // The contexts stay in the KV cache, so a long context is computed in the first round only.
   const contexts = Array.from({ length: batch }, () => ids(Math.max(context, 1)))
   const samples = { prompt: [] as number[], decode: [] as number[] }
   for (let round = 0; round <= repeat; round++) {
@@ -213,7 +213,7 @@ async function speeds(
     }
     if (decode > 0) {
       const usages = await Promise.all(contexts.map((tokens) => run(model, tokens, decode + 1, signal, true)))
-      // The first token ends the prompt; decodeMs spans the others.
+      // The first token belongs to the prompt; decodeMs covers the others.
       const decodeMs = Math.max(...usages.map((usage) => usage.decodeMs))
       if (round > 0) samples.decode.push((1e3 * batch * decode) / decodeMs)
     }
@@ -221,7 +221,7 @@ async function speeds(
   return samples
 }
 
-/** Runs a prompt and so many tokens, all of them. */
+/** Runs a prompt and generates exactly `tokens` tokens. */
 async function run(
   model: Model,
   ids: Uint32Array,
@@ -233,8 +233,8 @@ async function run(
   if (usage.generatedTokens !== tokens || (usage.cachedTokens !== 0 && !mayBeCached)) {
     throw new CriaError(
       'ERR_INTERNAL',
-      `bench: expected ${tokens} tokens and none from the cache, got ${usage.generatedTokens} and ` +
-        `${usage.cachedTokens}`,
+      `bench: expected ${tokens} generated and no cached tokens, ` +
+        `got ${usage.generatedTokens} and ${usage.cachedTokens}`,
     )
   }
   return usage

@@ -1,8 +1,9 @@
-/** The head of a GGUF file (version 3, little endian): metadata and the list of tensors. */
+/** Writes the header of a GGUF file (version 3, little endian): the metadata and the list of tensors. */
 
-import { bytesOf, TENSOR_TYPES, type TensorPlan } from './shapes'
+import { DTYPES } from '../kernels/dtypes'
+import { type TensorPlan, tensorBytes } from './shapes'
 
-/** GGUF's metadata value types; the numbers are the file's. */
+/** The metadata value types by their number in the file. */
 const TYPE_IDS = { u32: 4, i32: 5, f32: 6, bool: 7, string: 8, array: 9 } as const
 
 const ALIGNMENT = 32
@@ -31,22 +32,22 @@ export class GgufHeader {
     return this
   }
 
-  /** The head up to where the tensors' data begins, and the size of the whole file. */
-  encode(tensors: TensorPlan[]): { head: Buffer; fileBytes: number } {
+  /** The header with its padding, after which the tensors' data begins, and the size of the whole file. */
+  encode(tensors: TensorPlan[]): { header: Buffer; fileBytes: number } {
     const parts = [Buffer.from('GGUF'), u32(3), u64(tensors.length), u64(this.#entries), ...this.#metadata]
     let offset = 0
     for (const tensor of tensors) {
       parts.push(scalar('string', tensor.name), u32(tensor.dims.length), ...tensor.dims.map(u64))
-      parts.push(u32(TENSOR_TYPES[tensor.type].id), u64(offset))
-      offset += aligned(bytesOf(tensor))
+      parts.push(u32(DTYPES[tensor.type].id), u64(offset))
+      offset += aligned(tensorBytes(tensor))
     }
-    const bare = Buffer.concat(parts)
-    const head = Buffer.concat([bare, padding(bare.length)])
-    return { head, fileBytes: head.length + offset }
+    const unpadded = Buffer.concat(parts)
+    const header = Buffer.concat([unpadded, padding(unpadded.length)])
+    return { header, fileBytes: header.length + offset }
   }
 }
 
-/** The zeros after so many bytes. */
+/** The zeros that pad `bytes` bytes to the alignment. */
 export function padding(bytes: number): Buffer {
   return Buffer.alloc(aligned(bytes) - bytes)
 }

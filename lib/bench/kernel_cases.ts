@@ -1,23 +1,25 @@
-/** The kernels of known Llamas: which sizes each runs in, for decoding, for prompts, and large enough to leave caches. */
+/** The cases of `cria bench kernels`: every kernel in the sizes of a known Llama. */
 
 import type { BenchSpec } from '../kernels/bench_specs'
 import type { WeightType } from '../kernels/dtypes'
 import { type ModelShape, shapeOf } from './shapes'
 
 export interface KernelCase {
-  /** `<shape>/<op>/<what>`: the same in every run, so that results can be compared. */
+  /** `<shape>/<op>/<sizes>`; stable, so that results of different runs can be compared. */
   name: string
   spec: BenchSpec
 }
 
-/** Tokens of a prompt's chunk, and of a pass that leaves every cache. */
+/** Tokens of a prompt chunk. */
 const PROMPT = 512
+/** Tokens of a pass whose activations exceed every cache. */
 const LARGE = 8192
+/** Cached tokens when one token is decoded. */
 const CONTEXTS = [1024, 8192]
 
 export const DEFAULT_TYPES: WeightType[] = ['Q4_K', 'Q8_0', 'BF16']
 
-/** Every case of a shape, in the order of a layer. */
+/** Every case of a shape. */
 export function kernelCases(shapeName: string, types: readonly WeightType[] = DEFAULT_TYPES): KernelCase[] {
   const shape = shapeOf(shapeName)!
   return [
@@ -25,10 +27,10 @@ export function kernelCases(shapeName: string, types: readonly WeightType[] = DE
     ...productCases(shape, types),
     ...attentionCases(shape),
     ...otherCases(shape, types),
-  ].map(([what, spec]) => ({ name: `${shapeName}/${spec.op}/${what}`, spec }))
+  ].map(([sizes, spec]) => ({ name: `${shapeName}/${spec.op}/${sizes}`, spec }))
 }
 
-type Named = [what: string, spec: BenchSpec]
+type Named = [sizes: string, spec: BenchSpec]
 
 function rowCases({ hidden, heads, headDim, ffnHidden, vocabSize }: ModelShape): Named[] {
   const cases: Named[] = []

@@ -1,9 +1,10 @@
-/** Measured kernels as a table, as CSV, and beside an earlier run. */
+/** Results of `cria bench kernels`: as a table, as CSV, and compared with an earlier run. */
 
 import { CriaError } from '../errors'
 import type { KernelBenchResult } from '../kernels/bench'
 import type { BenchSpec } from '../kernels/bench_specs'
 import type { MachineInfo } from './machine'
+import { alignColumns, busyWarning, percent, threadCount } from './text'
 
 export interface KernelRow extends KernelBenchResult {
   name: string
@@ -16,83 +17,60 @@ export interface KernelRow extends KernelBenchResult {
 export interface KernelReport {
   versions: Record<string, string>
   date: string
-  /** Of the minute before: processes that wanted a core. */
+  /** The load average of the minute before the run. */
   loadAverage: number
-  /** One for each device and level. */
+  /** One per device and instruction-set level. */
   machines: MachineInfo[]
   results: KernelRow[]
 }
 
-const HEADINGS = [
-  ...[
-    'kernel',
-    'median µs',
-    'p5',
-    'p95',
-    'GB/s',
-    'GFLOP/s',
-    'of peak',
-    'p5',
-    'p95',
-    'memory GB/s',
-    'read GB/s',
-  ],
+/** Columns of the table. */
+const COLUMNS: ReadonlyArray<[heading: string, cell: (row: KernelRow) => string]> = [
+  ['kernel', ({ name }) => name],
+  ['median µs', ({ medianUs }) => microseconds(medianUs)],
+  ['p5', ({ p5Us }) => microseconds(p5Us)],
+  ['p95', ({ p95Us }) => microseconds(p95Us)],
+  ['GB/s', ({ gbPerSec }) => rate(gbPerSec)],
+  ['GFLOP/s', ({ gflopPerSec }) => rate(gflopPerSec)],
+  ['of peak', ({ shareOfPeak }) => share(shareOfPeak)],
+  ['p5', ({ shareP5 }) => share(shareP5)],
+  ['p95', ({ shareP95 }) => share(shareP95)],
+  ['memory GB/s', ({ memoryGBs }) => rate(memoryGBs)],
+  ['read GB/s', ({ readGBs }) => rate(readGBs)],
 ]
 
-function cells(row: KernelRow): string[] {
-  const us = (value: number) => value.toFixed(value < 100 ? 1 : 0)
-  const share = (value: number) => (Number.isFinite(value) ? `${(100 * value).toFixed(0)} %` : '')
-  const rate = (value: number) => (Number.isFinite(value) ? value.toFixed(1) : '')
-  return [
-    row.name,
-    ...[row.medianUs, row.p5Us, row.p95Us].map(us),
-    ...[row.gbPerSec, row.gflopPerSec].map(rate),
-    ...[row.shareOfPeak, row.shareP5, row.shareP95].map(share),
-    ...[row.memoryGBs, row.readGBs].map(rate),
-  ]
-}
+const microseconds = (value: number) => value.toFixed(value < 100 ? 1 : 0)
+const rate = (value: number) => (Number.isFinite(value) ? value.toFixed(1) : '')
+const share = (value: number) => (Number.isFinite(value) ? percent(value) : '')
 
-/** The processor or the device, and how it was used. */
+/** The CUDA device, or the CPU with its threads and level. */
 export function machineTitle({ accelerator, device, cpu, isa, ceilings: { threads } }: MachineInfo): string {
   if (accelerator !== undefined) return `${accelerator}, ${device}, ${isa}`
-  return `${cpu}, ${threads} thread${threads === 1 ? '' : 's'}, ${isa}`
+  return `${cpu}, ${threadCount(threads)}, ${isa}`
 }
 
-/** What was measured on a machine of a report. */
+/** The results that were measured on one machine of a report. */
 export function rowsOf(machine: MachineInfo, results: KernelRow[]): KernelRow[] {
   return results.filter(({ device, isa }) => device === machine.device && isa === machine.isa)
 }
 
-/** For people: one section a device and level. */
+/** A table with one section per device and level. */
 export function kernelTable({ machines, results, loadAverage }: KernelReport): string {
   const lines: string[] = []
   for (const machine of machines) {
     const { readGBs, int8GMacs, bf16GMacs, f32GMacs } = machine.ceilings
-    const rows = rowsOf(machine, results)
-    const rates = [
-      `${readGBs.toFixed(1)} GB/s`,
-      ...[['int8', int8GMacs] as const, ['bf16', bf16GMacs] as const, ['f32', f32GMacs] as const].flatMap(
-        ([name, gmacs]) => (gmacs > 0 ? [`${name} ${(2 * gmacs).toFixed(0)} GFLOP/s`] : []),
-      ),
-    ]
-    lines.push(`${machineTitle(machine)}: ${rates.join(', ')}`)
-    if (loadAverage > 0.5) lines.push(`the machine was busy: load average ${loadAverage.toFixed(1)}`)
-    lines.push('', ...align([[...HEADINGS], ...rows.map(cells)]), '')
+    const rates = Object.entries({ int8: int8GMacs, bf16: bf16GMacs, f32: f32GMacs })
+      .filter(([, gmacs]) => gmacs > 0)
+      .map(([name, gmacs]) => `${name} ${(2 * gmacs).toFixed(0)} GFLOP/s`)
+    const headings = COLUMNS.map(([heading]) => heading)
+    const rows = rowsOf(machine, results).map((row) => COLUMNS.map(([, cell]) => cell(row)))
+    lines.push(`${machineTitle(machine)}: ${[`${readGBs.toFixed(1)} GB/s`, ...rates].join(', ')}`)
+    lines.push(...busyWarning(loadAverage), '', ...alignColumns([headings, ...rows]), '')
   }
   return lines.join('\n')
 }
 
-function align(rows: string[][]): string[] {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
-  return rows.map((row) =>
-    row
-      .map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)))
-      .join('  ')
-      .trimEnd(),
-  )
-}
-
-const COLUMNS = [
+const CSV_COLUMNS = [
   'name',
   'device',
   'isa',
@@ -112,15 +90,16 @@ const COLUMNS = [
   'readGBs',
 ] as const satisfies ReadonlyArray<keyof KernelRow>
 
-/** RFC 4180, with a heading. */
+/** CSV as in RFC 4180, with a header line. NaN is an empty field. */
 export function kernelCsv({ results }: KernelReport): string {
-  const quote = (value: string | number) =>
-    Number.isNaN(value)
-      ? ''
-      : /[",\n]/.test(String(value))
-        ? `"${String(value).replaceAll('"', '""')}"`
-        : value
-  return `${[COLUMNS.join(','), ...results.map((row) => COLUMNS.map((column) => quote(row[column])).join(','))].join('\r\n')}\r\n`
+  const lines = results.map((row) => CSV_COLUMNS.map((column) => csvField(row[column])).join(','))
+  return `${[CSV_COLUMNS.join(','), ...lines].join('\r\n')}\r\n`
+}
+
+function csvField(value: string | number): string {
+  if (Number.isNaN(value)) return ''
+  const text = String(value)
+  return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text
 }
 
 export interface Comparison {
@@ -133,8 +112,8 @@ export interface Comparison {
 }
 
 /**
- * What both runs have, by name, device, level and threads.
- * @throws ERR_INVALID_FILE when `before` is no report
+ * Pairs the results of two runs by name, device, level and threads. Leaves out what only one of them has.
+ * @throws ERR_INVALID_FILE when `before` is not a report
  */
 export function compareReports(before: unknown, now: KernelReport): Comparison[] {
   const results = (before as KernelReport | null)?.results
@@ -157,24 +136,22 @@ export function compareReports(before: unknown, now: KernelReport): Comparison[]
   })
 }
 
-/** What changed by more than the threshold; the slower ones are regressions. */
+/** The kernels that got faster or slower by more than the threshold; the slower ones count as regressions. */
 export function comparisonTable(
   comparisons: Comparison[],
   threshold: number,
 ): { text: string; regressions: number } {
   const slower = comparisons.filter(({ ratio }) => ratio > 1 + threshold)
   const faster = comparisons.filter(({ ratio }) => ratio < 1 / (1 + threshold))
-  const rows = [...slower, ...faster].map(({ name, isa, beforeUs, nowUs, ratio }) => [
-    name,
-    isa,
-    beforeUs.toFixed(1),
-    nowUs.toFixed(1),
-    ratio > 1
-      ? `${(100 * (ratio - 1)).toFixed(0)} % slower`
-      : `${(100 * (1 / ratio - 1)).toFixed(0)} % faster`,
-  ])
-  const summary = `${comparisons.length} compared: ${slower.length} slower and ${faster.length} faster by more than ${(100 * threshold).toFixed(0)} %`
-  const table =
-    rows.length > 0 ? ['', ...align([['kernel', 'level', 'before µs', 'now µs', ''], ...rows])] : []
+  const change = (ratio: number) =>
+    ratio > 1 ? `${percent(ratio - 1)} slower` : `${percent(1 / ratio - 1)} faster`
+  const rows = [...slower, ...faster].map(({ name, isa, beforeUs, nowUs, ratio }) => {
+    return [name, isa, beforeUs.toFixed(1), nowUs.toFixed(1), change(ratio)]
+  })
+  const summary =
+    `${comparisons.length} compared: ${slower.length} slower and ${faster.length} faster ` +
+    `by more than ${percent(threshold)}`
+  const headings = ['kernel', 'level', 'before µs', 'now µs', '']
+  const table = rows.length > 0 ? ['', ...alignColumns([headings, ...rows])] : []
   return { text: `${[summary, ...table].join('\n')}\n`, regressions: slower.length }
 }

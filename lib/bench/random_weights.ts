@@ -1,10 +1,14 @@
-/** Random weights, fast: a few megabytes of random blocks for each type and width, repeated to the length of a tensor. */
+/**
+ * Random weights, generated fast: some megabytes of random blocks per type and width, repeated to the length of each
+ * tensor.
+ */
 
-import { TENSOR_TYPES, type TensorPlan, type TensorType } from './shapes'
+import { DTYPES, type WeightType } from '../kernels/dtypes'
+import { type TensorPlan, tensorBytes } from './shapes'
 
 const TILE_BYTES = 16 * 2 ** 20
 
-/** Xorshift32: every 32-bit word but zero, once. Good enough for weights and ids, and as fast as a loop can be. */
+/** Xorshift32, with a period of 2^32 - 1. Good enough for weights and token ids. */
 export class RandomWords {
   #state: number
 
@@ -13,7 +17,7 @@ export class RandomWords {
     for (let i = 0; i < 8; i++) this.next()
   }
 
-  /** A word, 0 to 2^32 - 1. */
+  /** A word from 1 to 2^32 - 1. */
   next(): number {
     let x = this.#state
     x ^= x << 13
@@ -23,7 +27,7 @@ export class RandomWords {
     return this.#state
   }
 
-  /** An integer from 0 to one less than `limit`. */
+  /** An integer from 0 to `limit` - 1. */
   below(limit: number): number {
     return Math.floor((this.next() / 2 ** 32) * limit)
   }
@@ -40,7 +44,7 @@ export class RandomWords {
   }
 }
 
-/** IEEE half precision, truncated; for magnitudes below 65,504. */
+/** The bits of an IEEE half-precision float, truncated; for magnitudes below 65,504. */
 function halfBits(value: number): number {
   const sign = value < 0 ? 0x8000 : 0
   const magnitude = Math.abs(value)
@@ -53,18 +57,18 @@ function floatBits(value: number): number {
   return new Uint32Array(Float32Array.of(value).buffer)[0]!
 }
 
-/** Bits of a value in each float type. */
-const FLOAT_BITS: Partial<Record<TensorType, (value: number) => number>> = {
+/** The bits of a value in each float type. */
+const FLOAT_BITS: Partial<Record<WeightType, (value: number) => number>> = {
   F32: floatBits,
   F16: halfBits,
   BF16: (value) => floatBits(value) >>> 16,
 }
 
 /**
- * Where a block of each quantized type has its half-precision scales and minimums, and their values for weights of a
- * magnitude of about 1, the rest of the block being random bits. The minimums centre the weights on zero.
+ * Byte offsets of the half-precision scales and minimums in a block of each quantized type, and the values that give
+ * weights of magnitude about 1 when all other bits are random. The minimums center the weights on zero.
  */
-const BLOCK_SCALES: Partial<Record<TensorType, ReadonlyArray<readonly [offset: number, value: number]>>> = {
+const BLOCK_SCALES: Partial<Record<WeightType, ReadonlyArray<readonly [offset: number, value: number]>>> = {
   Q4_0: [[0, 1 / 8]],
   Q4_1: [
     [0, 2 / 15],
@@ -94,17 +98,17 @@ const BLOCK_SCALES: Partial<Record<TensorType, ReadonlyArray<readonly [offset: n
   IQ4_XS: [[0, 1 / 4064]],
 }
 
-/** Whole blocks of weights of magnitude about `scale`. */
-function makeTile(type: TensorType, scale: number, bytes: number, random: RandomWords): Uint8Array {
+/** Random blocks, `bytes` bytes in all, of weights of magnitude about `scale`. */
+function makeTile(type: WeightType, scale: number, bytes: number, random: RandomWords): Uint8Array {
   const floatOf = FLOAT_BITS[type]
   if (floatOf) {
-    // 65,536 different values, uniform in +-scale, are enough.
+    // 65,536 different values, uniform in ±scale, are enough.
     const values = Uint32Array.from({ length: 65536 }, (_, i) => floatOf(((i - 32767.5) / 32768) * scale))
     const tile = type === 'F32' ? new Uint32Array(bytes / 4) : new Uint16Array(bytes / 2)
     for (let i = 0; i < tile.length; i++) tile[i] = values[random.next() & 0xffff]!
     return new Uint8Array(tile.buffer)
   }
-  const { bytes: blockBytes } = TENSOR_TYPES[type]
+  const { bytes: blockBytes } = DTYPES[type]
   const tile = new Uint8Array(Math.ceil(bytes / 4) * 4)
   random.fill(new Uint32Array(tile.buffer))
   for (const [offset, value] of BLOCK_SCALES[type]!) {
@@ -117,7 +121,7 @@ function makeTile(type: TensorType, scale: number, bytes: number, random: Random
   return tile.subarray(0, bytes)
 }
 
-/** The same bytes for the same seed and the same order of calls. */
+/** Weights for tensors. The same seed and order of calls give the same bytes. */
 export class RandomWeights {
   readonly #random: RandomWords
   readonly #tiles = new Map<string, Uint8Array>()
@@ -126,18 +130,18 @@ export class RandomWeights {
     this.#random = new RandomWords(seed)
   }
 
-  /** The data of a tensor in pieces: ones for a norm, else weights that keep the variance of what they multiply. */
-  *dataOf(tensor: TensorPlan, bytes: number): Generator<Uint8Array> {
+  /** The data of a tensor, in pieces: ones for a norm, otherwise weights that preserve the variance of their input. */
+  *dataOf(tensor: TensorPlan): Generator<Uint8Array> {
     const [cols, rows] = tensor.dims
     if (rows === undefined) {
       yield new Uint8Array(new Float32Array(cols!).fill(1).buffer)
       return
     }
     const tile = this.#tile(tensor.type, cols!)
-    // Another beginning for every tensor, so that layers differ.
-    const { bytes: blockBytes } = TENSOR_TYPES[tensor.type]
+    // Every tensor starts at another block, so that layers differ.
+    const { bytes: blockBytes } = DTYPES[tensor.type]
     let at = this.#random.below(tile.length / blockBytes) * blockBytes
-    for (let left = bytes; left > 0; ) {
+    for (let left = tensorBytes(tensor); left > 0; ) {
       const piece = tile.subarray(at, at + Math.min(left, tile.length - at))
       yield piece
       left -= piece.length
@@ -145,12 +149,12 @@ export class RandomWeights {
     }
   }
 
-  #tile(type: TensorType, cols: number): Uint8Array {
+  #tile(type: WeightType, cols: number): Uint8Array {
     const key = `${type} ${cols}`
     let tile = this.#tiles.get(key)
     if (!tile) {
-      const { bytes } = TENSOR_TYPES[type]
-      // Uniform in +-sqrt(3 / cols) has the variance 1 / cols.
+      const { bytes } = DTYPES[type]
+      // A uniform distribution in ±sqrt(3 / cols) has the variance 1 / cols.
       tile = makeTile(type, Math.sqrt(3 / cols), Math.floor(TILE_BYTES / bytes) * bytes, this.#random)
       this.#tiles.set(key, tile)
     }

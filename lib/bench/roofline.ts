@@ -1,4 +1,4 @@
-/** The roofline plot of a report (Williams, Waterman & Patterson 2009), as SVG. */
+/** A report as a roofline plot (Williams, Waterman & Patterson 2009), in SVG. */
 
 import { type KernelReport, type KernelRow, machineTitle, rowsOf } from './kernel_report'
 
@@ -24,14 +24,17 @@ interface Axis {
   at(value: number): number
 }
 
-/** Logarithmic, over whole decades that hold all values. */
+/** A logarithmic axis over the whole decades that hold all values. */
 function axis(values: number[], from: number, to: number): Axis {
   const low = Math.floor(Math.log10(Math.min(...values)))
   const high = Math.max(low + 1, Math.ceil(Math.log10(Math.max(...values))))
   return { low, high, at: (value) => from + ((Math.log10(value) - low) / (high - low)) * (to - from) }
 }
 
-/** Points of the last machine, a device or a level: arithmetic intensity across, GFLOP/s upwards, under its measured ceilings. */
+/**
+ * Plots the kernels of the report's last device or level: GFLOP/s over arithmetic intensity, under the measured
+ * ceilings.
+ */
 export function rooflineSvg({ machines, results }: KernelReport): string {
   const machine = machines.at(-1)!
   const rows = rowsOf(machine, results).filter(({ flops }) => flops > 0)
@@ -51,7 +54,8 @@ export function rooflineSvg({ machines, results }: KernelReport): string {
   )
   const ops = [...new Set(rows.map(({ spec }) => spec.op))]
   return `${[
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="12">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}"`,
+    ' font-family="sans-serif" font-size="12">',
     `<rect width="${WIDTH}" height="${HEIGHT}" fill="white"/>`,
     text((PLOT.left + PLOT.right) / 2, 22, escapeXml(machineTitle(machine)), 'middle', 14),
     ...grid(x, y),
@@ -76,9 +80,8 @@ function grid(x: Axis, y: Axis): string[] {
     lines.push(line(PLOT.left, at, PLOT.right, at, '#ddd'), text(PLOT.left - 8, at + 4, label(decade), 'end'))
   }
   lines.push(text((PLOT.left + PLOT.right) / 2, HEIGHT - 20, 'operations per byte', 'middle'))
-  lines.push(
-    `<text transform="translate(18 ${(PLOT.top + PLOT.bottom) / 2}) rotate(-90)" text-anchor="middle">GFLOP/s</text>`,
-  )
+  const upwards = `translate(18 ${(PLOT.top + PLOT.bottom) / 2}) rotate(-90)`
+  lines.push(`<text transform="${upwards}" text-anchor="middle">GFLOP/s</text>`)
   return lines
 }
 
@@ -89,14 +92,15 @@ function ceilings(
   roofs: Array<{ name: string; gflops: number }>,
 ): string[] {
   const highest = Math.max(1, ...roofs.map(({ gflops }) => gflops))
-  const bend = (gflops: number) => Math.min(Math.max(gflops / readGBs, 10 ** x.low), 10 ** x.high)
+  // The intensity at which the bandwidth line meets a roof, within the plot.
+  const ridge = (gflops: number) => Math.min(Math.max(gflops / readGBs, 10 ** x.low), 10 ** x.high)
   const left = 10 ** x.low
   const lines = [
-    line(x.at(left), y.at(left * readGBs), x.at(bend(highest)), y.at(bend(highest) * readGBs), '#333', 2),
+    line(x.at(left), y.at(left * readGBs), x.at(ridge(highest)), y.at(ridge(highest) * readGBs), '#333', 2),
     text(x.at(left) + 8, y.at(left * readGBs) - 14, `${readGBs.toFixed(1)} GB/s`),
   ]
   for (const { name, gflops } of roofs) {
-    lines.push(line(x.at(bend(gflops)), y.at(gflops), PLOT.right, y.at(gflops), '#333', 2))
+    lines.push(line(x.at(ridge(gflops)), y.at(gflops), PLOT.right, y.at(gflops), '#333', 2))
     lines.push(text(PLOT.right - 4, y.at(gflops) - 5, `${name} ${gflops.toFixed(0)} GFLOP/s`, 'end'))
   }
   return lines
@@ -109,7 +113,10 @@ function point(
   color: string,
 ): string {
   const title = `${name}: ${gflopPerSec.toFixed(1)} GFLOP/s, ${(100 * shareOfPeak).toFixed(0)} % of peak`
-  return `<circle cx="${round(x.at(flops / bytes))}" cy="${round(y.at(gflopPerSec))}" r="4.5" fill="${color}" fill-opacity="0.8"><title>${escapeXml(title)}</title></circle>`
+  return (
+    `<circle cx="${round(x.at(flops / bytes))}" cy="${round(y.at(gflopPerSec))}" r="4.5" ` +
+    `fill="${color}" fill-opacity="0.8"><title>${escapeXml(title)}</title></circle>`
+  )
 }
 
 function legend(ops: string[]): string[] {
@@ -120,11 +127,13 @@ function legend(ops: string[]): string[] {
 }
 
 function line(x1: number, y1: number, x2: number, y2: number, color: string, width = 1): string {
-  return `<line x1="${round(x1)}" y1="${round(y1)}" x2="${round(x2)}" y2="${round(y2)}" stroke="${color}" stroke-width="${width}"/>`
+  const ends = `x1="${round(x1)}" y1="${round(y1)}" x2="${round(x2)}" y2="${round(y2)}"`
+  return `<line ${ends} stroke="${color}" stroke-width="${width}"/>`
 }
 
 function text(x: number, y: number, content: string, anchor = 'start', size = 12): string {
-  return `<text x="${round(x)}" y="${round(y)}" text-anchor="${anchor}" font-size="${size}">${content}</text>`
+  const place = `x="${round(x)}" y="${round(y)}" text-anchor="${anchor}"`
+  return `<text ${place} font-size="${size}">${content}</text>`
 }
 
 function label(decade: number): string {

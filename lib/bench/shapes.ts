@@ -1,25 +1,6 @@
-/** Shapes of known Llamas, and which tensors a file of a given type is made of. */
+/** The dimensions of known Llamas, and the tensors of a file of a given type. */
 
-/** ggml's tensor types by the names of the GGUF specification: id, elements per block, bytes per block. */
-export const TENSOR_TYPES = {
-  F32: { id: 0, block: 1, bytes: 4 },
-  F16: { id: 1, block: 1, bytes: 2 },
-  Q4_0: { id: 2, block: 32, bytes: 18 },
-  Q4_1: { id: 3, block: 32, bytes: 20 },
-  Q5_0: { id: 6, block: 32, bytes: 22 },
-  Q5_1: { id: 7, block: 32, bytes: 24 },
-  Q8_0: { id: 8, block: 32, bytes: 34 },
-  Q2_K: { id: 10, block: 256, bytes: 84 },
-  Q3_K: { id: 11, block: 256, bytes: 110 },
-  Q4_K: { id: 12, block: 256, bytes: 144 },
-  Q5_K: { id: 13, block: 256, bytes: 176 },
-  Q6_K: { id: 14, block: 256, bytes: 210 },
-  IQ4_NL: { id: 20, block: 32, bytes: 18 },
-  IQ4_XS: { id: 23, block: 256, bytes: 136 },
-  BF16: { id: 30, block: 1, bytes: 2 },
-} as const
-
-export type TensorType = keyof typeof TENSOR_TYPES
+import { bytesOf, elementsOf, WEIGHT_TYPES, type WeightType } from '../kernels/dtypes'
 
 export interface ModelShape {
   layers: number
@@ -31,7 +12,7 @@ export interface ModelShape {
   vocabSize: number
   contextLength: number
   ropeBase: number
-  /** No output matrix: the embedding serves as one. */
+  /** The embedding is also the output matrix. */
   tied: boolean
 }
 
@@ -39,41 +20,83 @@ const LLAMA_3 = { vocabSize: 128256, contextLength: 131072, ropeBase: 500000 }
 
 const SHAPES = {
   'llama-3.2-1b': {
-    ...{ layers: 16, hidden: 2048, heads: 32, kvHeads: 8, headDim: 64, ffnHidden: 8192, tied: true },
+    layers: 16,
+    hidden: 2048,
+    heads: 32,
+    kvHeads: 8,
+    headDim: 64,
+    ffnHidden: 8192,
+    tied: true,
     ...LLAMA_3,
   },
   'llama-3.2-3b': {
-    ...{ layers: 28, hidden: 3072, heads: 24, kvHeads: 8, headDim: 128, ffnHidden: 8192, tied: true },
+    layers: 28,
+    hidden: 3072,
+    heads: 24,
+    kvHeads: 8,
+    headDim: 128,
+    ffnHidden: 8192,
+    tied: true,
     ...LLAMA_3,
   },
   'llama-3.1-8b': {
-    ...{ layers: 32, hidden: 4096, heads: 32, kvHeads: 8, headDim: 128, ffnHidden: 14336, tied: false },
+    layers: 32,
+    hidden: 4096,
+    heads: 32,
+    kvHeads: 8,
+    headDim: 128,
+    ffnHidden: 14336,
+    tied: false,
     ...LLAMA_3,
   },
   'llama-2-7b': {
-    ...{ layers: 32, hidden: 4096, heads: 32, kvHeads: 32, headDim: 128, ffnHidden: 11008, tied: false },
-    ...{ vocabSize: 32000, contextLength: 4096, ropeBase: 10000 },
+    layers: 32,
+    hidden: 4096,
+    heads: 32,
+    kvHeads: 32,
+    headDim: 128,
+    ffnHidden: 11008,
+    tied: false,
+    vocabSize: 32000,
+    contextLength: 4096,
+    ropeBase: 10000,
   },
   // For tests: as small as blocks of 256 allow.
   'test-tiny': {
-    ...{ layers: 2, hidden: 256, heads: 4, kvHeads: 2, headDim: 64, ffnHidden: 512, tied: true },
-    ...{ vocabSize: 600, contextLength: 512, ropeBase: 10000 },
+    layers: 2,
+    hidden: 256,
+    heads: 4,
+    kvHeads: 2,
+    headDim: 64,
+    ffnHidden: 512,
+    tied: true,
+    vocabSize: 600,
+    contextLength: 512,
+    ropeBase: 10000,
   },
   'test-tiny-untied': {
-    ...{ layers: 9, hidden: 256, heads: 2, kvHeads: 2, headDim: 128, ffnHidden: 256, tied: false },
-    ...{ vocabSize: 400, contextLength: 512, ropeBase: 10000 },
+    layers: 9,
+    hidden: 256,
+    heads: 2,
+    kvHeads: 2,
+    headDim: 128,
+    ffnHidden: 256,
+    tied: false,
+    vocabSize: 400,
+    contextLength: 512,
+    ropeBase: 10000,
   },
 } satisfies Record<string, ModelShape>
 
-/** Shapes that are named to people. */
+/** The names of the shapes, without those for tests. */
 export const SHAPE_NAMES = Object.keys(SHAPES).filter((name) => !name.startsWith('test-'))
 
 export function shapeOf(name: string): ModelShape | undefined {
   return Object.hasOwn(SHAPES, name) ? SHAPES[name as keyof typeof SHAPES] : undefined
 }
 
-/** A matrix of a layer, or one of the two beside the layers. */
-export type Role =
+/** A weight matrix of a layer, the embedding, or the output matrix. */
+type Role =
   | 'token_embd'
   | 'output'
   | 'attn_q'
@@ -84,21 +107,21 @@ export type Role =
   | 'ffn_up'
   | 'ffn_down'
 
-/** Type of a matrix; `layer` is -1 outside the layers. */
-type Mix = (role: Role, layer: number, shape: ModelShape) => TensorType
+/** Chooses the type of each matrix; `layer` is -1 for the embedding and the output matrix. */
+type Mix = (role: Role, layer: number, shape: ModelShape) => WeightType
 
-/** llama.cpp's choice of the layers that get more bits: the first and the last eighth, and every third between them. */
-function moreBits(layer: number, layers: number): boolean {
+/** llama.cpp's choice of layers with more bits: the first and the last eighth, and every third layer in between. */
+function hasMoreBits(layer: number, layers: number): boolean {
   const eighth = Math.floor(layers / 8)
   return layer < eighth || layer >= Math.floor((7 * layers) / 8) || (layer - eighth) % 3 === 2
 }
 
-/** Q4_K_M and Q5_K_M: values and ffn_down of half of the layers, and the output matrix, in Q6_K. */
+/** Q4_K_M and Q5_K_M: attn_v and ffn_down of half of the layers, and the output matrix, are Q6_K. */
 const mediumMix =
-  (base: TensorType): Mix =>
+  (base: WeightType): Mix =>
   (role, layer, { layers, tied }) => {
     if (role === 'output' || (role === 'token_embd' && tied)) return 'Q6_K'
-    return (role === 'attn_v' || role === 'ffn_down') && moreBits(layer, layers) ? 'Q6_K' : base
+    return (role === 'attn_v' || role === 'ffn_down') && hasMoreBits(layer, layers) ? 'Q6_K' : base
   }
 
 const q3KM: Mix = (role, layer, { layers, tied }) => {
@@ -108,22 +131,26 @@ const q3KM: Mix = (role, layer, { layers, tied }) => {
   return role === 'attn_output' ? 'Q4_K' : 'Q3_K'
 }
 
-/** What llama.cpp's quantize does under these names (src/llama-quant.cpp). A tensor type's name means that type alone. */
-const MIXES: Record<string, Mix> = { Q3_K_M: q3KM, Q4_K_M: mediumMix('Q4_K'), Q5_K_M: mediumMix('Q5_K') }
+/** The mixes of llama.cpp's quantize with the same names (src/llama-quant.cpp). */
+const MIXES: Record<string, Mix> = {
+  Q3_K_M: q3KM,
+  Q4_K_M: mediumMix('Q4_K'),
+  Q5_K_M: mediumMix('Q5_K'),
+}
 
-/** Names of the types a synthetic file can have. */
-export const FILE_TYPES = [...Object.keys(TENSOR_TYPES), ...Object.keys(MIXES)]
+/** The types of a synthetic file: one weight type for all matrices, or a mix. */
+export const FILE_TYPES = [...WEIGHT_TYPES, ...Object.keys(MIXES)]
 
 export interface TensorPlan {
   name: string
-  type: TensorType
-  /** In GGUF's order: the contiguous dimension first. One dimension: a norm. */
+  type: WeightType
+  /** In GGUF's order, the contiguous dimension first. A tensor of one dimension is a norm. */
   dims: number[]
 }
 
-/** Every tensor of a model, in the file's order. */
+/** Every tensor of a model, in the order of the file. */
 export function tensorPlan(shape: ModelShape, fileType: string): TensorPlan[] {
-  const mix: Mix = MIXES[fileType] ?? (() => fileType as TensorType)
+  const mix: Mix = MIXES[fileType] ?? (() => fileType as WeightType)
   const { hidden, heads, kvHeads, headDim, ffnHidden, vocabSize, layers, tied } = shape
   const matrix = (role: Role, layer: number, cols: number, rows: number): TensorPlan => ({
     name: `${layer < 0 ? '' : `blk.${layer}.`}${role}.weight`,
@@ -150,11 +177,6 @@ export function tensorPlan(shape: ModelShape, fileType: string): TensorPlan[] {
   return plan
 }
 
-export function elementsOf({ dims }: TensorPlan): number {
-  return dims.reduce((product, size) => product * size, 1)
-}
-
-export function bytesOf(tensor: TensorPlan): number {
-  const { block, bytes } = TENSOR_TYPES[tensor.type]
-  return (elementsOf(tensor) / block) * bytes
+export function tensorBytes({ type, dims }: TensorPlan): number {
+  return bytesOf(type, elementsOf(dims))
 }

@@ -1,4 +1,4 @@
-/** Models for measuring: random weights in the exact shapes of known Llamas, kept in the user's cache folder. */
+/** Synthetic models: random weights in the shapes of known Llamas, kept in the user's cache folder. */
 
 import { type FileHandle, mkdir, open, rename, rm, stat, statfs } from 'node:fs/promises'
 import { homedir } from 'node:os'
@@ -7,33 +7,41 @@ import { abortError, CriaError, invalidArgument } from '../errors'
 import { closestOption } from '../validate'
 import { GgufHeader, padding } from './gguf_header'
 import { RandomWeights } from './random_weights'
-import { bytesOf, FILE_TYPES, type ModelShape, SHAPE_NAMES, shapeOf, tensorPlan } from './shapes'
+import {
+  FILE_TYPES,
+  type ModelShape,
+  SHAPE_NAMES,
+  shapeOf,
+  type TensorPlan,
+  tensorBytes,
+  tensorPlan,
+} from './shapes'
 
-/** Part of the file's name: to be raised when the same name would mean other bytes. */
-const FORMAT = 1
+/** Part of the file name; increased when the same spec gives different bytes. */
+const FORMAT_VERSION = 1
 const SEED = 1
 
 export interface SyntheticModel {
   /** As given, e.g. `'llama-3.2-1b:Q4_K_M'`. */
   spec: string
   shape: ModelShape
-  /** A tensor type, or a mix such as `'Q4_K_M'`. */
+  /** A weight type, or a mix such as `'Q4_K_M'`. */
   type: string
-  /** Name of its file in the cache folder. */
+  /** The name of the file in the cache folder. */
   fileName: string
 }
 
 export interface SyntheticOptions {
-  /** Where the file goes. Default: `$XDG_CACHE_HOME/cria/bench`, or `~/.cache/cria/bench`. */
+  /** The folder of the file. Default: `$XDG_CACHE_HOME/cria/bench`, or `~/.cache/cria/bench`. */
   folder?: string | undefined
-  /** Write it even when it is there. */
+  /** Write the file even if it exists. */
   anew?: boolean | undefined
   onProgress?: ((progress: { loadedBytes: number; totalBytes: number; fraction: number }) => void) | undefined
   signal?: AbortSignal | undefined
 }
 
 /**
- * Understands `<shape>:<type>`, e.g. `llama-3.2-1b:Q4_K_M`.
+ * Parses `<shape>:<type>`, e.g. `llama-3.2-1b:Q4_K_M`, ignoring case.
  * @throws ERR_INVALID_ARGUMENT
  */
 export function parseSynthetic(spec: string): SyntheticModel {
@@ -41,19 +49,13 @@ export function parseSynthetic(spec: string): SyntheticModel {
   const shape = shapeOf(shapeName.toLowerCase())
   const type = FILE_TYPES.find((name) => name === typeName.toUpperCase())
   if (shape && type && rest.length === 0) {
-    return { spec, shape, type, fileName: `${shapeName.toLowerCase()}.${type}.v${FORMAT}.gguf` }
+    return { spec, shape, type, fileName: `${shapeName.toLowerCase()}.${type}.v${FORMAT_VERSION}.gguf` }
   }
-  const known = shape ? FILE_TYPES : SHAPE_NAMES
-  const wrong = shape ? typeName : shapeName
-  const meant = closestOption(wrong, known)
-  throw invalidArgument(
-    'bench',
-    "option 'synthetic'",
-    `<shape>:<type>, with one of the ${shape ? 'types' : 'shapes'} ${known.join(', ')}` +
-      `${meant && meant !== wrong ? ` (did you mean '${meant}'?)` : ''}`,
-    spec,
-    { option: 'synthetic', known },
-  )
+  const [kind, known, found] = shape ? ['types', FILE_TYPES, typeName] : ['shapes', SHAPE_NAMES, shapeName]
+  const closest = closestOption(found, known)
+  const hint = closest && closest !== found ? ` (did you mean '${closest}'?)` : ''
+  const expected = `<shape>:<type>, with one of the ${kind} ${known.join(', ')}${hint}`
+  throw invalidArgument('bench', "option 'synthetic'", expected, spec, { option: 'synthetic', known })
 }
 
 export function cacheFolder(): string {
@@ -61,16 +63,17 @@ export function cacheFolder(): string {
 }
 
 /**
- * Path of the model's file, which is written unless it is in the cache. The same bytes on every machine.
+ * The path of the model's file, which is written first if it is not in the cache. It has the same bytes on every
+ * machine.
  * @throws (rejects) ERR_IO, ERR_ABORTED
  */
 export async function syntheticFile(model: SyntheticModel, options: SyntheticOptions = {}): Promise<string> {
-  const { folder = cacheFolder(), anew = false, signal } = options
+  const { folder = cacheFolder(), anew = false } = options
   const path = join(folder, model.fileName)
   const tensors = tensorPlan(model.shape, model.type)
-  const { head, fileBytes } = header(model).encode(tensors)
-  const there = await stat(path).catch(() => undefined)
-  if (there?.size === fileBytes && !anew) return path
+  const { header, fileBytes } = metadata(model).encode(tensors)
+  const existing = await stat(path).catch(() => undefined)
+  if (existing?.size === fileBytes && !anew) return path
 
   const temporary = `${path}.${process.pid}.part`
   let file: FileHandle | undefined
@@ -78,18 +81,7 @@ export async function syntheticFile(model: SyntheticModel, options: SyntheticOpt
     await mkdir(folder, { recursive: true })
     await checkSpace(folder, fileBytes)
     file = await open(temporary, 'w')
-    await file.writeFile(head)
-    let written = head.length
-    const weights = new RandomWeights(SEED)
-    for (const tensor of tensors) {
-      const bytes = bytesOf(tensor)
-      for (const piece of [...weights.dataOf(tensor, bytes), padding(bytes)]) {
-        if (signal?.aborted) throw abortError('bench', signal.reason)
-        await file.writeFile(piece)
-        written += piece.length
-        options.onProgress?.({ loadedBytes: written, totalBytes: fileBytes, fraction: written / fileBytes })
-      }
-    }
+    await writeModel(file, header, tensors, fileBytes, options)
     await file.close()
     await rename(temporary, path)
     return path
@@ -104,19 +96,40 @@ export async function syntheticFile(model: SyntheticModel, options: SyntheticOpt
   }
 }
 
+async function writeModel(
+  file: FileHandle,
+  header: Buffer,
+  tensors: TensorPlan[],
+  totalBytes: number,
+  { signal, onProgress }: SyntheticOptions,
+): Promise<void> {
+  await file.writeFile(header)
+  let loadedBytes = header.length
+  const weights = new RandomWeights(SEED)
+  for (const tensor of tensors) {
+    for (const piece of [...weights.dataOf(tensor), padding(tensorBytes(tensor))]) {
+      if (signal?.aborted) throw abortError('bench', signal.reason)
+      await file.writeFile(piece)
+      loadedBytes += piece.length
+      onProgress?.({ loadedBytes, totalBytes, fraction: loadedBytes / totalBytes })
+    }
+  }
+}
+
 async function checkSpace(folder: string, bytes: number): Promise<void> {
   const { bavail, bsize } = await statfs(folder)
   const free = bavail * bsize
   if (free >= bytes) return
+  const gigabytes = (value: number) => `${(value / 1e9).toFixed(1)} GB`
   throw new CriaError(
     'ERR_IO',
-    `bench: ${folder} has ${(free / 1e9).toFixed(1)} GB free, the model needs ${(bytes / 1e9).toFixed(1)} GB; ` +
-      'XDG_CACHE_HOME names another cache folder',
+    `bench: the model needs ${gigabytes(bytes)}, but ${folder} has only ${gigabytes(free)} free; ` +
+      'set XDG_CACHE_HOME to use another cache folder',
     { details: { path: folder, requestedBytes: bytes, availableBytes: free } },
   )
 }
 
-function header({ spec, shape }: SyntheticModel): GgufHeader {
+function metadata({ spec, shape }: SyntheticModel): GgufHeader {
   const gguf = new GgufHeader()
     .set('general.architecture', 'string', 'llama')
     .set('general.name', 'string', `synthetic ${spec}`)
@@ -134,7 +147,7 @@ function header({ spec, shape }: SyntheticModel): GgufHeader {
   return addVocabulary(gguf, shape.vocabSize)
 }
 
-/** A SentencePiece vocabulary: three special tokens, the bytes, and made-up words; any text can be written with it. */
+/** A SentencePiece vocabulary that can encode any text: three special tokens, the bytes, and invented words. */
 function addVocabulary(gguf: GgufHeader, size: number): GgufHeader {
   const [normal, unknown, control, byte] = [1, 2, 3, 6] as const
   const tokens = ['<unk>', '<s>', '</s>']
@@ -168,7 +181,7 @@ const SYLLABLES = [...'bcdfghjklmnprstvwz'].flatMap((consonant) =>
   [...'aeiou'].map((vowel) => consonant + vowel),
 )
 
-/** A number in syllables; another word for every number. */
+/** Spells a number in syllables, a different word for every number. */
 function word(n: number): string {
   const digits: string[] = []
   for (let rest = n; ; rest = Math.floor(rest / SYLLABLES.length)) {

@@ -1,31 +1,24 @@
-/** A result as a table for people. */
+/** The result of `cria bench` as a table. */
 
 import type { BenchResult } from './bench'
 import type { Figure } from './figures'
-import { peakGMacs } from './workload'
+import { type MachineInfo, peakGMacs } from './machine'
+import { alignColumns, busyWarning, percent, threadCount } from './text'
+import type { Limits } from './workload'
 
 const GB = 1e9
-/** Load average from which on figures are not to be trusted. */
-const BUSY = 0.5
 
 type Row = [name: string, median: string, min: string, max: string, note: string]
 
 export function benchTable(result: BenchResult): string {
   const { machine, model, settings, memory } = result
   const rows: Row[] = [['', 'median', 'min', 'max', ''], ...speedRows(result), ...timeRows(result)]
-  const widths = [0, 1, 2, 3].map((column) => Math.max(...rows.map((row) => row[column]!.length)))
-  const lines = rows.map(([name, ...cells]) => {
-    const note = cells.pop()!
-    const numbers = cells.map((cell, i) => cell.padStart(widths[i + 1]!)).join('  ')
-    return `${name.padEnd(widths[0]!)}  ${numbers}  ${note}`.trimEnd()
-  })
-  const threads = `${settings.threads} thread${settings.threads === 1 ? '' : 's'}`
+  const numbers = alignColumns(rows.map(([name, ...cells]) => [name, ...cells.slice(0, 3)]))
+  const lines = numbers.map((line, i) => `${line}  ${rows[i]!.at(-1)}`.trimEnd())
   return [
     `${model.name || 'model'}: ${gigabytes(model.fileBytes)}, ${types(model.tensorTypes)}`,
-    `${machine.cpu}, ${threads}, ${machine.isa}; medians of ${settings.repeat}`,
-    ...(result.loadAverage > BUSY
-      ? [`the machine was busy: load average ${result.loadAverage.toFixed(1)}`]
-      : []),
+    `${machine.cpu}, ${threadCount(settings.threads)}, ${machine.isa}; medians of ${settings.repeat}`,
+    ...busyWarning(result.loadAverage),
     '',
     ...lines,
     '',
@@ -36,31 +29,42 @@ export function benchTable(result: BenchResult): string {
 }
 
 function speedRows({ figures, settings, workload, limits, machine }: BenchResult): Row[] {
+  const { prompt, decode } = figures
   const rows: Row[] = []
-  if (figures.prompt) {
-    const gmacs = (figures.prompt.median * workload.promptMacsPerToken) / 1e9
-    const peak = peakGMacs(workload, machine.ceilings).toFixed(0)
-    const note = `${gmacs.toFixed(0)} G multiply-adds/s`
+  if (prompt) {
+    const gmacs = (prompt.median * workload.promptMacsPerToken) / 1e9
+    const peak = peakGMacs(workload.arithmetic, 'cpu', machine.ceilings).toFixed(0)
     const share = limits.prompt
-      ? `, ${percent(figures.prompt.median / limits.prompt)} of the ${workload.arithmetic} peak, ${peak}`
+      ? `, ${percent(prompt.median / limits.prompt)} of the ${workload.arithmetic} peak, ${peak}`
       : ''
-    rows.push(speedRow(`prompt of ${settings.prompt}`, figures.prompt, note + share))
+    rows.push(
+      speedRow(`prompt of ${settings.prompt}`, prompt, `${gmacs.toFixed(0)} G multiply-adds/s${share}`),
+    )
   }
-  if (figures.decode) {
-    const attended = Math.max(settings.context, 1) + settings.decode / 2
-    const bytes = workload.weightBytesPerToken / settings.batch + attended * workload.kvBytesPerToken
-    const { readGBs } = machine.ceilings
-    const read = `${((figures.decode.median * bytes) / GB).toFixed(1)} GB/s`
-    const share = limits.decode
-      ? settings.batch > 1
-        ? `, ${percent(figures.decode.median / limits.decode)} of the limit, ${limits.decode.toFixed(0)}`
-        : `, ${percent(figures.decode.median / limits.decode)} of the memory's ${readGBs.toFixed(1)}`
-      : ''
-    const at = settings.batch > 1 ? `, ${settings.batch} at once` : ''
-    const name = `decode of ${settings.decode}${settings.context > 0 ? ` after ${settings.context}` : ''}${at}`
-    rows.push(speedRow(name, figures.decode, read + share))
+  if (decode) {
+    const { context, batch } = settings
+    const attended = Math.max(context, 1) + settings.decode / 2
+    const bytes = workload.weightBytesPerToken / batch + attended * workload.kvBytesPerToken
+    const read = `${((decode.median * bytes) / GB).toFixed(1)} GB/s`
+    const after = context > 0 ? ` after ${context}` : ''
+    const at = batch > 1 ? `, ${batch} at once` : ''
+    rows.push(
+      speedRow(
+        `decode of ${settings.decode}${after}${at}`,
+        decode,
+        read + decodeShare(decode, batch, limits, machine),
+      ),
+    )
   }
   return rows
+}
+
+/** The share of the limit: for one request it is the memory bandwidth, for several also the arithmetic. */
+function decodeShare({ median }: Figure, batch: number, limits: Limits, { ceilings }: MachineInfo): string {
+  if (!limits.decode) return ''
+  const limit =
+    batch > 1 ? `the limit, ${limits.decode.toFixed(0)}` : `the memory's ${ceilings.readGBs.toFixed(1)}`
+  return `, ${percent(median / limits.decode)} of ${limit}`
 }
 
 function speedRow(name: string, figure: Figure, note: string): Row {
@@ -75,7 +79,7 @@ function timeRows({ figures }: BenchResult): Row[] {
     note,
   ]
   return [
-    row('load', figures.load, 'the file being in the page cache'),
+    row('load', figures.load, 'with the file in the page cache'),
     row('load to first token', figures.firstToken, ''),
   ]
 }
@@ -90,8 +94,4 @@ function types(byType: Readonly<Record<string, number>>): string {
 
 function gigabytes(bytes: number): string {
   return Math.abs(bytes) < 0.1 * GB ? `${(bytes / 1e6).toFixed(0)} MB` : `${(bytes / GB).toFixed(2)} GB`
-}
-
-function percent(share: number): string {
-  return `${(100 * share).toFixed(0)} %`
 }

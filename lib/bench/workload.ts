@@ -1,20 +1,21 @@
-/** What a model asks of a machine: the bytes and multiply-adds of a token, and the speed that no engine can exceed. */
+/** The memory traffic and arithmetic of a model per token, and the upper limits of its speed that follow. */
 
 import { type FileInfo, inspect } from '../info'
-import type { MachineCeilings } from './machine'
+import { arithmeticOf, type DType } from '../kernels/dtypes'
+import { type MachineCeilings, peakGMacs } from './machine'
 
 export interface Workload {
-  /** Weights read for every decoded token: all but the embedding, unless that is the output matrix too. */
+  /** Weights read for every decoded token: all but the embedding, unless it is also the output matrix. */
   weightBytesPerToken: number
-  /** Keys and values of one token in the cache, read for every later one. */
+  /** Keys and values of one cached token, read for every later token. */
   kvBytesPerToken: number
-  /** Multiply-adds of a prompt's token: the layers' matrices alone, since only its last token is turned into logits. */
+  /** Multiply-adds of a prompt token: the matrices of the layers. Only the last token needs the output matrix. */
   promptMacsPerToken: number
-  /** The unit that most of these multiply-adds run on. */
+  /** The arithmetic of most of these multiply-adds. */
   arithmetic: 'int8' | 'f32' | 'bf16'
 }
 
-/** Reads a file's list of tensors. */
+/** The workload of a model file, by its list of tensors. */
 export async function workloadOf(
   path: string,
   kvDtype: 'f16' | 'f32' = 'f16',
@@ -33,8 +34,8 @@ function workload({ tensors }: FileInfo, kvElementBytes: number): Workload {
     weightBytesPerToken += bytes
     const [cols, rows] = shape
     if (!name.startsWith('blk.') || rows === undefined) continue
-    const arithmetic = type === 'BF16' ? 'bf16' : type === 'F32' || type === 'F16' ? 'f32' : 'int8'
-    macs[arithmetic] += cols! * rows
+    const arithmetic = arithmeticOf(type as DType)
+    macs[arithmetic === 'f16' ? 'f32' : arithmetic] += cols! * rows
     if (/\.attn_[kv]\.weight$/.test(name)) kvBytesPerToken += kvElementBytes * rows
   }
   const [arithmetic] = (Object.keys(macs) as Array<keyof typeof macs>).sort((a, b) => macs[b] - macs[a])
@@ -46,16 +47,16 @@ function workload({ tensors }: FileInfo, kvElementBytes: number): Workload {
   }
 }
 
-/** Tokens per second at the machine's ceilings; undefined where the ceiling was not measured. */
+/** Tokens per second at the limits of the machine; absent where a limit was not measured. */
 export interface Limits {
   prompt?: number
   decode?: number
 }
 
-/** `kvTokens`: tokens in the cache that each decoded one attends to, on average. */
+/** `kvTokens`: the cached tokens that a decoded token attends to, on average. */
 export function limits(work: Workload, ceilings: MachineCeilings, kvTokens: number, batch = 1): Limits {
-  const peak = peakGMacs(work, ceilings)
-  // A step reads the weights once, whatever the batch.
+  const peak = peakGMacs(work.arithmetic, 'cpu', ceilings)
+  // A step reads the weights once, regardless of the batch size.
   const bytes = work.weightBytesPerToken + batch * kvTokens * work.kvBytesPerToken
   const computed = peak > 0 ? (peak * 1e9) / work.promptMacsPerToken : Infinity
   const read = ceilings.readGBs > 0 ? (batch * ceilings.readGBs * 1e9) / bytes : Infinity
@@ -63,10 +64,4 @@ export function limits(work: Workload, ceilings: MachineCeilings, kvTokens: numb
     ...(peak > 0 ? { prompt: computed } : {}),
     ...(ceilings.readGBs > 0 ? { decode: batch > 1 ? Math.min(read, computed) : read } : {}),
   }
-}
-
-/** BF16 runs on f32 arithmetic where there is no instruction for it. */
-export function peakGMacs({ arithmetic }: Workload, ceilings: MachineCeilings): number {
-  if (arithmetic === 'bf16') return ceilings.bf16GMacs || ceilings.f32GMacs
-  return arithmetic === 'f32' ? ceilings.f32GMacs : ceilings.int8GMacs
 }

@@ -1,7 +1,8 @@
-/** What `kernels` of cria/kernels holds: every kernel, and what makes tensors for them. */
+/** The namespace `kernels` of cria/kernels: every kernel, and the functions that create tensors and KV caches. */
 
-export { attentionInput, kvCache, pagedAttention, writeKv } from './attention'
+export { attentionInput, pagedAttention } from './attention'
 export { addRmsNorm, rmsNorm, rope, siluMul, softmax } from './elementwise'
+export { kvCache, writeKv } from './kv_cache'
 export { allocate, loadTensors, upload } from './memory'
 export { dequantize, embed, matmul, quantize, swiglu } from './products'
 export { sample } from './sample'

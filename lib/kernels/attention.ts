@@ -1,52 +1,42 @@
-/** Attention over a paged cache of keys and values. */
+/** The attention kernels: the QKV projection with RoPE, and attention over a paged KV cache. */
 
-import { addon } from '../binding'
 import { show } from '../errors'
-import { runTask } from '../tasks'
-import { checkOptions, integer, number, oneOf, plainObject, type Rules } from '../validate'
+import { checkOptions, plainObject, type Rules } from '../validate'
 import {
   execute,
-  expectApart,
-  type KernelOptions,
-  kernelRules,
+  expectDistinct,
   type OutputOptions,
   outputOf,
   outputRules,
   type Plan,
   placeOf,
-  resultOf,
+  singleOutput,
+  type Work,
 } from './call'
 import { arithmeticOf, bytesOf } from './dtypes'
-import { floats } from './elementwise'
-import { matrix, tokensOf } from './products'
-import { checkPositions, type RopeOptions, ropeArgs, ropeRules } from './rope'
-import { KvCache, nativeOf, type Result, type Source, source, type TensorInput, wrong } from './tensor'
+import { DEFAULT_EPS, normRules } from './elementwise'
+import { cacheSource, type HostPages, type KvSource, kvSource } from './kv_cache'
+import { matrix, type WeightMatrix } from './products'
+import { isNonNegativeInt32, nonNegativeIntegers, type RopeOptions, ropeArgs, ropeRules } from './rope'
+import {
+  floats,
+  type KvCache,
+  type Result,
+  rowsIn,
+  type Source,
+  type TensorInput,
+  wrong,
+  wrongShape,
+} from './tensor'
 
-/** Consecutive tokens of one sequence that a call is about. */
+/** Consecutive tokens of one sequence, and the pages that hold the sequence. */
 export interface AttentionSequence {
-  /** The position of the first of them. */
+  /** The position of the first token. */
   position: number
-  /** How many they are: 1 in decoding, a prompt's length in prefill. */
+  /** The number of tokens: 1 in decoding, the length of the prompt in prefill. */
   tokens: number
-  /** The block table: pages of the cache in order of position, enough for the last token. */
+  /** The block table: the cache pages of the sequence in order of position, up to the last token. */
   pages: ArrayLike<number>
-}
-
-export interface KvCacheOptions extends KernelOptions {
-  pages: number
-  kvHeads: number
-  headDim: number
-  /** Default `'F16'`. */
-  dtype?: 'F16' | 'F32' | undefined
-}
-
-/**
- * Pages as plain arrays: `[pages, kvHeads, pageTokens, headDim]` each, F32 or F16, where pageTokens is the device's
- * (`devices()` tells it). F16 arrays are kept as F16, F32 as F32.
- */
-export interface HostPages {
-  k: TensorInput
-  v: TensorInput
 }
 
 export interface PagedAttentionOptions extends OutputOptions {
@@ -54,82 +44,46 @@ export interface PagedAttentionOptions extends OutputOptions {
   sequences: readonly AttentionSequence[]
 }
 
-/** What attentionInput reads: the norm's weight `[hidden]`, and `[heads · headDim, hidden]`, twice `[kvHeads · headDim, hidden]`. */
+/** The weights of `kernels.attentionInput`. */
 export interface AttentionWeights {
+  /** `[hidden]`. */
   norm: TensorInput
+  /** `[heads · headDim, hidden]`. */
   query: TensorInput
+  /** `[kvHeads · headDim, hidden]`. */
   key: TensorInput
+  /** `[kvHeads · headDim, hidden]`. */
   value: TensorInput
 }
 
 export interface AttentionInputOptions extends OutputOptions {
   /** The tokens of x, sequence after sequence. */
   sequences: readonly AttentionSequence[]
-  /** Added to the mean of the squares in RMSNorm. Default 1e-5. */
+  /** Added to the mean square in RMSNorm. Default 1e-5. */
   eps?: number | undefined
-  /** How Q and K are rotated. */
+  /** The rotation of Q and K. */
   rope?: RopeOptions | undefined
 }
 
-const kvRules = {
-  ...kernelRules,
-  pages: integer(1, 2 ** 24),
-  kvHeads: integer(1, 65536),
-  headDim: integer(1, 65536),
-  dtype: oneOf('F16', 'F32'),
-} satisfies Rules
-const inputRules = {
-  ...outputRules,
-  eps: number(0, 1e30),
-  rope: plainObject(' of RoPE options'),
-} satisfies Rules
+const inputRules = { ...normRules, rope: plainObject(' of RoPE options') } satisfies Rules
 
-interface Pages {
-  pages: number
-  kvHeads: number
-  pageTokens: number
-  headDim: number
-  elementBytes: number
-}
-
+/** The sequences of a call, in the form in which the addon takes them. */
 interface BatchArgs {
+  /** `[sequences]`: the position of each sequence's first token. */
   first: Int32Array
+  /** `[sequences]`: tokens of each sequence. */
   count: Int32Array
-  /** [sequences, the longest table], padded with 0. */
+  /** `[sequences, longest block table]`, padded with 0. */
   pages: Int32Array
 }
 
-/** The sequences as the addon takes them, every page within the cache. */
-function batchArgs(call: string, sequences: unknown, cache: Pages): { args: BatchArgs; tokens: number } {
+/** Checks the option `sequences` against the cache. */
+function batchArgs(call: string, sequences: unknown, kv: KvSource): { args: BatchArgs; tokens: number } {
   if (!Array.isArray(sequences) || sequences.length === 0) {
     throw wrong(call, "option 'sequences'", 'an array of { position, tokens, pages }', show(sequences))
   }
   const list = sequences as AttentionSequence[]
-  const tables = list.map((sequence, i) => {
-    const name = `sequences[${i}]`
-    for (const field of ['position', 'tokens'] as const) {
-      const value = sequence?.[field]
-      if (!Number.isInteger(value) || value < 0 || value > 2 ** 31 - 1) {
-        throw wrong(call, `${name}.${field}`, 'an integer of at least 0', show(value))
-      }
-    }
-    const table = checkPositions(call, `${name}.pages`, sequence.pages)
-    const bad = table.findIndex((page) => page >= cache.pages)
-    if (bad >= 0) {
-      throw wrong(call, `${name}.pages[${bad}]`, `a page from 0 to ${cache.pages - 1}`, String(table[bad]))
-    }
-    const needed = Math.ceil((sequence.position + sequence.tokens) / cache.pageTokens)
-    if (table.length < needed) {
-      const end = sequence.position + sequence.tokens
-      throw wrong(
-        call,
-        `${name}.pages`,
-        `at least ${needed} pages of ${cache.pageTokens} tokens for ${end}`,
-        `${table.length}`,
-      )
-    }
-    return table.subarray(0, needed)
-  })
+  const tables = list.map((sequence, i) => blockTable(call, `sequences[${i}]`, sequence, kv))
   const stride = Math.max(...tables.map((table) => table.length))
   const pages = new Int32Array(list.length * stride)
   tables.forEach((table, i) => {
@@ -145,55 +99,30 @@ function batchArgs(call: string, sequences: unknown, cache: Pages): { args: Batc
   }
 }
 
-function cacheOf(
-  call: string,
-  name: string,
-  value: unknown,
-): { cache: KvCache; shape: Pages; device: string } {
-  if (!(value instanceof KvCache)) throw wrong(call, name, 'a KvCache', show(value))
-  if (value.disposed) throw wrong(call, name, 'a cache that was not disposed', 'one that was')
-  const { pages, kvHeads, pageTokens, headDim, device } = value
-  return {
-    cache: value,
-    shape: { pages, kvHeads, pageTokens, headDim, elementBytes: value.dtype === 'F32' ? 4 : 2 },
-    device,
-  }
-}
-
-/** Pages of the host: how the addon takes them. */
-function hostPages(call: string, { k, v }: HostPages): { native: object; shape: Pages } {
-  const [keys, values] = [source(call, 'kv.k', k), source(call, 'kv.v', v)]
-  for (const [name, x] of [
-    ['kv.k', keys],
-    ['kv.v', values],
-  ] as const) {
-    if (x.dtype !== 'F32' && x.dtype !== 'F16') throw wrong(call, `${name}.dtype`, 'F32 or F16', x.dtype)
-    if (x.shape.length !== 4 || x.elements === 0) {
-      throw wrong(
-        call,
-        name,
-        'of shape [pages, kvHeads, pageTokens, headDim]',
-        `shape [${x.shape.join(', ')}]`,
-      )
+/** The pages that a sequence needs. */
+function blockTable(call: string, name: string, sequence: AttentionSequence, kv: KvSource): Int32Array {
+  for (const field of ['position', 'tokens'] as const) {
+    const value = sequence?.[field]
+    if (!isNonNegativeInt32(value)) {
+      throw wrong(call, `${name}.${field}`, 'an integer of at least 0', show(value))
     }
   }
-  if (String(values.shape) !== String(keys.shape) || values.dtype !== keys.dtype) {
-    throw wrong(
-      call,
-      'kv.v',
-      `as kv.k, ${keys.dtype} [${keys.shape.join(', ')}]`,
-      `${values.dtype} [${values.shape.join(', ')}]`,
-    )
+  const table = nonNegativeIntegers(call, `${name}.pages`, sequence.pages)
+  const bad = table.findIndex((page) => page >= kv.pages)
+  if (bad >= 0) {
+    throw wrong(call, `${name}.pages[${bad}]`, `a page from 0 to ${kv.pages - 1}`, String(table[bad]))
   }
-  const [pages, kvHeads, pageTokens, headDim] = keys.shape as [number, number, number, number]
-  return {
-    native: { k: keys.native, v: values.native, dtype: keys.dtype, shape: [2, ...keys.shape] },
-    shape: { pages, kvHeads, pageTokens, headDim, elementBytes: keys.dtype === 'F32' ? 4 : 2 },
+  const end = sequence.position + sequence.tokens
+  const needed = Math.ceil(end / kv.pageTokens)
+  if (table.length < needed) {
+    const expected = `at least ${needed} pages of ${kv.pageTokens} tokens to hold ${end}`
+    throw wrong(call, `${name}.pages`, expected, `${table.length}`)
   }
+  return table.subarray(0, needed)
 }
 
-/** Heads of a query whose rows have `width` columns. */
-function checkHeads(call: string, name: string, heads: number, { kvHeads }: Pages): number {
+/** Checks that the query heads are a multiple of the KV heads. */
+function checkHeads(call: string, name: string, heads: number, { kvHeads }: KvSource): number {
   if (Number.isInteger(heads) && heads > 0 && heads % kvHeads === 0) return heads
   throw wrong(call, name, `a multiple of the cache's ${kvHeads} KV heads`, `${heads} heads`)
 }
@@ -207,45 +136,68 @@ export function planPagedAttention<X extends TensorInput>(
   const { sequences, ...rest } = options ?? {}
   const values = checkOptions(call, rest, outputRules)
   const [query] = floats(call, { q }) as [Source]
-  const isPages = typeof kv === 'object' && kv !== null && 'k' in kv && 'v' in kv
-  const pages = isPages ? hostPages(call, kv as HostPages) : undefined
-  const resident = pages ? undefined : cacheOf(call, 'kv', kv)
-  const shape = (pages ?? resident)!.shape
-  const { args, tokens } = batchArgs(call, sequences, shape)
-  const heads = checkHeads(
-    call,
-    'q',
-    tokens > 0 ? query.elements / (tokens * shape.headDim) : shape.kvHeads,
-    shape,
-  )
+  const cache = kvSource(call, 'kv', kv)
+  const { kvHeads, headDim, elementBytes } = cache
+  const { args, tokens } = batchArgs(call, sequences, cache)
+  const heads = tokens > 0 ? query.elements / (tokens * headDim) : kvHeads
+  checkHeads(call, 'q', heads, cache)
   const out = outputOf(call, values.out, query, query.shape)
-  expectApart(call, values.out, { q: query })
-  let seen = 0
-  let read = 0
-  args.first.forEach((first, i) => {
-    const count = args.count[i]!
-    seen += count * first + (count * (count + 1)) / 2
-    read += first + count
-  })
+  expectDistinct(call, values.out, { q: query })
+  const { scores, cached } = attended(args)
   return {
     call,
     op: 'pagedAttention',
-    args: {
-      ...args,
-      heads,
-      q: query.native,
-      kv: pages?.native ?? nativeOf(resident!.cache),
-      out: out.native,
-    },
-    where: placeOf(call, values, { q: query, kv: resident, out: out.target }),
+    args: { ...args, heads, q: query.native, kv: cache.native, out: out.native },
+    where: placeOf(call, values, { q: query, kv: cache, out: out.target }),
     work: {
-      bytes: 8 * query.elements + 2 * read * shape.kvHeads * shape.headDim * shape.elementBytes,
+      bytes: 8 * query.elements + 2 * cached * kvHeads * headDim * elementBytes,
       written: 4 * query.elements,
-      flops: 4 * heads * shape.headDim * seen,
-      arithmetic: shape.elementBytes === 2 ? 'f16' : 'f32',
+      flops: 4 * heads * headDim * scores,
+      arithmetic: elementBytes === 2 ? 'f16' : 'f32',
     },
-    result: ({ outputs }) => resultOf(outputs[0]!, values.out),
+    result: singleOutput(values.out),
   }
+}
+
+/** Causal attention of a batch: the query-key pairs of one head, and the cached tokens that are read. */
+function attended({ first, count }: BatchArgs): { scores: number; cached: number } {
+  let scores = 0
+  let cached = 0
+  first.forEach((position, i) => {
+    const tokens = count[i]!
+    scores += tokens * position + (tokens * (tokens + 1)) / 2
+    cached += position + tokens
+  })
+  return { scores, cached }
+}
+
+interface QkvMatrices {
+  query: WeightMatrix
+  key: WeightMatrix
+  value: WeightMatrix
+}
+
+/** Checks the matrices of Q, K and V against the hidden size and the cache. */
+function qkvMatrices(
+  call: string,
+  { query, key, value }: Partial<AttentionWeights>,
+  hidden: number,
+  kv: KvSource,
+): QkvMatrices {
+  const matrices = {
+    query: matrix(call, 'weights.query', query),
+    key: matrix(call, 'weights.key', key),
+    value: matrix(call, 'weights.value', value),
+  }
+  const kvDim = kv.kvHeads * kv.headDim
+  const rows = { query: matrices.query.rows, key: kvDim, value: kvDim }
+  for (const [name, found] of Object.entries(matrices)) {
+    const expected = rows[name as keyof typeof rows]
+    if (found.rows !== expected || found.cols !== hidden) {
+      throw wrongShape(call, `weights.${name}`, `of shape [${expected}, ${hidden}]`, found.shape)
+    }
+  }
+  return matrices
 }
 
 export function planAttentionInput<X extends TensorInput>(
@@ -259,81 +211,72 @@ export function planAttentionInput<X extends TensorInput>(
   const values = checkOptions(call, rest, inputRules)
   const given = (weights ?? {}) as Partial<AttentionWeights>
   const [input, norm] = floats(call, { x, 'weights.norm': given.norm }) as [Source, Source]
-  const matrices = {
-    query: matrix(call, 'weights.query', given.query),
-    key: matrix(call, 'weights.key', given.key),
-    value: matrix(call, 'weights.value', given.value),
-  }
-  const { cache, shape, device } = cacheOf(call, 'kv', kv)
+  const cache = cacheSource(call, 'kv', kv)
   const hidden = norm.elements
-  const wanted = {
-    query: matrices.query.rows,
-    key: shape.kvHeads * shape.headDim,
-    value: shape.kvHeads * shape.headDim,
+  const matrices = qkvMatrices(call, given, hidden, cache)
+  const { query, key, value } = matrices
+  const heads = checkHeads(call, 'weights.query', query.rows / cache.headDim, cache)
+  const { args, tokens } = batchArgs(call, sequences, cache)
+  if (rowsIn(call, input, hidden, 'weights.norm') !== tokens) {
+    throw wrongShape(call, 'x', `${tokens} rows, one for each token of the sequences`, input.shape)
   }
-  for (const [name, { rows, cols }] of Object.entries(matrices)) {
-    const expected = wanted[name as keyof typeof wanted]
-    if (rows !== expected || cols !== hidden) {
-      throw wrong(call, `weights.${name}`, `of shape [${expected}, ${hidden}]`, `shape [${rows}, ${cols}]`)
-    }
+  const rope = checkOptions(`${call}, option 'rope'`, values.rope, ropeRules)
+  const out = outputOf(call, values.out, input, [tokens, query.rows])
+  const inputs = {
+    x: input,
+    'weights.norm': norm,
+    'weights.query': query,
+    'weights.key': key,
+    'weights.value': value,
   }
-  const heads = checkHeads(call, 'weights.query', wanted.query / shape.headDim, shape)
-  const { args, tokens } = batchArgs(call, sequences, shape)
-  if (tokensOf(call, input, hidden, 'weights.norm') !== tokens) {
-    throw wrong(
-      call,
-      'x',
-      `${tokens} rows, as the sequences have tokens`,
-      `shape [${input.shape.join(', ')}]`,
-    )
-  }
-  const table = ropeArgs(call, checkOptions(`${call}, option 'rope'`, values.rope, ropeRules), shape.headDim)
-  const qDim = heads * shape.headDim
-  const out = outputOf(call, values.out, input, [tokens, qDim])
-  expectApart(call, values.out, { x: input, 'weights.norm': norm })
-  const all = Object.values(matrices)
-  const weightBytes = all.reduce((sum, w) => sum + bytesOf(w.dtype, w.elements), 0)
+  expectDistinct(call, values.out, inputs)
   return {
     call,
     op: 'attentionInput',
     args: {
       ...args,
-      ...table,
-      ...{ hidden, heads, eps: values.eps ?? 1e-5, x: input.native, norm: norm.native, kv: nativeOf(cache) },
-      ...{
-        query: matrices.query.native,
-        key: matrices.key.native,
-        value: matrices.value.native,
-        out: out.native,
-      },
+      ...ropeArgs(call, rope, cache.headDim),
+      hidden,
+      heads,
+      eps: values.eps ?? DEFAULT_EPS,
+      x: input.native,
+      norm: norm.native,
+      query: query.native,
+      key: key.native,
+      value: value.native,
+      kv: cache.native,
+      out: out.native,
     },
-    where: placeOf(call, values, {
-      ...{ x: input, 'weights.norm': norm, 'weights.query': matrices.query, 'weights.key': matrices.key },
-      ...{ 'weights.value': matrices.value, kv: { device }, out: out.target },
-    }),
-    work: {
-      bytes:
-        weightBytes +
-        4 * tokens * (hidden + qDim) +
-        2 * tokens * shape.kvHeads * shape.headDim * shape.elementBytes,
-      written: 4 * tokens * qDim + 2 * tokens * shape.kvHeads * shape.headDim * shape.elementBytes,
-      flops: 2 * tokens * all.reduce((sum, { elements }) => sum + elements, 0),
-      arithmetic: arithmeticOf(matrices.query.dtype),
-    },
-    result: ({ outputs }) => resultOf(outputs[0]!, values.out),
+    where: placeOf(call, values, { ...inputs, kv: cache, out: out.target }),
+    work: attentionInputWork(tokens, hidden, matrices, cache),
+    result: singleOutput(values.out),
+  }
+}
+
+function attentionInputWork(tokens: number, hidden: number, matrices: QkvMatrices, kv: KvSource): Work {
+  const all = Object.values(matrices) as WeightMatrix[]
+  const weightBytes = all.reduce((sum, { dtype, elements }) => sum + bytesOf(dtype, elements), 0)
+  const weightElements = all.reduce((sum, { elements }) => sum + elements, 0)
+  const qBytes = 4 * tokens * matrices.query.rows
+  const kvBytes = 2 * tokens * kv.kvHeads * kv.headDim * kv.elementBytes
+  return {
+    bytes: weightBytes + 4 * tokens * hidden + qBytes + kvBytes,
+    written: qBytes + kvBytes,
+    flops: 2 * tokens * weightElements,
+    arithmetic: arithmeticOf(matrices.query.dtype),
   }
 }
 
 /**
- * Causal grouped-query attention over pages: token t of a sequence attends to positions 0 to its own. One code for
- * MHA, GQA and MQA (Ainslie et al. 2023), for prefill and decoding, for any number of sequences in one call; paged KV:
- * Kwon et al. 2023; online softmax: Milakov & Gimelshein 2018. Scores are scaled by 1 / sqrt(headDim).
+ * Causal grouped-query attention over a paged KV cache: each token attends to the positions of its sequence up to its
+ * own. One kernel serves MHA, GQA and MQA (Ainslie et al. 2023), prefill and decoding, and any number of sequences per
+ * call. Paged KV: Kwon et al. 2023; online softmax: Milakov & Gimelshein 2018. Scores are scaled by 1 / sqrt(headDim).
  *
- * @param q `[tokens, heads · headDim]` F32, rotated; heads is a multiple of the cache's
- * @param kv what attentionInput filled, or plain arrays, which are copied into pages first
- * @param options `out` is not q
- * @returns as q
- * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY; ERR_UNSUPPORTED_MODEL on CUDA when headDim is
+ * @param q `[tokens, heads · headDim]` F32, after RoPE; heads must be a multiple of the cache's kvHeads
+ * @param kv a cache that attentionInput has filled; or plain arrays, which are copied into pages first
+ * @param options `out` must not be q
+ * @returns the shape of q, F32
+ * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY; on CUDA, ERR_UNSUPPORTED_MODEL when headDim is
  *   odd or above 256
  */
 export async function pagedAttention<X extends TensorInput>(
@@ -345,13 +288,14 @@ export async function pagedAttention<X extends TensorInput>(
 }
 
 /**
- * All that comes before attention in a layer, in one kernel: `n = RMSNorm(x)`, Q, K, V = n · Wᵀ, RoPE on Q and K, and
- * K and V into the pages at each token's position. The same bits as rmsNorm, three matmul and rope.
+ * The part of a layer before attention, in one kernel: `n = RMSNorm(x)`; Q, K, V = n · Wᵀ; RoPE on Q and K; and K and V
+ * written to the cache at each token's position. Gives the same bits as `rmsNorm`, three calls of `matmul`, and `rope`.
  *
  * @param x `[tokens, hidden]` F32
- * @param kv K and V are written here
- * @returns q, `[tokens, heads · headDim]` F32, rotated
- * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY; ERR_UNSUPPORTED_MODEL on CUDA when headDim is
+ * @param kv receives K and V
+ * @param options `out` must not be an input
+ * @returns Q, `[tokens, heads · headDim]` F32, after RoPE
+ * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY; on CUDA, ERR_UNSUPPORTED_MODEL when headDim is
  *   above 256
  */
 export async function attentionInput<X extends TensorInput>(
@@ -361,46 +305,4 @@ export async function attentionInput<X extends TensorInput>(
   options: AttentionInputOptions,
 ): Promise<Result<X>> {
   return execute(planAttentionInput(x, weights, kv, options))
-}
-
-/**
- * A cache of zeros for one layer.
- * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_OUT_OF_MEMORY, ERR_UNSUPPORTED_DEVICE
- */
-export async function kvCache(options: KvCacheOptions): Promise<KvCache> {
-  const call = 'kernels.kvCache'
-  const { pages, kvHeads, headDim, dtype = 'F16', ...where } = checkOptions(call, options, kvRules)
-  for (const [name, value] of Object.entries({ pages, kvHeads, headDim })) {
-    if (value === undefined) {
-      throw wrong(call, `option '${name}'`, kvRules[name as 'pages'].expected, 'undefined')
-    }
-  }
-  const sizes = { pages: pages!, kvHeads: kvHeads!, headDim: headDim!, dtype }
-  return KvCache.create(
-    await runTask(call, () => addon().kernels.allocateKv(sizes, placeOf(call, where, {}))),
-  )
-}
-
-/**
- * Writes all pages of a cache, rounded to its type.
- *
- * @param pages `[pages, kvHeads, pageTokens, headDim]` each
- * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED
- */
-export async function writeKv(kv: KvCache, pages: HostPages): Promise<void> {
-  const call = 'kernels.writeKv'
-  const { cache, device } = cacheOf(call, 'kv', kv)
-  const [k, v] = floats(call, { 'pages.k': pages?.k, 'pages.v': pages?.v }) as [Source, Source]
-  const wanted = cache.shape.slice(1)
-  for (const [name, x] of [
-    ['pages.k', k],
-    ['pages.v', v],
-  ] as const) {
-    if (x.elements !== wanted.reduce((product, size) => product * size, 1)) {
-      throw wrong(call, name, `of shape [${wanted.join(', ')}]`, `shape [${x.shape.join(', ')}]`)
-    }
-  }
-  const args = { kv: nativeOf(cache), k: k.native, v: v.native }
-  const where = placeOf(call, {}, { kv: { device }, 'pages.k': k, 'pages.v': v })
-  await runTask(call, () => addon().kernels.run('kvWrite', [args], where, 0, 1))
 }

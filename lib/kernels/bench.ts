@@ -1,59 +1,57 @@
-/** How long kernels take, and how near that is to what the machine can do. */
+/** Measures kernels and compares them with the limits of the machine. */
 
-import { type MachineCeilings, measureCeilings } from '../bench/machine'
+import { quantile } from '../bench/figures'
+import { type MachineCeilings, measureCeilings, peakGMacs } from '../bench/machine'
 import { addon } from '../binding'
 import { invalidArgument } from '../errors'
 import { callNative, runTask } from '../tasks'
 import { abortSignal, checkOptions, integer, type Rules } from '../validate'
-import { type BenchSpec, benchInputs, checkSpec } from './bench_specs'
-import {
-  type KernelOptions,
-  type KernelRecord,
-  kernelRules,
-  type Plan,
-  recordKernels,
-  type Work,
-} from './call'
-import type { Arithmetic } from './dtypes'
-import type { NativeWhere } from './native'
+import { BenchInputs } from './bench_inputs'
+import { type BenchSpec, checkSpec, planSpec } from './bench_specs'
+import { type KernelOptions, type KernelRecord, kernelRules, recordKernels, type Work } from './call'
+import type { NativeKernelResult, NativeWhere, StreamMix } from './native'
 
 export interface KernelBenchOptions extends KernelOptions {
-  /** Runs before those that count. Default 3. */
+  /** Uncounted runs before the counted ones. Default 3. */
   warmup?: number | undefined
-  /** Runs that count. Default: as many as half a second holds, 5 to 200. */
+  /** Counted runs. Default: as many as fit into half a second, from 5 to 200. */
   iterations?: number | undefined
   signal?: AbortSignal | undefined
 }
 
-/** A kernel's time, and what follows from it. */
+/** A kernel's time, its throughput, and its share of the machine's limits. */
 export interface KernelBenchResult {
-  /** Microseconds on the device: its events, or on the CPU the monotonic clock around the kernel alone. */
+  /** Microseconds per run, by CUDA events on a CUDA device, by a monotonic clock around the kernel on the CPU. */
   medianUs: number
+  /** The 5th and 95th percentiles, in microseconds. */
   p5Us: number
   p95Us: number
+  /** Counted runs. */
   iterations: number
-  /** Bytes that a run reads and writes at the least, each once. */
+  /** Minimum memory traffic of a run: bytes read and written, each counted once. */
   bytes: number
-  /** Additions and multiplications of a run. */
+  /** Additions and multiplications per run. */
   flops: number
-  /** 10^9 bytes, and operations, per second of the median. */
+  /** 10^9 bytes per second, at the median time. */
   gbPerSec: number
+  /** 10^9 operations per second, at the median time. */
   gflopPerSec: number
   /**
-   * The least time that the memory's bandwidth and the arithmetic rates allow, over the time taken: 1 is the roofline.
-   * Median of the runs. The bandwidth of a CPU's memory, which others use too, is measured beside the runs of a kernel
-   * that is bound by it. Above 1 the inputs came from a cache. NaN where no kernel ran or no ceiling is known.
+   * The share of the roofline that was reached: the minimum time by bandwidth and arithmetic rate, divided by the time
+   * taken; the median of the runs. For a kernel that is bound by the memory of a CPU, the bandwidth is measured between
+   * the runs, because other processes use it too. Above 1 when inputs came from a cache. NaN if no kernel ran or no
+   * limit is known.
    */
   shareOfPeak: number
-  /** The same of single runs: 5 % of them had less, 5 % more. */
+  /** The 5th and 95th percentiles of the share. */
   shareP5: number
   shareP95: number
   /**
-   * 10^9 bytes per second that the memory gave beside the runs, median: to streams that read and write in the kernel's
-   * proportion, past the cache. What the share is of. NaN where it was not measured beside them.
+   * Memory bandwidth measured between the runs, in 10^9 bytes per second (median): of streams larger than the caches
+   * that read and write in the kernel's ratio. `shareOfPeak` refers to it. NaN if it was not measured.
    */
   memoryGBs: number
-  /** The same to reading alone. */
+  /** The same for streams that only read. */
   readGBs: number
 }
 
@@ -65,25 +63,25 @@ const rules = {
 } satisfies Rules
 
 const BUDGET_US = 5e5
-/** Inputs are taken in turn, so that caches hold little of what is next. */
+/** Runs rotate through inputs of this size in all, so that caches hold little of the next run's inputs. */
 const COLD_BYTES = 256 * 2 ** 20
-const MOST_SETS = 64
+const MAX_INPUT_SETS = 64
 
 /**
  * Measures a kernel.
  *
- * With a description, its inputs are random and resident, and as many of them as 256 MiB hold are used in turn: large
- * ones come from memory, as weights do in decoding. With a function, which may be async, the kernels that it calls are
- * timed each time it runs, without what lies between them; where it calls none, the time is the function's own.
+ * Given a description, it creates random resident inputs, as many sets as fit into 256 MiB, and rotates through them:
+ * large inputs are then read from memory, as weights are in decoding. Given a function, which may be async, it times the
+ * kernels that each call of the function runs, without the time between them; if none runs, it times the function.
  *
  * ```js
  * await bench({ op: 'rmsNorm', rows: 8192, cols: 4096 })
  * await bench(() => kernels.softmax(x, { out }), { warmup: 2, iterations: 50 })
  * ```
  *
- * The first call also measures the machine, which takes two seconds. A description of a kernel that is bound by the
- * CPU's memory takes 512 MiB more meanwhile, to measure the memory between the runs; a function's share is of what the
- * memory gave once.
+ * The first call also measures the limits of the machine, which takes about two seconds. With a description of a kernel
+ * that is bound by the CPU's memory, the bandwidth is measured again between the runs, in another 512 MiB. With a
+ * function, shares refer to the bandwidth measured first.
  *
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_OUT_OF_MEMORY, ERR_ABORTED, and what the function throws
  */
@@ -98,21 +96,18 @@ export async function bench(
       : await timeSpec(checkSpec(target), where, warmup, iterations, signal)
   const bytes = work.reduce((sum, one) => sum + one.bytes, 0)
   const flops = work.reduce((sum, one) => sum + one.flops, 0)
-  const sorted = Float64Array.from(times).sort()
-  const medianUs = quantile(sorted, 0.5)
   const limits = await roofline(work, places, signal)
-  const shares = Float64Array.from(
-    times,
-    (us, i) =>
-      (memoryGBs.length > 0 ? Math.max(limits.computeUs, bytes / (1e3 * memoryGBs[i]!)) : limits.us) / us,
-  ).sort()
-  const middle = (values: Float64Array) =>
-    values.length > 0 ? quantile(Float64Array.from(values).sort(), 0.5) : Number.NaN
+  const shares = times.map((us, i) => {
+    const measured = memoryGBs[i]
+    const limitUs = measured === undefined ? limits.us : Math.max(limits.computeUs, bytes / (1e3 * measured))
+    return limitUs / us
+  })
+  const medianUs = quantile(times, 0.5)
   return {
     medianUs,
-    p5Us: quantile(sorted, 0.05),
-    p95Us: quantile(sorted, 0.95),
-    iterations: sorted.length,
+    p5Us: quantile(times, 0.05),
+    p95Us: quantile(times, 0.95),
+    iterations: times.length,
     bytes,
     flops,
     gbPerSec: bytes / (1e3 * medianUs),
@@ -120,18 +115,19 @@ export async function bench(
     shareOfPeak: quantile(shares, 0.5),
     shareP5: quantile(shares, 0.05),
     shareP95: quantile(shares, 0.95),
-    memoryGBs: middle(memoryGBs),
-    readGBs: middle(readGBs),
+    memoryGBs: quantile(memoryGBs, 0.5),
+    readGBs: quantile(readGBs, 0.5),
   }
 }
 
 interface Timed {
+  /** Microseconds of each run. */
   times: Float64Array
-  /** Of the memory beside each run, or empty. */
+  /** Memory bandwidths next to each run; empty if they were not measured. */
   memoryGBs: Float64Array
   readGBs: Float64Array
+  /** The work of each kernel that a run consists of, and where each ran. */
   work: Work[]
-  /** Where each ran. */
   places: NativeWhere[]
 }
 
@@ -142,19 +138,21 @@ async function timeSpec(
   iterations: number | undefined,
   signal: AbortSignal | undefined,
 ): Promise<Timed> {
-  const inputs = benchInputs(spec, where)
+  const inputs = new BenchInputs(where)
   try {
-    const plans: Array<Plan<unknown>> = [await inputs.plan()]
-    const [{ op, work, where: place }] = plans as [Plan<unknown>]
-    const sets = Math.min(MOST_SETS, Math.ceil(COLD_BYTES / Math.max(work.bytes, 1)))
-    while (plans.length < sets) plans.push(await inputs.plan())
-    const calls = plans.map(({ args }) => args)
-    const run = (before: number, counted: number, mix?: Mix) =>
-      runTask('bench', () => addon().kernels.run(op, calls, place, before, counted, mix), signal)
-    // Each set once: memory that nothing was written to yet costs a page fault.
-    const counted = iterations ?? affordable((await run(0, Math.max(3, calls.length))).times)
+    const first = await planSpec(spec, where, inputs)
+    const { op, work, where: place } = first
+    const calls = [first.args]
+    const sets = Math.min(MAX_INPUT_SETS, Math.ceil(COLD_BYTES / Math.max(work.bytes, 1)))
+    while (calls.length < sets) calls.push((await planSpec(spec, where, inputs)).args)
+    const run = (uncounted: number, counted: number, mix?: StreamMix): Promise<NativeKernelResult> =>
+      runTask('bench', () => addon().kernels.run(op, calls, place, uncounted, counted, mix), signal)
+    // Every set runs once before the measurement: the first write to a page of memory costs a page fault.
+    const trial = await run(0, Math.max(3, calls.length))
+    const counted = iterations ?? runsInBudget(trial.times)
     const { us, computeUs } = await roofline([work], [place], signal)
-    const { times, memoryGBs, readGBs } = await run(warmup, counted, us > computeUs ? mixOf(work) : undefined)
+    const isMemoryBound = us > computeUs
+    const { times, memoryGBs, readGBs } = await run(warmup, counted, isMemoryBound ? mixOf(work) : undefined)
     return { times, memoryGBs, readGBs, work: [work], places: [place] }
   } finally {
     inputs.dispose()
@@ -169,55 +167,44 @@ async function timeFunction(
 ): Promise<Timed> {
   for (const [name, value] of Object.entries(where)) {
     if (value !== undefined) {
-      throw invalidArgument(
-        'bench',
-        `option '${name}'`,
-        'given to the kernels that the function calls',
-        value,
-        { option: name },
-      )
+      const expected = 'absent for a function, whose kernels take it themselves'
+      throw invalidArgument('bench', `option '${name}'`, expected, value, { option: name })
     }
   }
   let last: KernelRecord[] = []
-  const once = async (): Promise<number> => {
+  const timeOnce = async (): Promise<number> => {
     const records: KernelRecord[] = []
     const begin = performance.now()
     await recordKernels(records, body)
-    const wall = 1e3 * (performance.now() - begin)
+    const wallUs = 1e3 * (performance.now() - begin)
     last = records
-    return records.length > 0 ? records.reduce((sum, { us }) => sum + us, 0) : wall
+    return records.length > 0 ? records.reduce((sum, { us }) => sum + us, 0) : wallUs
   }
-  const first: number[] = []
-  for (let i = 0; i < Math.max(warmup, iterations === undefined ? 1 : 0); i++) first.push(await once())
-  const counted = iterations ?? affordable(first)
-  const times: number[] = []
-  for (let i = 0; i < counted; i++) times.push(await once())
-  const none = new Float64Array()
+  const timeRuns = async (runs: number): Promise<Float64Array> => {
+    const times = new Float64Array(runs)
+    for (let i = 0; i < runs; i++) times[i] = await timeOnce()
+    return times
+  }
+  const trial = await timeRuns(iterations === undefined ? Math.max(warmup, 1) : warmup)
+  const times = await timeRuns(iterations ?? runsInBudget(trial))
   return {
-    times: Float64Array.from(times),
-    ...{ memoryGBs: none, readGBs: none },
+    times,
+    memoryGBs: new Float64Array(),
+    readGBs: new Float64Array(),
     work: last,
     places: last.map(({ where: place }) => place),
   }
 }
 
-/** Runs that the budget holds, by the fastest of some. */
-function affordable(times: ArrayLike<number>): number {
-  const us = Math.min(...Array.from(times))
-  return Math.max(5, Math.min(200, Math.floor(BUDGET_US / Math.max(us, 1))))
+/** How many runs fit into the budget, going by the fastest of a trial. */
+function runsInBudget(trial: Float64Array): number {
+  const runs = Math.floor(BUDGET_US / Math.max(Math.min(...trial), 1))
+  return Math.max(5, Math.min(200, runs))
 }
 
-/** Of ascending values, between two of them in proportion. */
-export function quantile(sorted: ArrayLike<number>, share: number): number {
-  const at = share * (sorted.length - 1)
-  const low = Math.floor(at)
-  const high = Math.min(low + 1, sorted.length - 1)
-  return sorted[low]! + (sorted[high]! - sorted[low]!) * (at - low)
-}
+const measuredCeilings = new Map<string, Promise<MachineCeilings>>()
 
-const measured = new Map<string, Promise<MachineCeilings>>()
-
-/** What a device can do at most, the CPU at a level and with so many threads: measured once in a process. */
+/** The limits of a device, or of the CPU at a level and with a number of threads. Measured once per process. */
 export function ceilingsOf(
   { device, isa, threads }: NativeWhere,
   signal?: AbortSignal,
@@ -225,44 +212,30 @@ export function ceilingsOf(
   const info = callNative(() => addon().cpuInfo())
   const where =
     device === 'cpu'
-      ? { device, isa: isa === '' ? info.isa : isa, threads: threads === 0 ? info.threads : threads }
+      ? { device, isa: isa || info.isa, threads: threads || info.threads }
       : { device, isa: '', threads: 0 }
   const key = Object.values(where).join(' ')
-  const known = measured.get(key)
+  const known = measuredCeilings.get(key)
   if (known) return known
   const found = measureCeilings(where, signal)
-  measured.set(key, found)
-  found.catch(() => measured.delete(key))
+  measuredCeilings.set(key, found)
+  found.catch(() => measuredCeilings.delete(key))
   return found
 }
 
-/** 10^9 multiply-adds per second that a device has for this work; 0: not known. */
-export function peakGMacs(arithmetic: Arithmetic, device: string, ceilings: MachineCeilings): number {
-  const { int8GMacs, f32GMacs, bf16GMacs } = ceilings
-  if (arithmetic === 'int8') return int8GMacs
-  if (arithmetic === 'f32') return f32GMacs
-  // Tensor cores multiply both 16-bit floats at one rate; CPUs turn f16 into float32 first.
-  if (device !== 'cpu') return bf16GMacs
-  return arithmetic === 'bf16' ? bf16GMacs || f32GMacs : f32GMacs
-}
-
-/** Streams that write so many bytes for so many that they read. */
-interface Mix {
-  reads: number
-  writes: number
-}
-
-/** The mix of at most eight that is nearest to a kernel's. */
-export function mixOf({ bytes, written }: Work): Mix {
+/** The mix, of at most 8 parts, whose share of writes is nearest to the kernel's. */
+export function mixOf({ bytes, written }: Work): StreamMix {
   let nearest = { reads: 1, writes: 0 }
-  const distance = ({ reads, writes }: Mix) => Math.abs(writes / (reads + writes) - written / bytes)
-  for (let reads = 1; reads < 8; reads++)
-    for (let writes = 1; reads + writes <= 8; writes++)
+  const distance = ({ reads, writes }: StreamMix) => Math.abs(writes / (reads + writes) - written / bytes)
+  for (let reads = 1; reads < 8; reads++) {
+    for (let writes = 1; reads + writes <= 8; writes++) {
       if (distance({ reads, writes }) < distance(nearest)) nearest = { reads, writes }
+    }
+  }
   return nearest
 }
 
-/** Microseconds below which the machine cannot get, and those of the arithmetic alone, by ceilings measured once. */
+/** The minimum time of kernels that run one after the other, in all and for the arithmetic alone, in microseconds. */
 async function roofline(
   work: Work[],
   places: NativeWhere[],

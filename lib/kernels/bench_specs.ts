@@ -1,17 +1,16 @@
-/** What `bench` measures when it is given a description: random inputs of a kernel, resident. */
+/** The kernels that `bench` can measure by description: how a description is checked and turned into a plan. */
 
-import { RandomWeights, RandomWords } from '../bench/random_weights'
+import { RandomWords } from '../bench/random_weights'
 import { invalidArgument } from '../errors'
-import { kvCache, planAttentionInput, planPagedAttention, writeKv } from './attention'
+import { planAttentionInput, planPagedAttention } from './attention'
+import type { BenchInputs } from './bench_inputs'
 import type { KernelOptions, Plan } from './call'
-import { bytesOf, type DType, type WeightType } from './dtypes'
+import type { DType, WeightType } from './dtypes'
 import { planAddRmsNorm, planRmsNorm, planRope, planSiluMul, planSoftmax } from './elementwise'
-import { allocate, describeDevice, upload } from './memory'
 import { planDequantize, planEmbed, planMatmul, planQuantize, planSwiglu } from './products'
 import { planSample } from './sample'
-import type { Tensor } from './tensor'
 
-/** A kernel and the sizes of its inputs, which are random. */
+/** A kernel and the sizes of its random inputs. */
 export type BenchSpec =
   | { op: 'rmsNorm' | 'addRmsNorm' | 'siluMul' | 'softmax'; rows: number; cols: number }
   | { op: 'rope'; tokens: number; heads: number; headDim: number; layout?: 'interleaved' | 'half' }
@@ -33,9 +32,9 @@ export type BenchSpec =
       heads: number
       kvHeads: number
       headDim: number
-      /** New tokens of each sequence: 1 in decoding. */
+      /** New tokens per sequence: 1 in decoding. */
       tokens: number
-      /** Tokens of each sequence that the last new one attends to, itself included. */
+      /** Tokens per sequence, including the new ones: what the last token attends to. */
       context: number
       /** Default 1. */
       sequences?: number
@@ -46,33 +45,49 @@ export type BenchSpec =
   | { op: 'embed'; dtype: WeightType; vocab: number; cols: number; tokens: number }
   | { op: 'sample'; rows: number; vocab: number }
 
-type Field = 'size' | 'type' | 'kv' | 'layout'
-const norm = { rows: 'size', cols: 'size' } as const
-const FIELDS: Record<BenchSpec['op'], Readonly<Record<string, Field>>> = {
+type BenchOp = BenchSpec['op']
+type SpecOf<O extends BenchOp> = Extract<BenchSpec, { op: O }>
+
+/** A size is checked here, every other field by the kernel itself. */
+type Field = 'size' | 'optional size' | 'other' | 'optional other'
+type Fields = Readonly<Record<string, Field>>
+
+const norm: Fields = { rows: 'size', cols: 'size' }
+const conversion: Fields = { dtype: 'other', rows: 'size', cols: 'size' }
+const FIELDS: Readonly<Record<BenchOp, Fields>> = {
   rmsNorm: norm,
   addRmsNorm: norm,
   siluMul: norm,
   softmax: norm,
-  rope: { tokens: 'size', heads: 'size', headDim: 'size', layout: 'layout' },
-  matmul: { dtype: 'type', rows: 'size', cols: 'size', tokens: 'size' },
-  swiglu: { dtype: 'type', hidden: 'size', ffnHidden: 'size', tokens: 'size' },
+  rope: { tokens: 'size', heads: 'size', headDim: 'size', layout: 'optional other' },
+  matmul: { dtype: 'other', rows: 'size', cols: 'size', tokens: 'size' },
+  swiglu: { dtype: 'other', hidden: 'size', ffnHidden: 'size', tokens: 'size' },
   attentionInput: {
-    ...{ dtype: 'type', hidden: 'size', heads: 'size', kvHeads: 'size', headDim: 'size', tokens: 'size' },
-    kvDtype: 'kv',
+    dtype: 'other',
+    hidden: 'size',
+    heads: 'size',
+    kvHeads: 'size',
+    headDim: 'size',
+    tokens: 'size',
+    kvDtype: 'optional other',
   },
   pagedAttention: {
-    ...{ heads: 'size', kvHeads: 'size', headDim: 'size', tokens: 'size', context: 'size' },
-    ...{ sequences: 'size', kvDtype: 'kv' },
+    heads: 'size',
+    kvHeads: 'size',
+    headDim: 'size',
+    tokens: 'size',
+    context: 'size',
+    sequences: 'optional size',
+    kvDtype: 'optional other',
   },
-  quantize: { dtype: 'type', ...norm },
-  dequantize: { dtype: 'type', ...norm },
-  embed: { dtype: 'type', vocab: 'size', cols: 'size', tokens: 'size' },
+  quantize: conversion,
+  dequantize: conversion,
+  embed: { dtype: 'other', vocab: 'size', cols: 'size', tokens: 'size' },
   sample: { rows: 'size', vocab: 'size' },
 }
-const OPTIONAL = ['layout', 'kvDtype', 'sequences']
 
 /** The ops that a {@link BenchSpec} can name. */
-export const BENCH_OPS = Object.keys(FIELDS) as Array<BenchSpec['op']>
+export const BENCH_OPS = Object.keys(FIELDS) as BenchOp[]
 
 /** @throws ERR_INVALID_ARGUMENT */
 export function checkSpec(spec: unknown): BenchSpec {
@@ -82,219 +97,124 @@ export function checkSpec(spec: unknown): BenchSpec {
   if (typeof op !== 'string' || !Object.hasOwn(FIELDS, op)) {
     throw invalidArgument(call, 'op', BENCH_OPS.map((name) => `'${name}'`).join(' or '), op)
   }
-  const fields = FIELDS[op as BenchSpec['op']]
+  const fields = FIELDS[op as BenchOp]
   for (const name of Object.keys(given!)) {
     if (name !== 'op' && !Object.hasOwn(fields, name)) {
-      throw invalidArgument(call, `${op}'s spec`, `of op, ${Object.keys(fields).join(', ')}`, name)
+      throw invalidArgument(call, `a field of ${op}`, `one of op, ${Object.keys(fields).join(', ')}`, name)
     }
   }
   for (const [name, field] of Object.entries(fields)) {
     const value = given![name]
-    if (value === undefined && OPTIONAL.includes(name)) continue
-    // Types are the kernels' own to check.
-    if (field === 'size' && !(Number.isSafeInteger(value) && (value as number) > 0)) {
+    if (value === undefined && field.startsWith('optional')) continue
+    if (field.endsWith('size') && !(Number.isSafeInteger(value) && (value as number) > 0)) {
       throw invalidArgument(call, name, 'an integer of at least 1', value)
     }
   }
   return spec as BenchSpec
 }
 
-/** Random tensors of a device, and their disposal. */
-class Inputs {
-  readonly #words = new RandomWords(1)
-  readonly #weights = new RandomWeights(1)
-  readonly #bytes = new Map<string, Float32Array | Uint8Array>()
-  readonly #device: { device?: 'cpu' }
-  readonly #made: Array<{ dispose(): void }> = []
-
-  constructor({ device }: KernelOptions) {
-    this.#device = (device === undefined ? {} : { device }) as { device?: 'cpu' }
-  }
-
-  keep<T extends { dispose(): void }>(resident: T): T {
-    this.#made.push(resident)
-    return resident
-  }
-
-  dispose(): void {
-    for (const resident of this.#made.splice(0)) resident.dispose()
-  }
-
-  /** Uniform in ±1. */
-  numbers(n: number): Float32Array {
-    const key = `numbers ${n}`
-    let found = this.#bytes.get(key) as Float32Array | undefined
-    if (!found) {
-      const words = new Uint32Array(n)
-      this.#words.fill(words)
-      found = Float32Array.from(words, (word) => word / 2 ** 31 - 1)
-      this.#bytes.set(key, found)
-    }
-    return found
-  }
-
-  async floats(...shape: number[]): Promise<Tensor<'F32'>> {
-    const n = shape.reduce((product, size) => product * size, 1)
-    return this.keep(await upload(this.numbers(n), { shape, ...this.#device }))
-  }
-
-  async zeros(...shape: number[]): Promise<Tensor<'F32'>> {
-    return this.keep(await allocate(shape, this.#device))
-  }
-
-  async matrix(dtype: DType, rows: number, cols: number): Promise<Tensor> {
-    const key = `${dtype} ${rows} ${cols}`
-    let data = this.#bytes.get(key)
-    if (!data) {
-      const bytes = new Uint8Array(bytesOf(dtype, rows * cols))
-      const plan = { name: 'w', type: dtype as WeightType, dims: [cols, rows] }
-      let at = 0
-      for (const piece of this.#weights.dataOf(plan, bytes.length)) {
-        bytes.set(piece, at)
-        at += piece.length
-      }
-      data = bytes
-      this.#bytes.set(key, data)
-    }
-    const array =
-      dtype === 'F32'
-        ? new Float32Array(data.buffer)
-        : dtype === 'F16' || dtype === 'BF16'
-          ? new Uint16Array(data.buffer)
-          : data
-    return this.keep(await upload(array, { dtype, shape: [rows, cols], ...this.#device }))
-  }
-
-  async cache(pages: number, kvHeads: number, headDim: number, dtype: 'F16' | 'F32' = 'F16') {
-    const kv = this.keep(await kvCache({ pages, kvHeads, headDim, dtype, ...this.#device }))
-    const values = this.numbers(kv.shape.slice(1).reduce((product, size) => product * size, 1))
-    await writeKv(kv, { k: values, v: values })
-    return kv
-  }
+/** Plans one call with inputs of its own. */
+export function planSpec(spec: BenchSpec, where: KernelOptions, inputs: BenchInputs): Promise<Plan<unknown>> {
+  const plan = PLANNERS[spec.op] as (
+    spec: BenchSpec,
+    where: KernelOptions,
+    inputs: BenchInputs,
+  ) => Promise<Plan<unknown>>
+  return plan(spec, where, inputs)
 }
 
-export interface BenchInputs {
-  plan(): Promise<Plan<unknown>>
-  dispose(): void
+type Planners = {
+  [O in BenchOp]: (spec: SpecOf<O>, where: KernelOptions, inputs: BenchInputs) => Promise<Plan<unknown>>
 }
 
-/** Each `plan()` has inputs of its own. */
-export function benchInputs(spec: BenchSpec, where: KernelOptions): BenchInputs {
-  const inputs = new Inputs(where)
-  return { plan: () => plan(spec, where, inputs), dispose: () => inputs.dispose() }
+const PLANNERS: Planners = {
+  async rmsNorm({ rows, cols }, where, inputs) {
+    const x = await inputs.floats(rows, cols)
+    const weight = await inputs.floats(cols)
+    return planRmsNorm(x, weight, { ...where, out: await inputs.zeros(rows, cols) })
+  },
+  async addRmsNorm({ rows, cols }, where, inputs) {
+    const x = await inputs.floats(rows, cols)
+    const y = await inputs.floats(rows, cols)
+    const weight = await inputs.floats(cols)
+    return planAddRmsNorm(x, y, weight, { ...where, out: await inputs.zeros(rows, cols) })
+  },
+  async siluMul({ rows, cols }, where, inputs) {
+    const gate = await inputs.floats(rows, cols)
+    const up = await inputs.floats(rows, cols)
+    return planSiluMul(gate, up, { ...where, out: await inputs.zeros(rows, cols) })
+  },
+  async softmax({ rows, cols }, where, inputs) {
+    const x = await inputs.floats(rows, cols)
+    return planSoftmax(x, { ...where, out: await inputs.zeros(rows, cols) })
+  },
+  async rope({ tokens, heads, headDim, layout }, where, inputs) {
+    const x = await inputs.floats(tokens, heads * headDim)
+    const out = await inputs.zeros(tokens, heads * headDim)
+    return planRope(x, { ...where, out, headDim, layout, positions: range(0, tokens) })
+  },
+  async matmul({ dtype, rows, cols, tokens }, where, inputs) {
+    const x = await inputs.floats(tokens, cols)
+    const weight = await inputs.matrix(dtype, rows, cols)
+    return planMatmul(x, weight, { ...where, out: await inputs.zeros(tokens, rows) })
+  },
+  async swiglu({ dtype, hidden, ffnHidden, tokens }, where, inputs) {
+    const x = await inputs.floats(tokens, hidden)
+    const weights = {
+      norm: await inputs.floats(hidden),
+      gate: await inputs.matrix(dtype, ffnHidden, hidden),
+      up: await inputs.matrix(dtype, ffnHidden, hidden),
+    }
+    return planSwiglu(x, weights, { ...where, out: await inputs.zeros(tokens, ffnHidden) })
+  },
+  async attentionInput({ dtype, hidden, heads, kvHeads, headDim, tokens, kvDtype }, where, inputs) {
+    const x = await inputs.floats(tokens, hidden)
+    const weights = {
+      norm: await inputs.floats(hidden),
+      query: await inputs.matrix(dtype, heads * headDim, hidden),
+      key: await inputs.matrix(dtype, kvHeads * headDim, hidden),
+      value: await inputs.matrix(dtype, kvHeads * headDim, hidden),
+    }
+    const pages = await inputs.pagesFor(tokens)
+    const kv = await inputs.cache(pages, kvHeads, headDim, kvDtype)
+    const out = await inputs.zeros(tokens, heads * headDim)
+    const sequences = [{ position: 0, tokens, pages: range(0, pages) }]
+    return planAttentionInput(x, weights, kv, { ...where, out, sequences })
+  },
+  async pagedAttention(spec, where, inputs) {
+    const { heads, kvHeads, headDim, tokens, context, sequences: count = 1, kvDtype } = spec
+    if (tokens > context) {
+      throw invalidArgument('bench', 'context', `at least ${tokens}, the new tokens`, context)
+    }
+    const q = await inputs.floats(count * tokens, heads * headDim)
+    const pages = await inputs.pagesFor(context)
+    const kv = await inputs.cache(count * pages, kvHeads, headDim, kvDtype)
+    const out = await inputs.zeros(count * tokens, heads * headDim)
+    const sequences = Array.from({ length: count }, (_, i) => ({
+      position: context - tokens,
+      tokens,
+      pages: range(i * pages, pages),
+    }))
+    return planPagedAttention(q, kv, { ...where, out, sequences })
+  },
+  async quantize({ dtype, rows, cols }, where, inputs) {
+    return planQuantize(await inputs.floats(rows, cols), dtype, where)
+  },
+  async dequantize({ dtype, rows, cols }, where, inputs) {
+    const x = await inputs.matrix(dtype, rows, cols)
+    return planDequantize(x, { ...where, out: await inputs.zeros(rows, cols) })
+  },
+  async embed({ dtype, vocab, cols, tokens }, where, inputs) {
+    const table = await inputs.matrix(dtype, vocab, cols)
+    const random = new RandomWords(2)
+    const ids = Uint32Array.from({ length: tokens }, () => random.below(vocab))
+    return planEmbed(table, ids, { ...where, out: await inputs.zeros(tokens, cols) })
+  },
+  async sample({ rows, vocab }, where, inputs) {
+    return planSample(await inputs.floats(rows, vocab), where)
+  },
 }
 
-async function plan(spec: BenchSpec, where: KernelOptions, inputs: Inputs): Promise<Plan<unknown>> {
-  const { op } = spec
-  switch (op) {
-    case 'rmsNorm':
-    case 'addRmsNorm': {
-      const { rows, cols } = spec
-      const [x, weight, out] = [
-        await inputs.floats(rows, cols),
-        await inputs.floats(cols),
-        await inputs.zeros(rows, cols),
-      ]
-      if (op === 'rmsNorm') return planRmsNorm(x, weight, { ...where, out })
-      return planAddRmsNorm(x, await inputs.floats(rows, cols), weight, { ...where, out })
-    }
-    case 'siluMul':
-    case 'softmax': {
-      const { rows, cols } = spec
-      const [x, out] = [await inputs.floats(rows, cols), await inputs.zeros(rows, cols)]
-      if (op === 'softmax') return planSoftmax(x, { ...where, out })
-      return planSiluMul(x, await inputs.floats(rows, cols), { ...where, out })
-    }
-    case 'rope': {
-      const { tokens, heads, headDim, layout } = spec
-      const [x, out] = [
-        await inputs.floats(tokens, heads * headDim),
-        await inputs.zeros(tokens, heads * headDim),
-      ]
-      return planRope(x, {
-        ...where,
-        out,
-        headDim,
-        layout,
-        positions: Int32Array.from({ length: tokens }, (_, i) => i),
-      })
-    }
-    case 'matmul': {
-      const { dtype, rows, cols, tokens } = spec
-      const out = await inputs.zeros(tokens, rows)
-      return planMatmul(await inputs.floats(tokens, cols), await inputs.matrix(dtype, rows, cols), {
-        ...where,
-        out,
-      })
-    }
-    case 'swiglu': {
-      const { dtype, hidden, ffnHidden, tokens } = spec
-      const weights = {
-        norm: await inputs.floats(hidden),
-        gate: await inputs.matrix(dtype, ffnHidden, hidden),
-        up: await inputs.matrix(dtype, ffnHidden, hidden),
-      }
-      const out = await inputs.zeros(tokens, ffnHidden)
-      return planSwiglu(await inputs.floats(tokens, hidden), weights, { ...where, out })
-    }
-    case 'attentionInput': {
-      const { dtype, hidden, heads, kvHeads, headDim, tokens, kvDtype } = spec
-      const weights = {
-        norm: await inputs.floats(hidden),
-        query: await inputs.matrix(dtype, heads * headDim, hidden),
-        key: await inputs.matrix(dtype, kvHeads * headDim, hidden),
-        value: await inputs.matrix(dtype, kvHeads * headDim, hidden),
-      }
-      const pages = Math.ceil(tokens / (await pageTokens(where)))
-      const kv = await inputs.cache(pages, kvHeads, headDim, kvDtype)
-      const out = await inputs.zeros(tokens, heads * headDim)
-      const sequences = [{ position: 0, tokens, pages: Array.from({ length: pages }, (_, i) => i) }]
-      return planAttentionInput(await inputs.floats(tokens, hidden), weights, kv, {
-        ...where,
-        out,
-        sequences,
-      })
-    }
-    case 'pagedAttention': {
-      const { heads, kvHeads, headDim, tokens, context, sequences: count = 1, kvDtype } = spec
-      if (tokens > context)
-        throw invalidArgument('bench', 'context', `at least ${tokens}, the new tokens`, context)
-      const each = Math.ceil(context / (await pageTokens(where)))
-      const kv = await inputs.cache(count * each, kvHeads, headDim, kvDtype)
-      const sequences = Array.from({ length: count }, (_, s) => ({
-        position: context - tokens,
-        tokens,
-        pages: Array.from({ length: each }, (_, i) => s * each + i),
-      }))
-      const [q, out] = [
-        await inputs.floats(count * tokens, heads * headDim),
-        await inputs.zeros(count * tokens, heads * headDim),
-      ]
-      return planPagedAttention(q, kv, { ...where, out, sequences })
-    }
-    case 'quantize':
-      return planQuantize(await inputs.floats(spec.rows, spec.cols), spec.dtype, where)
-    case 'dequantize': {
-      const { dtype, rows, cols } = spec
-      return planDequantize(await inputs.matrix(dtype, rows, cols), {
-        ...where,
-        out: await inputs.zeros(rows, cols),
-      })
-    }
-    case 'embed': {
-      const { dtype, vocab, cols, tokens } = spec
-      const random = new RandomWords(2)
-      const ids = Uint32Array.from({ length: tokens }, () => random.below(vocab))
-      return planEmbed(await inputs.matrix(dtype, vocab, cols), ids, {
-        ...where,
-        out: await inputs.zeros(tokens, cols),
-      })
-    }
-    case 'sample':
-      return planSample(await inputs.floats(spec.rows, spec.vocab), where)
-  }
-}
-
-async function pageTokens(where: KernelOptions): Promise<number> {
-  return (await describeDevice('bench', where)).pageTokens
+function range(first: number, count: number): Int32Array {
+  return Int32Array.from({ length: count }, (_, i) => first + i)
 }

@@ -1,11 +1,11 @@
-/** How a kernel is called: a checked plan first, which `execute` runs once and `bench` many times. */
+/** How a kernel is called: its arguments are checked into a plan, which `execute` runs once and `bench` many times. */
 
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { addon } from '../binding'
 import { show } from '../errors'
 import { callNative, runTask } from '../tasks'
 import { custom, integer, matching, type Rules } from '../validate'
-import type { Arithmetic, TensorData } from './dtypes'
+import { type Arithmetic, elementsOf, type TensorData } from './dtypes'
 import type {
   NativeKernelArgs,
   NativeKernelOp,
@@ -14,31 +14,31 @@ import type {
   NativeTensor,
   NativeWhere,
 } from './native'
-import { nativeOf, type Source, source, Tensor, wrong } from './tensor'
+import { nativeOf, type Source, showShape, source, Tensor, wrong, wrongShape } from './tensor'
 
 /** A device that kernels run on. */
 export type KernelDevice = 'cpu' | 'cuda' | `cuda:${number}`
 
-/** Where a kernel runs. The results are the same bits wherever the level and the threads are chosen. */
+/** Where a kernel runs. The result has the same bits at every instruction-set level and with any number of threads. */
 export interface KernelOptions {
   /**
-   * Default: where the resident inputs are, else `'cpu'`. `'cuda'` is `'cuda:0'`. A device that is not there is an
-   * error, never replaced.
+   * Default: the device of the resident inputs, or `'cpu'` without any. `'cuda'` means `'cuda:0'`. A missing device is
+   * an error; there is no fallback.
    */
   device?: KernelDevice | undefined
-  /** CPU: an instruction-set level of `cpuInfo().isaLevels`. Default: `CRIA_CPU_ISA`, or the best there is. */
+  /** CPU only: one of `cpuInfo().isaLevels`. Default: `CRIA_CPU_ISA`, or the highest level. */
   isa?: string | undefined
-  /** CPU: threads. Default: physical cores within the process's quota. */
+  /** CPU only. Default: the physical cores within the process's CPU quota. */
   threads?: number | undefined
 }
 
-/** Options of kernels whose result is one tensor. */
+/** Options of kernels that return one tensor. */
 export interface OutputOptions extends KernelOptions {
-  /** A resident F32 tensor for the result, which is then what the promise gives: nothing is allocated. */
+  /** A resident F32 tensor to write the result to. The promise resolves to it, and nothing is allocated. */
   out?: Tensor<'F32'> | undefined
 }
 
-/** The second is the one of the addon that is built for the tests; others do not know it. */
+/** Only the addon that is built for the tests has the emulated device. */
 export const CUDA_KINDS = ['cuda', 'cuda-emulated'] as const
 
 export const kernelRules = {
@@ -56,20 +56,20 @@ export const outputRules = {
   ),
 } satisfies Rules
 
-/** What a kernel has to move and to compute, at the least. */
+/** The minimum memory traffic and arithmetic of a kernel. */
 export interface Work {
-  /** Bytes read and written once each. */
+  /** Bytes read and written, each byte counted once. */
   bytes: number
-  /** Those that are written, among them. */
+  /** The part of `bytes` that is written. */
   written: number
   /** Additions and multiplications. */
   flops: number
-  /** The unit that most of them run on. */
+  /** The arithmetic of most of them. */
   arithmetic: Arithmetic
 }
 
 export interface Plan<T> {
-  /** As users write it, for messages. */
+  /** The public name of the function, for messages. */
   call: string
   op: NativeKernelOp
   args: NativeKernelArgs
@@ -78,7 +78,7 @@ export interface Plan<T> {
   result(native: NativeKernelResult): T
 }
 
-/** One kernel that ran, as {@link recordKernels} hears of it. */
+/** One run of a kernel, as recorded by {@link recordKernels}. */
 export interface KernelRecord extends Work {
   op: NativeKernelOp
   /** Microseconds on the device. */
@@ -88,7 +88,7 @@ export interface KernelRecord extends Work {
 
 const recorder = new AsyncLocalStorage<KernelRecord[]>()
 
-/** Runs `body`; every kernel that it starts is added to `records`. */
+/** Runs `body` and appends every kernel that it runs to `records`. */
 export function recordKernels<T>(records: KernelRecord[], body: () => T): T {
   return recorder.run(records, body)
 }
@@ -99,21 +99,21 @@ export async function execute<T>({ call, op, args, where, work, result }: Plan<T
   return result(native)
 }
 
-/** The device as tensors name it. */
+/** The device's full name, as tensors have it. */
 export function deviceName(device: string): string {
   return (CUDA_KINDS as readonly string[]).includes(device) ? `${device}:0` : device
 }
 
 /**
- * Where a call runs: what was asked for, and the inputs' device.
- * @throws ERR_INVALID_ARGUMENT when inputs lie elsewhere
+ * Where a call runs: on the requested device, or on that of its inputs.
+ * @throws ERR_INVALID_ARGUMENT when the inputs are on different devices, or for an option that the device does not have
  */
 export function placeOf(
   call: string,
   { device, isa, threads }: KernelOptions,
   inputs: Record<string, { device: string | undefined } | undefined>,
 ): NativeWhere {
-  let chosen: string | undefined = device === undefined ? undefined : deviceName(device)
+  let chosen = device === undefined ? undefined : deviceName(device)
   for (const [name, input] of Object.entries(inputs)) {
     if (input?.device === undefined) continue
     chosen ??= input.device
@@ -124,14 +124,19 @@ export function placeOf(
   if (where.device !== 'cpu') {
     for (const [name, value] of Object.entries({ isa, threads })) {
       if (value !== undefined)
-        throw wrong(call, `option '${name}'`, `absent on '${where.device}': it is the CPU's`, show(value))
+        throw wrong(
+          call,
+          `option '${name}'`,
+          `absent on '${where.device}': it is for the CPU only`,
+          show(value),
+        )
     }
   }
   return where
 }
 
 /**
- * Where a result goes: to `out`, or as `like` is, resident or not.
+ * Where a result goes: to `out`; without it, to a new tensor if `like` is resident, otherwise to a new array.
  * @throws ERR_INVALID_ARGUMENT, ERR_DISPOSED
  */
 export function outputOf(
@@ -142,15 +147,14 @@ export function outputOf(
 ): { native: NativeOutput; target: Source | undefined } {
   if (!out) return { native: { resident: like.tensor !== undefined, shape: [...shape] }, target: undefined }
   const target = source(call, "option 'out'", out)
-  const wanted = shape.reduce((product, size) => product * size, 1)
-  if (target.elements !== wanted) {
-    throw wrong(call, "option 'out'", `of shape [${shape.join(', ')}]`, `shape [${target.shape.join(', ')}]`)
+  if (target.elements !== elementsOf(shape)) {
+    throw wrongShape(call, "option 'out'", `of shape ${showShape(shape)}`, target.shape)
   }
   return { native: nativeOf(out), target }
 }
 
-/** @throws ERR_INVALID_ARGUMENT when `out` is one of the inputs that it must not be */
-export function expectApart(
+/** @throws ERR_INVALID_ARGUMENT when `out` is one of `inputs` */
+export function expectDistinct(
   call: string,
   out: Tensor | undefined,
   inputs: Record<string, Source | undefined>,
@@ -158,12 +162,17 @@ export function expectApart(
   if (!out) return
   for (const [name, input] of Object.entries(inputs)) {
     if (input?.tensor === out)
-      throw wrong(call, "option 'out'", 'a tensor that is no input of this kernel', `'${name}'`)
+      throw wrong(call, "option 'out'", 'a tensor that is not an input of this kernel', `'${name}'`)
   }
 }
 
-/** A result as the caller gets it: their own tensor, a new one, or an array. */
+/** The result that the caller gets: `out`, a new tensor, or a new array. */
 export function resultOf<T>(native: TensorData | NativeTensor | null, out: unknown): T {
   if (native === null) return out as T
   return (ArrayBuffer.isView(native) ? native : Tensor.create(native as NativeTensor)) as T
+}
+
+/** The `result` of a plan whose op has one output. */
+export function singleOutput<T>(out?: unknown): (native: NativeKernelResult) => T {
+  return ({ outputs }) => resultOf(outputs[0]!, out)
 }

@@ -1,6 +1,6 @@
-import { TENSOR_TYPES } from '../bench/shapes'
+/** Storage types of tensors: their blocks, the typed arrays that hold them, and the arithmetic they run on. */
 
-/** Types that a matrix of weights can have, in the GGUF specification's spelling. */
+/** Types that a weight matrix can have, spelled as in the GGUF specification. */
 export type WeightType =
   | 'F32'
   | 'F16'
@@ -18,23 +18,51 @@ export type WeightType =
   | 'IQ4_NL'
   | 'IQ4_XS'
 
-/** Storage types: those of weights, and two that hold activations alone, Q8_1 and Q8_K. */
+/** Storage types: those of weights, plus Q8_1 and Q8_K, which hold activations only. */
 export type DType = WeightType | 'Q8_1' | 'Q8_K'
 
-/** Elements and bytes of a block; a plain number is a block of one. */
-export const DTYPES: Readonly<Record<DType, { readonly block: number; readonly bytes: number }>> = {
-  ...TENSOR_TYPES,
-  Q8_1: { block: 32, bytes: 36 },
-  Q8_K: { block: 256, bytes: 292 },
+/** A block is the smallest unit of storage; F32, F16 and BF16 have blocks of one element. */
+interface BlockFormat {
+  /** The type's number in a GGUF file. */
+  readonly id: number
+  /** Elements per block. */
+  readonly block: number
+  /** Bytes per block. */
+  readonly bytes: number
 }
 
-export const WEIGHT_TYPES = Object.keys(TENSOR_TYPES) as WeightType[]
+/** ggml's tensor types, as in the GGUF specification. */
+const WEIGHT_FORMATS: Readonly<Record<WeightType, BlockFormat>> = {
+  F32: { id: 0, block: 1, bytes: 4 },
+  F16: { id: 1, block: 1, bytes: 2 },
+  Q4_0: { id: 2, block: 32, bytes: 18 },
+  Q4_1: { id: 3, block: 32, bytes: 20 },
+  Q5_0: { id: 6, block: 32, bytes: 22 },
+  Q5_1: { id: 7, block: 32, bytes: 24 },
+  Q8_0: { id: 8, block: 32, bytes: 34 },
+  Q2_K: { id: 10, block: 256, bytes: 84 },
+  Q3_K: { id: 11, block: 256, bytes: 110 },
+  Q4_K: { id: 12, block: 256, bytes: 144 },
+  Q5_K: { id: 13, block: 256, bytes: 176 },
+  Q6_K: { id: 14, block: 256, bytes: 210 },
+  IQ4_NL: { id: 20, block: 32, bytes: 18 },
+  IQ4_XS: { id: 23, block: 256, bytes: 136 },
+  BF16: { id: 30, block: 1, bytes: 2 },
+}
+
+export const DTYPES: Readonly<Record<DType, BlockFormat>> = {
+  ...WEIGHT_FORMATS,
+  Q8_1: { id: 9, block: 32, bytes: 36 },
+  Q8_K: { id: 15, block: 256, bytes: 292 },
+}
+
+export const WEIGHT_TYPES = Object.keys(WEIGHT_FORMATS) as WeightType[]
 export const ALL_TYPES = Object.keys(DTYPES) as DType[]
 
-/** The typed array that holds a type's bits. */
+/** A typed array that holds the bits of a tensor. */
 export type TensorData = Float32Array | Uint16Array | Uint8Array
 
-/** The typed array of a type: F32 as Float32Array, F16 and BF16 as the bits in a Uint16Array, blocks as bytes. */
+/** The typed array of a type: Float32Array for F32, Uint16Array for F16 and BF16, Uint8Array for blocks. */
 export type DataOf<D extends DType> = D extends 'F32'
   ? Float32Array
   : D extends 'F16' | 'BF16'
@@ -45,17 +73,25 @@ export function elementsOf(shape: readonly number[]): number {
   return shape.reduce((product, size) => product * size, 1)
 }
 
-/** Bytes of so many elements, in whole blocks. */
+/** Bytes of `elements` elements, which must be whole blocks. */
 export function bytesOf(dtype: DType, elements: number): number {
   const { block, bytes } = DTYPES[dtype]
   return (elements / block) * bytes
 }
 
-/** What is multiplied: the CPU has no rate of its own for f16, and takes it as float32. */
+/** The arithmetic of a product. On the CPU, f16 is converted and runs at the f32 rate. */
 export type Arithmetic = 'int8' | 'bf16' | 'f16' | 'f32'
 
-/** Which of the machine's rates multiplies with weights of this type: what the activations become. */
+/** The arithmetic of a product with weights of this type, which is that of its converted activations. */
 export function arithmeticOf(dtype: DType): Arithmetic {
-  if (dtype === 'BF16') return 'bf16'
-  return dtype === 'F32' ? 'f32' : dtype === 'F16' ? 'f16' : 'int8'
+  switch (dtype) {
+    case 'F32':
+      return 'f32'
+    case 'F16':
+      return 'f16'
+    case 'BF16':
+      return 'bf16'
+    default:
+      return 'int8'
+  }
 }

@@ -1,64 +1,46 @@
-/** Kernels that pass over rows: normalisation, rotation, activation, softmax. */
+/** Kernels that work row by row: normalization, rotation, activation, softmax. */
 
 import { checkOptions, integer, number, type Rules } from '../validate'
 import {
   execute,
-  expectApart,
+  expectDistinct,
   type OutputOptions,
   outputOf,
   outputRules,
   type Plan,
   placeOf,
   resultOf,
+  singleOutput,
 } from './call'
-import { elementsOf } from './dtypes'
-import { checkPositions, headsOf, type RopeOptions, ropeArgs, ropeRules } from './rope'
+import { headsOf, nonNegativeIntegers, type RopeOptions, ropeArgs, ropeRules } from './rope'
 import {
-  expectFloats,
+  columnsOf,
   expectShape,
+  floats,
   type Result,
+  rowsIn,
   type Source,
-  source,
   Tensor,
   type TensorInput,
   wrong,
 } from './tensor'
 
 export interface NormOptions extends OutputOptions {
-  /** Added to the mean of the squares. Default 1e-5. */
+  /** Added to the mean square. Default 1e-5. */
   eps?: number | undefined
 }
 
 /** Options of `kernels.rope`. */
 export interface RopeKernelOptions extends OutputOptions, RopeOptions {
-  /** Dimensions of a head; even. */
+  /** Dimensions per head; even unless `ropeDim` is given. */
   headDim: number
   /** The position of each token, `[tokens]`. */
   positions: ArrayLike<number>
 }
 
-const eps = number(0, 1e30)
-const normRules = { ...outputRules, eps } satisfies Rules
-const addNormRules = { ...normRules } satisfies Rules
+export const DEFAULT_EPS = 1e-5
+export const normRules = { ...outputRules, eps: number(0, 1e30) } satisfies Rules
 const ropeKernelRules = { ...outputRules, ...ropeRules, headDim: integer(2, 65536) } satisfies Rules
-
-/** Float inputs by their names. */
-export function floats(call: string, inputs: Record<string, unknown>): Source[] {
-  return Object.entries(inputs).map(([name, value]) => {
-    const found = source(call, name, value)
-    expectFloats(call, name, found)
-    return found
-  })
-}
-
-/** A norm's weight gives the columns; x is whole rows of them. */
-function rowsOf(call: string, x: Source, weight: Source): { rows: number; cols: number } {
-  const cols = weight.elements
-  if (cols > 0 && x.elements % cols === 0 && (x.shape.length === 1 || x.shape.at(-1) === cols)) {
-    return { rows: x.elements / cols, cols }
-  }
-  throw wrong(call, 'x', `rows of ${cols} columns, as the weight has`, `shape [${x.shape.join(', ')}]`)
-}
 
 export function planRmsNorm<X extends TensorInput>(
   x: X,
@@ -68,13 +50,21 @@ export function planRmsNorm<X extends TensorInput>(
   const call = 'kernels.rmsNorm'
   const values = checkOptions(call, options, normRules)
   const [input, scale] = floats(call, { x, weight }) as [Source, Source]
-  const { rows, cols } = rowsOf(call, input, scale)
+  const cols = scale.elements
+  const rows = rowsIn(call, input, cols, 'the weight')
   const out = outputOf(call, values.out, input, input.shape)
-  expectApart(call, values.out, { weight: scale })
+  expectDistinct(call, values.out, { weight: scale })
   return {
     call,
     op: 'rmsNorm',
-    args: { rows, cols, eps: values.eps ?? 1e-5, x: input.native, weight: scale.native, out: out.native },
+    args: {
+      rows,
+      cols,
+      eps: values.eps ?? DEFAULT_EPS,
+      x: input.native,
+      weight: scale.native,
+      out: out.native,
+    },
     where: placeOf(call, values, { x: input, weight: scale, out: out.target }),
     work: {
       bytes: 4 * (2 * rows + 1) * cols,
@@ -82,13 +72,14 @@ export function planRmsNorm<X extends TensorInput>(
       flops: 4 * rows * cols,
       arithmetic: 'f32',
     },
-    result: ({ outputs }) => resultOf(outputs[0]!, values.out),
+    result: singleOutput(values.out),
   }
 }
 
-/** The sum `x + y`, and its norm. */
 export interface AddRmsNormResult<X> {
+  /** `x + y`. */
   sum: Result<X>
+  /** `RMSNorm(sum)`. */
   out: Result<X>
 }
 
@@ -99,20 +90,26 @@ export function planAddRmsNorm<X extends TensorInput>(
   options?: NormOptions,
 ): Plan<AddRmsNormResult<X>> {
   const call = 'kernels.addRmsNorm'
-  const values = checkOptions(call, options, addNormRules)
+  const values = checkOptions(call, options, normRules)
   const [input, other, scale] = floats(call, { x, y, weight }) as [Source, Source, Source]
-  const { rows, cols } = rowsOf(call, input, scale)
+  const cols = scale.elements
+  const rows = rowsIn(call, input, cols, 'the weight')
   expectShape(call, 'y', other, input.shape)
   if (input.dtype !== 'F32') throw wrong(call, 'x.dtype', 'F32, since x becomes the sum', input.dtype)
-  if (x instanceof Tensor) expectApart(call, x as Tensor, { y: other, weight: scale })
+  if (x instanceof Tensor) expectDistinct(call, x as Tensor, { y: other, weight: scale })
   const out = outputOf(call, values.out, input, input.shape)
-  expectApart(call, values.out, { x: input, y: other, weight: scale })
+  expectDistinct(call, values.out, { x: input, y: other, weight: scale })
   return {
     call,
     op: 'addRmsNorm',
     args: {
-      ...{ rows, cols, eps: values.eps ?? 1e-5 },
-      ...{ x: input.native, y: other.native, weight: scale.native, out: out.native },
+      rows,
+      cols,
+      eps: values.eps ?? DEFAULT_EPS,
+      x: input.native,
+      y: other.native,
+      weight: scale.native,
+      out: out.native,
     },
     where: placeOf(call, values, { x: input, y: other, weight: scale, out: out.target }),
     work: {
@@ -130,25 +127,26 @@ export function planRope<X extends TensorInput>(x: X, options: RopeKernelOptions
   const { positions, ...rest } = options ?? {}
   const values = checkOptions(call, rest, ropeKernelRules)
   const [input] = floats(call, { x }) as [Source]
-  if (values.headDim === undefined)
-    throw wrong(call, "option 'headDim'", ropeKernelRules.headDim.expected, 'undefined')
   const { headDim } = values
-  const at = checkPositions(call, "option 'positions'", positions)
-  const heads = headsOf(call, 'x', input, at.length, headDim)
+  if (headDim === undefined)
+    throw wrong(call, "option 'headDim'", ropeKernelRules.headDim.expected, 'undefined')
+  const checked = nonNegativeIntegers(call, "option 'positions'", positions)
+  const tokens = checked.length
+  const heads = headsOf(call, 'x', input, tokens, headDim)
   const table = ropeArgs(call, values, headDim)
   const out = outputOf(call, values.out, input, input.shape)
   return {
     call,
     op: 'rope',
-    args: { ...table, heads, headDim, positions: at, x: input.native, out: out.native },
+    args: { ...table, heads, headDim, positions: checked, x: input.native, out: out.native },
     where: placeOf(call, values, { x: input, out: out.target }),
     work: {
-      bytes: 8 * input.elements + 8 * at.length * table.frequencies.length,
+      bytes: 8 * input.elements + 8 * tokens * table.frequencies.length,
       written: 4 * input.elements,
-      flops: 6 * at.length * heads * table.frequencies.length,
+      flops: 6 * tokens * heads * table.frequencies.length,
       arithmetic: 'f32',
     },
-    result: ({ outputs }) => resultOf(outputs[0]!, values.out),
+    result: singleOutput(values.out),
   }
 }
 
@@ -169,7 +167,7 @@ export function planSiluMul<X extends TensorInput>(
     args: { n, gate: first.native, up: second.native, out: out.native },
     where: placeOf(call, values, { gate: first, up: second, out: out.target }),
     work: { bytes: 12 * n, written: 4 * n, flops: 5 * n, arithmetic: 'f32' },
-    result: ({ outputs }) => resultOf(outputs[0]!, values.out),
+    result: singleOutput(values.out),
   }
 }
 
@@ -177,24 +175,23 @@ export function planSoftmax<X extends TensorInput>(x: X, options?: OutputOptions
   const call = 'kernels.softmax'
   const values = checkOptions(call, options, outputRules)
   const [input] = floats(call, { x }) as [Source]
-  const cols = input.shape.at(-1)!
-  if (cols < 1) throw wrong(call, 'x', 'rows of at least one column', `shape [${input.shape.join(', ')}]`)
+  const cols = columnsOf(call, 'x', input, 'column')
+  const n = input.elements
   const out = outputOf(call, values.out, input, input.shape)
-  const n = elementsOf(input.shape)
   return {
     call,
     op: 'softmax',
     args: { rows: n / cols, cols, x: input.native, out: out.native },
     where: placeOf(call, values, { x: input, out: out.target }),
     work: { bytes: 8 * n, written: 4 * n, flops: 5 * n, arithmetic: 'f32' },
-    result: ({ outputs }) => resultOf(outputs[0]!, values.out),
+    result: singleOutput(values.out),
   }
 }
 
 /**
  * RMSNorm of each row: `out = x / sqrt(mean(x²) + eps) · weight` (Zhang & Sennrich 2019).
  *
- * @param x `[..., cols]` F32 (or F16, BF16: converted first)
+ * @param x `[..., cols]` F32; F16 and BF16 are converted to F32
  * @param weight `[cols]`
  * @param options `out` may be `x`
  * @returns `[..., cols]` F32
@@ -209,13 +206,14 @@ export async function rmsNorm<X extends TensorInput>(
 }
 
 /**
- * A residual addition and the norm after it: `sum = x + y`, `out = RMSNorm(sum)`. A resident `x` becomes the sum; a
- * plain array stays as it is.
+ * A residual addition and the norm that follows it: `sum = x + y`, `out = RMSNorm(sum)`. A resident `x` is overwritten
+ * with the sum; a host array is left unchanged.
  *
  * @param x `[..., cols]` F32
- * @param y as x
+ * @param y the shape of x
  * @param weight `[cols]`
- * @param options `out` is none of the inputs
+ * @param options `out` must not be an input
+ * @returns `sum` and `out`, both of the shape of x
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY
  */
 export async function addRmsNorm<X extends TensorInput>(
@@ -228,12 +226,12 @@ export async function addRmsNorm<X extends TensorInput>(
 }
 
 /**
- * Rotary position embedding (Su et al. 2021): each pair (a, b) of a head's leading `ropeDim` dimensions becomes
- * (a cos θ - b sin θ, a sin θ + b cos θ), θ = position · frequency.
+ * Rotary position embedding (Su et al. 2021): each pair (a, b) of a head's first `ropeDim` dimensions becomes
+ * (a cos θ - b sin θ, a sin θ + b cos θ), where θ = position · frequency.
  *
- * @param x `[tokens, heads · headDim]` F32, tokens as `positions` has
+ * @param x `[tokens, heads · headDim]` F32, one token for each of `positions`
  * @param options `out` may be `x`
- * @returns as x
+ * @returns the shape of x, F32
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY
  */
 export async function rope<X extends TensorInput>(x: X, options: RopeKernelOptions): Promise<Result<X>> {
@@ -241,12 +239,13 @@ export async function rope<X extends TensorInput>(x: X, options: RopeKernelOptio
 }
 
 /**
- * `SiLU(gate) · up`, the activation of SwiGLU (Shazeer 2020), with SiLU(g) = g / (1 + e^-g); a gate below about -88.4 gives 0,
- * where the value is less than 4e-37 of `up`.
+ * `SiLU(gate) · up`, the activation of SwiGLU (Shazeer 2020), where SiLU(g) = g / (1 + e^-g). A gate below about -88.4
+ * gives 0; the exact value would be less than 4e-37 · `up` in magnitude.
  *
  * @param gate any shape, F32
- * @param up as gate
- * @param options `out` may be either
+ * @param up the shape of gate
+ * @param options `out` may be either input
+ * @returns the shape of gate, F32
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY
  */
 export async function siluMul<X extends TensorInput>(
@@ -258,10 +257,12 @@ export async function siluMul<X extends TensorInput>(
 }
 
 /**
- * Softmax of each row: `e^(x - max) / sum`. -Infinity gives 0; a NaN or an Infinity makes its row NaN.
+ * Softmax of each row: `e^(x - max) / sum`. -Infinity gives 0. A row with a NaN, with an Infinity, or with nothing but
+ * -Infinity becomes NaN.
  *
  * @param x `[..., cols]` F32
  * @param options `out` may be `x`
+ * @returns the shape of x, F32
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY
  */
 export async function softmax<X extends TensorInput>(x: X, options?: OutputOptions): Promise<Result<X>> {

@@ -1,4 +1,4 @@
-/** Tensors of a device, and the devices. */
+/** Devices, and the tensors on them. */
 
 import { addon } from '../binding'
 import type { CriaError } from '../errors'
@@ -11,7 +11,7 @@ import type { NativeTensor } from './native'
 import { checkShape, source, Tensor } from './tensor'
 
 export interface UploadOptions<D extends DType = DType> {
-  /** What the bits mean; may be left out for a Float32Array. */
+  /** How to read the bits. Default for a Float32Array: `'F32'`; required for other arrays. */
   dtype?: D | undefined
   /** Sizes, the contiguous dimension last. Default: one dimension. */
   shape?: readonly number[] | undefined
@@ -20,17 +20,17 @@ export interface UploadOptions<D extends DType = DType> {
 
 /** A device that kernels can run on. */
 export interface DeviceInfo {
-  /** As the option `device` takes it: `'cpu'`, `'cuda:0'`. */
+  /** The name that the option `device` takes: `'cpu'`, `'cuda:0'`. */
   readonly device: string
-  /** As its maker calls it; empty for the CPU. */
+  /** The vendor's name; empty for the CPU. */
   readonly name: string
-  /** The CPU's instruction-set level in use, or a CUDA device's compute capability, e.g. `'sm_90'`. */
+  /** CPU: the instruction-set level in use. CUDA: the compute capability, e.g. `'sm_90'`. */
   readonly isa: string
-  /** Empty for a CUDA device. */
+  /** CPU: the instruction-set levels of this machine. CUDA: empty. */
   readonly isaLevels: readonly string[]
-  /** Threads of the host that kernels use unless told otherwise. */
+  /** Host threads that kernels use by default. */
   readonly threads: number
-  /** Positions of one sequence that a page of a KV cache holds. */
+  /** Tokens per page of a KV cache. */
   readonly pageTokens: number
 }
 
@@ -45,11 +45,11 @@ export async function upload<D extends DType>(
   options: UploadOptions<D> & { dtype: D },
 ): Promise<Tensor<D>>
 /**
- * A resident copy of an array. It is copied before the call returns. What a product then multiplies with is read as it
- * lies on the CPU; on a CUDA device the first product packs the matrix for its kernels, outside of what is measured,
- * and the copy stays with the tensor until that is written or disposed of.
+ * Copies an array to a device. The array may change as soon as the call returns. CPU kernels read a weight matrix in
+ * this form. On a CUDA device, the first product packs the matrix for its kernels; this is not part of the measured
+ * time, and the packed copy lives until the tensor is overwritten or disposed.
  *
- * @param data float32 values; the bits of F16 or BF16; blocks of a quantized type
+ * @param data float32 values; the bits of F16 or BF16 values; the blocks of a quantized type
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_OUT_OF_MEMORY, ERR_UNSUPPORTED_DEVICE
  */
 export async function upload(
@@ -67,7 +67,7 @@ export async function upload(
 }
 
 /**
- * A tensor of zeros, for results: option `out` of the kernels.
+ * Creates a tensor of zeros, for example as the option `out` of a kernel.
  *
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_OUT_OF_MEMORY, ERR_UNSUPPORTED_DEVICE
  */
@@ -86,10 +86,10 @@ export async function allocate<D extends DType = 'F32'>(
 }
 
 /**
- * Every tensor of a GGUF file by its name, resident, in the file's own types; a matrix has shape `[rows, cols]`, so
- * that `matmul(x, matrix)` gives rows. What the model is, its metadata say: `inspect` of cria.
+ * Loads every tensor of a GGUF file onto a device, by name and in the file's own types. A matrix has shape
+ * `[rows, cols]`, so `matmul(x, matrix)` returns `[tokens, rows]`. `inspect` of cria reads the file's metadata.
  *
- * @throws (rejects) what `inspect` rejects with; ERR_OUT_OF_MEMORY, ERR_UNSUPPORTED_DEVICE, ERR_ABORTED
+ * @throws (rejects) the errors of `inspect`; ERR_OUT_OF_MEMORY, ERR_UNSUPPORTED_DEVICE, ERR_ABORTED
  */
 export async function loadTensors(
   path: string | URL,
@@ -113,8 +113,8 @@ export function describeDevice(call: string, { device, isa = '', threads = 0 }: 
 }
 
 /**
- * The devices that kernels can run on here: the CPU, then the CUDA devices in the driver's order. It starts each of
- * them, which takes a moment and some of its memory.
+ * Lists the devices of this machine that kernels can run on: the CPU, then the CUDA devices in the driver's order.
+ * Initializes each CUDA device, which takes a moment and some of its memory.
  * @throws (rejects) ERR_ADDON_LOAD, and ERR_INVALID_ARGUMENT when CRIA_CPU_ISA names a level this machine lacks
  */
 export async function devices(): Promise<DeviceInfo[]> {
@@ -127,7 +127,7 @@ export async function devices(): Promise<DeviceInfo[]> {
         found.push({ ...info, isaLevels: [] })
       }
     } catch (error) {
-      // Not known to this addon, or the first number that no device has.
+      // The addon has no devices of this kind, or `i` is past the last one.
       if (!['ERR_UNSUPPORTED_DEVICE', 'ERR_INVALID_ARGUMENT'].includes((error as CriaError).code)) throw error
     }
   }

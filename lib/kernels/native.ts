@@ -1,9 +1,11 @@
-/** What the addon exports as `kernels`; nothing here is public. native/addon/kernel_ops.cc reads the same fields. */
+/** The part of the addon that it exports as `kernels`; none of this is public. native/addon/kernel_ops.cc mirrors it. */
 
+import type { MachineCeilings } from '../bench/machine'
 import type { NativeTask } from '../native'
 import type { DType, TensorData } from './dtypes'
+import type { DeviceInfo } from './memory'
 
-/** Memory on a device. What it says stays true after dispose(). */
+/** A tensor on a device. Its properties stay readable after dispose(). */
 export interface NativeTensor {
   readonly dtype: DType
   readonly shape: number[]
@@ -13,7 +15,7 @@ export interface NativeTensor {
   dispose(): void
 }
 
-/** Bytes of the host: copied at the call. */
+/** A tensor in host memory, copied at the call. */
 export interface NativeHostTensor {
   data: TensorData
   dtype: DType
@@ -22,14 +24,14 @@ export interface NativeHostTensor {
 
 export type NativeOperand = NativeTensor | NativeHostTensor
 
-/** Where a result goes: a tensor of the caller's, a new one, or an array of the host. */
+/** Where a result goes: the caller's tensor, a new resident tensor, or a new host array. */
 export type NativeOutput = NativeTensor | { resident: boolean; shape: number[] }
 
 export interface NativeWhere {
   device: string
-  /** Empty: the level in use. */
+  /** Empty: the default level. */
   isa: string
-  /** 0: physical cores within the process's CPU quota. */
+  /** 0: the physical cores within the process's CPU quota. */
   threads: number
 }
 
@@ -56,14 +58,15 @@ export type NativeKernelOp =
 export type NativeKernelArgs = Record<string, unknown>
 
 export interface NativeKernelResult {
-  /** In the order of the op's results; null where it was the caller's tensor. */
+  /** In the order of the op's results; null for a result written to the caller's tensor. */
   outputs: Array<TensorData | NativeTensor | null>
   ids: Uint32Array
   floats: Float32Array
   /** Microseconds of each counted run. */
   times: Float64Array
-  /** With a mix, 10^9 bytes per second beside each run: of streams of this mix, and of reading alone. Else empty. */
+  /** With a mix: GB/s (10^9 bytes per second) of streams of that mix, measured next to each run. Empty without one. */
   memoryGBs: Float64Array
+  /** The same for streams that only read. */
   readGBs: Float64Array
 }
 
@@ -80,32 +83,17 @@ export interface NativeRopeScaling {
   factors: Float32Array | null
 }
 
-export interface NativeDevice {
-  device: string
-  /** As its maker calls it; empty for the CPU. */
-  name: string
-  /** The CPU's level, or `sm_90` and the like. */
-  isa: string
-  threads: number
-  pageTokens: number
-}
-
-export interface NativeCeilings {
-  /** Of the host that took part: 0 on a device of its own. */
-  threads: number
-  /** 10^9 bytes per second, streamed from memory. */
-  readGBs: number
-  /** 10^9 multiply-adds per second; 0: no such instruction, or not measured at this level. */
-  int8GMacs: number
-  f32GMacs: number
-  bf16GMacs: number
+/** The ratio of bytes read to bytes written by memory streams: 1 to 8 reads, 0 to 8 writes. */
+export interface StreamMix {
+  reads: number
+  writes: number
 }
 
 export interface NativeKernels {
   /**
-   * Runs calls of one op in turn, `warmup` + `iterations` times in all, on the kernels' thread; tasks run in the order
-   * in which they were made. The outputs are the first call's. With a mix, the memory is measured between the runs,
-   * where it is not the device's alone: by streams that write `writes` (0 to 8) bytes for every `reads` (1 to 8).
+   * Runs calls of one op round-robin on the kernels' thread, `warmup` + `iterations` runs in all; tasks run in the
+   * order in which they were made. The outputs are those of the first call. With a mix, the memory bandwidth is
+   * measured between the runs, unless the device has its own memory.
    */
   run(
     op: NativeKernelOp,
@@ -113,16 +101,16 @@ export interface NativeKernels {
     where: NativeWhere,
     warmup: number,
     iterations: number,
-    mix?: { reads: number; writes: number },
+    mix?: StreamMix,
   ): NativeTask<NativeKernelResult>
   allocateKv(
     options: { pages: number; kvHeads: number; headDim: number; dtype: 'F16' | 'F32' },
     where: NativeWhere,
   ): NativeTask<NativeTensor>
-  /** Every tensor of a GGUF file, in its own type; shapes with the contiguous dimension last. */
+  /** Every tensor of a GGUF file, in its own type; the contiguous dimension comes last in each shape. */
   loadTensors(path: string, where: NativeWhere): NativeTask<Array<[name: string, tensor: NativeTensor]>>
-  describe(where: NativeWhere): NativeTask<NativeDevice>
-  /** Takes some seconds of the device: on the CPU of all `threads`, and 512 MiB. */
-  ceilings(where: NativeWhere): NativeTask<NativeCeilings>
+  describe(where: NativeWhere): NativeTask<Omit<DeviceInfo, 'isaLevels'>>
+  /** Occupies the device for some seconds; on the CPU, `threads` threads and 512 MiB. */
+  ceilings(where: NativeWhere): NativeTask<MachineCeilings>
   ropeFrequencies(options: NativeRopeScaling): { frequencies: Float32Array; magnitude: number }
 }

@@ -1,10 +1,10 @@
-/** Kernels that read matrices of weights: products, the fused SwiGLU, embeddings, and conversions of types. */
+/** Kernels that read weight matrices (products, fused SwiGLU, embeddings), and conversions between storage types. */
 
 import { show } from '../errors'
-import { checkArgument, checkOptions, checkTokenIds, custom, number, oneOf, type Rules } from '../validate'
+import { checkArgument, checkOptions, checkTokenIds, custom, oneOf, type Rules } from '../validate'
 import {
   execute,
-  expectApart,
+  expectDistinct,
   type KernelOptions,
   kernelRules,
   type OutputOptions,
@@ -12,30 +12,48 @@ import {
   outputRules,
   type Plan,
   placeOf,
-  resultOf,
+  singleOutput,
 } from './call'
-import { ALL_TYPES, arithmeticOf, bytesOf, type DataOf, DTYPES, type DType, WEIGHT_TYPES } from './dtypes'
-import { floats, type NormOptions } from './elementwise'
+import {
+  ALL_TYPES,
+  arithmeticOf,
+  bytesOf,
+  type DataOf,
+  DTYPES,
+  type DType,
+  WEIGHT_TYPES,
+  type WeightType,
+} from './dtypes'
+import { DEFAULT_EPS, type NormOptions, normRules } from './elementwise'
 import {
   expectShape,
+  floats,
   type HostTensor,
   type Result,
+  rowsIn,
   type Source,
   source,
   type Tensor,
   type TensorInput,
   wrong,
+  wrongShape,
 } from './tensor'
 
 export interface MatmulOptions extends OutputOptions {
-  /** F32 `[tokens, rows]` that the product is added to: a resident one in place. Not together with `out`. */
+  /**
+   * `[tokens, rows]` F32 that the product is added to; a resident tensor is updated in place. Excludes `out`. Resident
+   * exactly if x is.
+   */
   addTo?: TensorInput | undefined
 }
 
-/** What SwiGLU reads: the norm's weight `[hidden]`, and two matrices `[ffnHidden, hidden]`. */
+/** The weights of `kernels.swiglu`. */
 export interface SwigluWeights {
+  /** `[hidden]`. */
   norm: TensorInput
+  /** `[ffnHidden, hidden]`. */
   gate: TensorInput
+  /** `[ffnHidden, hidden]`. */
   up: TensorInput
 }
 
@@ -45,25 +63,44 @@ const matmulRules = {
     typeof value === 'object' && value ? (value as TensorInput) : undefined,
   ),
 } satisfies Rules
-const swigluRules = { ...outputRules, eps: number(0, 1e30) } satisfies Rules
 
-/** A matrix of weights, of a type that products know. */
-export function matrix(call: string, name: string, value: unknown): Source & { rows: number; cols: number } {
+export type WeightMatrix = Source & { rows: number; cols: number }
+
+/** Checks a weight matrix. */
+export function matrix(call: string, name: string, value: unknown): WeightMatrix {
   const found = source(call, name, value)
-  if (!WEIGHT_TYPES.includes(found.dtype as (typeof WEIGHT_TYPES)[number])) {
-    throw wrong(call, `${name}.dtype`, `a type of weights (${WEIGHT_TYPES.join(', ')})`, found.dtype)
+  if (!WEIGHT_TYPES.includes(found.dtype as WeightType)) {
+    throw wrong(call, `${name}.dtype`, `a weight type (${WEIGHT_TYPES.join(', ')})`, found.dtype)
   }
   const [rows, cols] = found.shape as [number, number]
   if (found.shape.length !== 2 || rows < 1 || cols < 1) {
-    throw wrong(call, name, 'a matrix of shape [rows, cols]', `shape [${found.shape.join(', ')}]`)
+    throw wrongShape(call, name, 'a matrix of shape [rows, cols]', found.shape)
   }
   return { ...found, rows, cols }
 }
 
-/** Rows of x that have so many columns. */
-export function tokensOf(call: string, x: Source, cols: number, of: string): number {
-  if (x.elements % cols === 0 && (x.shape.length === 1 || x.shape.at(-1) === cols)) return x.elements / cols
-  throw wrong(call, 'x', `rows of ${cols} columns, as ${of} has`, `shape [${x.shape.join(', ')}]`)
+/** The shape of a product: that of x, with `rows` columns. */
+function productShape(x: Source, tokens: number, rows: number): number[] {
+  return [...(x.shape.length > 1 ? x.shape.slice(0, -1) : [tokens]), rows]
+}
+
+/** Checks the option `addTo` of a product. */
+function addToSource(
+  call: string,
+  addTo: TensorInput,
+  x: Source,
+  weight: WeightMatrix,
+  tokens: number,
+): Source {
+  const name = "option 'addTo'"
+  const sum = source(call, name, addTo)
+  expectShape(call, name, sum, [tokens, weight.rows])
+  if (sum.dtype !== 'F32') throw wrong(call, name, 'F32', sum.dtype)
+  if ((sum.tensor === undefined) !== (x.tensor === undefined)) {
+    throw wrong(call, name, 'resident exactly if x is', show(addTo))
+  }
+  expectDistinct(call, sum.tensor, { x, weight })
+  return sum
 }
 
 export function planMatmul<X extends TensorInput>(
@@ -74,40 +111,33 @@ export function planMatmul<X extends TensorInput>(
   const call = 'kernels.matmul'
   const values = checkOptions(call, options, matmulRules)
   const [input] = floats(call, { x }) as [Source]
-  const { rows, cols, native, dtype, ...rest } = matrix(call, 'weight', weight)
-  const w = { ...rest, native, dtype }
-  const tokens = tokensOf(call, input, cols, 'the weight')
-  const shape = [...(input.shape.length > 1 ? input.shape.slice(0, -1) : [tokens]), rows]
+  const w = matrix(call, 'weight', weight)
+  const { rows, cols, dtype } = w
+  const tokens = rowsIn(call, input, cols, 'the weight')
   const { addTo, out } = values
   if (addTo && out) throw wrong(call, "option 'out'", "absent beside 'addTo', which is the result", show(out))
-  let sum: Source | undefined
-  if (addTo !== undefined) {
-    sum = source(call, "option 'addTo'", addTo)
-    expectShape(call, "option 'addTo'", sum, [tokens, rows])
-    if (sum.dtype !== 'F32') throw wrong(call, "option 'addTo'", 'F32', sum.dtype)
-    if ((sum.tensor === undefined) !== (input.tensor === undefined)) {
-      throw wrong(call, "option 'addTo'", 'resident where x is, and only there', show(addTo))
-    }
-    expectApart(call, sum.tensor, { x: input, weight: w })
-  }
-  const target = outputOf(call, out, input, shape)
-  expectApart(call, out, { x: input, weight: w })
-  const bytes = bytesOf(dtype, rows * cols) + 4 * tokens * (cols + (sum ? 2 : 1) * rows)
+  const sum = addTo && addToSource(call, addTo, input, w, tokens)
+  const target = outputOf(call, out, input, productShape(input, tokens, rows))
+  expectDistinct(call, out, { x: input, weight: w })
   return {
     call,
     op: 'matmul',
     args: {
-      ...{ tokens, rows, cols, x: input.native, weight: native },
+      tokens,
+      rows,
+      cols,
+      x: input.native,
+      weight: w.native,
       ...(sum ? { addTo: sum.native } : { out: target.native }),
     },
     where: placeOf(call, values, { x: input, weight: w, addTo: sum, out: target.target }),
     work: {
-      bytes,
+      bytes: bytesOf(dtype, rows * cols) + 4 * tokens * (cols + (sum ? 2 : 1) * rows),
       written: 4 * tokens * rows,
       flops: 2 * tokens * rows * cols,
       arithmetic: arithmeticOf(dtype),
     },
-    result: ({ outputs }) => resultOf(outputs[0]!, addTo ?? out),
+    result: singleOutput(addTo ?? out),
   }
 }
 
@@ -117,7 +147,7 @@ export function planSwiglu<X extends TensorInput>(
   options?: NormOptions,
 ): Plan<Result<X>> {
   const call = 'kernels.swiglu'
-  const values = checkOptions(call, options, swigluRules)
+  const values = checkOptions(call, options, normRules)
   const given = (weights ?? {}) as Partial<SwigluWeights>
   const [input, norm] = floats(call, { x, 'weights.norm': given.norm }) as [Source, Source]
   const gate = matrix(call, 'weights.gate', given.gate)
@@ -125,32 +155,33 @@ export function planSwiglu<X extends TensorInput>(
   const { rows: ffnHidden, cols: hidden } = gate
   expectShape(call, 'weights.norm', norm, [hidden])
   expectShape(call, 'weights.up', up, [ffnHidden, hidden])
-  const tokens = tokensOf(call, input, hidden, 'weights.gate')
-  const shape = [...(input.shape.length > 1 ? input.shape.slice(0, -1) : [tokens]), ffnHidden]
-  const out = outputOf(call, values.out, input, shape)
-  expectApart(call, values.out, { x: input, 'weights.norm': norm, 'weights.gate': gate, 'weights.up': up })
-  const matrices = bytesOf(gate.dtype, ffnHidden * hidden) + bytesOf(up.dtype, ffnHidden * hidden)
+  const tokens = rowsIn(call, input, hidden, 'weights.gate')
+  const out = outputOf(call, values.out, input, productShape(input, tokens, ffnHidden))
+  const inputs = { x: input, 'weights.norm': norm, 'weights.gate': gate, 'weights.up': up }
+  expectDistinct(call, values.out, inputs)
+  const weightBytes = bytesOf(gate.dtype, ffnHidden * hidden) + bytesOf(up.dtype, ffnHidden * hidden)
   return {
     call,
     op: 'swiglu',
     args: {
-      ...{ tokens, hidden, ffnHidden, eps: values.eps ?? 1e-5, x: input.native, norm: norm.native },
-      ...{ gate: gate.native, up: up.native, out: out.native },
+      tokens,
+      hidden,
+      ffnHidden,
+      eps: values.eps ?? DEFAULT_EPS,
+      x: input.native,
+      norm: norm.native,
+      gate: gate.native,
+      up: up.native,
+      out: out.native,
     },
-    where: placeOf(call, values, {
-      x: input,
-      'weights.norm': norm,
-      'weights.gate': gate,
-      'weights.up': up,
-      out: out.target,
-    }),
+    where: placeOf(call, values, { ...inputs, out: out.target }),
     work: {
-      bytes: matrices + 4 * (tokens * (hidden + ffnHidden) + hidden),
+      bytes: weightBytes + 4 * (tokens * (hidden + ffnHidden) + hidden),
       written: 4 * tokens * ffnHidden,
       flops: 4 * tokens * hidden * ffnHidden,
       arithmetic: arithmeticOf(gate.dtype),
     },
-    result: ({ outputs }) => resultOf(outputs[0]!, values.out),
+    result: singleOutput(values.out),
   }
 }
 
@@ -164,7 +195,7 @@ export function planEmbed<T extends HostTensor | Tensor>(
   const { rows: vocab, cols, ...from } = matrix(call, 'table', table)
   const checked = checkTokenIds(call, 'ids', ids, vocab)
   const out = outputOf(call, values.out, from, [checked.length, cols])
-  expectApart(call, values.out, { table: from })
+  expectDistinct(call, values.out, { table: from })
   return {
     call,
     op: 'embed',
@@ -176,11 +207,11 @@ export function planEmbed<T extends HostTensor | Tensor>(
       flops: checked.length * cols,
       arithmetic: 'f32',
     },
-    result: ({ outputs }) => resultOf(outputs[0]!, values.out),
+    result: singleOutput(values.out),
   }
 }
 
-/** Quantized: resident for a resident input, else its bits. */
+/** The result of `kernels.quantize`: a resident tensor if the input was one, otherwise the bits. */
 export type Quantized<X, D extends DType> = X extends Tensor ? Tensor<D> : DataOf<D>
 
 export function planQuantize<X extends TensorInput, D extends DType>(
@@ -195,18 +226,16 @@ export function planQuantize<X extends TensorInput, D extends DType>(
   const { block } = DTYPES[type]
   const cols = input.shape.at(-1)!
   if (cols % block !== 0 || cols === 0) {
-    throw wrong(
-      call,
-      'x',
-      `rows of a multiple of ${block} columns for ${type}`,
-      `shape [${input.shape.join(', ')}]`,
-    )
+    throw wrongShape(call, 'x', `rows of a multiple of ${block} columns for ${type}`, input.shape)
   }
   return {
     call,
     op: 'quantize',
     args: {
-      ...{ dtype: type, rows: input.elements / cols, cols, x: input.native },
+      dtype: type,
+      rows: input.elements / cols,
+      cols,
+      x: input.native,
       out: { resident: input.tensor !== undefined, shape: [...input.shape] },
     },
     where: placeOf(call, values, { x: input }),
@@ -216,7 +245,7 @@ export function planQuantize<X extends TensorInput, D extends DType>(
       flops: 3 * input.elements,
       arithmetic: 'f32',
     },
-    result: ({ outputs }) => resultOf(outputs[0]!, undefined),
+    result: singleOutput(),
   }
 }
 
@@ -225,7 +254,7 @@ export function planDequantize<X extends TensorInput>(x: X, options?: OutputOpti
   const values = checkOptions(call, options, outputRules)
   const input = source(call, 'x', x)
   const out = outputOf(call, values.out, input, input.shape)
-  expectApart(call, values.out, { x: input })
+  expectDistinct(call, values.out, { x: input })
   return {
     call,
     op: 'dequantize',
@@ -237,17 +266,17 @@ export function planDequantize<X extends TensorInput>(x: X, options?: OutputOpti
       flops: input.elements,
       arithmetic: 'f32',
     },
-    result: ({ outputs }) => resultOf(outputs[0]!, values.out),
+    result: singleOutput(values.out),
   }
 }
 
 /**
- * `y = x · Wᵀ`, or `y = addTo + x · Wᵀ`. Activations become what llama.cpp multiplies the weight's type with (Q8_0 or
- * Q8_K for quantized weights, F16 and BF16 for theirs), as in a model: docs/numerics.md.
+ * `y = x · Wᵀ`, or `y = addTo + x · Wᵀ`. As in a model, x is first converted to the type that llama.cpp pairs with the
+ * weight's: Q8_0, Q8_1 or Q8_K for quantized weights, F16 for F16, BF16 for BF16 (docs/numerics.md).
  *
  * @param x `[tokens, cols]` F32
- * @param weight `[rows, cols]` of any weight type; row r is the r-th output
- * @param options `out` is none of the inputs
+ * @param weight `[rows, cols]` of any weight type; row r gives output r
+ * @param options `out` must not be an input
  * @returns `[tokens, rows]` F32
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY
  */
@@ -260,11 +289,11 @@ export async function matmul<X extends TensorInput>(
 }
 
 /**
- * The first half of a Llama's feed-forward block in one kernel (Shazeer 2020): `SiLU(n · gateᵀ) · (n · upᵀ)` with
- * `n = RMSNorm(x)`. The same bits as rmsNorm, two matmul and siluMul.
+ * The first half of Llama's feed-forward block in one kernel: `SiLU(n · gateᵀ) · (n · upᵀ)`, where `n = RMSNorm(x)`
+ * (SwiGLU, Shazeer 2020). Gives the same bits as `rmsNorm`, two calls of `matmul`, and `siluMul`.
  *
  * @param x `[tokens, hidden]` F32
- * @param options `out` is none of the inputs
+ * @param options `out` must not be an input
  * @returns `[tokens, ffnHidden]` F32
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY
  */
@@ -277,12 +306,13 @@ export async function swiglu<X extends TensorInput>(
 }
 
 /**
- * Rows of a table as float32: `out[i] = table[ids[i]]`.
+ * Looks up rows of a table and dequantizes them: `out[i] = table[ids[i]]`.
  *
  * @param table `[vocab, cols]` of any weight type
- * @param ids each below vocab
- * @returns `[ids, cols]` F32
- * @throws (rejects) ERR_INVALID_ARGUMENT (naming the first bad index), ERR_DISPOSED, ERR_OUT_OF_MEMORY
+ * @param ids token ids, each less than vocab
+ * @param options `out` must not be the table
+ * @returns `[ids.length, cols]` F32
+ * @throws (rejects) ERR_INVALID_ARGUMENT (for ids, it names the first bad index), ERR_DISPOSED, ERR_OUT_OF_MEMORY
  */
 export async function embed<T extends HostTensor | Tensor>(
   table: T,
@@ -293,11 +323,12 @@ export async function embed<T extends HostTensor | Tensor>(
 }
 
 /**
- * Values in another storage type, row by row. Activations' types (F16, BF16, Q8_0, Q8_1, Q8_K) are llama.cpp's bits;
- * the others are plain fits, good for tests and not for models: they do not search for the least error.
+ * Converts values to another storage type. For F16, BF16, Q8_0, Q8_1 and Q8_K, which activations are converted to, the
+ * bits are llama.cpp's. For other types, a simple fit that does not search for the smallest error: good enough for
+ * tests, not for models.
  *
- * @param x `[..., cols]` F32, cols a multiple of the type's block
- * @returns the blocks of the GGUF specification, one after the other
+ * @param x `[..., cols]` F32, cols a multiple of the type's block size
+ * @returns the shape of x, in the block format of the GGUF specification
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY
  */
 export async function quantize<X extends TensorInput, D extends DType>(
@@ -309,10 +340,11 @@ export async function quantize<X extends TensorInput, D extends DType>(
 }
 
 /**
- * The float32 values of any storage type, bit for bit as the format defines them (the GGUF specification; ggml).
+ * Converts values of any storage type to float32, bit for bit as the format defines them (GGUF specification, ggml).
  *
  * @param x `[..., cols]` of any type
- * @returns as x, F32
+ * @param options `out` must not be x
+ * @returns the shape of x, F32
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY
  */
 export async function dequantize<X extends TensorInput>(x: X, options?: OutputOptions): Promise<Result<X>> {

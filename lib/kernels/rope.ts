@@ -1,17 +1,20 @@
+/** The options of rotary position embedding, and the table of frequencies that kernels take. */
+
 import { addon } from '../binding'
 import { show } from '../errors'
 import { callNative } from '../tasks'
 import { checkOptions, custom, integer, number, oneOf, type Rules } from '../validate'
-import { type Source, wrong } from './tensor'
+import { type Source, wrong, wrongShape } from './tensor'
 
 /**
- * How the frequencies are stretched for longer contexts.
+ * How RoPE's frequencies are scaled for a longer context.
  *
- * - `linear`: all divided by `factor` (position interpolation, Chen et al. 2023).
- * - `llama3`: long waves divided by `factor`, short ones left, those between blended (Llama 3.1; Meta's
- *   `apply_scaling`).
- * - `yarn`: a ramp over dimensions between `betaFast` (32) and `betaSlow` (1) rotations within the original context,
- *   and cosine and sine times 0.1 ln(factor) + 1 (Peng et al. 2023, equations 17, 22).
+ * - `linear`: divides every frequency by `factor` (position interpolation, Chen et al. 2023).
+ * - `llama3`: divides the frequencies of long wavelengths by `factor`, keeps those of short ones, and blends between
+ *   (Llama 3.1; Meta's `apply_scaling`).
+ * - `yarn`: blends from the original to the divided frequencies over the dimensions that make `betaFast` (default 32) to
+ *   `betaSlow` (default 1) rotations within the original context, and multiplies cosine and sine by 0.1 ln(factor) + 1
+ *   (Peng et al. 2023, equations 17 and 22).
  */
 export type RopeScaling =
   | { type: 'none' }
@@ -31,16 +34,19 @@ export type RopeScaling =
       betaSlow?: number | undefined
     }
 
-/** Rotary position embedding (Su et al. 2021): the frequencies, and which dimensions make a pair. */
+/** Rotary position embedding (Su et al. 2021): the frequencies, and the layout of the rotated pairs. */
 export interface RopeOptions {
-  /** The base of the frequencies base^(-2i / ropeDim). Default 10000. */
+  /** Pair i has the frequency base^(-2i / ropeDim). Default 10000. */
   base?: number | undefined
-  /** Leading dimensions of a head that are rotated: even, at most the head's. Default: all. */
+  /** How many of a head's first dimensions are rotated; even, at most the head size. Default: all. */
   ropeDim?: number | undefined
-  /** Pairs: `'interleaved'` (2i, 2i + 1), as in GGUF files of Llama; or `'half'` (i, i + ropeDim / 2). */
+  /**
+   * The dimensions of pair i: `'interleaved'` is (2i, 2i + 1), as in GGUF files of Llama; `'half'` is
+   * (i, i + ropeDim / 2). Default: `'interleaved'`.
+   */
   layout?: 'interleaved' | 'half' | undefined
   scaling?: RopeScaling | undefined
-  /** `[ropeDim / 2]`: each frequency is divided by its own, as by a file's tensor `rope_freqs.weight`. */
+  /** `[ropeDim / 2]`: divisors of the frequencies, like the tensor `rope_freqs.weight` of a GGUF file. */
   frequencyFactors?: Float32Array | undefined
 }
 
@@ -66,18 +72,12 @@ export const ropeRules = {
   base: number(1, 1e12),
   ropeDim: integer(2, 65536),
   layout: oneOf('interleaved', 'half'),
-  scaling: custom<RopeScaling>(
-    '{ type: ' +
-      Object.keys(SCALINGS)
-        .map((t) => `'${t}'`)
-        .join(' | ') +
-      ', ... }',
-    (value) =>
-      typeof value === 'object' &&
-      value !== null &&
-      Object.hasOwn(SCALINGS, String((value as RopeScaling).type))
-        ? (value as RopeScaling)
-        : undefined,
+  scaling: custom<RopeScaling>(`{ type: '${Object.keys(SCALINGS).join("' | '")}', ... }`, (value) =>
+    typeof value === 'object' &&
+    value !== null &&
+    Object.hasOwn(SCALINGS, String((value as RopeScaling).type))
+      ? (value as RopeScaling)
+      : undefined,
   ),
   frequencyFactors: custom<Float32Array>('a Float32Array', (value) =>
     Object.prototype.toString.call(value) === '[object Float32Array]' ? (value as Float32Array) : undefined,
@@ -86,77 +86,76 @@ export const ropeRules = {
 
 export interface RopeArgs {
   halfLayout: boolean
+  /** `[ropeDim / 2]`, radians per position. */
   frequencies: Float32Array
+  /** Multiplies cosine and sine. */
   magnitude: number
 }
 
 /**
- * The table that the addon takes, for heads of `headDim`.
+ * Checks the options and computes the frequencies, for heads of `headDim`.
  * @throws ERR_INVALID_ARGUMENT
  */
 export function ropeArgs(call: string, options: RopeOptions, headDim: number): RopeArgs {
   const { base = 10000, ropeDim = headDim, layout = 'interleaved', scaling, frequencyFactors } = options
   if (ropeDim % 2 !== 0 || ropeDim > headDim) {
-    throw wrong(
-      call,
-      "option 'ropeDim'",
-      `an even number of at most the head size ${headDim}`,
-      String(ropeDim),
-    )
+    const expected = `an even number of at most the head size ${headDim}`
+    throw wrong(call, "option 'ropeDim'", expected, String(ropeDim))
   }
   if (frequencyFactors && frequencyFactors.length !== ropeDim / 2) {
-    throw wrong(
-      call,
-      "option 'frequencyFactors'",
-      `of ${ropeDim / 2} elements`,
-      String(frequencyFactors.length),
-    )
+    const found = String(frequencyFactors.length)
+    throw wrong(call, "option 'frequencyFactors'", `of ${ropeDim / 2} elements`, found)
   }
-  const { type = 'none', ...values } = (scaling ?? {}) as Record<string, unknown> & {
-    type?: RopeScaling['type']
-  }
-  const rules = SCALINGS[type]!
-  const checked = checkOptions(`${call}, option 'scaling'`, values, rules) as Record<string, number>
-  for (const name of Object.keys(rules)) {
-    if (checked[name] === undefined && !OPTIONAL.includes(name)) {
-      throw wrong(call, `option 'scaling.${name}'`, rules[name]!.expected, show(undefined))
-    }
-  }
-  if (type === 'llama3' && !(checked.highFreqFactor! > checked.lowFreqFactor!)) {
-    throw wrong(
-      call,
-      "option 'scaling.highFreqFactor'",
-      `more than lowFreqFactor ${checked.lowFreqFactor}`,
-      String(checked.highFreqFactor),
-    )
-  }
+  const { type, values } = scalingValues(call, scaling ?? { type: 'none' })
   const { frequencies, magnitude } = callNative(() =>
     addon().kernels.ropeFrequencies({
       base,
       dim: ropeDim,
       scaling: type,
-      factor: checked.factor ?? 1,
-      lowFreqFactor: checked.lowFreqFactor ?? 1,
-      highFreqFactor: checked.highFreqFactor ?? 4,
-      originalContextLength: checked.originalContextLength ?? 1,
-      betaFast: checked.betaFast ?? 32,
-      betaSlow: checked.betaSlow ?? 1,
+      factor: values.factor ?? 1,
+      lowFreqFactor: values.lowFreqFactor ?? 1,
+      highFreqFactor: values.highFreqFactor ?? 4,
+      originalContextLength: values.originalContextLength ?? 1,
+      betaFast: values.betaFast ?? 32,
+      betaSlow: values.betaSlow ?? 1,
       factors: frequencyFactors ?? null,
     }),
   )
   return { halfLayout: layout === 'half', frequencies, magnitude }
 }
 
-/** Positions as the addon takes them. */
-export function checkPositions(call: string, name: string, positions: unknown): Int32Array {
-  const list = positions as ArrayLike<number>
-  const isList =
-    Array.isArray(positions) || (ArrayBuffer.isView(positions) && !(positions instanceof DataView))
-  if (!isList) throw wrong(call, name, 'an array of positions', show(positions))
+/** Checks the numbers of a scaling whose `type` is known. */
+function scalingValues(
+  call: string,
+  { type, ...numbers }: RopeScaling,
+): { type: RopeScaling['type']; values: Record<string, number> } {
+  const rules = SCALINGS[type]!
+  const values = checkOptions(`${call}, option 'scaling'`, numbers, rules) as Record<string, number>
+  for (const name of Object.keys(rules)) {
+    if (values[name] === undefined && !OPTIONAL.includes(name)) {
+      throw wrong(call, `option 'scaling.${name}'`, rules[name]!.expected, show(undefined))
+    }
+  }
+  const { lowFreqFactor, highFreqFactor } = values
+  if (type === 'llama3' && !(highFreqFactor! > lowFreqFactor!)) {
+    const expected = `more than lowFreqFactor ${lowFreqFactor}`
+    throw wrong(call, "option 'scaling.highFreqFactor'", expected, String(highFreqFactor))
+  }
+  return { type, values }
+}
+
+/**
+ * Copies an array of positions or page numbers.
+ * @throws ERR_INVALID_ARGUMENT
+ */
+export function nonNegativeIntegers(call: string, name: string, values: unknown): Int32Array {
+  const isList = Array.isArray(values) || (ArrayBuffer.isView(values) && !(values instanceof DataView))
+  if (!isList) throw wrong(call, name, 'an array of integers', show(values))
+  const list = values as ArrayLike<number>
   const checked = new Int32Array(list.length)
   for (let i = 0; i < checked.length; i++) {
     const value = list[i]!
-    if (!Number.isInteger(value) || value < 0 || value > 2 ** 31 - 1) {
+    if (!isNonNegativeInt32(value)) {
       throw wrong(call, `${name}[${i}]`, 'an integer from 0 to 2147483647', show(value))
     }
     checked[i] = value
@@ -164,14 +163,14 @@ export function checkPositions(call: string, name: string, positions: unknown): 
   return checked
 }
 
-/** An input of whole heads. */
+export function isNonNegativeInt32(value: number): boolean {
+  return Number.isInteger(value) && value >= 0 && value <= 2 ** 31 - 1
+}
+
+/** The heads of an input `[tokens, heads · headDim]`. */
 export function headsOf(call: string, name: string, x: Source, tokens: number, headDim: number): number {
   const heads = x.elements / (tokens * headDim)
   if (tokens > 0 && Number.isInteger(heads) && heads > 0) return heads
-  throw wrong(
-    call,
-    name,
-    `of ${tokens} positions times a whole number of heads of ${headDim}`,
-    `shape [${x.shape.join(', ')}]`,
-  )
+  const expected = `of ${tokens} positions times a whole number of heads of ${headDim}`
+  throw wrongShape(call, name, expected, x.shape)
 }

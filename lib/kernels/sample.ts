@@ -1,23 +1,24 @@
+/** Choosing tokens from logits. */
+
 import type { SamplingOptions } from '../sampling'
 import { samplingOptions } from '../sampling'
 import { checkOptions, type Rules } from '../validate'
 import { execute, type KernelOptions, kernelRules, type Plan, placeOf } from './call'
-import { floats } from './elementwise'
-import { checkPositions } from './rope'
-import { type Source, type TensorInput, wrong } from './tensor'
+import { nonNegativeIntegers } from './rope'
+import { columnsOf, floats, type Source, type TensorInput, wrong } from './tensor'
 
-/** The filters are those of generation, and all off unless asked for; temperature is 0. */
+/** The filters of generation. By default all of them are off and the temperature is 0. */
 export interface SampleOptions
   extends KernelOptions,
     Pick<SamplingOptions, 'temperature' | 'topK' | 'topP' | 'minP' | 'typicalP' | 'seed'> {
-  /** Of the token to be chosen in each row: with the seed, the key of the random bits. Default: 0. */
+  /** `[rows]`: the position of each token to choose. Seed and position determine the random bits. Default: all 0. */
   positions?: ArrayLike<number> | undefined
 }
 
 export interface SampleResult {
-  /** One a row. */
+  /** `[rows]`. */
   tokens: Uint32Array
-  /** ln Σ e^logit of each row, which log-probabilities need; NaN when a logit is NaN or Infinity. */
+  /** `[rows]`: ln Σ e^logit, the normalizer of log-probabilities; NaN if a logit of the row is NaN or Infinity. */
   logSumExp: Float32Array
 }
 
@@ -29,20 +30,25 @@ export function planSample(logits: TensorInput, options?: SampleOptions): Plan<S
   const { positions, ...rest } = options ?? {}
   const values = checkOptions(call, rest, rules)
   const [input] = floats(call, { logits }) as [Source]
-  const cols = input.shape.at(-1)!
-  if (cols < 1) throw wrong(call, 'logits', 'rows of at least one logit', `shape [${input.shape.join(', ')}]`)
+  const cols = columnsOf(call, 'logits', input, 'logit')
   const rows = input.elements / cols
-  const at =
-    positions === undefined ? new Int32Array(rows) : checkPositions(call, "option 'positions'", positions)
-  if (at.length !== rows)
-    throw wrong(call, "option 'positions'", `one for each of ${rows} rows`, `${at.length}`)
+  const name = "option 'positions'"
+  const checked = positions === undefined ? new Int32Array(rows) : nonNegativeIntegers(call, name, positions)
+  if (checked.length !== rows) throw wrong(call, name, `one for each of ${rows} rows`, `${checked.length}`)
   return {
     call,
     op: 'sample',
     args: {
-      ...{ rows, cols, logits: input.native, positions: at, seed: BigInt(values.seed ?? 0) },
-      ...{ temperature: values.temperature ?? 0, topK: values.topK ?? 0, topP: values.topP ?? 1 },
-      ...{ minP: values.minP ?? 0, typicalP: values.typicalP ?? 1 },
+      rows,
+      cols,
+      logits: input.native,
+      positions: checked,
+      seed: BigInt(values.seed ?? 0),
+      temperature: values.temperature ?? 0,
+      topK: values.topK ?? 0,
+      topP: values.topP ?? 1,
+      minP: values.minP ?? 0,
+      typicalP: values.typicalP ?? 1,
     },
     where: placeOf(call, values, { logits: input }),
     work: { bytes: 4 * input.elements, written: 0, flops: 4 * input.elements, arithmetic: 'f32' },
@@ -51,12 +57,13 @@ export function planSample(logits: TensorInput, options?: SampleOptions): Plan<S
 }
 
 /**
- * Chooses a token in each row of logits: the greatest, the lowest id among equals; with a `temperature` above 0 a
- * random one, after the filters, the same for the same seed and position (Philox; docs/numerics.md).
+ * Chooses a token from each row of logits. At temperature 0 it is the one with the largest logit, and the lowest id
+ * among equals. Above 0 it is drawn at random after the filters; the same seed and position give the same token
+ * (Philox; docs/numerics.md).
  *
  * @param logits `[rows, vocab]`, or one row, F32
- * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED; ERR_INVALID_MODEL when a logit is NaN or Infinity and the
- *   temperature above 0
+ * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED; ERR_INVALID_MODEL when the temperature is above 0 and a logit is
+ *   NaN or Infinity
  */
 export async function sample(logits: TensorInput, options?: SampleOptions): Promise<SampleResult> {
   return execute(planSample(logits, options))

@@ -3,25 +3,31 @@ import { CriaError, show } from '../errors'
 import { runTask } from '../tasks'
 import { oneOf } from '../validate'
 import { ALL_TYPES, bytesOf, type DataOf, DTYPES, type DType, elementsOf, type TensorData } from './dtypes'
-import type { NativeHostTensor, NativeOperand, NativeTensor } from './native'
+import type {
+  NativeHostTensor,
+  NativeKernelArgs,
+  NativeKernelOp,
+  NativeKernelResult,
+  NativeOperand,
+  NativeTensor,
+} from './native'
 
-/**
- * An array of the host with what a typed array does not say of itself. `dtype`: what the bits mean; it may be left out
- * for a Float32Array. `shape`: sizes, the contiguous dimension last; left out: one dimension.
- */
+/** A host array with its type and shape. */
 export interface HostTensor {
   readonly data: TensorData
+  /** How to read the bits. Default for a Float32Array: `'F32'`; required for other arrays. */
   readonly dtype?: DType | undefined
+  /** Sizes, the contiguous dimension last. Default: one dimension. */
   readonly shape?: readonly number[] | undefined
 }
 
-/** What a kernel takes: plain float32 values, an array with its type and shape, or a resident tensor. */
+/** An input of a kernel: plain float32 values, an array with its type and shape, or a resident tensor. */
 export type TensorInput = Float32Array | HostTensor | Tensor
 
-/** What a kernel gives: resident for a resident input, else a new array. */
+/** The result of a kernel: a resident tensor if the first input was one, otherwise a new array. */
 export type Result<X> = X extends Tensor ? Tensor<'F32'> : Float32Array
 
-/** The address of a tensor's native half, for this package alone. */
+/** The native object behind each Tensor and KvCache, hidden from users. */
 const natives = new WeakMap<object, NativeTensor>()
 
 abstract class Resident {
@@ -40,7 +46,7 @@ abstract class Resident {
     return nativeOf(this).shape
   }
 
-  /** Bytes on the device, without the packed copy that a CUDA device keeps of a matrix (`kernels.upload`). */
+  /** Bytes on the device, without the packed copy that a CUDA device keeps of a weight matrix (`kernels.upload`). */
   get bytes(): number {
     return nativeOf(this).bytes
   }
@@ -49,7 +55,7 @@ abstract class Resident {
     return nativeOf(this).disposed
   }
 
-  /** Frees the memory, once the kernels under way no longer use it. Harmless a second time. */
+  /** Frees the memory as soon as no running kernel uses it. Idempotent. */
   dispose(): void {
     nativeOf(this).dispose()
   }
@@ -61,9 +67,9 @@ abstract class Resident {
 }
 
 /**
- * Memory on a device. Kernels that take and give tensors copy nothing between host and device, so a measurement of them
- * measures the kernel. From `kernels.upload`, `kernels.allocate` or `kernels.loadTensors`, or from a kernel. What is not
- * disposed of is freed when it is collected.
+ * A tensor on a device. Kernels whose inputs and outputs are resident copy nothing between host and device, so timing
+ * them measures the kernel alone. Created by `kernels.upload`, `kernels.allocate`, `kernels.loadTensors`, or as the
+ * result of a kernel. The garbage collector frees a tensor that was not disposed.
  */
 export class Tensor<D extends DType = DType> extends Resident {
   /** @internal */
@@ -76,23 +82,21 @@ export class Tensor<D extends DType = DType> extends Resident {
   }
 
   /**
-   * A copy of the bytes: a Float32Array for F32, the bits as a Uint16Array for F16 and BF16, blocks as a Uint8Array.
+   * Copies the tensor to the host: as a Float32Array for F32, a Uint16Array of bits for F16 and BF16, a Uint8Array of
+   * blocks for quantized types.
    * @throws (rejects) ERR_DISPOSED
    */
   async download(): Promise<DataOf<D>> {
-    const call = 'tensor.download'
-    const native = nativeOf(this)
-    if (native.disposed) throw disposed(call, 'the tensor')
-    const args = { x: native, out: { resident: false, shape: native.shape } }
-    const where = { device: native.device, isa: '', threads: 0 }
-    const { outputs } = await runTask(call, () => addon().kernels.run('download', [args], where, 0, 1))
+    const native = undisposed('tensor.download', 'the tensor', this)
+    const out = { resident: false, shape: native.shape }
+    const { outputs } = await runOn(native, 'tensor.download', 'download', { x: native, out })
     return outputs[0] as DataOf<D>
   }
 }
 
 /**
- * Pages of keys and values on a device, in the layout that its attention reads best; {@link KvCache.download} gives
- * them as plain arrays. `shape` is `[2, pages, kvHeads, pageTokens, headDim]`. From `kernels.kvCache`.
+ * A paged KV cache of one layer, in the layout that the device's attention kernel reads best; {@link KvCache.download}
+ * returns it as plain arrays. `shape` is `[2, pages, kvHeads, pageTokens, headDim]`. Created by `kernels.kvCache`.
  */
 export class KvCache extends Resident {
   /** @internal */
@@ -109,7 +113,7 @@ export class KvCache extends Resident {
   get kvHeads(): number {
     return this.shape[2]!
   }
-  /** Positions of one sequence that a page holds: the device's choice. */
+  /** Tokens per page; the device determines it. */
   get pageTokens(): number {
     return this.shape[3]!
   }
@@ -118,20 +122,25 @@ export class KvCache extends Resident {
   }
 
   /**
-   * Keys and values, `[pages, kvHeads, pageTokens, headDim]` each, as float32.
+   * Copies keys and values to the host, `[pages, kvHeads, pageTokens, headDim]` each, as float32.
    * @throws (rejects) ERR_DISPOSED
    */
   async download(): Promise<{ k: Float32Array; v: Float32Array }> {
-    const call = 'kvCache.download'
-    const native = nativeOf(this)
-    if (native.disposed) throw disposed(call, 'the KV cache')
+    const native = undisposed('kvCache.download', 'the KV cache', this)
     const out = { resident: false, shape: native.shape.slice(1) }
-    const where = { device: native.device, isa: '', threads: 0 }
-    const { outputs } = await runTask(call, () =>
-      addon().kernels.run('kvRead', [{ kv: native, k: out, v: out }], where, 0, 1),
-    )
+    const { outputs } = await runOn(native, 'kvCache.download', 'kvRead', { kv: native, k: out, v: out })
     return { k: outputs[0] as Float32Array, v: outputs[1] as Float32Array }
   }
+}
+
+/** Runs an op once on the device that holds `native`. */
+function runOn(
+  { device }: NativeTensor,
+  call: string,
+  op: NativeKernelOp,
+  args: NativeKernelArgs,
+): Promise<NativeKernelResult> {
+  return runTask(call, () => addon().kernels.run(op, [args], { device, isa: '', threads: 0 }, 0, 1))
 }
 
 /** @internal */
@@ -141,64 +150,74 @@ export function nativeOf(resident: object): NativeTensor {
   return native
 }
 
-function disposed(call: string, what: string): CriaError {
-  return new CriaError('ERR_DISPOSED', `${call}: ${what} was disposed`)
+/** @throws ERR_DISPOSED */
+function undisposed(call: string, what: string, resident: Resident): NativeTensor {
+  const native = nativeOf(resident)
+  if (native.disposed) throw new CriaError('ERR_DISPOSED', `${call}: ${what} was disposed`)
+  return native
 }
 
-/** An ERR_INVALID_ARGUMENT about an input of a kernel. */
+/** An ERR_INVALID_ARGUMENT about a kernel's input. `found` goes into the message as it is. */
 export function wrong(call: string, name: string, expected: string, found: string): CriaError {
   return new CriaError('ERR_INVALID_ARGUMENT', `${call}: ${name} must be ${expected}, got ${found}`, {
     details: { call, name, expected, received: found },
   })
 }
 
+/** The same for an input of the wrong shape. */
+export function wrongShape(
+  call: string,
+  name: string,
+  expected: string,
+  shape: readonly number[],
+): CriaError {
+  return wrong(call, name, expected, `shape ${showShape(shape)}`)
+}
+
 export function showShape(shape: readonly number[]): string {
   return `[${shape.join(', ')}]`
 }
 
-/** A checked input: what is known of it, and how the addon takes it. */
+/** A checked input, and the form in which the addon takes it. */
 export interface Source {
   readonly native: NativeOperand
   readonly dtype: DType
   readonly shape: readonly number[]
   readonly elements: number
-  /** Where it is resident, its tensor. */
+  /** The tensor of a resident input. */
   readonly tensor: Tensor | undefined
   readonly device: string | undefined
 }
 
-const ARRAYS = { Float32Array: ['F32'], Uint16Array: ['F16', 'BF16'], Uint8Array: [] as DType[] } as Record<
-  string,
-  DType[]
->
-const typeRule = oneOf(...ALL_TYPES)
+/** The array types that kernels take, and the dtypes that each can hold. */
+const ARRAY_DTYPES: Readonly<Record<string, readonly DType[]>> = {
+  Float32Array: ['F32'],
+  Uint16Array: ['F16', 'BF16'],
+  Uint8Array: ALL_TYPES.filter((dtype) => DTYPES[dtype].block > 1),
+}
+const dtypeRule = oneOf(...ALL_TYPES)
 
 /** Not instanceof: an array may come from another realm. */
-function arrayKind(value: unknown): 'Float32Array' | 'Uint16Array' | 'Uint8Array' | undefined {
+function arrayKind(value: unknown): string | undefined {
   const name = Object.prototype.toString.call(value).slice(8, -1)
-  return Object.hasOwn(ARRAYS, name) ? (name as 'Float32Array') : undefined
+  return Object.hasOwn(ARRAY_DTYPES, name) ? name : undefined
 }
 
 /**
- * A tensor argument.
+ * Checks an input tensor.
  * @throws ERR_INVALID_ARGUMENT, ERR_DISPOSED
  */
 export function source(call: string, name: string, value: unknown): Source {
   if (value instanceof KvCache) throw wrong(call, name, 'a tensor', 'a KV cache')
   if (value instanceof Tensor) {
-    const native = nativeOf(value)
-    if (native.disposed) throw disposed(call, name)
+    const native = undisposed(call, name, value)
     const { dtype, shape, device } = native
     return { native, dtype, shape, elements: elementsOf(shape), tensor: value, device }
   }
   const kind = arrayKind(value)
   if (kind && kind !== 'Float32Array') {
-    throw wrong(
-      call,
-      name,
-      `{ data, dtype${kind === 'Uint8Array' ? ', shape' : ''} } for a ${kind}`,
-      show(value),
-    )
+    const fields = kind === 'Uint8Array' ? '{ data, dtype, shape }' : '{ data, dtype }'
+    throw wrong(call, name, `${fields} for a ${kind}`, show(value))
   }
   const host = kind ? { data: value as TensorData } : (value as HostTensor)
   if (typeof host !== 'object' || host === null || !('data' in host)) {
@@ -217,20 +236,20 @@ function hostTensor(
   if (unknown !== undefined) throw wrong(call, name, '{ data, dtype, shape }', `an object with '${unknown}'`)
   const kind = arrayKind(data)
   if (!kind) throw wrong(call, `${name}.data`, 'a Float32Array, Uint16Array or Uint8Array', show(data))
-  const type = dtype ?? (kind === 'Float32Array' ? 'F32' : undefined)
-  const known = typeRule.parse(type)
-  const fitting = kind === 'Uint8Array' ? ALL_TYPES.filter((one) => DTYPES[one].block > 1) : ARRAYS[kind]!
+  const given = dtype ?? (kind === 'Float32Array' ? 'F32' : undefined)
+  const known = dtypeRule.parse(given)
+  const fitting = ARRAY_DTYPES[kind]!
   if (!known || !fitting.includes(known)) {
-    throw wrong(call, `${name}.dtype`, `${fitting.join(' or ')} for a ${kind}`, show(type))
+    throw wrong(call, `${name}.dtype`, `${fitting.join(' or ')} for a ${kind}`, show(given))
   }
   const elements = (data.byteLength / DTYPES[known].bytes) * DTYPES[known].block
   const sizes = checkShape(call, `${name}.shape`, shape ?? [elements], known)
   if (elementsOf(sizes) !== elements) {
-    const bytes = bytesOf(known, elementsOf(sizes))
-    const wanted = `${bytes / data.BYTES_PER_ELEMENT} elements for shape ${showShape(sizes)} of ${known}`
-    throw wrong(call, `${name}.data`, `a ${kind} of ${wanted}`, `${data.length}`)
+    const length = bytesOf(known, elementsOf(sizes)) / data.BYTES_PER_ELEMENT
+    const expected = `a ${kind} of ${length} elements for shape ${showShape(sizes)} of ${known}`
+    throw wrong(call, `${name}.data`, expected, `${data.length}`)
   }
-  // The addon reads no shared memory.
+  // The addon does not read shared memory.
   const plain = data.buffer instanceof ArrayBuffer || !isShared(data.buffer) ? data : data.slice()
   return { data: plain, dtype: known, shape: sizes }
 }
@@ -239,42 +258,58 @@ function isShared(buffer: ArrayBufferLike): boolean {
   return Object.prototype.toString.call(buffer) === '[object SharedArrayBuffer]'
 }
 
-/** Sizes, whole blocks in the last of them. */
+/** Checks the sizes; the last one must be whole blocks. */
 export function checkShape(call: string, name: string, shape: unknown, dtype: DType): number[] {
   const sizes = Array.isArray(shape) ? (shape as unknown[]) : undefined
   if (!sizes?.every((size) => Number.isSafeInteger(size) && (size as number) >= 0) || sizes.length === 0) {
-    throw wrong(
-      call,
-      name,
-      'an array of integers of at least 0',
-      Array.isArray(shape) ? `[${shape}]` : show(shape),
-    )
+    const found = sizes ? `[${sizes}]` : show(shape)
+    throw wrong(call, name, 'an array of integers of at least 0', found)
   }
   const { block } = DTYPES[dtype]
   if ((sizes.at(-1) as number) % block !== 0) {
-    throw wrong(
-      call,
-      name,
-      `a shape whose last size is a multiple of ${block}, ${dtype}'s block`,
-      `[${sizes}]`,
-    )
+    const expected = `a shape whose last size is a multiple of ${block}, ${dtype}'s block`
+    throw wrong(call, name, expected, `[${sizes}]`)
   }
   return sizes as number[]
 }
 
-/** Wants so many elements, or that shape. */
+/** Requires the number of elements of `expected`; an input of more than one dimension must have its last size too. */
 export function expectShape(
   call: string,
   name: string,
   { shape, elements }: Source,
-  wanted: readonly number[],
+  expected: readonly number[],
 ): void {
-  if (elements === elementsOf(wanted) && (shape.length === 1 || shape.at(-1) === wanted.at(-1))) return
-  throw wrong(call, name, `of shape ${showShape(wanted)}`, `shape ${showShape(shape)}`)
+  if (elements === elementsOf(expected) && (shape.length === 1 || shape.at(-1) === expected.at(-1))) return
+  throw wrongShape(call, name, `of shape ${showShape(expected)}`, shape)
 }
 
-/** Float values, which kernels take as float32. */
+/** The number of rows in x, whose rows must have `cols` columns, as `like` has. */
+export function rowsIn(call: string, x: Source, cols: number, like: string): number {
+  if (cols > 0 && x.elements % cols === 0 && (x.shape.length === 1 || x.shape.at(-1) === cols)) {
+    return x.elements / cols
+  }
+  throw wrongShape(call, 'x', `rows of ${cols} columns, like ${like}`, x.shape)
+}
+
+/** The columns of x, at least one: the size of its last dimension. */
+export function columnsOf(call: string, name: string, x: Source, of: string): number {
+  const cols = x.shape.at(-1)!
+  if (cols < 1) throw wrongShape(call, name, `rows of at least one ${of}`, x.shape)
+  return cols
+}
+
+/** Requires float values, which kernels take as float32. */
 export function expectFloats(call: string, name: string, { dtype }: Source): void {
   if (dtype === 'F32' || dtype === 'F16' || dtype === 'BF16') return
   throw wrong(call, `${name}.dtype`, 'F32, F16 or BF16', dtype)
+}
+
+/** Checks inputs of float values, by name. */
+export function floats(call: string, inputs: Record<string, unknown>): Source[] {
+  return Object.entries(inputs).map(([name, value]) => {
+    const found = source(call, name, value)
+    expectFloats(call, name, found)
+    return found
+  })
 }

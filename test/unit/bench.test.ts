@@ -1,4 +1,4 @@
-/** `cria bench` and its parts. The tests do not judge speeds: the machine that runs them is busy. */
+/** `cria bench` and its parts. Speeds are not checked: the machine that runs tests is busy. */
 
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -6,19 +6,12 @@ import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type BenchOptions, bench, checkBenchOptions } from '../../lib/bench/bench'
 import { figure } from '../../lib/bench/figures'
-import {
-  bytesOf,
-  elementsOf,
-  FILE_TYPES,
-  SHAPE_NAMES,
-  shapeOf,
-  TENSOR_TYPES,
-  tensorPlan,
-} from '../../lib/bench/shapes'
+import { FILE_TYPES, SHAPE_NAMES, shapeOf, tensorBytes, tensorPlan } from '../../lib/bench/shapes'
 import { parseSynthetic, syntheticFile } from '../../lib/bench/synthetic'
 import { benchTable } from '../../lib/bench/table'
 import { limits, workloadOf } from '../../lib/bench/workload'
 import { CriaError, inspect, loadModel } from '../../lib/index'
+import { DTYPES, elementsOf } from '../../lib/kernels/dtypes'
 import { demo, scratchFolder } from './real_models'
 
 const { folder } = scratchFolder()
@@ -35,29 +28,29 @@ describe('shapes', () => {
     ['llama-2-7b', 6_738_415_616],
   ])('%s has its number of weights', (name, parameters) => {
     const plan = tensorPlan(shapeOf(name)!, 'F32')
-    expect(plan.reduce((sum, tensor) => sum + elementsOf(tensor), 0)).toBe(parameters)
+    expect(plan.reduce((sum, { dims }) => sum + elementsOf(dims), 0)).toBe(parameters)
   })
 
   test('every type fits every shape', () => {
     for (const name of SHAPE_NAMES)
       for (const type of FILE_TYPES)
         for (const tensor of tensorPlan(shapeOf(name)!, type)) {
-          expect(tensor.dims[0]! % TENSOR_TYPES[tensor.type].block).toBe(0)
-          expect(Number.isInteger(bytesOf(tensor))).toBe(true)
+          expect(tensor.dims[0]! % DTYPES[tensor.type].block).toBe(0)
+          expect(Number.isInteger(tensorBytes(tensor))).toBe(true)
         }
   })
 
   test.each([
-    // Of 16 layers: the first and last two, and every third between.
+    // Of 16 layers: the first and last two, and every third in between.
     ['Q4_K_M', 'Q4_K', [0, 1, 4, 7, 10, 13, 14, 15]],
     ['Q5_K_M', 'Q5_K', [0, 1, 4, 7, 10, 13, 14, 15]],
   ])('%s keeps half of two matrices in Q6_K', (type, base, layers) => {
     const plan = tensorPlan(shapeOf('llama-3.2-1b')!, type)
     const types = new Map(plan.map((tensor) => [tensor.name, tensor.type]))
     for (let layer = 0; layer < 16; layer++) {
-      const more = layers.includes(layer) ? 'Q6_K' : base
-      expect(types.get(`blk.${layer}.attn_v.weight`)).toBe(more)
-      expect(types.get(`blk.${layer}.ffn_down.weight`)).toBe(more)
+      const type = layers.includes(layer) ? 'Q6_K' : base
+      expect(types.get(`blk.${layer}.attn_v.weight`)).toBe(type)
+      expect(types.get(`blk.${layer}.ffn_down.weight`)).toBe(type)
       expect(types.get(`blk.${layer}.attn_q.weight`)).toBe(base)
     }
     expect(types.get('token_embd.weight')).toBe('Q6_K')
@@ -76,7 +69,7 @@ describe('synthetic models', () => {
       expect(model.info.name).toBe(`synthetic test-tiny:${type}`)
       const logits = await model.logits([1, 300, 400])
       expect(logits.every(Number.isFinite)).toBe(true)
-      // They differ, and none is huge.
+      // Neither all equal nor huge.
       const spread = Math.max(...logits) - Math.min(...logits)
       expect(spread).toBeGreaterThan(1e-3)
       expect(spread).toBeLessThan(1e3)
@@ -91,19 +84,19 @@ describe('synthetic models', () => {
     }
   })
 
-  test('a model without tied embeddings has an output matrix', async () => {
+  test('an untied model has an output matrix', async () => {
     const { tensors } = await inspect(await tiny('Q4_K_M', 'test-tiny-untied'))
     expect(tensors.find(({ name }) => name === 'output.weight')?.type).toBe('Q6_K')
   })
 
-  test('the vocabulary encodes any text', async () => {
+  test('the vocabulary can encode any text', async () => {
     const model = await loadModel(await tiny('Q8_0'), { contextLength: 64 })
     for (const text of ['hello', 'Žluťoučký kůň', '🦙'])
       expect(await model.tokenizer.decode(await model.tokenizer.encode(text))).toContain(text)
     await model.dispose()
   })
 
-  test('has the same bytes every time, and is written once', async () => {
+  test('the file has the same bytes every time and is written once', async () => {
     const path = await tiny('Q4_0')
     const first = hash(path)
     const { ino, mtimeMs } = statSync(path)
@@ -122,7 +115,7 @@ describe('synthetic models', () => {
     expect(hash(path)).toBe(whole)
   })
 
-  test('an abort leaves no file', async () => {
+  test('aborting leaves no file behind', async () => {
     const stop = new AbortController()
     const before = readdirSync(folder).sort()
     const seen: number[] = []
@@ -139,7 +132,7 @@ describe('synthetic models', () => {
     expect(readdirSync(folder).sort()).toEqual(before)
   })
 
-  test('a folder without write permission is an error', async () => {
+  test('a folder that cannot be written is an error', async () => {
     const writing = syntheticFile(parseSynthetic('test-tiny:F16'), { folder: join(__filename, 'below') })
     await expect(writing).rejects.toMatchObject({
       code: 'ERR_IO',
@@ -170,10 +163,10 @@ test('figures', () => {
   expect(figure('x', [4, 1, 2, 3]).median).toBe(2.5)
 })
 
-describe('the work of a model', () => {
+describe('workload and limits', () => {
   const ceilings = { threads: 1, readGBs: 10, int8GMacs: 100, f32GMacs: 20, bf16GMacs: 0 }
 
-  test('with tied embeddings a token reads every weight, otherwise all but the embedding', async () => {
+  test('a tied model reads every weight, an untied one all but the embedding', async () => {
     const tied = await inspect(await tiny('Q4_0'))
     const all = tied.tensors.reduce((sum, { bytes }) => sum + bytes, 0)
     expect((await workloadOf(tied.path)).weightBytesPerToken).toBe(all)
@@ -216,28 +209,37 @@ describe('bench', () => {
   test.each<[Partial<BenchOptions>, string]>([
     [{ batch: 65 }, "option 'batch' must be an integer from 1 to 64, got 65"],
     [{ repeat: 0 }, "option 'repeat' must be an integer from 1 to 1000, got 0"],
-    [{ prompt: 0, decode: 0 }, "option 'decode' must be more than 0, as option 'prompt' is 0"],
+    [{ prompt: 0, decode: 0 }, "option 'decode' must be more than 0 when option 'prompt' is 0"],
     [{ path: undefined as unknown as string }, "option 'path' must be a string"],
     [{ promt: 1 } as Partial<BenchOptions>, "unknown option 'promt'; did you mean 'prompt'?"],
   ])('refuses %j', (options, message) => {
     expect(() => checkBenchOptions({ path: demo, ...options })).toThrow(message)
   })
 
-  test('measures several requests that decode at once', async () => {
+  test('measures several requests that decode at the same time', async () => {
     const result = await bench({
       path: await tiny('Q8_0'),
-      ...{ prompt: 0, decode: 6, context: 3, batch: 5, repeat: 1, threads: 1 },
+      prompt: 0,
+      decode: 6,
+      context: 3,
+      batch: 5,
+      repeat: 1,
+      threads: 1,
     })
     expect(result.figures.decode?.median).toBeGreaterThan(0)
     expect(result.limits.decode).toBeGreaterThan(0)
     expect(benchTable(result)).toMatch(/^decode of 6 after 3, 5 at once, tokens\/s .* % of the limit/m)
   })
 
-  test('measures, and reports it in a table', async () => {
+  test('measures a model, and prints it as a table', async () => {
     const phases: string[] = []
     const result = await bench({
       path: await tiny('Q4_K_M'),
-      ...{ prompt: 40, decode: 5, context: 30, repeat: 2, threads: 1 },
+      prompt: 40,
+      decode: 5,
+      context: 30,
+      repeat: 2,
+      threads: 1,
       onPhase: (phase) => phases.push(phase),
     })
     expect(phases).toEqual(
@@ -261,12 +263,12 @@ describe('bench', () => {
     for (const line of table.split('\n')) expect(line).toBe(line.trimEnd())
   })
 
-  test('measures only prompt or decode', async () => {
+  test('measures decoding alone', async () => {
     const { figures } = await bench({ path: await tiny('Q4_0'), prompt: 0, decode: 3, repeat: 1 })
     expect(Object.keys(figures).sort()).toEqual(['decode', 'firstToken', 'load'])
   })
 
-  test('stops', async () => {
+  test('stops when aborted', async () => {
     const stop = new AbortController()
     const path = await tiny('Q4_0')
     const onPhase = (phase: string) => phase === 'warming up' && stop.abort()
@@ -317,7 +319,7 @@ describe('the command', () => {
     [['--synthetic', 'x:Q4_0'], expect.stringContaining('one of the shapes')],
     [['--synthetic', 'test-tiny:Q4_0', '--threads', '0'], expect.stringContaining("option 'threads'")],
     [['--prompt', 'many'], "cria: --prompt needs an integer, got 'many'\n"],
-  ])('%j is wrong usage', (args, stderr) => {
+  ])('%j is a usage error', (args, stderr) => {
     expect(cria(...args)).toEqual({ status: 2, stdout: '', stderr })
   })
 
@@ -330,7 +332,7 @@ describe('the command', () => {
   })
 })
 
-test('a comparison is drawn', () => {
+test('bench/plot.mjs draws a comparison', () => {
   const engines = (cria: number, peer: number) => ({
     cria: figure('tokens/s', [cria]),
     'node-llama-cpp': figure('tokens/s', [peer]),

@@ -1,9 +1,10 @@
-/** bench(), the report, the plot and the command. */
+/** bench() of cria/kernels, its reports and plots, and `cria bench kernels`. */
 
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { quantile } from '../../lib/bench/figures'
 import { kernelCases } from '../../lib/bench/kernel_cases'
 import {
   compareReports,
@@ -16,10 +17,10 @@ import { rooflineSvg } from '../../lib/bench/roofline'
 import { SHAPE_NAMES } from '../../lib/bench/shapes'
 import { cpuInfo } from '../../lib/index'
 import { bench, kernels } from '../../lib/kernels'
-import { mixOf, quantile } from '../../lib/kernels/bench'
+import { mixOf } from '../../lib/kernels/bench'
 import { BENCH_OPS, checkSpec } from '../../lib/kernels/bench_specs'
 
-test('a description: bytes, operations and rates are those of the kernel', async () => {
+test('a description: bytes, operations and rates match the kernel', async () => {
   const result = await bench(
     { op: 'matmul', dtype: 'Q8_0', rows: 64, cols: 256, tokens: 2 },
     { iterations: 20, warmup: 1 },
@@ -34,21 +35,21 @@ test('a description: bytes, operations and rates are those of the kernel', async
   expect(result.shareOfPeak).toBeGreaterThan(0)
 })
 
-test('a kernel bound by memory: its share is of what the memory gave beside it', async () => {
+test('a memory-bound kernel: its share refers to the bandwidth measured between the runs', async () => {
   const result = await bench({ op: 'softmax', rows: 512, cols: 4096 }, { iterations: 20, warmup: 1 })
   expect(result.memoryGBs).toBeGreaterThan(0.1)
   expect(result.readGBs).toBeGreaterThan(0.1)
   expect(result.shareP5).toBeLessThanOrEqual(result.shareOfPeak)
   expect(result.shareOfPeak).toBeLessThanOrEqual(result.shareP95)
   expect(result.shareP5).toBeGreaterThan(0)
-  const other = await bench(
+  const computeBound = await bench(
     { op: 'matmul', dtype: 'F32', rows: 512, cols: 512, tokens: 512 },
     { iterations: 2, warmup: 0 },
   )
-  expect([other.memoryGBs, other.readGBs]).toEqual([Number.NaN, Number.NaN])
+  expect([computeBound.memoryGBs, computeBound.readGBs]).toEqual([Number.NaN, Number.NaN])
 })
 
-test('the mix of reads and writes that is nearest to a kernel', () => {
+test('the mix of reads and writes nearest to a kernel', () => {
   const mix = (bytes: number, written: number) => mixOf({ bytes, written, flops: 0, arithmetic: 'f32' })
   expect(mix(100, 0)).toEqual({ reads: 1, writes: 0 })
   expect(mix(100, 1)).toEqual({ reads: 1, writes: 0 })
@@ -57,7 +58,7 @@ test('the mix of reads and writes that is nearest to a kernel', () => {
   expect(mix(4.5 + 32, 32)).toEqual({ reads: 1, writes: 7 })
 })
 
-test('a function: the kernels that it calls, and nothing between them', async () => {
+test('a function: the time of its kernels, without the time between them', async () => {
   const x = Float32Array.of(1, 2)
   const result = await bench(
     async () => {
@@ -72,7 +73,7 @@ test('a function: the kernels that it calls, and nothing between them', async ()
   expect(result.shareOfPeak).toBeGreaterThan(0)
 })
 
-test('a function without kernels: its own time; one that fails: its error', async () => {
+test('a function without kernels gives its own time, one that throws gives its error', async () => {
   const result = await bench(() => new Promise((resolve) => setTimeout(resolve, 5)), {
     iterations: 5,
     warmup: 0,
@@ -82,7 +83,7 @@ test('a function without kernels: its own time; one that fails: its error', asyn
   await expect(bench(() => Promise.reject(new Error('mine')))).rejects.toThrow('mine')
 })
 
-test('a signal stops it', async () => {
+test('an abort signal stops it', async () => {
   const run = bench(
     { op: 'softmax', rows: 64, cols: 65536 },
     { iterations: 10000, signal: AbortSignal.timeout(100) },
@@ -94,9 +95,11 @@ test('quantiles', () => {
   expect(quantile([5], 0.05)).toBe(5)
   expect(quantile([1, 2, 3, 4], 0.5)).toBe(2.5)
   expect(quantile([0, 10], 0.95)).toBeCloseTo(9.5)
+  expect(quantile([3, 1, 2], 0.5)).toBe(2)
+  expect(quantile([], 0.5)).toBeNaN()
 })
 
-test('the cases: every op, each name once, all of them well-formed', () => {
+test('the cases cover every op, have unique names, and are valid', () => {
   for (const shape of SHAPE_NAMES) {
     const cases = kernelCases(shape)
     expect(new Set(cases.map(({ name }) => name)).size).toBe(cases.length)
@@ -117,13 +120,31 @@ const machine = {
   ceilings,
 }
 const row = (name: string, medianUs: number) => ({
-  ...{ name, spec: { op: 'softmax' as const, rows: 1, cols: 1 }, device: 'cpu', isa: 'avx2', threads: 2 },
-  ...{ medianUs, p5Us: medianUs, p95Us: medianUs, iterations: 5, bytes: 1000, flops: 500 },
-  ...{ gbPerSec: 1 / medianUs, gflopPerSec: 0.5 / medianUs, shareOfPeak: 0.5 },
-  ...{ shareP5: 0.4, shareP95: 0.6, memoryGBs: 30, readGBs: Number.NaN },
+  name,
+  spec: { op: 'softmax' as const, rows: 1, cols: 1 },
+  device: 'cpu',
+  isa: 'avx2',
+  threads: 2,
+  medianUs,
+  p5Us: medianUs,
+  p95Us: medianUs,
+  iterations: 5,
+  bytes: 1000,
+  flops: 500,
+  gbPerSec: 1 / medianUs,
+  gflopPerSec: 0.5 / medianUs,
+  shareOfPeak: 0.5,
+  shareP5: 0.4,
+  shareP95: 0.6,
+  memoryGBs: 30,
+  readGBs: Number.NaN,
 })
 const report = (...results: KernelReport['results']): KernelReport => ({
-  ...{ versions: {}, date: 'd', loadAverage: 0, machines: [machine], results },
+  versions: {},
+  date: 'd',
+  loadAverage: 0,
+  machines: [machine],
+  results,
 })
 
 test('a table, a CSV, a plot', () => {
@@ -142,7 +163,7 @@ test('a table, a CSV, a plot', () => {
   expect(svg).not.toMatch(/NaN|Infinity|undefined/)
 })
 
-test('a comparison: what got slower by more than the threshold', () => {
+test('a comparison lists the kernels that changed by more than the threshold', () => {
   const before = report(row('a', 10), row('b', 10), row('c', 10), row('gone', 1))
   const comparisons = compareReports(before, report(row('a', 10.5), row('b', 12), row('c', 5), row('new', 1)))
   expect(comparisons.map(({ name }) => name)).toEqual(['a', 'b', 'c'])
@@ -168,7 +189,7 @@ describe('cria bench kernels', () => {
     )
   const quick = ['--shape', 'test-tiny', '--op', 'softmax,sample', '--iterations', '3', '--warmup', '0']
 
-  test('writes a table, JSON, CSV and a plot; compares, and fails where a kernel got slower', () => {
+  test('writes a table, JSON, CSV and a plot; a comparison fails when a kernel got slower', () => {
     const [json, csv, svg] = ['json', 'csv', 'svg'].map((kind) => join(folder, `out.${kind}`)) as [
       string,
       string,
@@ -218,7 +239,7 @@ describe('cria bench kernels', () => {
     expect(status).toBe(2)
   })
 
-  test('a report that is not there, a device that is not there', () => {
+  test('a missing report and a missing device are errors', () => {
     expect(cria('--compare', join(folder, 'none.json'))).toMatchObject({
       status: 1,
       stderr: expect.stringMatching(/ERR_IO/),

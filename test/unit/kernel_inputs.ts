@@ -1,4 +1,4 @@
-/** Small inputs of the tests of misuse, on every device. */
+/** Small inputs for the kernel tests. */
 
 export const one = Float32Array.of(1)
 export const two = Float32Array.of(1, 2)

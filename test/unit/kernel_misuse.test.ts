@@ -1,4 +1,4 @@
-/** What could go wrong if: wrong shapes, types, devices, lengths and options say what was expected and what came. */
+/** Misuse: wrong shapes, types, devices, lengths and options give errors that say what was expected and found. */
 
 import { Worker } from 'node:worker_threads'
 import { cpuInfo } from '../../lib/index'
@@ -13,18 +13,14 @@ const at = (position: number, tokens: number, pages: number[]) => ({
   sequences: [{ position, tokens, pages }],
 })
 
-/** Calls that the types forbid too. */
-// biome-ignore lint/suspicious/noExplicitAny: that is the point
+/** For calls that the types forbid. */
+// biome-ignore lint/suspicious/noExplicitAny: the calls are wrong on purpose
 const any = kernels as any
 
 type Case = [name: string, call: () => Promise<unknown>, message: RegExp]
 
 const CASES: Case[] = [
-  [
-    'x that is no tensor',
-    () => any.rmsNorm('x', one),
-    /rmsNorm: x must be a Float32Array.*got "x" \(string\)/,
-  ],
+  ['x is not a tensor', () => any.rmsNorm('x', one), /rmsNorm: x must be a Float32Array.*got "x" \(string\)/],
   [
     'no x',
     () => any.rmsNorm(),
@@ -42,45 +38,45 @@ const CASES: Case[] = [
     /x.dtype must be Q4_0 or.*got "F32"/,
   ],
   [
-    'a type that is none',
+    'an unknown dtype',
     () => any.dequantize({ data: new Uint8Array(18), dtype: 'Q4' }),
     /x.dtype must be.*got "Q4" \(string\)/,
   ],
   [
-    'a field too many',
+    'an unknown field',
     () => any.softmax({ data: one, sahpe: [1] }),
     /x must be \{ data, dtype, shape \}, got an object with 'sahpe'/,
   ],
   [
-    'a shape for another length',
+    'a shape of the wrong length',
     () => kernels.softmax({ data: two, shape: [3] }),
     /x.data must be a Float32Array of 3 elements for shape \[3\] of F32, got 2/,
   ],
   [
-    'a shape that is none',
+    'a negative size',
     () => any.softmax({ data: two, shape: [2, -1] }),
     /x.shape must be an array of integers of at least 0, got \[2,-1\]/,
   ],
-  ['no dimension', () => any.softmax({ data: one, shape: [] }), /x.shape must be an array/],
+  ['an empty shape', () => any.softmax({ data: one, shape: [] }), /x.shape must be an array/],
   [
     'half a block',
     () => kernels.dequantize({ data: new Uint8Array(9), dtype: 'Q4_0', shape: [16] }),
     /a multiple of 32, Q4_0's block, got \[16\]/,
   ],
   [
-    'rows of another width',
+    'rows of the wrong width',
     () => kernels.rmsNorm({ data: new Float32Array(6), shape: [2, 3] }, two),
-    /x must be rows of 2 columns, as the weight has, got shape \[2, 3\]/,
+    /x must be rows of 2 columns, like the weight, got shape \[2, 3\]/,
   ],
-  ['a norm of nothing', () => kernels.rmsNorm(new Float32Array(0), new Float32Array(0)), /rows of 0 columns/],
+  ['an empty norm', () => kernels.rmsNorm(new Float32Array(0), new Float32Array(0)), /rows of 0 columns/],
   ['a quantized activation', () => kernels.softmax(q4(1, 32)), /x.dtype must be F32, F16 or BF16, got Q4_0/],
   [
-    'y of another shape',
+    'y of the wrong shape',
     () => kernels.addRmsNorm(two, one, two),
     /y must be of shape \[2\], got shape \[1\]/,
   ],
   [
-    'an odd head',
+    'an odd head size',
     () => kernels.rope(new Float32Array(3), { headDim: 3, positions: [0] }),
     /'ropeDim' must be an even number of at most the head size 3/,
   ],
@@ -106,7 +102,7 @@ const CASES: Case[] = [
     /'scaling' must be .*'yarn'/,
   ],
   [
-    'llama3 turned round',
+    'llama3 with its factors swapped',
     () =>
       kernels.rope(new Float32Array(4), {
         headDim: 4,
@@ -127,47 +123,47 @@ const CASES: Case[] = [
     /weight must be a matrix of shape \[rows, cols\], got shape \[2\]/,
   ],
   [
-    'x for another matrix',
+    'x of the wrong width for the matrix',
     () => kernels.matmul(new Float32Array(33), q4(2, 32)),
-    /x must be rows of 32 columns, as the weight has, got shape \[33\]/,
+    /x must be rows of 32 columns, like the weight, got shape \[33\]/,
   ],
   [
-    'weights of an activations’ type',
+    'weights of an activation type',
     () => kernels.matmul(new Float32Array(32), { data: new Uint8Array(36), dtype: 'Q8_1', shape: [1, 32] }),
-    /weight.dtype must be a type of weights/,
+    /weight.dtype must be a weight type \(F32/,
   ],
   [
-    'a sum of another shape',
+    'addTo of the wrong shape',
     () => kernels.matmul(new Float32Array(32), q4(2, 32), { addTo: one }),
     /'addTo' must be of shape \[1, 2\], got shape \[1\]/,
   ],
   [
-    'gate and up apart',
+    'gate and up of different shapes',
     () =>
       kernels.swiglu(new Float32Array(32), { norm: new Float32Array(32), gate: q4(2, 32), up: q4(3, 32) }),
     /weights.up must be of shape \[2, 32\], got shape \[3, 32\]/,
   ],
   ['no weights', () => any.swiglu(one), /weights.norm must be a Float32Array/],
   [
-    'an id beyond the table',
+    'an id past the table',
     () => kernels.embed(q4(2, 32), [0, 2]),
     /ids\[1\] must be a token id from 0 to 1, got 2/,
   ],
   [
-    'columns that are no blocks',
+    'columns that are not whole blocks',
     () => kernels.quantize(new Float32Array(33), 'Q8_0'),
     /rows of a multiple of 32 columns for Q8_0, got shape \[33\]/,
   ],
   ['an unknown type', () => any.quantize(one, 'Q9'), /dtype must be 'F32' or/],
   [
-    'a page beyond the cache',
+    'a page past the cache',
     () => kernels.pagedAttention(new Float32Array(4), kv(), at(0, 1, [1])),
     /sequences\[0\].pages\[0\] must be a page from 0 to 0, got 1/,
   ],
   [
     'too few pages',
     () => kernels.pagedAttention(new Float32Array(4), kv(), at(32, 1, [0])),
-    /sequences\[0\].pages must be at least 2 pages of 32 tokens for 33, got 1/,
+    /sequences\[0\].pages must be at least 2 pages of 32 tokens to hold 33, got 1/,
   ],
   [
     'no sequences',
@@ -175,12 +171,12 @@ const CASES: Case[] = [
     /'sequences' must be an array of \{ position, tokens, pages \}/,
   ],
   [
-    'a token too many',
+    'one token too many',
     () => kernels.pagedAttention(new Float32Array(4), kv(), at(0, 2, [0])),
     /q must be a multiple of the cache's 1 KV heads, got 0.5 heads/,
   ],
   [
-    'pages of another size',
+    'pages of the wrong size',
     () => {
       const page = { data: new Float32Array(64), shape: [1, 1, 16, 4] }
       return kernels.pagedAttention(new Float32Array(4), { k: page, v: page }, at(0, 1, [0]))
@@ -188,23 +184,27 @@ const CASES: Case[] = [
     /kv: expected pages of 32 tokens on cpu, found 16/,
   ],
   [
-    'no cache',
+    'not a cache',
     () => any.pagedAttention(new Float32Array(4), 5, at(0, 1, [0])),
     /kv must be a KvCache, got 5/,
   ],
   [
-    'a cache of nothing',
+    'a cache without pages',
     () => kernels.kvCache({ pages: 0, kvHeads: 1, headDim: 4 }),
     /'pages' must be an integer from 1/,
   ],
-  ['no head size of a cache', () => any.kvCache({ pages: 1, kvHeads: 1 }), /'headDim' must be an integer/],
+  [
+    'a cache without a head size',
+    () => any.kvCache({ pages: 1, kvHeads: 1 }),
+    /'headDim' must be an integer/,
+  ],
   [
     'a misspelt option',
     () => any.softmax(one, { treads: 1 }),
     /unknown option 'treads'; did you mean 'threads'\?/,
   ],
   [
-    'an unknown level',
+    'an unknown instruction-set level',
     () => kernels.softmax(one, { isa: 'avx9' }),
     /'isa' must be an instruction-set level of this machine/,
   ],
@@ -218,57 +218,53 @@ const CASES: Case[] = [
     () => any.softmax(one, { device: 'gpu' }),
     /'device' must be 'cpu', 'cuda' or 'cuda:<n>', got "gpu"/,
   ],
-  ['out of the host', () => any.softmax(one, { out: one }), /'out' must be a resident tensor of F32/],
+  ['out in host memory', () => any.softmax(one, { out: one }), /'out' must be a resident tensor of F32/],
+  ['no logits', () => kernels.sample(new Float32Array(0)), /logits must be rows of at least one logit/],
   [
-    'no row of logits',
-    () => kernels.sample(new Float32Array(0)),
-    /logits must be rows of at least one logit/,
-  ],
-  [
-    'positions for other rows',
+    'the wrong number of positions',
     () => kernels.sample(one, { positions: [1, 2] }),
     /one for each of 1 rows, got 2/,
   ],
   [
-    'too cold',
+    'a negative temperature',
     () => kernels.sample(one, { temperature: -1 }),
     /'temperature' must be a number from 0 to 100/,
   ],
   [
-    'an upload of nothing known',
+    'an upload of a plain array',
     () => any.upload([1]),
     /data.data must be a Float32Array, Uint16Array or Uint8Array, got an array of 1/,
   ],
-  ['a bench of nothing known', () => bench({ op: 'rmsnorm' } as never), /op must be 'rmsNorm' or/],
+  ['a bench of an unknown op', () => bench({ op: 'rmsnorm' } as never), /op must be 'rmsNorm' or/],
   [
-    'a size that is none',
+    'a size of zero',
     () => bench({ op: 'softmax', rows: 0, cols: 1 }),
     /rows must be an integer of at least 1, got 0/,
   ],
   [
     'a field of another op',
     () => bench({ op: 'softmax', rows: 1, cols: 1, tokens: 1 } as never),
-    /softmax's spec must be of op, rows, cols, got "tokens"/,
+    /a field of softmax must be one of op, rows, cols, got "tokens"/,
   ],
   [
-    'a context shorter than its end',
+    'a context shorter than the new tokens',
     () => bench({ op: 'pagedAttention', heads: 1, kvHeads: 1, headDim: 4, tokens: 2, context: 1 }),
     /context must be at least 2, the new tokens, got 1/,
   ],
   [
-    'a level for a function',
+    'a bench of a function, with a level',
     () => bench(() => 1, { isa: cpuInfo().isa }),
-    /'isa' must be given to the kernels that the function calls/,
+    /'isa' must be absent for a function, whose kernels take it themselves/,
   ],
   [
-    'a level of the CPU on another device',
+    'an instruction-set level on CUDA',
     () => kernels.softmax(one, { device: 'cuda', isa: cpuInfo().isa }),
-    /'isa' must be absent on 'cuda:0': it is the CPU's, got "/,
+    /'isa' must be absent on 'cuda:0': it is for the CPU only, got "/,
   ],
   [
-    'threads on another device',
+    'threads on CUDA',
     () => kernels.softmax(one, { device: 'cuda:3', threads: 2 }),
-    /'threads' must be absent on 'cuda:3': it is the CPU's, got 2/,
+    /'threads' must be absent on 'cuda:3': it is for the CPU only, got 2/,
   ],
 ]
 
@@ -282,7 +278,7 @@ test.each(CASES)('%s', async (_name, call, message) => {
   expect((error as CriaError).code).toBe('ERR_INVALID_ARGUMENT')
 })
 
-test('a device that is not there is no CPU', async () => {
+test('a missing device does not fall back to the CPU', async () => {
   await expect(kernels.softmax(one, { device: 'cuda' })).rejects.toMatchObject({
     code: 'ERR_UNSUPPORTED_DEVICE',
   })
@@ -291,12 +287,12 @@ test('a device that is not there is no CPU', async () => {
   })
 })
 
-test('a file that is none', async () => {
+test('a missing file, and a file of another format', async () => {
   await expect(kernels.loadTensors('/nowhere.gguf')).rejects.toMatchObject({ code: 'ERR_FILE_NOT_FOUND' })
   await expect(kernels.loadTensors(__filename)).rejects.toMatchObject({ code: 'ERR_INVALID_FILE' })
 })
 
-test('an array is copied at the call: changing or detaching it afterwards changes nothing', async () => {
+test('an array is copied at the call: detaching it afterwards has no effect', async () => {
   const x = new Float32Array(1 << 16).fill(1)
   const running = kernels.softmax(x)
   structuredClone(x.buffer, { transfer: [x.buffer] })
@@ -306,7 +302,7 @@ test('an array is copied at the call: changing or detaching it afterwards change
   expect(await kernels.softmax(part)).toEqual(Float32Array.of(0.5, 0.5))
 })
 
-test('the event loop turns while a kernel runs', async () => {
+test('the event loop runs while a kernel runs', async () => {
   let turns = 0
   const timer = setInterval(() => turns++, 5)
   await kernels.matmul(
@@ -318,13 +314,13 @@ test('the event loop turns while a kernel runs', async () => {
   expect(turns).toBeGreaterThan(2)
 })
 
-test('a worker that is terminated in the middle of kernels', async () => {
+test('a worker is terminated while kernels run', async () => {
   const script = `
     const { kernels } = require('${process.cwd()}/dist/kernels.js')
     const x = { data: new Float32Array(1 << 22), shape: [1 << 10, 1 << 12] }
     const weight = new Float32Array(1 << 12)
     const { parentPort } = require('node:worker_threads')
-    kernels.rmsNorm(x, weight).then(() => parentPort.postMessage('going'))
+    kernels.rmsNorm(x, weight).then(() => parentPort.postMessage('running'))
     for (let i = 0; i < 20; i++) kernels.upload(x.data).then(() => {})`
   for (let round = 0; round < 3; round++) {
     const worker = new Worker(script, { eval: true })

@@ -1,8 +1,8 @@
-/** The kernels in float64, as plainly as they can be written. Arrays are row-major. */
+/** Plain float64 references of the kernels. Arrays are row-major. */
 
 export type Numbers = ArrayLike<number>
 
-/** ||a - b|| / ||magnitudes||, which are b unless it is said; the error itself where they are 0. */
+/** ||actual - expected|| / ||magnitudes||, or the absolute error if the magnitudes are all 0. */
 export function relativeError(actual: Numbers, expected: Numbers, magnitudes: Numbers = expected): number {
   expect(actual.length).toBe(expected.length)
   let difference = 0
@@ -30,10 +30,10 @@ export function rmsNorm(x: Numbers, weight: Numbers, eps: number): Float64Array 
 export function softmax(x: Numbers, cols: number): Float64Array {
   const out = new Float64Array(x.length)
   for (let start = 0; start < x.length; start += cols) {
-    let highest = -Infinity
-    for (let i = 0; i < cols; i++) highest = Math.max(highest, x[start + i]!)
+    let max = -Infinity
+    for (let i = 0; i < cols; i++) max = Math.max(max, x[start + i]!)
     let sum = 0
-    for (let i = 0; i < cols; i++) sum += out[start + i] = Math.exp(x[start + i]! - highest)
+    for (let i = 0; i < cols; i++) sum += out[start + i] = Math.exp(x[start + i]! - max)
     for (let i = 0; i < cols; i++) out[start + i]! /= sum
   }
   return out
@@ -47,13 +47,13 @@ export interface RopeShape {
   heads: number
   headDim: number
   positions: readonly number[]
-  /** One for each pair. */
+  /** One per pair. */
   frequencies: Numbers
   half: boolean
   magnitude?: number
 }
 
-/** Angles are float32 products, as the kernel defines them. */
+/** The angles are float32 products, as the kernel's contract says. */
 export function rope(
   x: Numbers,
   { heads, headDim, positions, frequencies, half, magnitude = 1 }: RopeShape,
@@ -96,7 +96,7 @@ export interface AttentionShape {
   pageTokens: number
 }
 
-/** One sequence's tokens over pages [pages, kvHeads, pageTokens, headDim]. */
+/** Attention of one sequence's tokens over pages `[pages, kvHeads, pageTokens, headDim]`. */
 export function attention(
   q: Numbers,
   k: Numbers,

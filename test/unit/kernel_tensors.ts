@@ -1,18 +1,18 @@
-/** Tensors of a device: where results go, what is kept, what is not disturbed. One list for every device. */
+/** Tensors on a device: where results go, disposal, the order of calls, packed weights. Shared by all devices. */
 
 import { type DType, devices, type KernelDevice, kernels, type Tensor } from '../../lib/kernels'
 import { one, q4, two } from './kernel_inputs'
 import { values } from './kernel_properties'
 
-/** Calls that the types forbid too. */
-// biome-ignore lint/suspicious/noExplicitAny: that is the point
+/** For calls that the types forbid. */
+// biome-ignore lint/suspicious/noExplicitAny: the calls are wrong on purpose
 const any = kernels as any
 
-/** `passTokens`: the most that the device takes in a pass. */
+/** `passTokens`: the maximum number of tokens of a pass on the device. */
 export function kernelTensors(device: string, passTokens: number): void {
   const at = { device: device as KernelDevice }
 
-  test('results are resident where the first input is', async () => {
+  test('results are resident if the first input is', async () => {
     using x = await kernels.upload(two, { shape: [1, 2], ...at })
     using y = await kernels.softmax(x)
     expect([y.dtype, y.shape, y.device, y.bytes, y.disposed]).toEqual(['F32', [1, 2], device, 8, false])
@@ -20,14 +20,14 @@ export function kernelTensors(device: string, passTokens: number): void {
     expect(await y.download()).toEqual(await kernels.softmax(two, at))
   })
 
-  test('out, in place, and what may not be out', async () => {
+  test('out: another tensor, in place, and inputs that it must not be', async () => {
     using x = await kernels.upload(two, at)
     using out = await kernels.allocate([2], at)
     expect(await kernels.softmax(x, { out })).toBe(out)
     expect(await kernels.softmax(x, { out: x })).toBe(x)
     expect(await x.download()).toEqual(await out.download())
     await expect(kernels.rmsNorm(two, x, { out: x })).rejects.toThrow(
-      /'out' must be a tensor that is no input of this kernel, got 'weight'/,
+      /'out' must be a tensor that is not an input of this kernel, got 'weight'/,
     )
     using matrix = await kernels.upload(two, { shape: [1, 2], ...at })
     await expect(kernels.matmul(x, matrix, { out: x })).rejects.toThrow(
@@ -35,21 +35,21 @@ export function kernelTensors(device: string, passTokens: number): void {
     )
     using single = await kernels.upload(one, { shape: [1, 1], ...at })
     await expect(kernels.matmul(single, single, { out: single })).rejects.toThrow(
-      /no input of this kernel, got 'x'/,
+      /not an input of this kernel, got 'x'/,
     )
     await expect(kernels.matmul(single, single, { addTo: single })).rejects.toThrow(
-      /no input of this kernel, got 'x'/,
+      /not an input of this kernel, got 'x'/,
     )
     await expect(kernels.matmul(single, single, { addTo: one })).rejects.toThrow(
-      /'addTo' must be resident where x is/,
+      /'addTo' must be resident exactly if x is/,
     )
-    await expect(kernels.addRmsNorm(x, x, two)).rejects.toThrow(/no input of this kernel, got 'y'/)
+    await expect(kernels.addRmsNorm(x, x, two)).rejects.toThrow(/not an input of this kernel, got 'y'/)
     await expect(
       any.softmax(x, { out: await kernels.allocate([2], { dtype: 'F16', ...at }) }),
     ).rejects.toThrow(/F32/)
   })
 
-  test('a resident x becomes the sum', async () => {
+  test('a resident x or addTo is overwritten with the sum', async () => {
     using x = await kernels.upload(two, at)
     const { sum, out } = await kernels.addRmsNorm(x, two, two)
     expect(sum).toBe(x)
@@ -61,7 +61,7 @@ export function kernelTensors(device: string, passTokens: number): void {
     expect(await y.download()).toEqual(Float32Array.of(2))
   })
 
-  test('calls run in the order in which they are made, and see what was there when they were', async () => {
+  test('calls run in the order in which they are made, on arrays as they were at the call', async () => {
     using x = await kernels.upload(Float32Array.of(0, 0), at)
     const ones = Float32Array.of(1, 1)
     const sums = Array.from({ length: 50 }, () => kernels.addRmsNorm(x, ones, ones))
@@ -71,7 +71,7 @@ export function kernelTensors(device: string, passTokens: number): void {
     expect(await late).toEqual(Float32Array.of(50, 50))
   })
 
-  test('disposed: known still, used no more; what runs is not disturbed', async () => {
+  test('a disposed tensor keeps its properties but cannot be used; running kernels finish', async () => {
     const x = await kernels.upload(new Float32Array(1 << 16).fill(1), { shape: [1, 1 << 16], ...at })
     const running = kernels.softmax(x)
     x.dispose()
@@ -88,7 +88,7 @@ export function kernelTensors(device: string, passTokens: number): void {
     await expect(kernels.writeKv(cache, { k: two, v: two })).rejects.toThrow(/a cache that was not disposed/)
   })
 
-  test('a cache is no tensor, and a tensor no cache', async () => {
+  test('a cache is not a tensor, and a tensor is not a cache', async () => {
     using cache = await kernels.kvCache({ pages: 1, kvHeads: 1, headDim: 4, ...at })
     await expect(kernels.softmax(cache as unknown as Tensor)).rejects.toThrow(
       /x must be a tensor, got a KV cache/,
@@ -99,11 +99,11 @@ export function kernelTensors(device: string, passTokens: number): void {
     ).rejects.toThrow(/kv must be a KvCache/)
   })
 
-  test('more memory than there is', async () => {
+  test('more memory than the machine has', async () => {
     await expect(kernels.allocate([2 ** 45], at)).rejects.toMatchObject({ code: 'ERR_OUT_OF_MEMORY' })
   })
 
-  test('nothing in, nothing out', async () => {
+  test('empty inputs give empty results', async () => {
     expect(await kernels.rmsNorm(new Float32Array(0), two, at)).toEqual(new Float32Array(0))
     expect(await kernels.siluMul(new Float32Array(0), new Float32Array(0), at)).toEqual(new Float32Array(0))
     expect(await kernels.matmul(new Float32Array(0), q4(2, 32), at)).toEqual(new Float32Array(0))
@@ -113,7 +113,7 @@ export function kernelTensors(device: string, passTokens: number): void {
     )
   })
 
-  test('resident weights: packed when first multiplied with, and again when something wrote them', async () => {
+  test('resident weights are packed at the first product, and again after they were overwritten', async () => {
     const [rows, cols] = [20, 64]
     const x = values(1, 3 * cols)
     const [first, second] = [values(2, rows * cols), values(3, rows * cols)]
@@ -128,16 +128,16 @@ export function kernelTensors(device: string, passTokens: number): void {
     expect(await multiply()).toEqual(await product(first))
     using other = await kernels.upload(second, { shape: [rows, cols], ...at })
     using ones = await kernels.upload(new Float32Array(rows * cols).fill(1), { shape: [rows, cols], ...at })
-    // silu(1) · second, times another
+    // weight = silu(1) · second
     await kernels.siluMul(ones, other, { out: weight })
     const written = await weight.download()
     expect(written).not.toEqual(first)
     expect(await multiply()).toEqual(await product(written))
-    // As it was uploaded, whatever the products made of it.
+    // Packing leaves the uploaded data unchanged.
     expect(await other.download()).toEqual(second)
   })
 
-  test('swiglu with resident matrices of one type, of two, and with one for both', async () => {
+  test('swiglu with resident matrices of one type, of two types, and with the same matrix twice', async () => {
     const [ffnHidden, hidden, tokens] = [24, 256, 3]
     const x = values(1, tokens * hidden)
     const norm = values(2, hidden)
@@ -162,12 +162,12 @@ export function kernelTensors(device: string, passTokens: number): void {
     }
   })
 
-  test('more tokens than a backend takes in a pass: the bits of fewer', async () => {
+  test('more tokens than fit into a pass give the same bits as fewer', async () => {
     const { pageTokens } = (await devices()).find((one) => one.device === device)!
     const tokens = passTokens + 3
     const [hidden, heads, kvHeads, headDim] = [32, 1, 1, 16]
     const each = Math.ceil(tokens / pageTokens)
-    // A sequence that passes divide, one with no tokens, and one of a single token behind it.
+    // A sequence that is split into passes, one without tokens, and one of a single token after it.
     const sequences = [
       { position: 0, tokens: tokens - 1, pages: Array.from({ length: each }, (_, i) => each - i) },
       { position: 5, tokens: 0, pages: [0] },

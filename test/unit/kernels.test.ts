@@ -1,4 +1,4 @@
-/** The kernels' properties on the CPU: at every ISA level, with one and two threads. And its tensors. */
+/** Kernels and tensors on the CPU, at every ISA level, with one thread and with two. */
 
 import { cpuInfo } from '../../lib/index'
 import { kernelProperties } from './kernel_properties'

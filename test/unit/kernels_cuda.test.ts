@@ -1,6 +1,6 @@
 /**
- * Kernels from a script on a CUDA device: the emulated one, which runs the kernels themselves on the CPU, thousands of
- * times slower than a GPU. So the properties are tried fewer times.
+ * cria/kernels on the emulated CUDA device, which runs the CUDA kernels on the CPU, thousands of times slower than a GPU.
+ * Each property is therefore tried fewer times.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -36,7 +36,7 @@ else {
       ])
     })
 
-    test('do not mix: a message says what was expected and what was found', async () => {
+    test('cannot be mixed in a call; the message says what was expected and found', async () => {
       using here = await kernels.upload(two)
       using there = await kernels.upload(two, { device })
       const cases: Array<[() => Promise<unknown>, RegExp]> = [
@@ -58,7 +58,7 @@ else {
         ],
         [
           () => kernels.softmax(there, { isa: 'portable' }),
-          /'isa' must be absent on 'cuda-emulated:0': it is the CPU's, got "portable"/,
+          /'isa' must be absent on 'cuda-emulated:0': it is for the CPU only, got "portable"/,
         ],
       ]
       for (const [call, message] of cases) {
@@ -67,12 +67,12 @@ else {
           message: expect.stringMatching(message),
         })
       }
-      // By the other name of the same device.
+      // The same device by its full name.
       using same = await kernels.softmax(there, { device: 'cuda-emulated:0' as KernelDevice })
       expect(same.device).toBe('cuda-emulated:0')
     })
 
-    test('a number that no device has, heads that CUDA does not take, pages of the CPU', async () => {
+    test('a device number that does not exist, an unsupported head size, pages in the size of the CPU', async () => {
       await expect(kernels.softmax(two, { device: 'cuda-emulated:1' as KernelDevice })).rejects.toMatchObject(
         {
           code: 'ERR_UNSUPPORTED_DEVICE',
@@ -89,13 +89,13 @@ else {
       await expect(
         kernels.pagedAttention(new Float32Array(4), { k: page, v: page }, { sequences, device }),
       ).rejects.toThrow(/kv: expected pages of 64 tokens on cuda-emulated:0, found 32/)
-      // After an error the device works on.
+      // The device still works after an error.
       expect(await kernels.softmax(Float32Array.of(0, 0), { device })).toEqual(Float32Array.of(0.5, 0.5))
     })
   })
 
   describe('measuring', () => {
-    test('ceilings: the bandwidth, and every rate that sm_90 has', async () => {
+    test('ceilings: the bandwidth, and every rate of sm_90', async () => {
       const { threads, ...rates } = await ceilingsOf({ device: 'cuda-emulated:0', isa: '', threads: 0 })
       expect(threads).toBe(0)
       expect(Object.keys(rates).sort()).toEqual(['bf16GMacs', 'f32GMacs', 'int8GMacs', 'readGBs'])
@@ -111,17 +111,29 @@ else {
       matmul: { op: 'matmul', dtype: 'Q4_K', rows: 16, cols: 256, tokens: 9 },
       swiglu: { op: 'swiglu', dtype: 'Q8_0', hidden: 64, ffnHidden: 32, tokens: 2 },
       attentionInput: {
-        ...{ op: 'attentionInput', dtype: 'F16', hidden: 32, heads: 2, kvHeads: 1, headDim: 16, tokens: 2 },
+        op: 'attentionInput',
+        dtype: 'F16',
+        hidden: 32,
+        heads: 2,
+        kvHeads: 1,
+        headDim: 16,
+        tokens: 2,
       },
       pagedAttention: {
-        ...{ op: 'pagedAttention', heads: 2, kvHeads: 1, headDim: 16, tokens: 1, context: 70, sequences: 2 },
+        op: 'pagedAttention',
+        heads: 2,
+        kvHeads: 1,
+        headDim: 16,
+        tokens: 1,
+        context: 70,
+        sequences: 2,
       },
       quantize: { op: 'quantize', dtype: 'Q8_K', rows: 2, cols: 256 },
       dequantize: { op: 'dequantize', dtype: 'Q6_K', rows: 2, cols: 256 },
       embed: { op: 'embed', dtype: 'Q4_0', vocab: 20, cols: 32, tokens: 3 },
       sample: { op: 'sample', rows: 2, vocab: 50 },
     }
-    test.each(BENCH_OPS)('%s: times of the device, and a share of its peak', async (op) => {
+    test.each(BENCH_OPS)('%s: a time, and a share of the peak', async (op) => {
       const found = await bench(SPECS[op], { device, warmup: 0, iterations: 2 })
       expect(found.iterations).toBe(2)
       expect(found.medianUs).toBeGreaterThan(0)
@@ -129,7 +141,7 @@ else {
       expect(found.shareOfPeak).toBeLessThan(Number.POSITIVE_INFINITY)
     })
 
-    test('cria bench kernels --device cpu,cuda: a section for each, in the table and in the JSON', () => {
+    test('cria bench kernels --device cpu,cuda: one section per device in the table, and both in the JSON', () => {
       const cria = (...args: string[]) =>
         spawnSync(
           process.execPath,
