@@ -1,8 +1,8 @@
 /** Tensors on a device: where results go, disposal, the order of calls, packed weights. Shared by all devices. */
 
 import { type DType, devices, type KernelDevice, kernels, type Tensor } from '../../lib/kernels'
+import { values } from './kernel_harness'
 import { one, q4, two } from './kernel_inputs'
-import { values } from './kernel_properties'
 
 /** For calls that the types forbid. */
 // biome-ignore lint/suspicious/noExplicitAny: the calls are wrong on purpose
@@ -11,7 +11,17 @@ const any = kernels as any
 /** `passTokens`: the maximum number of tokens of a pass on the device. */
 export function kernelTensors(device: string, passTokens: number): void {
   const at = { device: device as KernelDevice }
+  outputTests(device, at)
+  lifetimeTests(at)
+  weightTests(at)
+  splitPassTest(device, at, passTokens)
+}
 
+interface At {
+  device: KernelDevice
+}
+
+function outputTests(device: string, at: At): void {
   test('results are resident if the first input is', async () => {
     using x = await kernels.upload(two, { shape: [1, 2], ...at })
     using y = await kernels.softmax(x)
@@ -70,7 +80,9 @@ export function kernelTensors(device: string, passTokens: number): void {
     for (const { out } of await Promise.all(sums)) out.dispose()
     expect(await late).toEqual(Float32Array.of(50, 50))
   })
+}
 
+function lifetimeTests(at: At): void {
   test('a disposed tensor keeps its properties but cannot be used; running kernels finish', async () => {
     const x = await kernels.upload(new Float32Array(1 << 16).fill(1), { shape: [1, 1 << 16], ...at })
     const running = kernels.softmax(x)
@@ -112,7 +124,9 @@ export function kernelTensors(device: string, passTokens: number): void {
       new Float32Array(0),
     )
   })
+}
 
+function weightTests(at: At): void {
   test('resident weights are packed at the first product, and again after they were overwritten', async () => {
     const [rows, cols] = [20, 64]
     const x = values(1, 3 * cols)
@@ -161,7 +175,9 @@ export function kernelTensors(device: string, passTokens: number): void {
       expect(await kernels.swiglu(x, { norm, gate, up })).toEqual(pieces)
     }
   })
+}
 
+function splitPassTest(device: string, at: At, passTokens: number): void {
   test('more tokens than fit into a pass give the same bits as fewer', async () => {
     const { pageTokens } = (await devices()).find((one) => one.device === device)!
     const tokens = passTokens + 3
