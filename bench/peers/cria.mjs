@@ -1,4 +1,4 @@
-/** cria, as its users call it. Times are taken around the call, on the JS thread. */
+/** Adapter for cria's public API. Times are measured around the calls, on the JS thread. */
 
 import { loadModel, version } from '../../dist/index.mjs'
 

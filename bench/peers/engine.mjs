@@ -1,8 +1,8 @@
 /**
- * One engine in a process of its own: it loads a model once, and measures when it is told to, so that two engines can
- * hold the same file while only one of them computes.
+ * One engine in its own process: it loads a model once and measures on request, so that two engines can have the same
+ * file loaded while only one of them computes. A child of run.mjs and streams.mjs, which send the calls.
  *
- *   node engine.mjs cria | node-llama-cpp      (a child of run.mjs, which sends the calls)
+ *   node engine.mjs cria | node-llama-cpp
  */
 
 const ADAPTERS = { cria: './cria.mjs', 'node-llama-cpp': './node_llama_cpp.mjs' }
@@ -10,25 +10,25 @@ const ADAPTERS = { cria: './cria.mjs', 'node-llama-cpp': './node_llama_cpp.mjs' 
 let engine
 
 const calls = {
-  /** Loads the model, and says which versions it runs with. */
+  /** Loads the model; returns the time and the versions of the engine. */
   async load(options) {
     const { load } = await import(ADAPTERS[process.argv[2]])
     const begin = performance.now()
     engine = await load(options)
     return { ms: performance.now() - begin, versions: engine.versions }
   },
-  /** Milliseconds of `count` prompt tokens, first token included. */
+  /** Milliseconds to run the prompt `ids` and generate the first token. */
   prompt: ({ ids }) => engine.prompt(ids),
-  /** Milliseconds of `count` tokens after the first. */
+  /** Milliseconds to generate `count` tokens after the first. */
   decode: ({ id, count }) => engine.decode(id, count),
-  /** `count` tokens for each of the prompts, all at once: milliseconds until all are there, and to each first token. */
+  /** Runs all prompts at the same time, `count` tokens each: milliseconds to the end, and to each first token. */
   streams: ({ prompts, count }) => engine.streams(prompts, count),
   async end() {
     await engine?.dispose()
   },
 }
 
-// Nobody is left to answer to.
+// The parent is gone.
 process.on('disconnect', () => process.exit())
 
 process.on('message', async ({ call, options }) => {
@@ -37,7 +37,7 @@ process.on('message', async ({ call, options }) => {
     answer = { result: await calls[call](options) }
   } catch (error) {
     const hint =
-      error?.code === 'ERR_MODULE_NOT_FOUND' ? '; first: npm run build, and npm ci in bench/peers' : ''
+      error?.code === 'ERR_MODULE_NOT_FOUND' ? '; run npm run build first, and npm ci in bench/peers' : ''
     answer = { error: `${error?.message ?? error}${hint}` }
   }
   process.send(answer, () => {

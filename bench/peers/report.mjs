@@ -1,9 +1,13 @@
-/** The result of run.mjs as a table. */
+/** The results of run.mjs and streams.mjs as tables. */
 
 const short = (value) => value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)
 const spread = ({ median, min, max }) => `${short(median)} (${short(min)}-${short(max)})`
 
-export function report({ machine, versions, settings, results, loadAverage }) {
+/** How the numbers of both tables are to be read. */
+const legend = (rounds) => `medians (min-max) of ${rounds} turns each`
+
+export function comparisonTable({ machine, versions, settings, results, loadAverage }, cria) {
+  const { alignColumns, busyWarning, percent, threadCount } = cria
   const rows = [['', 'tokens/s', 'cria', 'node-llama-cpp', 'ratio', 'limit', "cria's share"]]
   for (const { type, prompt, decode, limits } of results) {
     for (const [name, figures, limit] of [
@@ -17,28 +21,57 @@ export function report({ machine, versions, settings, results, loadAverage }) {
         spread(figures['node-llama-cpp']),
         spread(figures.ratio),
         limit ? short(limit) : '',
-        limit ? `${((100 * figures.cria.median) / limit).toFixed(0)} %` : '',
+        limit ? percent(figures.cria.median / limit) : '',
       ])
     }
   }
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)))
-  const lines = rows.map((row) =>
-    row
-      .map((cell, column) => (column < 2 ? cell.padEnd(widths[column]) : cell.padStart(widths[column])))
-      .join('  ')
-      .trimEnd(),
-  )
-  const { ceilings } = machine
+  const { cpu, isa, ceilings } = machine
   return [
-    `${machine.cpu}, ${settings.threads} threads, ${machine.isa}: ${ceilings.readGBs.toFixed(1)} GB/s, ` +
+    `${cpu}, ${threadCount(settings.threads)}, ${isa}: ${ceilings.readGBs.toFixed(1)} GB/s, ` +
       `${ceilings.int8GMacs.toFixed(0)} G int8 multiply-adds/s`,
     Object.entries(versions)
       .map(([name, version]) => `${name} ${version}`)
       .join(', '),
-    `medians (and the least and most) of ${settings.rounds} turns each; ratios are taken pair by pair`,
-    ...(loadAverage > 0.5 ? [`the machine was busy: load average ${loadAverage.toFixed(1)}`] : []),
+    `${legend(settings.rounds)}; ratios are taken pair by pair`,
+    ...busyWarning(loadAverage),
     '',
-    ...lines,
+    ...alignColumns(rows, 2),
     '',
   ].join('\n')
+}
+
+export function streamsTable({ cpu, settings, results, shared, loadAverage }, cria) {
+  const { alignColumns, busyWarning, threadCount } = cria
+  const { engines, rounds, threads } = settings
+  const rows = [
+    [
+      'streams',
+      ...engines.map((name) => `${name}, tokens/s`),
+      ...(engines.length > 1 ? ['ratio'] : []),
+      ...engines.map((name) => `${name}, first token, ms`),
+    ],
+  ]
+  for (const { streams, total, first, ratio } of results) {
+    rows.push([
+      String(streams),
+      ...engines.map((name) => spread(total[name])),
+      ...(ratio ? [spread(ratio)] : []),
+      ...engines.map((name) => spread(first[name])),
+    ])
+  }
+  const lines = [
+    `${cpu}, ${threadCount(threads)}; ${legend(rounds)}`,
+    ...busyWarning(loadAverage),
+    '',
+    ...alignColumns(rows, 0),
+  ]
+  if (shared) {
+    lines.push(
+      '',
+      `${shared.requests} requests that share ${shared.tokens} tokens, time to the first token: ` +
+        `${short(shared.first.median)} ms for the first request, ` +
+        `${short(shared.others.median)} ms (median) for the others together`,
+    )
+  }
+  return `${lines.join('\n')}\n`
 }
