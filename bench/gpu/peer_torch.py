@@ -1,10 +1,10 @@
-"""The shapes of bench/gpu/generate.cc with PyTorch: the same random weights' sizes, a static cache, CUDA graphs and
-torch.compile; and PyTorch's own ceilings (copy, matrix product). Prints JSON with the same fields.
+"""Measures the models of bench/gpu/generate.cc in PyTorch: random weights of the same shapes, a static KV cache, CUDA
+graphs and torch.compile. Also measures PyTorch's ceilings (copy, matrix product). Prints JSON with the same fields.
 
     python3 bench/gpu/peer_torch.py [--shapes 8b|1b|tiny] [--batches 1,2,4,8,16,32,64] [--context 1024] [--steps 64]
                                     [--prefill 512,2048]
 
-bf16 weights and cache; needs torch 2.4 or newer and nothing else.
+Weights and cache are bf16. Needs only torch 2.5 or newer.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 SHAPES = {
-    # vocab, hidden, layers, heads, kv heads, ffn
+    # vocab, hidden, layers, heads, KV heads, ffn
     "8b": (128256, 4096, 32, 32, 8, 14336),
     "1b": (128256, 2048, 16, 32, 8, 8192),
     "tiny": (512, 256, 2, 4, 2, 512),

@@ -1,12 +1,12 @@
-"""Reads the demo model back with numpy alone and lets it speak, which proves the file itself.
+"""Runs the demo model from its file with numpy alone, as an independent check of the file.
 
     python3 check.py ../demo.gguf                                   # greedy text for the golden prompts
     python3 check.py ../demo.gguf --prompt "Once upon a time" --temperature 0.8 --seed 4
     python3 check.py ../demo.gguf --chat "Tell me a story about a fox called Pip."
     python3 check.py ../demo.gguf --golden ../demo.golden.json      # write the reference for the tests
 
-Nothing here is taken from the training code: the GGUF reader, the tokenizer and the forward
-pass are written a second time, from the formats' descriptions.
+It shares no code with the training: the GGUF reader, the tokenizer and the forward pass are
+written again, from the specifications of the formats.
 """
 
 import argparse
@@ -53,7 +53,7 @@ class Reader:
 
 
 def read_gguf(path):
-    """(metadata, tensors as float32 arrays)."""
+    """Returns (metadata, tensors as float32 arrays)."""
     with open(path, "rb") as file:
         data = file.read()
     reader = Reader(data)
@@ -83,7 +83,7 @@ def read_gguf(path):
             blocks = np.frombuffer(data, [("d", "<f2"), ("qs", "i1", 32)], count // 32, start + offset)
             values = blocks["d"].astype(np.float32)[:, None] * blocks["qs"].astype(np.float32)
         else:
-            raise ValueError("%s has the type %d; only F32 and Q8_0 are read here" % (name, kind))
+            raise ValueError("%s has type %d; only F32 and Q8_0 are supported" % (name, kind))
         tensors[name] = values.reshape(shape)
     return metadata, tensors
 
@@ -105,7 +105,7 @@ class Tokenizer:
         self.space_prefix = metadata["tokenizer.ggml.add_space_prefix"]
 
     def encode_text(self, text):
-        """Ids of ordinary text: merge the neighbours with the best score until none are left."""
+        """Ids of plain text: merges the adjacent pair with the best score until no pair is left."""
         symbols = list(("\u2581" if self.space_prefix else "") + text.replace(" ", "\u2581"))
         while True:
             best, where = None, None
@@ -125,7 +125,7 @@ class Tokenizer:
         return ids
 
     def encode(self, text):
-        """Ids of a rendered template: special pieces are themselves, the text between is text."""
+        """Ids of a rendered template, in which special tokens are recognised."""
         ids = []
         while text:
             found = [(text.find(p), p) for p in self.special if p in text]
@@ -138,7 +138,7 @@ class Tokenizer:
         return ids
 
     def decode(self, ids):
-        """Text of ids; control pieces have none."""
+        """Text of ids, without control tokens."""
         out = b""
         for i in ids:
             if self.kinds[i] == BYTE:
@@ -149,7 +149,7 @@ class Tokenizer:
 
 
 def render_chat(messages):
-    """What tokenizer.chat_template gives, with the generation prompt."""
+    """Renders messages like tokenizer.chat_template, with the generation prompt."""
     text, system = "<s>", ""
     for message in messages:
         content = message["content"].strip()
@@ -166,7 +166,7 @@ def render_chat(messages):
 # ---------------------------------------------------------------- the forward pass
 
 class Llama:
-    """A Llama forward pass, one token at a time, with a key-value cache."""
+    """A Llama forward pass, one token at a time, with a KV cache."""
 
     def __init__(self, metadata, tensors, dtype=np.float64):
         get = lambda key: metadata["llama." + key]
@@ -181,7 +181,7 @@ class Llama:
         self.reset()
 
     def reset(self):
-        """Forgets the conversation."""
+        """Clears the KV cache."""
         self.keys = [[] for _ in range(self.layers)]
         self.values = [[] for _ in range(self.layers)]
         self.position = 0
@@ -199,7 +199,7 @@ class Llama:
         return out
 
     def step(self, token):
-        """Logits after one more token."""
+        """Appends a token and returns the logits."""
         w = self.w
         x = w["token_embd.weight"][token].copy()
         for layer in range(self.layers):
@@ -223,7 +223,7 @@ class Llama:
         return w.get("output.weight", w["token_embd.weight"]) @ self.norm(x, "output_norm.weight")
 
     def feed(self, ids):
-        """Logits after a whole prompt, from the beginning."""
+        """Runs a prompt from position 0 and returns the logits after it."""
         self.reset()
         for token in ids:
             logits = self.step(token)
@@ -231,7 +231,7 @@ class Llama:
 
 
 def generate(model, tokenizer, prompt_ids, limit, temperature=0.0, seed=0):
-    """(ids, margins, logits after the prompt). A margin is the best logit minus the second best."""
+    """Returns (ids, margins, logits after the prompt). A margin is the best logit minus the second best."""
     rng = np.random.default_rng(seed)
     first = logits = model.feed(prompt_ids)
     ids, margins = [], []
@@ -300,7 +300,7 @@ def main():
     parser.add_argument("--prompt", help="plain text to continue")
     parser.add_argument("--chat", action="append", help="a user message; repeat for a conversation")
     parser.add_argument("--system", help="a system message for --chat")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the best token each time")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0: greedy")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tokens", type=int, default=400)
     parser.add_argument("--golden", metavar="FILE", help="write the golden reference")

@@ -13,7 +13,7 @@ _UINT32, _INT32, _FLOAT32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
 
 
 def quantize_q8_0(rows):
-    """float32 rows -> Q8_0 bytes: blocks of 32, each a float16 scale (amax/127) and 32 int8."""
+    """Quantizes float32 rows to Q8_0: blocks of 32, each a float16 scale (absmax / 127) and 32 int8."""
     rows = np.ascontiguousarray(rows, dtype=np.float32)
     if rows.shape[-1] % Q8_0_BLOCK:
         raise ValueError("the row length %d is not a multiple of 32" % rows.shape[-1])
@@ -34,9 +34,8 @@ def dequantize_q8_0(data, shape):
     return values.reshape(shape)
 
 
-
 class GgufWriter:
-    """Collects metadata and tensors, then writes them in one go."""
+    """Collects metadata and tensors, then writes them to a file."""
 
     def __init__(self):
         self.metadata = []
@@ -45,7 +44,7 @@ class GgufWriter:
     def add(self, key, value):
         """Adds one metadata entry: str, bool, int (uint32), float (float32) or a list of these.
 
-        Integers inside lists are written as int32, as GGUF's token types are.
+        Integers in lists are written as int32, the type of GGUF's token types.
         """
         self.metadata.append((key, value))
 
@@ -64,7 +63,8 @@ class GgufWriter:
         offset = 0
         for name, shape, kind, data in self.tensors:
             out += _string(name) + struct.pack("<I", len(shape))
-            for size in reversed(shape):          # GGUF lists the fastest dimension first
+            # GGUF lists the contiguous dimension first.
+            for size in reversed(shape):
                 out += struct.pack("<Q", size)
             out += struct.pack("<IQ", kind, offset)
             offset += len(data) + -len(data) % ALIGNMENT
@@ -81,7 +81,7 @@ def _string(text):
 
 
 def _scalar(value, in_list=False):
-    """(GGUF type, bytes) of one value."""
+    """Returns (GGUF type, bytes) of one value."""
     if isinstance(value, bool):
         return _BOOL, struct.pack("<?", value)
     if isinstance(value, int):

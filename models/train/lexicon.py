@@ -1,7 +1,6 @@
-"""Words the story generator draws from: names, animals, objects, places, small talk.
+"""The words of the story generator: names, animals, objects, places, small talk.
 
-Everything here was written for this project. `stories.py` holds the grammar that
-puts these words together.
+All of it was written for this project. `stories.py` combines the words.
 """
 
 import re
@@ -28,7 +27,7 @@ Scout Snowy Sparky Speck Spot Squeak Sprout Thistle Tiny Toffee Truffle Twig Whi
 Bobo Bubbles Buttons Cocoa Dash Echo Fluff Fuzzy Happy Inky Juniper Kiwi Lulu Misty Nutmeg Patches
 Puff Quill Rolo Skip Sky Star Storm Tango Tick Velvet Wink Yoyo""".split()
 
-# Syllables for invented names: they teach the model to copy a name it has never met.
+# Syllables of invented names, which teach the model to copy names that it has never seen.
 NAME_HEADS = """Ba Be Bo Bri Ca Chi Cle Co Da De Di Do Dra Ea El Fa Fi Flo Ga Ge Gri Ha He Hu I Ja
 Je Jo Ka Ke Ki Kri La Le Li Lo Ma Me Mi Mo Na Ne Ni No O Or Pa Pe Pi Po Pru Qua Ra Re Ri Ro Sa Se
 Shi Si So Sta Su Ta Te Ti To Tri Tu U Va Ve Vi Wa We Wi Ya Yo Za Ze Zi Zo""".split()
@@ -38,7 +37,7 @@ NAME_TAILS = """ba bel ber bo by cho da del den der die do dor fi fo ga go ko ki
 lor ly ma mel mi min mo mus na nel ni nie nny no nor pa per pi ppy ra ran rin ro rry sa sha son sy ta
 tan ter tin to tto va vi vin x ya yo za zi zzy""".split()
 
-# Invented names that read badly are thrown away.
+# Parts that invented names must not contain.
 UNWANTED = re.compile("nig|nag|tit|fag|coc|kok|kak|dic|dik|pis|cum|sex|naz|pus|rap|shi|fat|kil|gay|"
                       "jap|jew|ass|anu|ana|peni|vag|hoe|bas|dev|dum|fuk|puk|sat|slu|tur|lul")
 

@@ -3,11 +3,11 @@
     python3 stories.py --count 3 --seed 7          # print plain stories
     python3 stories.py --count 3 --seed 7 --chat   # print chats
 
-A story is a plot filled with a cast. A plot is data: paragraphs written in a tiny
-grammar, where `[one|two|three]` picks one alternative (they nest), `{slot}` inserts
-a word of the cast, and `{Slot}` inserts it with a capital letter. The lexicon holds
-the words; this file holds the plots, the people who ask for stories, and the rules
-that keep pronouns, articles and facts in agreement.
+A story is a plot filled in with a cast. A plot is data: paragraphs in a small grammar, in
+which `[one|two|three]` picks one alternative (they nest), `{slot}` inserts a word of the
+cast, and `{Slot}` inserts it capitalized. lexicon.py holds the words; this file holds the
+plots, the requests for stories, and the rules that keep pronouns, articles and facts
+consistent.
 """
 
 import argparse
@@ -26,7 +26,7 @@ PRONOUNS = {
     "m": {"he": "he", "him": "him", "his": "his", "himself": "himself"},
 }
 
-# ---------------------------------------------------------------- the tiny grammar
+# ---------------------------------------------------------------- grammar
 
 _INNERMOST = re.compile(r"\[([^\[\]]*)\]")
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -43,7 +43,7 @@ def choose(template, rng):
 
 
 def fill(template, slots, rng):
-    """Resolves alternatives and slots, then repairs articles, spaces and capitals."""
+    """Resolves alternatives and slots, then fixes articles, spaces and capitals."""
     text = choose(template, rng)
 
     def slot(match):
@@ -65,7 +65,7 @@ def fill(template, slots, rng):
 # ---------------------------------------------------------------- the cast
 
 def invented_name(rng):
-    """A name nobody has met before, such as Tavibo."""
+    """A new name, such as Tavibo."""
     while True:
         name = rng.choice(NAME_HEADS) + rng.choice(NAME_MIDDLES) + rng.choice(NAME_TAILS)
         if 3 <= len(name) <= 8 and not UNWANTED.search(name.lower()):
@@ -73,7 +73,7 @@ def invented_name(rng):
 
 
 def pick_name(rng, gender, child, avoid=()):
-    """A name that suits the character and does not begin like the names to avoid."""
+    """A name that suits the character and starts differently from the names in `avoid`."""
     while True:
         roll = rng.random()
         if roll < 0.2:
@@ -87,7 +87,7 @@ def pick_name(rng, gender, child, avoid=()):
 
 
 class Cast:
-    """Everybody and everything in one story, as slots for the grammar."""
+    """The characters and things of one story, as slots for the grammar."""
 
     def __init__(self, rng, plot, wish):
         self.rng, self.plot, self.wish = rng, plot, wish
@@ -129,7 +129,7 @@ class Cast:
             slots.update(plot.extra(rng, self))
 
     def _friend(self, wish, noun):
-        """The second character: an animal, or now and then a child next to a child."""
+        """The second character: an animal, or sometimes a child if the first is one."""
         rng, slots = self.rng, self.slots
         gender = wish.get("friend_gender") or (
             ("m" if self.gender == "f" else "f") if rng.random() < 0.7 else self.gender)
@@ -182,7 +182,7 @@ class Cast:
 
 
 def fits(thing, need):
-    """Whether a thing can play its part in a plot with this need."""
+    """Whether a thing suits a plot with this need."""
     if need in ("high", "wind", "floats"):
         return getattr(thing, need)
     if need == "breaks":
@@ -239,7 +239,7 @@ CLOSINGS = ["", "", "", "", "", "", "", " The end.", " And they all slept well t
 
 
 class Plot:
-    """One shape of story. See the module's text for the grammar."""
+    """A template for stories. The module's docstring describes the grammar."""
 
     def __init__(self, name, theme, parts, lessons, thing=None, uses_thing=False, friend=None,
                  grounded=False, swimless=False, extra=None, uses_friend=True, short=False, facts=()):
@@ -686,18 +686,18 @@ plot("seek", "fun", [
 
 
 class Story:
-    """A finished story and what a reader may ask about it."""
+    """A finished story, and facts that a reader may ask about."""
 
     def __init__(self, text, cast, lesson, plot_used, facts):
         self.text, self.cast, self.lesson, self.plot, self.facts = text, cast, lesson, plot_used, facts
 
     def words(self):
-        """The words that must stay the same through the whole story."""
+        """The names and nouns that must stay the same throughout the story."""
         return [self.cast.slots[key] for key in ("n", "f", "o", "an", "fan")]
 
 
 def suitable(plot_used, wish):
-    """Whether a plot can honour a wish."""
+    """Whether a plot can fulfil a wish."""
     animal = ANIMALS[wish["animal"]] if wish.get("animal") else None
     if animal and ((plot_used.grounded and animal.flies) or (plot_used.swimless and animal.swims)):
         return False
@@ -721,14 +721,15 @@ def suitable(plot_used, wish):
 
 
 def write_story(rng, wish=None):
-    """One story of 60 to 180 words that honours the wish (see `suitable` for its keys)."""
+    """One story of 60 to 180 words that fulfils the wish (see `suitable` for its keys)."""
     wish = wish or {}
     options = [p for p in PLOTS if suitable(p, wish)]
     if not options:
         return None
     used, attempts = rng.choice(options), 0
     while True:
-        attempts += 1            # a long plot gets more attempts, with less around it
+        # A long plot gets more attempts, with fewer sentences around it.
+        attempts += 1
         if attempts % 60 == 0:
             used = rng.choice(options)
         cast = Cast(rng, used, wish)
@@ -751,7 +752,8 @@ def write_story(rng, wish=None):
         aside, closing = (rng.choice(ASIDES), rng.choice(CLOSINGS)) if attempts == 1 else ("", "")
         parts = [opening + " " + aside + " " + used.parts[0], *used.parts[1:]]
         parts[-1] += " " + rng.choice(ENDINGS) + closing
-        if rng.random() < 0.3:   # three paragraphs
+        # Three paragraphs.
+        if rng.random() < 0.3:
             parts = [parts[0] + " " + parts[1], *parts[2:]]
         text = "\n\n".join(fill(part, slots, rng) for part in parts)
         if MIN_WORDS <= len(text.split()) <= MAX_WORDS:
@@ -789,7 +791,7 @@ SYSTEM_LINES = ["You are a helpful assistant.", "You are a storyteller.", "You t
 
 
 def make_wish(rng):
-    """A random wish and the words that ask for it."""
+    """A random wish, and the words of a request for it."""
     roll = rng.random()
     wish = {}
     if roll < 0.05:
@@ -797,17 +799,20 @@ def make_wish(rng):
     if roll < 0.13:
         theme = rng.choice(list(THEME_WORDS))
         return {"theme": theme}, " " + rng.choice(THEME_WORDS[theme])
-    if roll < 0.16:              # two children
+    # Two children.
+    if roll < 0.16:
         wish = {"child": True, "gender": rng.choice("fm"), "friend_child": True, "friend_gender": rng.choice("fm")}
         wish["name"] = pick_name(rng, wish["gender"], True)
         wish["friend_name"] = pick_name(rng, wish["friend_gender"], True, avoid=[wish["name"]])
         return wish, rng.choice([" about %s and %s", " about %s and %s", " about two children called %s and %s",
                                  " about two friends called %s and %s", " about %s and a friend called %s"]) % (
                                      wish["name"], wish["friend_name"])
-    if roll < 0.19:              # a name and nothing else
+    # Only a name.
+    if roll < 0.19:
         wish = {"child": False, "gender": rng.choice("fm"), "name": rng.choice(PET_NAMES)}
         return wish, " about " + wish["name"]
-    if roll < 0.27:              # what happens
+    # An event.
+    if roll < 0.27:
         return wish_for_event(rng)
     child = rng.random() < 0.25
     wish["child"] = child
@@ -859,7 +864,7 @@ def make_wish(rng):
 
 
 def wish_for_event(rng):
-    """A wish that says what happens: somebody loses a thing, is afraid, learns something."""
+    """A wish for an event: somebody loses a thing, is afraid, learns something."""
     child, gender = rng.random() < 0.3, rng.choice("fm")
     wish = {"child": child, "gender": gender}
     if child:
@@ -895,7 +900,7 @@ def wish_for_event(rng):
 
 
 def ask_for_story(rng):
-    """(the user's words, the story)"""
+    """Returns (request, story)."""
     story = None
     while not story:
         wish, ask = make_wish(rng)
@@ -916,7 +921,7 @@ def ask_for_story(rng):
 
 
 def casual(rng, words):
-    """People do not always use capitals and full stops."""
+    """Sometimes drops capitals and full stops, as users do."""
     roll = rng.random()
     if roll < 0.08:
         return words.lower()
@@ -928,7 +933,7 @@ def casual(rng, words):
 
 
 def small_talk(rng):
-    """(question, answer) that need no story."""
+    """Returns a (question, answer) that is not about a story."""
     questions, answers = rng.choice(SMALL_TALK)
     question, answer = rng.choice(questions), rng.choice(answers)
     asks = question.split()[0] in ("What", "Who", "Where", "Why", "How", "Can", "Do", "Are", "Which", "What's")
@@ -937,7 +942,7 @@ def small_talk(rng):
 
 
 def remembering(rng):
-    """A short chat in which the model must keep hold of what the user said."""
+    """A short chat in which the model must remember what the user said."""
     kind = rng.choice(["name", "name", "pet", "pet", "repeat", "repeat", "repeat"])
     gender, child = rng.choice("fm"), rng.random() < 0.5
     name = invented_name(rng) if rng.random() < 0.5 else pick_name(rng, gender, child)
@@ -970,7 +975,7 @@ def remembering(rng):
 
 
 def follow_up(rng, story):
-    """(question, answer) about a story that was just told."""
+    """Returns a (question, answer) about the story before it."""
     slots = story.cast.slots
     name, noun = slots["n"], slots["an"]
     general = [
@@ -986,12 +991,12 @@ def follow_up(rng, story):
 
 
 def write_chat(rng):
-    """A list of (role, text); the first may be a system line."""
+    """A list of (role, text); the first may be a system message."""
     return write_chat_with_words(rng)[0]
 
 
 def write_chat_with_words(rng):
-    """A chat, and the words that its later parts take from its earlier ones."""
+    """A chat, and the words of earlier messages that later ones repeat."""
     turns = []
     if rng.random() < 0.06:
         turns.append(("system", rng.choice(SYSTEM_LINES)))

@@ -2,9 +2,9 @@
 
     python3 train.py --minutes 40 --out ../demo.gguf
 
-Three steps: a SentencePiece tokenizer is trained on generated stories, a small Llama is
-trained on an endless stream of fresh ones, and the weights are written as Q8_0. The text
-comes from `stories.py`; nothing is downloaded. Matrix products run in bfloat16.
+It trains a SentencePiece tokenizer on generated stories, trains a small Llama on an endless
+stream of new ones, and writes the weights as Q8_0. `stories.py` generates the text; nothing
+is downloaded. Matrix products run in bfloat16.
 """
 
 import argparse
@@ -53,7 +53,7 @@ CHAT_TEMPLATE = (
 # ---------------------------------------------------------------- tokenizer
 
 def train_tokenizer(vocab_size, seed, count=12000):
-    """A SentencePiece BPE model, as bytes, trained on generated text."""
+    """Trains a SentencePiece BPE model on generated text and returns it as bytes."""
     rng = random.Random(seed)
     lines = []
     for i in range(count):
@@ -63,7 +63,8 @@ def train_tokenizer(vocab_size, seed, count=12000):
             texts = [text for _, text in stories.write_chat(rng)]
         for text in texts:
             for paragraph in text.split("\n\n"):
-                # A paragraph's first word has no space before it; half of the lines say so.
+                # The first word of a paragraph follows a newline, not a space. The bracket before half of the
+                # paragraphs lets the tokenizer learn such words too.
                 lines.append("(" + paragraph if len(lines) % 2 else paragraph)
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -88,7 +89,7 @@ class Encoder:
         return [self.tokenizer.bos_id(), *self.tokenizer.encode(text), self.tokenizer.eos_id()]
 
     def weights(self, ids, words, weight):
-        """The weight of each token in the loss: `weight` where a word is said again, else one."""
+        """The weight of each token in the loss: `weight` where one of `words` is repeated, otherwise 1."""
         weights = [1.0] * len(ids)
         for word in set(words):
             piece = self.tokenizer.encode(word)
@@ -98,10 +99,10 @@ class Encoder:
         return weights
 
     def chat(self, turns, space):
-        """A conversation as the chat template renders it.
+        """The ids of a conversation, in the form of the chat template.
 
         Tokenizers differ in whether text after a special token gets SentencePiece's leading
-        space (`space`); the model sees both so that either works.
+        space (`space`). The model is trained on both, so either works.
         """
         ids, system = [self.tokenizer.bos_id()], ""
         for role, text in turns:
@@ -116,10 +117,10 @@ class Encoder:
 
 
 def documents(encoder, seed, copy_weight):
-    """An endless stream of plain stories and chats: (token ids, weights in the loss).
+    """Yields stories and chats without end, as (token ids, weights in the loss).
 
-    Names and things weigh more where they are said again: few tokens are of that kind, and
-    a story falls apart when they are wrong.
+    Repeated names and things weigh more: they are few tokens, but a story makes no sense
+    when they are wrong.
     """
     rng = random.Random(seed)
     while True:
@@ -135,9 +136,9 @@ def documents(encoder, seed, copy_weight):
 def batches(stream, tokens, seed):
     """Packs documents into rows: (inputs, targets, weights, document numbers), each [rows, length].
 
-    Most rows are short, one batch in five has rows of the full context length. A row begins
-    with a random waiting document; then the longest that fits comes next, so few tokens are
-    padding (weight 0). Documents in one row do not see each other.
+    One batch in five has rows of the full context length, the others have short rows. A row
+    begins with a random waiting document, followed by the longest ones that fit, so little is
+    padding (weight 0). Tokens do not attend to other documents in the row.
     """
     rng = random.Random(seed)
     size_of = lambda document: len(document[0])
@@ -152,7 +153,8 @@ def batches(stream, tokens, seed):
             while position < length - 16:
                 room = length - position
                 fitting = [i for i in range(len(waiting)) if size_of(waiting[i]) - 1 <= room] if number else []
-                index = fitting[-1] if fitting else rng.randrange(len(waiting))     # may be cut at the end
+                # A random document may be cut off at the end of the row.
+                index = fitting[-1] if fitting else rng.randrange(len(waiting))
                 ids, weight = waiting.pop(index)
                 bisect.insort(waiting, next(stream), key=size_of)
                 size = min(len(ids) - 1, room)
@@ -184,13 +186,13 @@ def linear(x, weight):
 
 
 def rotate(x, cos, sin):
-    """RoPE on neighbouring pairs; x is [rows, length, heads, head size]."""
+    """RoPE on adjacent pairs; x is [rows, length, heads, head size]."""
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)
 
 
 class Block(nn.Module):
-    """Attention and SwiGLU, each after an RMSNorm and added to the residual stream."""
+    """A decoder layer: attention and SwiGLU, each with RMSNorm before it and a residual addition after it."""
 
     def __init__(self, config):
         super().__init__()
@@ -218,7 +220,7 @@ class Block(nn.Module):
         q = rotate(q.view(rows, length, self.heads, self.size), cos, sin) / math.sqrt(self.size)
         k = rotate(k.view(rows, length, self.kv_heads, self.size), cos, sin)
         v = v.view(rows, length, self.kv_heads, self.size)
-        # The query heads of one key head are stacked as more rows of one product.
+        # Stacks the query heads of each KV head as rows of one product.
         q = q.to(torch.bfloat16).view(rows, length, self.kv_heads, group, self.size)
         q = q.permute(0, 2, 3, 1, 4).reshape(rows * self.kv_heads, group * length, self.size)
         k = k.to(torch.bfloat16).permute(0, 2, 3, 1).reshape(rows * self.kv_heads, self.size, length)
@@ -248,9 +250,9 @@ class Llama(nn.Module):
         self.register_buffer("sin", angles.sin(), persistent=False)
 
     def forward(self, inputs, numbers):
-        """Logits [rows, length, vocab]. Tokens see earlier tokens of the same document."""
+        """Logits [rows, length, vocab]. Tokens attend to earlier tokens of the same document."""
         rows, length = inputs.shape
-        # Positions count from the start of each document's row; RoPE is relative, so that is enough.
+        # Positions count from the start of the row, not of the document; RoPE depends on differences only.
         cos, sin = self.cos[:length, None, :], self.sin[:length, None, :]
         allowed = (numbers[:, :, None] == numbers[:, None, :]).tril()
         mask = torch.zeros(rows, 1, 1, length, length, dtype=torch.bfloat16)
@@ -270,7 +272,7 @@ def loss_of(model, batch):
 
 
 def orthogonalize(x):
-    """The nearest matrices with singular values of about one, by five Newton-Schulz steps."""
+    """The nearest matrices whose singular values are about 1, by five Newton-Schulz steps."""
     tall = x.shape[1] > x.shape[2]
     x = (x.mT if tall else x).to(torch.bfloat16)
     x = x / (x.float().norm(dim=(1, 2), keepdim=True).to(torch.bfloat16) + 1e-7)
@@ -281,9 +283,9 @@ def orthogonalize(x):
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalized: learns from fewer tokens than AdamW does.
+    """Momentum with orthogonalized updates (Muon), which needs fewer tokens than AdamW.
 
-    Matrices of one shape are treated together.
+    Matrices of the same shape are updated together.
     """
 
     def __init__(self, parameters, lr, momentum=0.95, weight_decay=0.02):
@@ -318,7 +320,7 @@ def optimizers_of(model, muon_rate, adam_rate):
 # ---------------------------------------------------------------- file
 
 def tensors_of(model):
-    """(GGUF name, array, type) of every weight."""
+    """Yields (GGUF name, array, type) of every weight."""
     for name, parameter in model.named_parameters():
         array = parameter.detach().float().numpy()
         gguf_name = name if name.endswith(".weight") else name + ".weight"
@@ -365,7 +367,7 @@ def write_gguf(path, model, config, tokenizer):
 
 
 def load_gguf(path, model):
-    """Takes over the weights of a file with the same configuration and tokenizer."""
+    """Loads the weights of a file with the same configuration and tokenizer."""
     _, tensors = check.read_gguf(path)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -373,7 +375,7 @@ def load_gguf(path, model):
 
 
 def round_weights(model):
-    """Puts the weights through Q8_0 and back, as the file will."""
+    """Rounds the weights to Q8_0, as in the file."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 2:
@@ -390,10 +392,10 @@ def evaluate(model, held_out):
 
 
 class Team:
-    """Processes that share the weights and add up their gradients.
+    """Processes that share the weights and sum their gradients.
 
-    Each has one thread: on a machine that does other work as well, threads that meet after
-    every operation would wait for each other most of the time; these meet twice a step.
+    Each process has one thread. On a busy machine, threads that synchronize after every
+    operation mostly wait for each other; these processes synchronize twice per step.
     """
 
     def __init__(self, context, model, args, tokenizer):
@@ -412,7 +414,7 @@ class Team:
         return batches(documents(encoder, seed, self.args.copy_weight), self.args.batch // self.args.workers, seed)
 
     def compute(self, rank, batch):
-        """One worker's part of a step: its gradients, in the shared memory."""
+        """Computes one worker's gradients into the shared memory."""
         for parameter in self.model.parameters():
             parameter.grad = None
         loss = loss_of(self.model, batch)
@@ -422,7 +424,7 @@ class Team:
         self.barrier.wait()
 
     def collect(self):
-        """Puts the mean of all gradients into the parameters; gives the mean loss."""
+        """Sets the parameters' gradients to the mean of all workers; returns the mean loss."""
         mean, at = self.gradients.mean(0), 0
         for parameter in self.model.parameters():
             parameter.grad = mean[at:at + parameter.numel()].view_as(parameter)
@@ -431,12 +433,13 @@ class Team:
 
 
 def work(team, rank):
-    """The life of every worker but the first, which also leads (see `main`)."""
+    """The loop of every worker but the first, which runs `main`."""
     torch.set_num_threads(1)
     stream = team.stream(rank)
     while True:
         batch = next(stream)
-        team.barrier.wait()              # the weights are ready
+        # Waits until the weights are updated.
+        team.barrier.wait()
         if not team.running.item():
             break
         team.compute(rank, batch)
@@ -444,19 +447,19 @@ def work(team, rank):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=40, help="training time; the learning rate follows the clock")
-    parser.add_argument("--steps", type=int, help="a number of steps instead of a time, for an exact repeat")
+    parser.add_argument("--minutes", type=float, default=40, help="training time; the learning rate is scheduled over it")
+    parser.add_argument("--steps", type=int, help="number of steps, instead of --minutes, for reproducible runs")
     parser.add_argument("--out", default="demo.gguf")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--stream-seed", type=int, help="seed of the training text, if not --seed: new text for --resume")
-    parser.add_argument("--workers", type=int, default=2, help="processes; one per core")
+    parser.add_argument("--stream-seed", type=int, help="seed of the training text (default: --seed), to --resume with new text")
+    parser.add_argument("--workers", type=int, default=2, help="number of processes; use one per core")
     parser.add_argument("--vocab", type=int, default=2048)
     parser.add_argument("--dim", type=int, default=192)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--heads", type=int, default=6)
     parser.add_argument("--kv-heads", type=int, default=2)
     parser.add_argument("--ffn", type=int, default=512)
-    parser.add_argument("--batch", type=int, default=3072, help="tokens per step, all workers together")
+    parser.add_argument("--batch", type=int, default=3072, help="tokens per step, over all workers")
     parser.add_argument("--rate", type=float, default=0.02, help="peak learning rate of the matrices (Muon)")
     parser.add_argument("--adam-rate", type=float, default=3e-3, help="the same for embeddings and norms (AdamW)")
     parser.add_argument("--copy-weight", type=float, default=5.0, help="weight of repeated names and things in the loss")
