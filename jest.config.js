@@ -1,4 +1,4 @@
-/** Tests run against the sources in lib/; swc strips the types (tsc checks them in `npm run lint`). */
+/** Tests run on the sources in lib/. swc strips the types; `npm run lint` checks them with tsc. */
 module.exports = {
   rootDir: __dirname,
   testEnvironment: 'node',
@@ -13,7 +13,7 @@ module.exports = {
     ],
   },
   modulePathIgnorePatterns: ['<rootDir>/dist', '<rootDir>/build', '<rootDir>/prebuilds'],
-  // Timing tests and two-thread models want the cores to themselves.
+  // One suite at a time: tests of timing and models with two threads need the cores.
   maxWorkers: 1,
   testTimeout: 60_000,
 }

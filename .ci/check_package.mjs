@@ -1,4 +1,4 @@
-// The package as npm would publish it: what is in it, and that it runs where nothing but Node is installed.
+// Checks the package as npm would publish it: its files, and that it runs where only Node is installed.
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 
-const MUST_HOLD = [
+const REQUIRED = [
   'CHANGELOG.md',
   'LICENSE',
   'README.md',
@@ -24,7 +24,15 @@ const MUST_HOLD = [
   'package.json',
   `prebuilds/${process.platform}-${process.arch}/cria.node`,
 ]
-const MAY_HOLD = /^(dist\/.+\.(js|mjs|d\.ts|d\.mts)|prebuilds\/[a-z0-9+-]+\/cria\.node|models\/demo\.gguf|[A-Z]+(\.md)?|package\.json)$/
+const ALLOWED = new RegExp(
+  [
+    '^dist/.+\\.(js|mjs|d\\.ts|d\\.mts)$',
+    '^prebuilds/[a-z0-9+-]+/cria\\.node$',
+    '^models/demo\\.gguf$',
+    '^[A-Z]+(\\.md)?$',
+    '^package\\.json$',
+  ].join('|'),
+)
 
 /** With the CUDA kernels of every architecture. */
 const MAX_ADDON_BYTES = 25e6
@@ -45,19 +53,29 @@ function check(condition, problem) {
 }
 
 const scratch = mkdtempSync(join(tmpdir(), 'cria-package-'))
+
+/** Runs a script as an ES module and as CommonJS. */
+function runScripts(name, imports, from, body) {
+  writeFileSync(join(scratch, `${name}.mjs`), `import { ${imports} } from '${from}'\n${body}`)
+  writeFileSync(join(scratch, `${name}.cjs`), `const { ${imports} } = require('${from}')\n;(async () => {${body}})()`)
+  run(process.execPath, [`${name}.mjs`], scratch)
+  run(process.execPath, [`${name}.cjs`], scratch)
+}
+
 try {
   const [pack] = JSON.parse(run('npm', ['pack', '--json', '--pack-destination', scratch], root))
   const files = pack.files.map(({ path }) => path)
-  const missing = MUST_HOLD.filter((path) => !files.includes(path))
-  const foreign = files.filter((path) => !MAY_HOLD.test(path))
-  const addon = readFileSync(join(root, MUST_HOLD.at(-1)))
-  check(addon.length <= MAX_ADDON_BYTES, `the addon has ${addon.length} bytes, more than ${MAX_ADDON_BYTES}`)
-  check(!addon.includes('cuda-emulated'), 'the addon knows the emulated device, which is for tests')
+  const missing = REQUIRED.filter((path) => !files.includes(path))
+  const foreign = files.filter((path) => !ALLOWED.test(path))
+  const addon = readFileSync(join(root, REQUIRED.at(-1)))
+  check(addon.length <= MAX_ADDON_BYTES, `the addon has ${addon.length} bytes; the limit is ${MAX_ADDON_BYTES}`)
+  check(!addon.includes('cuda-emulated'), 'the addon contains the emulated device, which is for tests')
   check(missing.length === 0, `the package lacks ${missing.join(', ')}`)
   check(foreign.length === 0, `the package holds ${foreign.join(', ')}`)
-  console.log(`${pack.filename}: ${files.length} files, ${pack.size} bytes packed, ${pack.unpackedSize} unpacked`)
+  const sizes = `${pack.size} bytes packed, ${pack.unpackedSize} unpacked`
+  console.log(`${pack.filename}: ${files.length} files, ${sizes}`)
 
-  // A project of its own, no install script run, no compiler asked for.
+  // Installs it into an empty project, without install scripts.
   writeFileSync(join(scratch, 'package.json'), '{ "private": true }')
   run('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', join(scratch, pack.filename)], scratch)
   const story = `
@@ -68,18 +86,11 @@ try {
   const norm = `
     const [y] = await kernels.rmsNorm(Float32Array.of(2), Float32Array.of(3), { eps: 0 })
     if (y !== 3) throw new Error('a wrong norm')`
-  writeFileSync(join(scratch, 'norm.mjs'), `import { kernels } from 'cria/kernels'\n${norm}`)
-  writeFileSync(join(scratch, 'norm.cjs'), `const { kernels } = require('cria/kernels')\n;(async () => {${norm}})()`)
-  run(process.execPath, ['norm.mjs'], scratch)
-  run(process.execPath, ['norm.cjs'], scratch)
-  const names = 'loadModel, demoModelPath'
-  writeFileSync(join(scratch, 'story.mjs'), `import { ${names} } from 'cria'\n${story}`)
-  writeFileSync(join(scratch, 'story.cjs'), `const { ${names} } = require('cria')\n;(async () => {${story}})()`)
-  run(process.execPath, ['story.mjs'], scratch)
-  run(process.execPath, ['story.cjs'], scratch)
-  const told = run('npx', ['--no-install', 'cria', 'generate', '--max-tokens', '5', 'Once upon a time'], scratch)
-  check(told.trim() !== '', 'the command line wrote nothing')
-  console.log('installed without scripts: import, require and the command line run')
+  runScripts('norm', 'kernels', 'cria/kernels', norm)
+  runScripts('story', 'loadModel, demoModelPath', 'cria', story)
+  const output = run('npx', ['--no-install', 'cria', 'generate', '--max-tokens', '5', 'Once upon a time'], scratch)
+  check(output.trim() !== '', 'the command line wrote nothing')
+  console.log('installed without scripts: import, require and the command line work')
 } finally {
   rmSync(scratch, { recursive: true, force: true })
 }

@@ -1,4 +1,4 @@
-// Formats the C++ sources with clang-format 19 (Debian: clang-format-19), or checks that they are.
+// Formats the C++ sources with clang-format 19 (Debian: clang-format-19), or checks their format.
 //
 //   node cmake/format.mjs --write | --check
 import { spawnSync } from 'node:child_process'
@@ -8,11 +8,12 @@ import { fileURLToPath } from 'node:url'
 
 const VERSION = 19
 const FOLDERS = ['native', 'test/native', 'test/cuda_emulation', 'test/fuzz', 'bench']
-const EXTENSIONS = ['.cc', '.h', '.cu', '.cuh'] // tables (.inc) are generated
+// Not .inc: the tables are generated.
+const EXTENSIONS = ['.cc', '.h', '.cu', '.cuh']
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 
-/** Another version would format differently. */
+/** The command of the right version; other versions format differently. */
 function findFormatter() {
   for (const command of [process.env.CLANG_FORMAT, `clang-format-${VERSION}`, 'clang-format']) {
     if (!command) continue
@@ -46,7 +47,7 @@ function main(mode) {
   const { status, error } = spawnSync(formatter, [...args, ...files], { cwd: root, stdio: 'inherit' })
   if (error) throw error
   if (status === 0) console.log(`clang-format: ${files.length} files`)
-  else if (mode === '--check') console.error('not formatted; npm run format does it')
+  else if (mode === '--check') console.error('the sources above are not formatted; run npm run format')
   return status ?? 1
 }
 

@@ -1,5 +1,7 @@
-// The action of binding.gyp: builds the addon with CMake, from the one source list in CMakeLists.txt, into the folder
-// that node-gyp and prebuildify expect. Usage: node cmake/gyp_bridge.mjs <output folder>
+// The action of binding.gyp: builds the addon with CMake, from the source list in CMakeLists.txt, into the folder that
+// node-gyp and prebuildify expect.
+//
+//   node cmake/gyp_bridge.mjs <output folder>
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, mkdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -15,24 +17,17 @@ const headers = createRequire(import.meta.url)('node-api-headers').include_dir
 
 function run(command, args) {
   const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit' })
-  if (error)
-    throw new Error(
-      `cannot run ${command}: ${error.message}; install CMake 3.22 or newer and a C++20 compiler`,
-    )
+  if (error) {
+    const advice = 'install CMake 3.22 or newer and a C++20 compiler'
+    throw new Error(`cannot run ${command}: ${error.message}; ${advice}`)
+  }
   if (status !== 0) process.exit(status ?? 1)
 }
 
-// With CUDA where nvcc is; CRIA_CUDA=ON insists, OFF leaves it away.
+// AUTO: with CUDA if nvcc is found. CRIA_CUDA=ON requires it, OFF disables it.
 const cuda = process.env.CRIA_CUDA ?? 'AUTO'
-run('cmake', [
-  '-S',
-  root,
-  '-B',
-  binaryDir,
-  '-DCMAKE_BUILD_TYPE=Release',
-  `-DCMAKE_JS_INC=${headers}`,
-  `-DCRIA_CUDA=${cuda}`,
-])
+const options = ['-DCMAKE_BUILD_TYPE=Release', `-DCMAKE_JS_INC=${headers}`, `-DCRIA_CUDA=${cuda}`]
+run('cmake', ['-S', root, '-B', binaryDir, ...options])
 run('cmake', ['--build', binaryDir, '--target', 'cria', '--parallel', jobs])
 mkdirSync(output, { recursive: true })
 copyFileSync(join(binaryDir, 'cria.node'), join(output, 'cria.node'))

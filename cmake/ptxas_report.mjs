@@ -1,25 +1,25 @@
-// Registers, shared memory and spills of every CUDA kernel on every architecture, as ptxas reports them, against
-// cmake/ptxas_report.txt.
+// Compares the registers, shared memory and spills of every CUDA kernel on every architecture, as reported by ptxas,
+// with cmake/ptxas_report.txt.
 //
 //   node cmake/ptxas_report.mjs --write | --check <build folder>
 //
-// The folder is one in which the addon was built with CRIA_CUDA=ON for all architectures: that build kept what ptxas
-// said (ptxas_log.mjs), so that nothing is compiled twice. --check fails when a kernel spills, uses a stack, takes
-// noticeably more than is written down, or is not written down at all. A deliberate change is written with --write and
-// reviewed as a diff.
+// The addon must have been built in the folder with CRIA_CUDA=ON for all architectures: that build saved ptxas's
+// messages (ptxas_log.mjs), so nothing is compiled again. --check fails if a kernel spills, uses a stack frame, needs
+// clearly more than the file says, or is missing from it. Write an intended change with --write and review the diff.
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const ARCHITECTURES = ['75', '80', '86', '89', '90a', '100', '120']
-const REGISTER_TOLERANCE = 4 // compilers differ by a few; more is a change of the kernel
+/** Compiler versions differ by a few registers; more is a change of the kernel. */
+const REGISTER_TOLERANCE = 4
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const folder = join(root, 'native', 'kernels', 'cuda')
 const reportFile = join(root, 'cmake', 'ptxas_report.txt')
 
-/** "rms_norm_kernel(const float*, ...)" as a name that stays when parameters change. */
+/** The demangled name without namespaces and parameters: "rms_norm_kernel". */
 function shortName(mangled) {
   const { stdout } = spawnSync('c++filt', [mangled], { encoding: 'utf8' })
   const name = (stdout ?? mangled)
@@ -27,7 +27,7 @@ function shortName(mangled) {
     .replace(/^void /, '')
     .replaceAll('cria::cuda::', '')
     .replaceAll('cria::', '')
-  // Up to the parameter list: the first parenthesis outside of template arguments.
+  // Cut at the parameter list: the first parenthesis outside template arguments.
   let depth = 0
   for (let i = 0; i < name.length; i++) {
     if (name[i] === '<') depth++
@@ -37,7 +37,7 @@ function shortName(mangled) {
   return name.replace(/\s+/g, '')
 }
 
-/** What ptxas said of each kernel file, by its name. Throws where the build has no such logs. */
+/** The ptxas log of each kernel file, by its name. Throws if the build lacks one. */
 function readLogs(build) {
   const logs = new Map()
   const objects = join(build, 'CMakeFiles', 'cria_cuda.dir')
@@ -50,7 +50,7 @@ function readLogs(build) {
   return logs
 }
 
-/** Rows of {kernel, arch, registers, shared, spills, stack}. */
+/** The kernels of a log: rows of { kernel, arch, registers, shared, spills, stack }. */
 function parse(file, output) {
   const rows = []
   for (const part of output.split('Compiling entry function ').slice(1)) {
@@ -68,7 +68,7 @@ function parse(file, output) {
   return rows
 }
 
-/** One line a kernel: shared memory, then the registers on each architecture. */
+/** One line per kernel: its shared memory, then its registers on each architecture. */
 function format(rows) {
   const lines = [
     '# Static shared memory in bytes, and registers a thread on each architecture. No kernel spills.',
@@ -93,38 +93,51 @@ function readReport() {
   return known
 }
 
+/** What is wrong with one kernel on one architecture; `before` is its line in the report. */
+function kernelProblems({ kernel, arch, registers, shared, stack, spills }, before) {
+  const where = `${kernel} on sm_${arch}`
+  const problems = []
+  if (spills) problems.push(`${where} spills ${spills} bytes`)
+  if (stack) problems.push(`${where} has a stack frame of ${stack} bytes`)
+  if (before && registers > before[`sm_${arch}`] + REGISTER_TOLERANCE) {
+    problems.push(`${where} uses ${registers} registers, ${before[`sm_${arch}`]} before`)
+  } else if (before && shared > before.shared) {
+    problems.push(`${where} uses ${shared} bytes of shared memory, ${before.shared} before`)
+  }
+  return problems
+}
+
+/** Kernels that some architecture lacks. */
+function missingKernels(rows, kernels) {
+  const compiled = new Set(rows.map(({ kernel, arch }) => `${kernel} ${arch}`))
+  return kernels.flatMap((kernel) =>
+    ARCHITECTURES.filter((arch) => !compiled.has(`${kernel} ${arch}`)).map(
+      (arch) => `${kernel} was not compiled for sm_${arch}`,
+    ),
+  )
+}
+
 function main(mode, build) {
   if ((mode !== '--write' && mode !== '--check') || !build) {
     console.error('usage: node cmake/ptxas_report.mjs --write | --check <build folder>')
     return 2
   }
   const rows = [...readLogs(build)].sort().flatMap(([file, log]) => parse(file, log))
-  const problems = []
-  const known = readReport()
-  for (const { kernel, arch, registers, shared, stack, spills } of rows) {
-    const where = `${kernel} on sm_${arch}`
-    if (spills) problems.push(`${where} spills ${spills} bytes`)
-    if (stack) problems.push(`${where} has a stack frame of ${stack} bytes`)
-    if (mode === '--write') continue
-    const before = known.get(kernel)
-    if (!before) problems.push(`${where} is not in cmake/ptxas_report.txt`)
-    else if (registers > before[`sm_${arch}`] + REGISTER_TOLERANCE)
-      problems.push(`${where} uses ${registers} registers, ${before[`sm_${arch}`]} before`)
-    else if (shared > before.shared)
-      problems.push(`${where} uses ${shared} bytes of shared memory, ${before.shared} before`)
+  const kernels = [...new Set(rows.map(({ kernel }) => kernel))]
+  const known = mode === '--check' ? readReport() : new Map()
+  const problems = rows.flatMap((row) => kernelProblems(row, known.get(row.kernel)))
+  problems.push(...missingKernels(rows, kernels))
+  if (mode === '--write') {
+    writeFileSync(reportFile, format(rows))
+  } else {
+    const added = kernels.filter((kernel) => !known.has(kernel))
+    const removed = [...known.keys()].filter((kernel) => !kernels.includes(kernel))
+    problems.push(...added.map((kernel) => `${kernel} is not in cmake/ptxas_report.txt`))
+    problems.push(...removed.map((kernel) => `${kernel} is in cmake/ptxas_report.txt but not in the sources`))
   }
-  const kernels = new Set(rows.map(({ kernel }) => kernel))
-  for (const kernel of kernels)
-    for (const arch of ARCHITECTURES)
-      if (!rows.some((row) => row.kernel === kernel && row.arch === arch))
-        problems.push(`${kernel} was not compiled for sm_${arch}`)
-  if (mode === '--check')
-    for (const kernel of known.keys())
-      if (!kernels.has(kernel)) problems.push(`${kernel} is gone from the sources`)
-  if (mode === '--write') writeFileSync(reportFile, format(rows))
   for (const problem of problems) console.error(problem)
   console.log(
-    `ptxas: ${kernels.size} kernels on ${ARCHITECTURES.length} architectures, ${problems.length} problems`,
+    `ptxas: ${kernels.length} kernels on ${ARCHITECTURES.length} architectures, ${problems.length} problems`,
   )
   return problems.length ? 1 : 0
 }

@@ -1,16 +1,17 @@
-// Writes native/tokenizer/unicode_classes.inc: the classes of code points that tiktoken's pattern for Llama 3 tells
-// apart (\p{L}, \p{N}, \s), taken from the Unicode data of the Node that runs this script.
+// Writes native/tokenizer/unicode_classes.inc: the character classes in tiktoken's pattern for Llama 3 (\p{L}, \p{N},
+// \s), from the Unicode data of the Node that runs this script.
 //
 //   node cmake/unicode_table.mjs > native/tokenizer/unicode_classes.inc
 //
-// The table has two stages: a block number per 256 code points, and per distinct block two bits per code point. Code
-// points beyond the last listed block are all of class 0. tiktoken's \s is Unicode's White_Space (Rust's regex crate),
-// not JavaScript's \s, which also has U+FEFF.
+// The table has two stages: a block number per 256 code points, and two bits per code point for each distinct block.
+// All code points after the last listed block are of class 0. tiktoken's \s is Unicode's White_Space, as in Rust's regex
+// crate; JavaScript's \s also contains U+FEFF.
 const BLOCK = 256
 const CODE_POINTS = 0x110000
 
 function classOf(codePoint) {
-  if (codePoint >= 0xd800 && codePoint <= 0xdfff) return 0 // surrogates never occur in UTF-8
+  // Surrogates do not occur in UTF-8.
+  if (codePoint >= 0xd800 && codePoint <= 0xdfff) return 0
   const character = String.fromCodePoint(codePoint)
   if (/\p{L}/u.test(character)) return 1
   if (/\p{N}/u.test(character)) return 2
@@ -32,7 +33,7 @@ for (let start = 0; start < CODE_POINTS; start += BLOCK) {
 }
 const empty = known.get(new Array(BLOCK / 4).fill(0).join())
 while (blockOf.at(-1) === empty) blockOf.pop()
-if (blocks.length > 256) throw new Error('block numbers no longer fit a byte')
+if (blocks.length > 256) throw new Error('a block number no longer fits into a byte')
 
 function rows(numbers) {
   const lines = []
