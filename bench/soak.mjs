@@ -1,17 +1,17 @@
 /**
- * A soak of the engine: many streams of random requests on a model with too little memory for them, for minutes. Prompts
- * share beginnings, readers are slow or leave, requests are stopped at any moment, contexts shift, and a second model
- * comes and goes. All along it checks that
+ * A soak test of the engine: for minutes, many streams of random requests run on a model with too little memory for
+ * them. Prompts share prefixes, readers are slow or leave, requests are stopped at any moment, contexts shift, and a
+ * second model is loaded and disposed again and again. It checks that
  *
- * - every request ends, and tells its states in order;
- * - no page of the KV cache is held when nothing runs;
- * - a request that is stopped takes part in no step after the next;
- * - the same request gives the same tokens at any moment;
+ * - every request ends, and its events come in order;
+ * - no page of the KV cache is in use when no request runs;
+ * - a stopped request takes part in at most one more step;
+ * - the same request always gives the same tokens;
  * - memory stays flat.
  *
  *   node bench/soak.mjs [--minutes 10] [--streams 64] [--model file.gguf] [--seed n] [--json file]
  *
- * The exit code is 1 when something of this did not hold.
+ * The exit code is 1 if a check failed.
  */
 
 import { writeFileSync } from 'node:fs'
@@ -27,12 +27,12 @@ const { values: args } = parseArgs({
     minutes: { type: 'string', default: '10' },
     streams: { type: 'string', default: '64' },
     model: { type: 'string', default: demoModelPath() },
-    // The KV cache holds so many full contexts, so that a few streams fill it and the others are preempted.
+    // Size of the KV cache in full contexts: a few streams fill it, and others are preempted.
     contexts: { type: 'string', default: '10' },
     'context-length': { type: 'string', default: '384' },
     threads: { type: 'string' },
     seed: { type: 'string', default: String(Date.now() % 1_000_000) },
-    // MiB per minute, over the second half: in ten minutes the allocator's own ups and downs make one or two.
+    // MiB per minute over the second half. In ten minutes, the allocator's fluctuations amount to one or two.
     'memory-limit': { type: 'string', default: '4' },
     json: { type: 'string' },
   },
@@ -41,12 +41,12 @@ const minutes = Number(args.minutes)
 const seed = Number(args.seed)
 const memoryLimit = Number(args['memory-limit'])
 
-/** Something ends in every such time, or nothing goes on. */
+/** If no request ends for this long, the engine hangs. */
 const HANG_MS = 60_000
-/** Steps from a stop to its rejection: the one in flight and one more, for 99 of 100. */
-const STOP_STEPS = 2
-/** A slope over less than this is noise. */
-const SLOPE_MINUTES = 3
+/** Steps that a stopped request may still take part in (p99): the current one and one more. */
+const MAX_STOP_STEPS = 2
+/** The slope of memory over a shorter time is noise. */
+const MIN_SLOPE_MINUTES = 3
 
 class Soak {
   random = new Random(seed)
@@ -59,8 +59,9 @@ class Soak {
   stopSteps = new Histogram()
   stopStepsSeen = new Histogram()
   stopMs = new Histogram()
+  maxPagesUsedIdle = 0
   draining = false
-  /** When a generation began, and how many of its tokens were read. */
+  /** For each generation: when it began, and how many of its tokens were read. */
   #started = new WeakMap()
 
   constructor(model) {
@@ -70,7 +71,7 @@ class Soak {
     this.watch = new Watch(model, (text) => this.violation(text))
   }
 
-  /** Alone, before anything else runs. */
+  /** Runs the reference requests alone, before anything else runs. */
   async prepare() {
     this.references = referenceRequests(this.random, this.beginnings, this.contextLength)
     for (const reference of this.references) {
@@ -85,7 +86,7 @@ class Soak {
     this.violations.set(text, (this.violations.get(text) ?? 0) + 1)
   }
 
-  /** How a promise settles: `{ value }` or `{ error }`. */
+  /** Waits for a promise and returns `{ value }` or `{ error }`. */
   async settled(promise, what = 'a request') {
     const outcome = Promise.resolve(promise).then(
       (value) => ({ value }),
@@ -116,8 +117,8 @@ class Soak {
   }
 
   /**
-   * Reads at once what comes, counting tokens, until `enough` says so. Resolves to the iterator, without leaving it; what
-   * went wrong is for whoever awaits the generation.
+   * Reads chunks as soon as they arrive, until `enough(tokens)` holds. Resolves to the iterator, which stays open. Errors
+   * are left to the caller that awaits the generation.
    */
   async read(generation, enough = () => false) {
     const record = this.#started.get(generation)
@@ -132,14 +133,14 @@ class Soak {
     return iterator
   }
 
-  /** Stops a generation with `act` and counts what it takes. */
+  /** Stops a generation with `act` and measures how long that takes. */
   async stopped(generation, act) {
     const count = this.#stopwatch(generation)
     act()
     return count(await this.ended(generation))
   }
 
-  /** The same for a signal that goes off by itself. */
+  /** The same for a signal that aborts by itself. */
   watchStop(signal) {
     let generation
     let count
@@ -154,10 +155,10 @@ class Soak {
   }
 
   /**
-   * Counts from now on. What counts is how many steps a request takes part in after its stop. The steps until JavaScript
-   * is told are more: its thread waits for a core. So they are taken in proportion to the time that passed in the engine,
-   * which the request's own timings tell. One that generates gets a token from each step, so that these are no fewer
-   * than its steps either, and the smaller number holds.
+   * Starts to count the steps in which a stopped request still takes part. JavaScript sees more steps, because its thread
+   * waits for a core before it learns of the end. The count is therefore scaled by the share of time that the request
+   * spent in the engine, according to its own timings. A generating request gets a token from each step, so the number of
+   * its tokens is a second upper bound; the smaller one counts.
    */
   #stopwatch(generation) {
     const { steps } = this.model.stats().totals
@@ -165,7 +166,7 @@ class Soak {
     const stop = performance.now()
     return (outcome) => {
       const partial = outcome.error?.code === 'ERR_ABORTED' && outcome.error.partial
-      // Nothing was produced by one that had not reached the engine.
+      // A request that had not reached the engine ran no steps.
       if (!partial || partial.usage.promptTokens === 0) return outcome
       const seen = this.model.stats().totals.steps - steps
       const { queueMs, prefillMs, decodeMs } = partial.usage
@@ -186,7 +187,7 @@ class Soak {
     else if (!sameTokens(value.tokens, reference.tokens)) this.#differs(reference, value, where)
   }
 
-  /** Of a request that was stopped, if it was. */
+  /** Checks the tokens of a request that may have been stopped. */
   checkBeginning(reference, { value, error }) {
     const partial = value ?? error.partial
     const expected = reference.tokens.subarray(0, partial?.tokens.length ?? 0)
@@ -195,13 +196,14 @@ class Soak {
 
   #differs(reference, { tokens, usage }, where) {
     const at = tokens.findIndex((token, i) => token !== reference.tokens[i])
+    const request = JSON.stringify({ ...reference, tokens: reference.tokens.length })
     this.violation(
-      `other tokens for the same request${where}: ${JSON.stringify({ ...reference, tokens: reference.tokens.length })}, ` +
+      `different tokens for the same request${where}: ${request}, ` +
         `from token ${at} of ${tokens.length} on; ${JSON.stringify(usage)}`,
     )
   }
 
-  /** Sleeps, but not for long when everything is to end. */
+  /** Sleeps, but returns early when the soak drains. */
   async nap(ms) {
     const until = performance.now() + ms
     while (!this.draining && performance.now() < until)
@@ -216,21 +218,21 @@ class Soak {
     }
   }
 
-  /** With everything ended: nothing runs and nothing is held. */
+  /** Checks, after all requests have ended, that nothing runs and no page is in use. */
   async checkIdle() {
-    // The last step's counts come with its events at the latest.
+    // The counts of the last step arrive with its events.
     await rest(50)
     const { running, waiting, paused, pages, totals } = this.model.stats()
     if (running + waiting + paused > 0)
       this.violation(`idle, but ${running} + ${waiting} + ${paused} requests`)
-    if (pages.used > 0) this.violation(`pages are held while nothing runs`)
-    if (pages.used > 0) this.mostHeld = Math.max(this.mostHeld ?? 0, pages.used)
+    if (pages.used > 0) this.violation('pages are in use while nothing runs')
+    this.maxPagesUsedIdle = Math.max(this.maxPagesUsedIdle, pages.used)
     if (pages.used + pages.cached + pages.free !== pages.total)
       this.violation(`pages do not add up: ${JSON.stringify(pages)}`)
     this.watch.checkIdle(totals)
   }
 
-  /** Under load for some time, then idle. */
+  /** Runs the load for `ms` milliseconds, waits until it has drained, and checks the idle engine. */
   async phase(ms) {
     this.draining = false
     const all = [visit(this, args.model)]
@@ -253,7 +255,7 @@ const elapsed = () => `${((performance.now() - begin) / 1000).toFixed(1)} s`
 
 async function load() {
   const contextLength = Number(args['context-length'])
-  // How much a context takes, and what the default number of threads is, are the library's to say.
+  // A first model tells the size of a context and the default number of threads.
   const probe = await loadModel(args.model, { contextLength })
   const { info } = probe
   await probe.dispose()
@@ -261,7 +263,7 @@ async function load() {
   return loadModel(args.model, {
     contextLength,
     kvMemory: Math.ceil(contextBytes * Number(args.contexts)),
-    // A core is left to JavaScript: how long its thread waits for one would count as the engine's delay.
+    // Leaves a core to JavaScript: time that its thread waits for a core would count as the engine's delay.
     threads: args.threads ? Number(args.threads) : Math.max(1, info.threads - 1),
   })
 }
@@ -294,9 +296,9 @@ async function main() {
   if (args.json) writeFileSync(args.json, `${JSON.stringify(report, null, 2)}\n`)
   print(report)
   process.exitCode = soak.violations.size > 0 ? 1 : 0
-  // What a hang has left behind fails now, and adds nothing.
+  // Requests left over from a hang fail now; that is not another violation.
   soak.violation = () => {}
-  // Disposal is part of what must end.
+  // Disposal must end, too.
   await within(
     HANG_MS,
     model.dispose(),
@@ -310,13 +312,13 @@ async function main() {
 
 function judge(soak, memory) {
   const p99 = soak.stopSteps.percentile(0.99)
-  if (p99 > STOP_STEPS) soak.violation(`a stop takes ${p99} steps (p99), at most ${STOP_STEPS} expected`)
+  if (p99 > MAX_STOP_STEPS) soak.violation(`a stop takes ${p99} steps (p99); the limit is ${MAX_STOP_STEPS}`)
   if (soak.stopSteps.count === 0 || soak.repeated === 0) soak.violation('too short: nothing was measured')
-  if (minutes < SLOPE_MINUTES) return
+  if (minutes < MIN_SLOPE_MINUTES) return
   const { nativeIdle, heapIdle } = memory.summary().perMinute
   for (const [name, rise] of Object.entries({ 'native memory': nativeIdle, 'the heap': heapIdle })) {
     if (rise > memoryLimit)
-      soak.violation(`${name} rises by ${rise} MiB a minute, at most ${memoryLimit} allowed`)
+      soak.violation(`${name} rises by ${rise} MiB per minute; the limit is ${memoryLimit}`)
   }
 }
 
@@ -339,7 +341,7 @@ function summary(soak, memory) {
     stopSteps: soak.stopSteps.summary(),
     timeoutOvershootMs: soak.timeoutMs.summary(),
     memory: memory.summary(),
-    mostPagesHeldIdle: soak.mostHeld ?? 0,
+    maxPagesUsedIdle: soak.maxPagesUsedIdle,
     stats: soak.model.stats(),
     violations: Object.fromEntries(soak.violations),
   }
@@ -356,8 +358,7 @@ function progress(soak, memory) {
 }
 
 function print(report) {
-  const line = ({ count, p50, p90, p99, max }) =>
-    `p50 ${p50}, p90 ${p90}, p99 ${p99}, longest ${max} (${count})`
+  const line = ({ count, p50, p90, p99, max }) => `p50 ${p50}, p90 ${p90}, p99 ${p99}, max ${max} (${count})`
   const list = (counts) =>
     Object.entries(counts)
       .map(([name, count]) => `${count} ${name}`)
@@ -368,19 +369,19 @@ requests        ${report.requests}: ${list(report.kinds)}
 errors          ${list(report.errors)}
 events          ${list(report.events)}
 steps           ${stats.totals.steps}, longest ${stats.stepMs.longest.toFixed(1)} ms
-same tokens     ${report.repeated} repetitions compared, ${report.secondModels} second models
+same tokens     ${report.repeated} repeated requests compared, ${report.secondModels} second models
 first token     ${line(report.firstTokenMs)} ms
 request         ${line(report.requestMs)} ms
 stop            ${line(report.stopMs)} ms, as JavaScript sees it
                 ${line(report.engineStopMs)} ms in the engine
                 ${line(report.stopStepsSeen)} steps until JavaScript sees it
-                ${line(report.stopSteps)} steps that it still takes part in
+                ${line(report.stopSteps)} steps that the request still takes part in
 timeout, late   ${line(report.timeoutOvershootMs)} ms
-memory          ${memory.firstIdle.rss} MiB idle at first, ${memory.lastIdle.rss} at last, peak ${memory.peak}
+memory          ${memory.firstIdle.rss} MiB idle at first, ${memory.lastIdle.rss} at the end, peak ${memory.peak}
                 native ${memory.firstIdle.native} to ${memory.lastIdle.native}, heap ${memory.firstIdle.heap} to \
 ${memory.lastIdle.heap}
-                MiB a minute in the second half: ${list(memory.perMinute)}
-pages           ${stats.pages.used} of ${stats.pages.total} held at the end
+                MiB per minute in the second half: ${list(memory.perMinute)}
+pages           ${stats.pages.used} of ${stats.pages.total} in use at the end
 violations      ${Object.keys(report.violations).length === 0 ? 'none' : list(report.violations)}`)
 }
 

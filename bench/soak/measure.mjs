@@ -1,10 +1,10 @@
-/** What the soak counts with. All of it takes bounded memory: the tool's own growth would hide the engine's. */
+/** Random numbers and measurements for the soak. Memory use is bounded, so that it does not hide growth in the engine. */
 
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
-/** Repeatable random numbers (mulberry32). */
+/** Reproducible random numbers (mulberry32). */
 export class Random {
   #state
 
@@ -12,7 +12,7 @@ export class Random {
     this.#state = seed >>> 0
   }
 
-  /** From 0 to less than 1. */
+  /** A number from 0 to less than 1. */
   next() {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0
     let t = this.#state
@@ -21,7 +21,7 @@ export class Random {
     return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
   }
 
-  /** An integer from `low` to `high`, both included. */
+  /** An integer from `low` to `high`, inclusive. */
   integer(low, high) {
     return low + Math.floor(this.next() * (high - low + 1))
   }
@@ -34,7 +34,7 @@ export class Random {
     return list[this.integer(0, list.length - 1)]
   }
 
-  /** From a list of `{ weight }`. */
+  /** An item from a list of `{ weight }`. */
   weighted(list) {
     let left = this.next() * list.reduce((sum, { weight }) => sum + weight, 0)
     for (const one of list) {
@@ -45,7 +45,7 @@ export class Random {
   }
 }
 
-/** Percentiles of any number of values, each kept to three significant digits. */
+/** Percentiles of any number of values, which are rounded to three significant digits. */
 export class Histogram {
   #counts = new Map()
   count = 0
@@ -67,20 +67,13 @@ export class Histogram {
     return 0
   }
 
-  /** Of all values, the share that is greater. */
-  shareAbove(limit) {
-    let above = 0
-    for (const [value, count] of this.#counts) if (value > limit) above += count
-    return this.count > 0 ? above / this.count : 0
-  }
-
   summary() {
     const [p50, p90, p99] = [0.5, 0.9, 0.99].map((share) => this.percentile(share))
     return { count: this.count, p50, p90, p99, max: Number(this.max.toPrecision(3)) }
   }
 }
 
-/** Least squares through `[x, y]`: how much y rises per unit of x. */
+/** The slope of the least-squares line through points `[x, y]`. */
 export function slope(points) {
   const n = points.length
   if (n < 2) return 0
@@ -109,9 +102,9 @@ export class Memory {
   #delay = monitorEventLoopDelay({ resolution: 5 })
   #timer
   #peak = 0
-  /** Sampled every second under load. */
+  /** Samples under load, one per second. */
   loaded = []
-  /** With nothing running and the garbage collected. */
+  /** Samples with no request running, after a garbage collection. */
   idle = []
 
   constructor() {
@@ -141,7 +134,7 @@ export class Memory {
     this.#delay.disable()
   }
 
-  /** MiB, and MiB per minute over the second half of the time. */
+  /** Sizes in MiB, and slopes in MiB per minute over the second half of the time. */
   summary() {
     const half = (performance.now() - this.#begin) / 60_000 / 2
     const rise = (samples, name) =>
@@ -166,8 +159,8 @@ export class Memory {
 const mapValues = (object, f) => Object.fromEntries(Object.entries(object).map(([name, x]) => [name, f(x)]))
 
 /**
- * Rejects when a promise hangs: `ms` pass in which `progress` (a count of whatever else ends) stands still, or so much
- * has ended that this one was passed over. On a busy machine everything takes long, and that is no fault.
+ * Rejects if a promise hangs: if `progress`, a count of other requests that have ended, does not change within `ms`, or if
+ * so many have ended that this one was passed over. Slowness alone is not an error, since the machine may be busy.
  */
 export async function within(ms, promise, progress, what) {
   const first = progress()
@@ -180,7 +173,7 @@ export async function within(ms, promise, progress, what) {
         timer = setInterval(() => {
           const now = progress()
           if (now === last || now - first > PASSED_OVER)
-            reject(new Hang(`${what()}: not ended after ${now - first} others`))
+            reject(new Hang(`${what()}: not finished after ${now - first} others`))
           last = now
         }, ms)
       }),
@@ -190,7 +183,7 @@ export async function within(ms, promise, progress, what) {
   }
 }
 
-/** Priorities here let at most 256 later requests go first. */
+/** A request has been passed over if this many others ended first. Priorities let at most 256 later ones go first. */
 const PASSED_OVER = 2000
 
 export class Hang extends Error {}

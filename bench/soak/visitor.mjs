@@ -1,9 +1,9 @@
-/** A second model that comes and goes beside the first: loaded, used, disposed in the middle of its requests. */
+/** A second model next to the first: loaded, used, and often disposed while its requests run. */
 
 import { loadModel } from '../../dist/index.mjs'
 import { words } from './workload.mjs'
 
-const OUTCOMES = new Set(['ERR_ABORTED', 'ERR_DISPOSED', 'ERR_QUEUE_FULL', 'ERR_PROMPT_TOO_LONG'])
+const EXPECTED = new Set(['ERR_ABORTED', 'ERR_DISPOSED', 'ERR_QUEUE_FULL', 'ERR_PROMPT_TOO_LONG'])
 
 export async function visit(soak, path) {
   const { random } = soak
@@ -13,7 +13,7 @@ export async function visit(soak, path) {
     const signal = random.chance(0.2) ? AbortSignal.timeout(random.integer(1, 20)) : undefined
     const { value: model } = await soak.settled(
       loadModel(path, {
-        // The same context, so that what is known of requests holds here too.
+        // The same context length, so that the reference requests give the same tokens.
         contextLength: soak.contextLength,
         threads: random.integer(1, 2),
         prefillChunk: random.pick([16, 100, 256]),
@@ -36,21 +36,21 @@ async function use(soak, model) {
       if (error.code === 'ERR_DISPOSED' && model.disposed) return undefined
       throw error
     }),
-    'a request elsewhere',
+    'a request on the second model',
   )
   const others = Array.from({ length: random.pick([1, 8, 80]) }, () =>
     model.generate(`${random.pick(soak.beginnings)} ${words(random, 5)}`, { maxTokens: 50 }).then(
       () => undefined,
       (error) => {
-        if (!OUTCOMES.has(error.code)) soak.violation(`a request elsewhere failed: ${error.stack}`)
+        if (!EXPECTED.has(error.code)) soak.violation(`a request on the second model failed: ${error.stack}`)
       },
     ),
   )
   if (random.chance(0.5)) {
-    soak.checkSame(reference, await known, ' elsewhere')
-    await soak.settled(Promise.all(others), 'requests elsewhere')
+    soak.checkSame(reference, await known, ' on the second model')
+    await soak.settled(Promise.all(others), 'requests on the second model')
     const { pages } = model.stats()
-    if (pages.used > 0) soak.violation('pages are held while nothing runs, elsewhere')
+    if (pages.used > 0) soak.violation('pages are in use while nothing runs on the second model')
   } else {
     await soak.nap(random.integer(0, 300))
   }
@@ -61,5 +61,5 @@ async function use(soak, model) {
     () => ({}),
     (error) => ({ error }),
   )
-  if (error?.code !== 'ERR_DISPOSED') soak.violation(`a disposed model answers with ${error?.code}`)
+  if (error?.code !== 'ERR_DISPOSED') soak.violation(`a disposed model rejects with ${error?.code}`)
 }

@@ -1,8 +1,8 @@
-/** Follows every request through its events: they come in order, and each ends once. */
+/** Checks the events of every request: they come in a valid order, and each request ends exactly once. */
 
 import { Histogram } from './measure.mjs'
 
-/** What may follow what. A request may be stopped in any state. */
+/** The events that may follow each event. A request can be stopped in any state. */
 const AFTER = {
   queued: ['started', 'preempted', 'paused', 'finished', 'failed'],
   started: ['firstToken', 'preempted', 'finished', 'failed', 'paused', 'resumed'],
@@ -29,16 +29,16 @@ export class Watch {
     this.counts[type] = (this.counts[type] ?? 0) + 1
     const request = this.#open.get(id)
     if (type === 'queued') {
-      if (request) this.#violation('a request is queued twice')
+      if (request) this.#violation('a request was queued twice')
       this.#open.set(id, { last: type, begin: at, at })
       return
     }
     if (!request) {
-      this.#violation(`'${type}' of a request that has ended`)
+      this.#violation(`'${type}' after the end of a request`)
       return
     }
     if (!AFTER[request.last].includes(type)) this.#violation(`'${type}' after '${request.last}'`)
-    if (at < request.at) this.#violation('events go back in time')
+    if (at < request.at) this.#violation('an event is older than the one before it')
     request.last = type
     request.at = at
     if (type === 'firstToken') this.firstTokenMs.add(at - request.begin)
@@ -50,8 +50,8 @@ export class Watch {
   }
 
   checkIdle({ finished, failed, cancelled }) {
-    if (this.#open.size > 0) this.#violation(`${this.#open.size} requests told no end`)
-    // The engine counts logits too, and nothing that was stopped before it reached the engine.
+    if (this.#open.size > 0) this.#violation(`${this.#open.size} requests have no final event`)
+    // The engine also counts calls of logits(), but not requests that were stopped before they reached it.
     if (finished + failed + cancelled < this.counts.finished)
       this.#violation('the engine counts fewer requests than have finished')
   }

@@ -1,6 +1,6 @@
 /**
- * The requests of the soak. Each kind runs one request to its end, whichever end that is, and reports to `soak` what
- * should not have been.
+ * The requests of the soak. Each kind runs one request until it ends in some way, and reports to `soak` what must not
+ * happen.
  */
 
 const WORDS =
@@ -12,7 +12,7 @@ export function words(random, count) {
   return Array.from({ length: count }, () => random.pick(WORDS)).join(' ')
 }
 
-/** What many prompts begin with: from nothing to most of a context. */
+/** Prefixes of prompts: from nothing to more than half of a context. */
 export function beginnings(random, contextLength) {
   return [0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6].map((share) =>
     words(random, Math.floor((share * contextLength) / 2)),
@@ -21,7 +21,7 @@ export function beginnings(random, contextLength) {
 
 function prompt(soak) {
   const { random } = soak
-  // One in fifty does not fit.
+  // One prompt in fifty does not fit into the context.
   const tail = random.chance(0.02) ? soak.contextLength : random.integer(1, soak.contextLength >> 3)
   return `${random.pick(soak.beginnings)} ${words(random, tail)}`
 }
@@ -41,7 +41,7 @@ function options(soak) {
   }
 }
 
-/** Longer than a context. */
+/** Options of a request that is longer than the context. */
 const long = (soak) => ({
   ...options(soak),
   maxTokens: 2 * soak.contextLength,
@@ -50,7 +50,7 @@ const long = (soak) => ({
   stop: [],
 })
 
-/** Stops within some tokens or milliseconds, counting what that takes. */
+/** Stops a generation after some tokens or milliseconds, and measures how long that takes. */
 async function stopSoon(soak, generation, stop) {
   const { random } = soak
   const ms = random.chance(0.5) ? (random.chance(0.3) ? 0 : random.integer(0, 400)) : Infinity
@@ -93,7 +93,7 @@ export const KINDS = [
     run: (soak) => soak.ended(soak.generate(prompt(soak), long(soak))),
   },
   {
-    // Known before anything ran beside it.
+    // Its tokens are known: it also ran alone, at the beginning.
     name: 'repeated',
     weight: 15,
     async run(soak) {
@@ -131,7 +131,7 @@ export const KINDS = [
     weight: 4,
     async run(soak) {
       const signal = AbortSignal.timeout(soak.random.integer(1, 500))
-      // Listens before the library does, so it counts from the very moment.
+      // Listens before the library does, so it counts from the moment of the abort.
       const watch = soak.watchStop(signal)
       const generation = soak.generate(prompt(soak), { ...long(soak), signal })
       soak.read(generation)
@@ -160,7 +160,7 @@ export const KINDS = [
     },
   },
   {
-    // Reads now and then, so that its request is paused; in the end it reads the rest, leaves, or is stopped.
+    // Reads slowly, so that the request is paused; then reads the rest, leaves, or cancels.
     name: 'slow',
     weight: 10,
     async run(soak) {
@@ -191,12 +191,15 @@ export const KINDS = [
       const signal = soak.random.chance(0.5) ? AbortSignal.timeout(soak.random.integer(1, 100)) : undefined
       const found = await soak.settled(soak.model.logits(ids, { signal }), 'logits')
       if (found.value && !Buffer.from(found.value.buffer).equals(Buffer.from(logits.buffer)))
-        soak.violation('other logits for the same tokens')
+        soak.violation('different logits for the same tokens')
     },
   },
 ]
 
-/** Requests whose tokens must be the same at every time: sampled and greedy, short and long, penalized and shifted. */
+/**
+ * Requests that must give the same tokens every time: sampled and greedy, short and long, with penalties and with
+ * context shifts.
+ */
 export function referenceRequests(random, beginnings, contextLength) {
   const base = (i) => ({ seed: i, maxTokens: 40, temperature: 0.9, ignoreEos: true })
   const kinds = [
