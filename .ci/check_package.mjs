@@ -56,10 +56,14 @@ const scratch = mkdtempSync(join(tmpdir(), 'cria-package-'))
 
 /** Runs a script as an ES module and as CommonJS. */
 function runScripts(name, imports, from, body) {
-  writeFileSync(join(scratch, `${name}.mjs`), `import { ${imports} } from '${from}'\n${body}`)
-  writeFileSync(join(scratch, `${name}.cjs`), `const { ${imports} } = require('${from}')\n;(async () => {${body}})()`)
-  run(process.execPath, [`${name}.mjs`], scratch)
-  run(process.execPath, [`${name}.cjs`], scratch)
+  const scripts = {
+    [`${name}.mjs`]: `import { ${imports} } from '${from}'\n${body}`,
+    [`${name}.cjs`]: `const { ${imports} } = require('${from}')\n;(async () => {${body}})()`,
+  }
+  for (const [file, script] of Object.entries(scripts)) {
+    writeFileSync(join(scratch, file), script)
+    run(process.execPath, [file], scratch)
+  }
 }
 
 try {
@@ -68,7 +72,10 @@ try {
   const missing = REQUIRED.filter((path) => !files.includes(path))
   const foreign = files.filter((path) => !ALLOWED.test(path))
   const addon = readFileSync(join(root, REQUIRED.at(-1)))
-  check(addon.length <= MAX_ADDON_BYTES, `the addon has ${addon.length} bytes; the limit is ${MAX_ADDON_BYTES}`)
+  check(
+    addon.length <= MAX_ADDON_BYTES,
+    `the addon has ${addon.length} bytes; the limit is ${MAX_ADDON_BYTES}`,
+  )
   check(!addon.includes('cuda-emulated'), 'the addon contains the emulated device, which is for tests')
   check(missing.length === 0, `the package lacks ${missing.join(', ')}`)
   check(foreign.length === 0, `the package holds ${foreign.join(', ')}`)
@@ -77,7 +84,11 @@ try {
 
   // Installs it into an empty project, without install scripts.
   writeFileSync(join(scratch, 'package.json'), '{ "private": true }')
-  run('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', join(scratch, pack.filename)], scratch)
+  run(
+    'npm',
+    ['install', '--ignore-scripts', '--no-audit', '--no-fund', join(scratch, pack.filename)],
+    scratch,
+  )
   const story = `
     const model = await loadModel(demoModelPath())
     const { tokens, text } = await model.generate('Once upon a time', { maxTokens: 5, ignoreEos: true })
@@ -88,7 +99,8 @@ try {
     if (y !== 3) throw new Error('a wrong norm')`
   runScripts('norm', 'kernels', 'cria/kernels', norm)
   runScripts('story', 'loadModel, demoModelPath', 'cria', story)
-  const output = run('npx', ['--no-install', 'cria', 'generate', '--max-tokens', '5', 'Once upon a time'], scratch)
+  const generate = ['cria', 'generate', '--max-tokens', '5', 'Once upon a time']
+  const output = run('npx', ['--no-install', ...generate], scratch)
   check(output.trim() !== '', 'the command line wrote nothing')
   console.log('installed without scripts: import, require and the command line work')
 } finally {

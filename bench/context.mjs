@@ -1,7 +1,7 @@
 /**
- * Measures decode speed at several context lengths, in turns on one model, and compares the cost of a long context with
- * the cost of the bytes it adds. The contexts are prefixes of one another and stay in the KV cache, so each is computed
- * once.
+ * Measures decode speed at several context lengths, in turns on one model, and compares the cost of a long
+ * context with the cost of the bytes it adds. The contexts are prefixes of one another and stay in the KV
+ * cache, so each is computed once.
  *
  *   node bench/context.mjs --synthetic llama-3.2-1b:Q4_K_M --contexts 4096,8192 --json bench/results/context.json
  */

@@ -113,10 +113,12 @@ function plot({ results, settings, machine, versions, date }) {
   const height = TOP + results.length * GROUP + 40
   const shape = results[0].model.name.split(':')[0]
   const foot =
-    `${machine.cpu}, ${settings.threads} threads, ${machine.isa}; node-llama-cpp ${versions['node-llama-cpp']}; ` +
+    `${machine.cpu}, ${settings.threads} threads, ${machine.isa}; ` +
+    `node-llama-cpp ${versions['node-llama-cpp']}; ` +
     `medians of ${settings.rounds} turns each; ${date.slice(0, 10)}`
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}"` +
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" ` +
+      `width="${WIDTH}" height="${height}"` +
       ' font-family="system-ui, sans-serif" role="img">',
     `<title>${escaped(`${shape}: tokens per second of cria and node-llama-cpp`)}</title>`,
     bar(0, 0, WIDTH, height, '#ffffff'),

@@ -1,7 +1,7 @@
 /**
- * A soak test of the engine: for minutes, many streams of random requests run on a model with too little memory for
- * them. Prompts share prefixes, readers are slow or leave, requests are stopped at any moment, contexts shift, and a
- * second model is loaded and disposed again and again. It checks that
+ * A soak test of the engine: for minutes, many streams of random requests run on a model with too little
+ * memory for them. Prompts share prefixes, readers are slow or leave, requests are stopped at any moment,
+ * contexts shift, and a second model is loaded and disposed again and again. It checks that
  *
  * - every request ends, and its events come in order;
  * - no page of the KV cache is in use when no request runs;
@@ -117,8 +117,8 @@ class Soak {
   }
 
   /**
-   * Reads chunks as soon as they arrive, until `enough(tokens)` holds. Resolves to the iterator, which stays open. Errors
-   * are left to the caller that awaits the generation.
+   * Reads chunks as soon as they arrive, until `enough(tokens)` holds. Resolves to the iterator, which stays
+   * open. Errors are left to the caller that awaits the generation.
    */
   async read(generation, enough = () => false) {
     const record = this.#started.get(generation)
@@ -155,10 +155,10 @@ class Soak {
   }
 
   /**
-   * Starts to count the steps in which a stopped request still takes part. JavaScript sees more steps, because its thread
-   * waits for a core before it learns of the end. The count is therefore scaled by the share of time that the request
-   * spent in the engine, according to its own timings. A generating request gets a token from each step, so the number of
-   * its tokens is a second upper bound; the smaller one counts.
+   * Starts to count the steps in which a stopped request still takes part. JavaScript sees more steps,
+   * because its thread waits for a core before it learns of the end. The count is therefore scaled by the
+   * share of time that the request spent in the engine, according to its own timings. A generating request
+   * gets a token from each step, so the number of its tokens is a second upper bound; the smaller one counts.
    */
   #stopwatch(generation) {
     const { steps } = this.model.stats().totals
@@ -272,7 +272,8 @@ async function main() {
   const model = await load()
   const { info } = model
   console.log(
-    `${args.streams} streams for ${minutes} min on ${info.name || info.path}: context ${info.contextLength}, ` +
+    `${args.streams} streams for ${minutes} min on ${info.name || info.path}: ` +
+      `context ${info.contextLength}, ` +
       `${info.kvPages} pages of ${info.kvPageTokens}, ${info.threads} threads, ${info.isa}; seed ${seed}`,
   )
   const soak = new Soak(model)
@@ -364,6 +365,7 @@ function print(report) {
       .map(([name, count]) => `${count} ${name}`)
       .join(', ')
   const { memory, stats } = report
+  const { firstIdle, lastIdle } = memory
   console.log(`
 requests        ${report.requests}: ${list(report.kinds)}
 errors          ${list(report.errors)}
@@ -377,9 +379,8 @@ stop            ${line(report.stopMs)} ms, as JavaScript sees it
                 ${line(report.stopStepsSeen)} steps until JavaScript sees it
                 ${line(report.stopSteps)} steps that the request still takes part in
 timeout, late   ${line(report.timeoutOvershootMs)} ms
-memory          ${memory.firstIdle.rss} MiB idle at first, ${memory.lastIdle.rss} at the end, peak ${memory.peak}
-                native ${memory.firstIdle.native} to ${memory.lastIdle.native}, heap ${memory.firstIdle.heap} to \
-${memory.lastIdle.heap}
+memory          ${firstIdle.rss} MiB idle at first, ${lastIdle.rss} at the end, peak ${memory.peak}
+                native ${firstIdle.native} to ${lastIdle.native}, heap ${firstIdle.heap} to ${lastIdle.heap}
                 MiB per minute in the second half: ${list(memory.perMinute)}
 pages           ${stats.pages.used} of ${stats.pages.total} in use at the end
 violations      ${Object.keys(report.violations).length === 0 ? 'none' : list(report.violations)}`)

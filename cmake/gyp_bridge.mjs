@@ -1,5 +1,5 @@
-// The action of binding.gyp: builds the addon with CMake, from the source list in CMakeLists.txt, into the folder that
-// node-gyp and prebuildify expect.
+// The action of binding.gyp: builds the addon with CMake, from the source list in CMakeLists.txt, into the
+// folder that node-gyp and prebuildify expect.
 //
 //   node cmake/gyp_bridge.mjs <output folder>
 import { spawnSync } from 'node:child_process'

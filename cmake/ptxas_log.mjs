@@ -1,5 +1,5 @@
-// CMake's launcher for nvcc: runs the command and saves ptxas's messages on registers and spills next to the object
-// (<object>.ptxas), for ptxas_report.mjs. All other output is passed on.
+// CMake's launcher for nvcc: runs the command and saves ptxas's messages on registers and spills next to the
+// object (<object>.ptxas), for ptxas_report.mjs. All other output is passed on.
 //
 //   node cmake/ptxas_log.mjs nvcc ... -o <object> ...
 import { spawnSync } from 'node:child_process'

@@ -1,11 +1,12 @@
-// Compares the registers, shared memory and spills of every CUDA kernel on every architecture, as reported by ptxas,
-// with cmake/ptxas_report.txt.
+// Compares the registers, shared memory and spills of every CUDA kernel on every architecture, as reported by
+// ptxas, with cmake/ptxas_report.txt.
 //
 //   node cmake/ptxas_report.mjs --write | --check <build folder>
 //
-// The addon must have been built in the folder with CRIA_CUDA=ON for all architectures: that build saved ptxas's
-// messages (ptxas_log.mjs), so nothing is compiled again. --check fails if a kernel spills, uses a stack frame, needs
-// clearly more than the file says, or is missing from it. Write an intended change with --write and review the diff.
+// The addon must have been built in the folder with CRIA_CUDA=ON for all architectures: that build saved
+// ptxas's messages (ptxas_log.mjs), so nothing is compiled again. --check fails if a kernel spills, uses a
+// stack frame, needs clearly more than the file says, or is missing from it. Write an intended change with
+// --write and review the diff.
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'

@@ -1,11 +1,11 @@
-// Writes native/tokenizer/unicode_classes.inc: the character classes in tiktoken's pattern for Llama 3 (\p{L}, \p{N},
-// \s), from the Unicode data of the Node that runs this script.
+// Writes native/tokenizer/unicode_classes.inc: the character classes in tiktoken's pattern for Llama 3
+// (\p{L}, \p{N}, \s), from the Unicode data of the Node that runs this script.
 //
 //   node cmake/unicode_table.mjs > native/tokenizer/unicode_classes.inc
 //
-// The table has two stages: a block number per 256 code points, and two bits per code point for each distinct block.
-// All code points after the last listed block are of class 0. tiktoken's \s is Unicode's White_Space, as in Rust's regex
-// crate; JavaScript's \s also contains U+FEFF.
+// The table has two stages: a block number per 256 code points, and two bits per code point for each distinct
+// block. All code points after the last listed block are of class 0. tiktoken's \s is Unicode's White_Space,
+// as in Rust's regex crate; JavaScript's \s also contains U+FEFF.
 const BLOCK = 256
 const CODE_POINTS = 0x110000
 

@@ -1,5 +1,5 @@
 /**
- * Runs and measures cria's kernels one at a time, on plain typed arrays or on tensors that stay on the device.
+ * Runs and measures cria's kernels one at a time, on typed arrays or on tensors that stay on the device.
  *
  * ```js
  * import { bench, kernels } from 'cria/kernels'
@@ -8,9 +8,9 @@
  * const { gbPerSec, shareOfPeak } = await bench(spec)
  * ```
  *
- * Calls run off the JS thread, in the order in which they are made, on the CPU or, with `device: 'cuda'`, on a GPU.
- * Matrices are row-major: the last dimension of a shape is contiguous. Arrays are copied at the call. Results are
- * float32; they are resident if the first input is, otherwise they are new arrays.
+ * Calls run off the JS thread, in the order in which they are made, on the CPU or, with `device: 'cuda'`, on
+ * a GPU. Matrices are row-major: the last dimension of a shape is contiguous. Arrays are copied at the call.
+ * Results are float32; they are resident if the first input is, otherwise they are new arrays.
  *
  * @module
  */

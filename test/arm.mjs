@@ -1,8 +1,9 @@
 /**
- * Builds the native tests for 64-bit ARM Linux with Debian's cross compiler and runs them under QEMU's user emulation
- * (packages g++-aarch64-linux-gnu, qemu-user-static). All tests run on a processor with every feature; the tests of
- * kernels and engine also run once per level, on the smallest processor that has it, where an instruction of a higher
- * level ends the program. The last line is `N passed, N failed`, with `, N skipped` if there are any.
+ * Builds the native tests for 64-bit ARM Linux with Debian's cross compiler and runs them under QEMU's user
+ * emulation (packages g++-aarch64-linux-gnu, qemu-user-static). All tests run on a processor with every
+ * feature; the tests of kernels and engine also run once per level, on the smallest processor that has it,
+ * where an instruction of a higher level ends the program. The last line is `N passed, N failed`, with `, N
+ * skipped` if there are any.
  *
  *   node test/arm.mjs [build folder] [jobs]
  */

@@ -1,6 +1,6 @@
 /**
- * One engine in its own process: it loads a model once and measures on request, so that two engines can have the same
- * file loaded while only one of them computes. A child of run.mjs and streams.mjs, which send the calls.
+ * One engine in its own process: it loads a model once and measures on request, so that two engines can have
+ * the same file loaded while only one of them computes. run.mjs and streams.mjs start it and send the calls.
  *
  *   node engine.mjs cria | node-llama-cpp
  */
@@ -21,7 +21,7 @@ const calls = {
   prompt: ({ ids }) => engine.prompt(ids),
   /** Milliseconds to generate `count` tokens after the first. */
   decode: ({ id, count }) => engine.decode(id, count),
-  /** Runs all prompts at the same time, `count` tokens each: milliseconds to the end, and to each first token. */
+  /** Runs all prompts together, `count` tokens each: milliseconds to the end, and to each first token. */
   streams: ({ prompts, count }) => engine.streams(prompts, count),
   async end() {
     await engine?.dispose()

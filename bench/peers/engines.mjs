@@ -1,4 +1,4 @@
-/** The engines to compare, as processes; the models to compare them on; and the frame of the programs that do it. */
+/** What run.mjs and streams.mjs share: engines as processes, the models, options and results. */
 
 import { fork } from 'node:child_process'
 import { once } from 'node:events'

@@ -1,7 +1,7 @@
 /**
- * Adapter for node-llama-cpp's low-level API: `evaluate` on token ids, which runs them in one batch, samples greedily,
- * and then runs every sampled token alone. Checks by the package's counters that all tokens were evaluated and none came
- * from its cache.
+ * Adapter for node-llama-cpp's low-level API: `evaluate` on token ids, which runs them in one batch, samples
+ * greedily, and then runs every sampled token alone. Checks by the package's counters that all tokens were
+ * evaluated and none came from its cache.
  */
 
 import { readFileSync } from 'node:fs'

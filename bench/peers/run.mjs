@@ -1,6 +1,6 @@
 /**
- * Compares cria and node-llama-cpp on the same file. They take turns, A B A B, one computing while the other waits, so
- * that disturbances of the machine affect both. Prints medians, spreads, and the ratio of each pair.
+ * Compares cria and node-llama-cpp on the same file. They take turns, A B A B, so that disturbances of the
+ * machine affect both. Prints medians, spreads, and the ratio of each pair.
  *
  *   cd bench/peers && npm ci        once; 730 MB
  *   node bench/peers/run.mjs --synthetic llama-3.2-1b --types Q4_K_M,Q8_0,Q4_0,F16 --json bench/results/peers.json

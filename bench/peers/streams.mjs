@@ -1,7 +1,7 @@
 /**
- * Compares cria and node-llama-cpp on many requests at the same time, turn by turn on the same file: the tokens per
- * second of all requests together, and the time to the first token. Then measures requests that share a long prefix, on
- * cria alone: the first request computes it, the others should find it in the KV cache.
+ * Compares cria and node-llama-cpp on many requests at the same time, turn by turn on the same file: the
+ * tokens per second of all requests together, and the time to the first token. Then measures requests that
+ * share a long prefix, on cria alone: the first request computes it, the others find it in the KV cache.
  *
  *   cd bench/peers && npm ci        once; 730 MB
  *   node bench/peers/streams.mjs --synthetic llama-3.2-1b:Q4_K_M --json bench/results/streams.json
@@ -91,7 +91,7 @@ function randomIds(random, length, { vocabSize }) {
   return Array.from({ length }, () => random.below(vocabSize))
 }
 
-/** Time to the first token: of the first request, then of the others, which are all sent when it has finished. */
+/** Time to the first token of one request, then of the others, which are sent when it has finished. */
 async function measureShared(file, { shared, requests, rounds, threads }, { figure, median, RandomWords }) {
   const random = new RandomWords(2)
   const engine = new Engine('cria')

@@ -1,4 +1,4 @@
-/** Random numbers and measurements for the soak. Memory use is bounded, so that it does not hide growth in the engine. */
+/** Random numbers and statistics for the soak, in bounded memory: growth would hide that of the engine. */
 
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setFlagsFromString } from 'node:v8'
@@ -94,8 +94,8 @@ const collectGarbage = runInNewContext('gc')
 const MIB = 2 ** 20
 
 /**
- * The process's memory over time, in MiB. JavaScript's heap grows and shrinks by tens of MiB as its collector pleases, so
- * what is not part of it is looked at by itself, and of the heap what is left after a collection.
+ * The process's memory over time, in MiB. The garbage collector lets JavaScript's heap vary by tens of MiB, so
+ * memory outside the heap is reported separately, and the heap after a collection.
  */
 export class Memory {
   #begin = performance.now()
@@ -159,8 +159,9 @@ export class Memory {
 const mapValues = (object, f) => Object.fromEntries(Object.entries(object).map(([name, x]) => [name, f(x)]))
 
 /**
- * Rejects if a promise hangs: if `progress`, a count of other requests that have ended, does not change within `ms`, or if
- * so many have ended that this one was passed over. Slowness alone is not an error, since the machine may be busy.
+ * Rejects if a promise hangs: if `progress`, a count of other requests that have ended, does not change
+ * within `ms`, or if so many have ended that this one was passed over. Slowness alone is not an error, since
+ * the machine may be busy.
  */
 export async function within(ms, promise, progress, what) {
   const first = progress()
@@ -183,7 +184,7 @@ export async function within(ms, promise, progress, what) {
   }
 }
 
-/** A request has been passed over if this many others ended first. Priorities let at most 256 later ones go first. */
+/** So many requests ended before another one that it was passed over. Priorities allow at most 256. */
 const PASSED_OVER = 2000
 
 export class Hang extends Error {}

@@ -1,6 +1,6 @@
 /**
- * The requests of the soak. Each kind runs one request until it ends in some way, and reports to `soak` what must not
- * happen.
+ * The requests of the soak. Each kind runs one request until it ends in some way, and reports to `soak` what
+ * must not happen.
  */
 
 const WORDS =
@@ -197,8 +197,8 @@ export const KINDS = [
 ]
 
 /**
- * Requests that must give the same tokens every time: sampled and greedy, short and long, with penalties and with
- * context shifts.
+ * Requests that must give the same tokens every time: sampled and greedy, short and long, with penalties and
+ * with context shifts.
  */
 export function referenceRequests(random, beginnings, contextLength) {
   const base = (i) => ({ seed: i, maxTokens: 40, temperature: 0.9, ignoreEos: true })

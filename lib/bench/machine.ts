@@ -14,8 +14,8 @@ export interface MachineCeilings {
   /** 10^9 bytes per second, streamed from memory. */
   readGBs: number
   /**
-   * 10^9 multiply-adds per second. CPU: with the instructions of the level in use, or 0 if it has none for the type.
-   * CUDA: of mma.sync for int8 and bf16, of fma for f32.
+   * 10^9 multiply-adds per second. CPU: with the instructions of the level in use, or 0 if it has none for
+   * the type. CUDA: of mma.sync for int8 and bf16, of fma for f32.
    */
   int8GMacs: number
   f32GMacs: number
@@ -27,7 +27,8 @@ export function peakGMacs(arithmetic: Arithmetic, device: string, ceilings: Mach
   const { int8GMacs, f32GMacs, bf16GMacs } = ceilings
   if (arithmetic === 'int8') return int8GMacs
   if (arithmetic === 'f32') return f32GMacs
-  // Tensor cores run f16 and bf16 at the same rate. CPUs convert f16 to f32, and bf16 too without an instruction for it.
+  // Tensor cores run f16 and bf16 at the same rate. CPUs convert f16 to f32, and bf16 too without an
+  // instruction for it.
   if (device !== 'cpu') return bf16GMacs
   return arithmetic === 'bf16' ? bf16GMacs || f32GMacs : f32GMacs
 }

@@ -1,7 +1,4 @@
-/**
- * Random weights, generated fast: some megabytes of random blocks per type and width, repeated to the length of each
- * tensor.
- */
+/** Random weights, generated fast: each tensor repeats 16 MiB of random blocks of its type and width. */
 
 import { DTYPES, type WeightType } from '../kernels/dtypes'
 import { type TensorPlan, tensorBytes } from './shapes'
@@ -65,8 +62,8 @@ const FLOAT_BITS: Partial<Record<WeightType, (value: number) => number>> = {
 }
 
 /**
- * Byte offsets of the half-precision scales and minimums in a block of each quantized type, and the values that give
- * weights of magnitude about 1 when all other bits are random. The minimums center the weights on zero.
+ * Byte offsets of the half-precision scales and minimums in a block of each quantized type, and the values
+ * that give weights of magnitude about 1 when all other bits are random. The minimums center them on zero.
  */
 const BLOCK_SCALES: Partial<Record<WeightType, ReadonlyArray<readonly [offset: number, value: number]>>> = {
   Q4_0: [[0, 1 / 8]],
@@ -130,7 +127,7 @@ export class RandomWeights {
     this.#random = new RandomWords(seed)
   }
 
-  /** The data of a tensor, in pieces: ones for a norm, otherwise weights that preserve the variance of their input. */
+  /** The data of a tensor, in pieces: ones for a norm, otherwise weights that preserve their input's variance. */
   *dataOf(tensor: TensorPlan): Generator<Uint8Array> {
     const [cols, rows] = tensor.dims
     if (rows === undefined) {

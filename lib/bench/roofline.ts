@@ -18,6 +18,8 @@ const COLORS = [
   '#9498a0',
 ]
 
+const colorOf = (index: number) => COLORS[index % COLORS.length]!
+
 interface Axis {
   low: number
   high: number
@@ -32,8 +34,8 @@ function axis(values: number[], from: number, to: number): Axis {
 }
 
 /**
- * Plots the kernels of the report's last device or level: GFLOP/s over arithmetic intensity, under the measured
- * ceilings.
+ * Plots the kernels of the report's last device or level: GFLOP/s over arithmetic intensity, under the
+ * measured ceilings.
  */
 export function rooflineSvg({ machines, results }: KernelReport): string {
   const machine = machines.at(-1)!
@@ -60,7 +62,7 @@ export function rooflineSvg({ machines, results }: KernelReport): string {
     text((PLOT.left + PLOT.right) / 2, 22, escapeXml(machineTitle(machine)), 'middle', 14),
     ...grid(x, y),
     ...ceilings(x, y, readGBs, roofs),
-    ...rows.map((row) => point(row, x, y, COLORS[ops.indexOf(row.spec.op) % COLORS.length]!)),
+    ...rows.map((row) => point(row, x, y, colorOf(ops.indexOf(row.spec.op)))),
     ...legend(ops),
     '</svg>',
   ].join('\n')}\n`
@@ -121,7 +123,7 @@ function point(
 
 function legend(ops: string[]): string[] {
   return ops.flatMap((op, i) => [
-    `<circle cx="${PLOT.right + 30}" cy="${PLOT.top + 20 + 22 * i}" r="5" fill="${COLORS[i % COLORS.length]}"/>`,
+    `<circle cx="${PLOT.right + 30}" cy="${PLOT.top + 20 + 22 * i}" r="5" fill="${colorOf(i)}"/>`,
     text(PLOT.right + 44, PLOT.top + 24 + 22 * i, op),
   ])
 }

@@ -110,7 +110,7 @@ type Role =
 /** Chooses the type of each matrix; `layer` is -1 for the embedding and the output matrix. */
 type Mix = (role: Role, layer: number, shape: ModelShape) => WeightType
 
-/** llama.cpp's choice of layers with more bits: the first and the last eighth, and every third layer in between. */
+/** llama.cpp's layers with more bits: the first and the last eighth, and every third layer in between. */
 function hasMoreBits(layer: number, layers: number): boolean {
   const eighth = Math.floor(layers / 8)
   return layer < eighth || layer >= Math.floor((7 * layers) / 8) || (layer - eighth) % 3 === 2

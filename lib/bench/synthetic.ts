@@ -63,8 +63,8 @@ export function cacheFolder(): string {
 }
 
 /**
- * The path of the model's file, which is written first if it is not in the cache. It has the same bytes on every
- * machine.
+ * The path of the model's file, which is written first if it is not in the cache. It has the same bytes on
+ * every machine.
  * @throws (rejects) ERR_IO, ERR_ABORTED
  */
 export async function syntheticFile(model: SyntheticModel, options: SyntheticOptions = {}): Promise<string> {
@@ -147,7 +147,7 @@ function metadata({ spec, shape }: SyntheticModel): GgufHeader {
   return addVocabulary(gguf, shape.vocabSize)
 }
 
-/** A SentencePiece vocabulary that can encode any text: three special tokens, the bytes, and invented words. */
+/** A SentencePiece vocabulary for any text: three special tokens, the bytes, and invented words. */
 function addVocabulary(gguf: GgufHeader, size: number): GgufHeader {
   const [normal, unknown, control, byte] = [1, 2, 3, 6] as const
   const tokens = ['<unk>', '<s>', '</s>']

@@ -8,7 +8,7 @@ export function busyWarning(loadAverage: number): string[] {
   return loadAverage > BUSY_LOAD ? [`the machine was busy: load average ${loadAverage.toFixed(1)}`] : []
 }
 
-/** Rows of a table as lines of aligned columns: the first `left` columns to the left, the others to the right. */
+/** A table as lines of text. The first `left` columns are aligned to the left, the others to the right. */
 export function alignColumns(rows: ReadonlyArray<readonly string[]>, left = 1): string[] {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
   return rows.map((row) =>

@@ -9,7 +9,7 @@ export interface Workload {
   weightBytesPerToken: number
   /** Keys and values of one cached token, read for every later token. */
   kvBytesPerToken: number
-  /** Multiply-adds of a prompt token: the matrices of the layers. Only the last token needs the output matrix. */
+  /** Multiply-adds per prompt token, in the layers. Only the last token needs the output matrix. */
   promptMacsPerToken: number
   /** The arithmetic of most of these multiply-adds. */
   arithmetic: 'int8' | 'f32' | 'bf16'

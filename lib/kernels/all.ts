@@ -1,4 +1,4 @@
-/** The namespace `kernels` of cria/kernels: every kernel, and the functions that create tensors and KV caches. */
+/** The namespace `kernels` of cria/kernels: all kernels, and functions that create tensors and KV caches. */
 
 export { attentionInput, pagedAttention } from './attention'
 export { addRmsNorm, rmsNorm, rope, siluMul, softmax } from './elementwise'

@@ -268,16 +268,17 @@ function attentionInputWork(tokens: number, hidden: number, matrices: QkvMatrice
 }
 
 /**
- * Causal grouped-query attention over a paged KV cache: each token attends to the positions of its sequence up to its
- * own. One kernel serves MHA, GQA and MQA (Ainslie et al. 2023), prefill and decoding, and any number of sequences per
- * call. Paged KV: Kwon et al. 2023; online softmax: Milakov & Gimelshein 2018. Scores are scaled by 1 / sqrt(headDim).
+ * Causal grouped-query attention over a paged KV cache: each token attends to the positions of its sequence
+ * up to its own. One kernel serves MHA, GQA and MQA (Ainslie et al. 2023), prefill and decoding, and any
+ * number of sequences per call. Paged KV: Kwon et al. 2023; online softmax: Milakov & Gimelshein 2018. Scores
+ * are scaled by 1 / sqrt(headDim).
  *
  * @param q `[tokens, heads · headDim]` F32, after RoPE; heads must be a multiple of the cache's kvHeads
  * @param kv a cache that attentionInput has filled; or plain arrays, which are copied into pages first
  * @param options `out` must not be q
  * @returns the shape of q, F32
- * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY; on CUDA, ERR_UNSUPPORTED_MODEL when headDim is
- *   odd or above 256
+ * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY; on CUDA, ERR_UNSUPPORTED_MODEL
+ *   when headDim is odd or above 256
  */
 export async function pagedAttention<X extends TensorInput>(
   q: X,
@@ -288,15 +289,16 @@ export async function pagedAttention<X extends TensorInput>(
 }
 
 /**
- * The part of a layer before attention, in one kernel: `n = RMSNorm(x)`; Q, K, V = n · Wᵀ; RoPE on Q and K; and K and V
- * written to the cache at each token's position. Gives the same bits as `rmsNorm`, three calls of `matmul`, and `rope`.
+ * The part of a layer before attention, in one kernel: `n = RMSNorm(x)`; Q, K, V = n · Wᵀ; RoPE on Q and K;
+ * and K and V written to the cache at each token's position. Gives the same bits as `rmsNorm`, three calls of
+ * `matmul`, and `rope`.
  *
  * @param x `[tokens, hidden]` F32
  * @param kv receives K and V
  * @param options `out` must not be an input
  * @returns Q, `[tokens, heads · headDim]` F32, after RoPE
- * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY; on CUDA, ERR_UNSUPPORTED_MODEL when headDim is
- *   above 256
+ * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED, ERR_OUT_OF_MEMORY; on CUDA, ERR_UNSUPPORTED_MODEL
+ *   when headDim is above 256
  */
 export async function attentionInput<X extends TensorInput>(
   x: X,

@@ -21,7 +21,7 @@ export interface KernelBenchOptions extends KernelOptions {
 
 /** A kernel's time, its throughput, and its share of the machine's limits. */
 export interface KernelBenchResult {
-  /** Microseconds per run, by CUDA events on a CUDA device, by a monotonic clock around the kernel on the CPU. */
+  /** Microseconds per run: by CUDA events, or on the CPU by a monotonic clock around the kernel. */
   medianUs: number
   /** The 5th and 95th percentiles, in microseconds. */
   p5Us: number
@@ -37,18 +37,18 @@ export interface KernelBenchResult {
   /** 10^9 operations per second, at the median time. */
   gflopPerSec: number
   /**
-   * The share of the roofline that was reached: the minimum time by bandwidth and arithmetic rate, divided by the time
-   * taken; the median of the runs. For a kernel that is bound by the memory of a CPU, the bandwidth is measured between
-   * the runs, because other processes use it too. Above 1 when inputs came from a cache. NaN if no kernel ran or no
-   * limit is known.
+   * The share of the roofline that was reached: the minimum time by bandwidth and arithmetic rate, divided by
+   * the time taken; the median of the runs. For a kernel that is bound by the memory of a CPU, the bandwidth
+   * is measured between the runs, because other processes use it too. Above 1 when inputs came from a cache.
+   * NaN if no kernel ran or no limit is known.
    */
   shareOfPeak: number
   /** The 5th and 95th percentiles of the share. */
   shareP5: number
   shareP95: number
   /**
-   * Memory bandwidth measured between the runs, in 10^9 bytes per second (median): of streams larger than the caches
-   * that read and write in the kernel's ratio. `shareOfPeak` refers to it. NaN if it was not measured.
+   * Memory bandwidth measured between the runs, in 10^9 bytes per second (median): of streams larger than the
+   * caches that read and write in the kernel's ratio. `shareOfPeak` refers to it. NaN if it was not measured.
    */
   memoryGBs: number
   /** The same for streams that only read. */
@@ -70,18 +70,19 @@ const MAX_INPUT_SETS = 64
 /**
  * Measures a kernel.
  *
- * Given a description, it creates random resident inputs, as many sets as fit into 256 MiB, and rotates through them:
- * large inputs are then read from memory, as weights are in decoding. Given a function, which may be async, it times the
- * kernels that each call of the function runs, without the time between them; if none runs, it times the function.
+ * Given a description, it creates random resident inputs, as many sets as fit into 256 MiB, and rotates
+ * through them: large inputs are then read from memory, as weights are in decoding. Given a function, which
+ * may be async, it times the kernels that each call of the function runs, without the time between them; if
+ * none runs, it times the function.
  *
  * ```js
  * await bench({ op: 'rmsNorm', rows: 8192, cols: 4096 })
  * await bench(() => kernels.softmax(x, { out }), { warmup: 2, iterations: 50 })
  * ```
  *
- * The first call also measures the limits of the machine, which takes about two seconds. With a description of a kernel
- * that is bound by the CPU's memory, the bandwidth is measured again between the runs, in another 512 MiB. With a
- * function, shares refer to the bandwidth measured first.
+ * The first call also measures the limits of the machine, which takes about two seconds. With a description
+ * of a kernel that is bound by the CPU's memory, the bandwidth is measured again between the runs, in another
+ * 512 MiB. With a function, shares refer to the bandwidth measured first.
  *
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_OUT_OF_MEMORY, ERR_ABORTED, and what the function throws
  */
@@ -204,7 +205,9 @@ function runsInBudget(trial: Float64Array): number {
 
 const measuredCeilings = new Map<string, Promise<MachineCeilings>>()
 
-/** The limits of a device, or of the CPU at a level and with a number of threads. Measured once per process. */
+/**
+ * The limits of a device, or of the CPU at a level and with a number of threads. Measured once per process.
+ */
 export function ceilingsOf(
   { device, isa, threads }: NativeWhere,
   signal?: AbortSignal,
@@ -235,7 +238,10 @@ export function mixOf({ bytes, written }: Work): StreamMix {
   return nearest
 }
 
-/** The minimum time of kernels that run one after the other, in all and for the arithmetic alone, in microseconds. */
+/**
+ * The minimum time of kernels that run one after the other, in all and for the arithmetic alone, in
+ * microseconds.
+ */
 async function roofline(
   work: Work[],
   places: NativeWhere[],

@@ -8,8 +8,8 @@ import { allocate, describeDevice, upload } from './memory'
 import type { KvCache, Tensor } from './tensor'
 
 /**
- * Creates random tensors on one device and disposes them together. The host values of one type and size are generated
- * once and uploaded as often as needed.
+ * Creates random tensors on one device and disposes them together. The host values of one type and size are
+ * generated once and uploaded as often as needed.
  */
 export class BenchInputs {
   readonly #where: KernelOptions

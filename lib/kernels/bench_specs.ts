@@ -1,4 +1,6 @@
-/** The kernels that `bench` can measure by description: how a description is checked and turned into a plan. */
+/**
+ * The kernels that `bench` can measure by description: how a description is checked and turned into a plan.
+ */
 
 import { RandomWords } from '../bench/random_weights'
 import { invalidArgument } from '../errors'

@@ -1,4 +1,7 @@
-/** How a kernel is called: its arguments are checked into a plan, which `execute` runs once and `bench` many times. */
+/**
+ * How a kernel is called: its arguments are checked into a plan, which `execute` runs once and `bench` many
+ * times.
+ */
 
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { addon } from '../binding'
@@ -19,11 +22,14 @@ import { nativeOf, type Source, showShape, source, Tensor, wrong, wrongShape } f
 /** A device that kernels run on. */
 export type KernelDevice = 'cpu' | 'cuda' | `cuda:${number}`
 
-/** Where a kernel runs. The result has the same bits at every instruction-set level and with any number of threads. */
+/**
+ * Where a kernel runs. The result has the same bits at every instruction-set level and with any number of
+ * threads.
+ */
 export interface KernelOptions {
   /**
-   * Default: the device of the resident inputs, or `'cpu'` without any. `'cuda'` means `'cuda:0'`. A missing device is
-   * an error; there is no fallback.
+   * Default: the device of the resident inputs, or `'cpu'` without any. `'cuda'` means `'cuda:0'`. A missing
+   * device is an error; there is no fallback.
    */
   device?: KernelDevice | undefined
   /** CPU only: one of `cpuInfo().isaLevels`. Default: `CRIA_CPU_ISA`, or the highest level. */
@@ -106,7 +112,8 @@ export function deviceName(device: string): string {
 
 /**
  * Where a call runs: on the requested device, or on that of its inputs.
- * @throws ERR_INVALID_ARGUMENT when the inputs are on different devices, or for an option that the device does not have
+ * @throws ERR_INVALID_ARGUMENT when the inputs are on different devices, or for an option that the device
+ *   does not have
  */
 export function placeOf(
   call: string,

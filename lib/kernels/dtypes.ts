@@ -1,4 +1,6 @@
-/** Storage types of tensors: their blocks, the typed arrays that hold them, and the arithmetic they run on. */
+/**
+ * Storage types of tensors: their blocks, the typed arrays that hold them, and the arithmetic they run on.
+ */
 
 /** Types that a weight matrix can have, spelled as in the GGUF specification. */
 export type WeightType =

@@ -206,8 +206,8 @@ export async function rmsNorm<X extends TensorInput>(
 }
 
 /**
- * A residual addition and the norm that follows it: `sum = x + y`, `out = RMSNorm(sum)`. A resident `x` is overwritten
- * with the sum; a host array is left unchanged.
+ * A residual addition and the norm that follows it: `sum = x + y`, `out = RMSNorm(sum)`. A resident `x` is
+ * overwritten with the sum; a host array is left unchanged.
  *
  * @param x `[..., cols]` F32
  * @param y the shape of x
@@ -239,8 +239,8 @@ export async function rope<X extends TensorInput>(x: X, options: RopeKernelOptio
 }
 
 /**
- * `SiLU(gate) · up`, the activation of SwiGLU (Shazeer 2020), where SiLU(g) = g / (1 + e^-g). A gate below about -88.4
- * gives 0; the exact value would be less than 4e-37 · `up` in magnitude.
+ * `SiLU(gate) · up`, the activation of SwiGLU (Shazeer 2020), where SiLU(g) = g / (1 + e^-g). A gate below
+ * about -88.4 gives 0; the exact value would be less than 4e-37 · `up` in magnitude.
  *
  * @param gate any shape, F32
  * @param up the shape of gate
@@ -257,8 +257,8 @@ export async function siluMul<X extends TensorInput>(
 }
 
 /**
- * Softmax of each row: `e^(x - max) / sum`. -Infinity gives 0. A row with a NaN, with an Infinity, or with nothing but
- * -Infinity becomes NaN.
+ * Softmax of each row: `e^(x - max) / sum`. -Infinity gives 0. A row with a NaN, with an Infinity, or with
+ * nothing but -Infinity becomes NaN.
  *
  * @param x `[..., cols]` F32
  * @param options `out` may be `x`

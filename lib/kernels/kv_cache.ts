@@ -28,8 +28,8 @@ export interface KvCacheOptions extends KernelOptions {
 }
 
 /**
- * The pages of a KV cache as plain arrays, `[pages, kvHeads, pageTokens, headDim]` each, F32 or F16. pageTokens must be
- * the device's (see `devices()`).
+ * The pages of a KV cache as plain arrays, `[pages, kvHeads, pageTokens, headDim]` each, F32 or F16.
+ * pageTokens must be the device's (see `devices()`).
  */
 export interface HostPages {
   k: TensorInput

@@ -45,9 +45,9 @@ export async function upload<D extends DType>(
   options: UploadOptions<D> & { dtype: D },
 ): Promise<Tensor<D>>
 /**
- * Copies an array to a device. The array may change as soon as the call returns. CPU kernels read a weight matrix in
- * this form. On a CUDA device, the first product packs the matrix for its kernels; this is not part of the measured
- * time, and the packed copy lives until the tensor is overwritten or disposed.
+ * Copies an array to a device. The array may change as soon as the call returns. CPU kernels read a weight
+ * matrix in this form. On a CUDA device, the first product packs the matrix for its kernels; this is not part
+ * of the measured time, and the packed copy lives until the tensor is overwritten or disposed.
  *
  * @param data float32 values; the bits of F16 or BF16 values; the blocks of a quantized type
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_OUT_OF_MEMORY, ERR_UNSUPPORTED_DEVICE
@@ -87,7 +87,8 @@ export async function allocate<D extends DType = 'F32'>(
 
 /**
  * Loads every tensor of a GGUF file onto a device, by name and in the file's own types. A matrix has shape
- * `[rows, cols]`, so `matmul(x, matrix)` returns `[tokens, rows]`. `inspect` of cria reads the file's metadata.
+ * `[rows, cols]`, so `matmul(x, matrix)` returns `[tokens, rows]`. `inspect` of cria reads the file's
+ * metadata.
  *
  * @throws (rejects) the errors of `inspect`; ERR_OUT_OF_MEMORY, ERR_UNSUPPORTED_DEVICE, ERR_ABORTED
  */
@@ -113,9 +114,10 @@ export function describeDevice(call: string, { device, isa = '', threads = 0 }: 
 }
 
 /**
- * Lists the devices of this machine that kernels can run on: the CPU, then the CUDA devices in the driver's order.
- * Initializes each CUDA device, which takes a moment and some of its memory.
- * @throws (rejects) ERR_ADDON_LOAD, and ERR_INVALID_ARGUMENT when CRIA_CPU_ISA names a level this machine lacks
+ * Lists the devices of this machine that kernels can run on: the CPU, then the CUDA devices in the driver's
+ * order. Initializes each CUDA device, which takes a moment and some of its memory.
+ * @throws (rejects) ERR_ADDON_LOAD, and ERR_INVALID_ARGUMENT when CRIA_CPU_ISA names a level this machine
+ *   lacks
  */
 export async function devices(): Promise<DeviceInfo[]> {
   const { isaLevels } = addon().cpuInfo()

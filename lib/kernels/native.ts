@@ -1,4 +1,7 @@
-/** The part of the addon that it exports as `kernels`; none of this is public. native/addon/kernel_ops.cc mirrors it. */
+/**
+ * The part of the addon that it exports as `kernels`; none of this is public. native/addon/kernel_ops.cc
+ * mirrors it.
+ */
 
 import type { MachineCeilings } from '../bench/machine'
 import type { NativeTask } from '../native'
@@ -64,7 +67,10 @@ export interface NativeKernelResult {
   floats: Float32Array
   /** Microseconds of each counted run. */
   times: Float64Array
-  /** With a mix: GB/s (10^9 bytes per second) of streams of that mix, measured next to each run. Empty without one. */
+  /**
+   * With a mix: GB/s (10^9 bytes per second) of streams of that mix, measured next to each run. Empty without
+   * one.
+   */
   memoryGBs: Float64Array
   /** The same for streams that only read. */
   readGBs: Float64Array
@@ -91,9 +97,9 @@ export interface StreamMix {
 
 export interface NativeKernels {
   /**
-   * Runs calls of one op round-robin on the kernels' thread, `warmup` + `iterations` runs in all; tasks run in the
-   * order in which they were made. The outputs are those of the first call. With a mix, the memory bandwidth is
-   * measured between the runs, unless the device has its own memory.
+   * Runs calls of one op round-robin on the kernels' thread, `warmup` + `iterations` runs in all; tasks run
+   * in the order in which they were made. The outputs are those of the first call. With a mix, the memory
+   * bandwidth is measured between the runs, unless the device has its own memory.
    */
   run(
     op: NativeKernelOp,

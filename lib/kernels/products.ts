@@ -1,4 +1,7 @@
-/** Kernels that read weight matrices (products, fused SwiGLU, embeddings), and conversions between storage types. */
+/**
+ * Kernels that read weight matrices (products, fused SwiGLU, embeddings), and conversions between storage
+ * types.
+ */
 
 import { show } from '../errors'
 import { checkArgument, checkOptions, checkTokenIds, custom, oneOf, type Rules } from '../validate'
@@ -41,8 +44,8 @@ import {
 
 export interface MatmulOptions extends OutputOptions {
   /**
-   * `[tokens, rows]` F32 that the product is added to; a resident tensor is updated in place. Excludes `out`. Resident
-   * exactly if x is.
+   * `[tokens, rows]` F32 that the product is added to; a resident tensor is updated in place. Excludes `out`.
+   * Resident exactly if x is.
    */
   addTo?: TensorInput | undefined
 }
@@ -271,8 +274,8 @@ export function planDequantize<X extends TensorInput>(x: X, options?: OutputOpti
 }
 
 /**
- * `y = x · Wᵀ`, or `y = addTo + x · Wᵀ`. As in a model, x is first converted to the type that llama.cpp pairs with the
- * weight's: Q8_0, Q8_1 or Q8_K for quantized weights, F16 for F16, BF16 for BF16 (docs/numerics.md).
+ * `y = x · Wᵀ`, or `y = addTo + x · Wᵀ`. As in a model, x is first converted to the type that llama.cpp pairs
+ * with the weight's: Q8_0, Q8_1 or Q8_K for quantized weights, F16 for F16, BF16 for BF16 (docs/numerics.md).
  *
  * @param x `[tokens, cols]` F32
  * @param weight `[rows, cols]` of any weight type; row r gives output r
@@ -289,8 +292,8 @@ export async function matmul<X extends TensorInput>(
 }
 
 /**
- * The first half of Llama's feed-forward block in one kernel: `SiLU(n · gateᵀ) · (n · upᵀ)`, where `n = RMSNorm(x)`
- * (SwiGLU, Shazeer 2020). Gives the same bits as `rmsNorm`, two calls of `matmul`, and `siluMul`.
+ * The first half of Llama's feed-forward block in one kernel: `SiLU(n · gateᵀ) · (n · upᵀ)`, where `n =
+ * RMSNorm(x)` (SwiGLU, Shazeer 2020). Gives the same bits as `rmsNorm`, two calls of `matmul`, and `siluMul`.
  *
  * @param x `[tokens, hidden]` F32
  * @param options `out` must not be an input
@@ -312,7 +315,8 @@ export async function swiglu<X extends TensorInput>(
  * @param ids token ids, each less than vocab
  * @param options `out` must not be the table
  * @returns `[ids.length, cols]` F32
- * @throws (rejects) ERR_INVALID_ARGUMENT (for ids, it names the first bad index), ERR_DISPOSED, ERR_OUT_OF_MEMORY
+ * @throws (rejects) ERR_INVALID_ARGUMENT (for ids, it names the first bad index), ERR_DISPOSED,
+ *   ERR_OUT_OF_MEMORY
  */
 export async function embed<T extends HostTensor | Tensor>(
   table: T,
@@ -323,9 +327,9 @@ export async function embed<T extends HostTensor | Tensor>(
 }
 
 /**
- * Converts values to another storage type. For F16, BF16, Q8_0, Q8_1 and Q8_K, which activations are converted to, the
- * bits are llama.cpp's. For other types, a simple fit that does not search for the smallest error: good enough for
- * tests, not for models.
+ * Converts values to another storage type. For F16, BF16, Q8_0, Q8_1 and Q8_K, which activations are
+ * converted to, the bits are llama.cpp's. For other types, a simple fit that does not search for the smallest
+ * error: good enough for tests, not for models.
  *
  * @param x `[..., cols]` F32, cols a multiple of the type's block size
  * @returns the shape of x, in the block format of the GGUF specification
@@ -340,7 +344,8 @@ export async function quantize<X extends TensorInput, D extends DType>(
 }
 
 /**
- * Converts values of any storage type to float32, bit for bit as the format defines them (GGUF specification, ggml).
+ * Converts values of any storage type to float32, bit for bit as the format defines them (GGUF specification,
+ * ggml).
  *
  * @param x `[..., cols]` of any type
  * @param options `out` must not be x

@@ -10,11 +10,11 @@ import { type Source, wrong, wrongShape } from './tensor'
  * How RoPE's frequencies are scaled for a longer context.
  *
  * - `linear`: divides every frequency by `factor` (position interpolation, Chen et al. 2023).
- * - `llama3`: divides the frequencies of long wavelengths by `factor`, keeps those of short ones, and blends between
- *   (Llama 3.1; Meta's `apply_scaling`).
- * - `yarn`: blends from the original to the divided frequencies over the dimensions that make `betaFast` (default 32) to
- *   `betaSlow` (default 1) rotations within the original context, and multiplies cosine and sine by 0.1 ln(factor) + 1
- *   (Peng et al. 2023, equations 17 and 22).
+ * - `llama3`: divides the frequencies of long wavelengths by `factor`, keeps those of short ones, and blends
+ *   between (Llama 3.1; Meta's `apply_scaling`).
+ * - `yarn`: blends from the original to the divided frequencies over the dimensions that make `betaFast`
+ *   (default 32) to `betaSlow` (default 1) rotations within the original context, and multiplies cosine and
+ *   sine by 0.1 ln(factor) + 1 (Peng et al. 2023, equations 17 and 22).
  */
 export type RopeScaling =
   | { type: 'none' }

@@ -11,14 +11,20 @@ import { columnsOf, floats, type Source, type TensorInput, wrong } from './tenso
 export interface SampleOptions
   extends KernelOptions,
     Pick<SamplingOptions, 'temperature' | 'topK' | 'topP' | 'minP' | 'typicalP' | 'seed'> {
-  /** `[rows]`: the position of each token to choose. Seed and position determine the random bits. Default: all 0. */
+  /**
+   * `[rows]`: the position of each token to choose. Seed and position determine the random bits. Default: all
+   * 0.
+   */
   positions?: ArrayLike<number> | undefined
 }
 
 export interface SampleResult {
   /** `[rows]`. */
   tokens: Uint32Array
-  /** `[rows]`: ln Σ e^logit, the normalizer of log-probabilities; NaN if a logit of the row is NaN or Infinity. */
+  /**
+   * `[rows]`: ln Σ e^logit, the normalizer of log-probabilities; NaN if a logit of the row is NaN or
+   * Infinity.
+   */
   logSumExp: Float32Array
 }
 
@@ -57,13 +63,13 @@ export function planSample(logits: TensorInput, options?: SampleOptions): Plan<S
 }
 
 /**
- * Chooses a token from each row of logits. At temperature 0 it is the one with the largest logit, and the lowest id
- * among equals. Above 0 it is drawn at random after the filters; the same seed and position give the same token
- * (Philox; docs/numerics.md).
+ * Chooses a token from each row of logits. At temperature 0 it is the one with the largest logit, and the
+ * lowest id among equals. Above 0 it is drawn at random after the filters; the same seed and position give
+ * the same token (Philox; docs/numerics.md).
  *
  * @param logits `[rows, vocab]`, or one row, F32
- * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED; ERR_INVALID_MODEL when the temperature is above 0 and a logit is
- *   NaN or Infinity
+ * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_DISPOSED; ERR_INVALID_MODEL when the temperature is above 0 and
+ *   a logit is NaN or Infinity
  */
 export async function sample(logits: TensorInput, options?: SampleOptions): Promise<SampleResult> {
   return execute(planSample(logits, options))

@@ -46,7 +46,10 @@ abstract class Resident {
     return nativeOf(this).shape
   }
 
-  /** Bytes on the device, without the packed copy that a CUDA device keeps of a weight matrix (`kernels.upload`). */
+  /**
+   * Bytes on the device, without the packed copy that a CUDA device keeps of a weight matrix
+   * (`kernels.upload`).
+   */
   get bytes(): number {
     return nativeOf(this).bytes
   }
@@ -67,9 +70,10 @@ abstract class Resident {
 }
 
 /**
- * A tensor on a device. Kernels whose inputs and outputs are resident copy nothing between host and device, so timing
- * them measures the kernel alone. Created by `kernels.upload`, `kernels.allocate`, `kernels.loadTensors`, or as the
- * result of a kernel. The garbage collector frees a tensor that was not disposed.
+ * A tensor on a device. Kernels whose inputs and outputs are resident copy nothing between host and device,
+ * so timing them measures the kernel alone. Created by `kernels.upload`, `kernels.allocate`,
+ * `kernels.loadTensors`, or as the result of a kernel. The garbage collector frees a tensor that was not
+ * disposed.
  */
 export class Tensor<D extends DType = DType> extends Resident {
   /** @internal */
@@ -82,8 +86,8 @@ export class Tensor<D extends DType = DType> extends Resident {
   }
 
   /**
-   * Copies the tensor to the host: as a Float32Array for F32, a Uint16Array of bits for F16 and BF16, a Uint8Array of
-   * blocks for quantized types.
+   * Copies the tensor to the host: as a Float32Array for F32, a Uint16Array of bits for F16 and BF16, a
+   * Uint8Array of blocks for quantized types.
    * @throws (rejects) ERR_DISPOSED
    */
   async download(): Promise<DataOf<D>> {
@@ -95,8 +99,9 @@ export class Tensor<D extends DType = DType> extends Resident {
 }
 
 /**
- * A paged KV cache of one layer, in the layout that the device's attention kernel reads best; {@link KvCache.download}
- * returns it as plain arrays. `shape` is `[2, pages, kvHeads, pageTokens, headDim]`. Created by `kernels.kvCache`.
+ * A paged KV cache of one layer, in the layout that the device's attention kernel reads best; {@link
+ * KvCache.download} returns it as plain arrays. `shape` is `[2, pages, kvHeads, pageTokens, headDim]`.
+ * Created by `kernels.kvCache`.
  */
 export class KvCache extends Resident {
   /** @internal */
@@ -273,7 +278,10 @@ export function checkShape(call: string, name: string, shape: unknown, dtype: DT
   return sizes as number[]
 }
 
-/** Requires the number of elements of `expected`; an input of more than one dimension must have its last size too. */
+/**
+ * Requires the number of elements of `expected`; an input of more than one dimension must have its last size
+ * too.
+ */
 export function expectShape(
   call: string,
   name: string,

@@ -1,4 +1,7 @@
-/** The attention kernels against their references, and against the kernels that they fuse. Shared by all devices. */
+/**
+ * The attention kernels against their references, and against the kernels that they fuse. Shared by all
+ * devices.
+ */
 
 import fc from 'fast-check'
 import { type HostTensor, kernels } from '../../lib/kernels'

@@ -1,4 +1,7 @@
-/** What the kernel tests of every device share: random inputs, and ways to check a kernel in all of its settings. */
+/**
+ * What the kernel tests of every device share: random inputs, and ways to check a kernel in all of its
+ * settings.
+ */
 
 import fc from 'fast-check'
 import {

@@ -1,4 +1,6 @@
-/** Misuse: wrong shapes, types, devices, lengths and options give errors that say what was expected and found. */
+/**
+ * Misuse: wrong shapes, types, devices, lengths and options give errors that say what was expected and found.
+ */
 
 import { Worker } from 'node:worker_threads'
 import { cpuInfo } from '../../lib/index'

@@ -1,4 +1,6 @@
-/** Each kernel through the public API against its float64 reference, on random shapes. Shared by all devices. */
+/**
+ * Each kernel through the public API against its float64 reference, on random shapes. Shared by all devices.
+ */
 
 import fc from 'fast-check'
 import { type DType, kernels, type RopeScaling, type WeightType } from '../../lib/kernels'
@@ -59,7 +61,7 @@ function rowProperties({ place, check, property }: Harness): void {
       await check(reference.siluMul(gate, up), 1e-6, (where) => kernels.siluMul(gate, up, where))
     }))
 
-  test('siluMul of large gates: 0 below -88.4 (float64: less than 4e-37), the gate itself above 88', async () => {
+  test('siluMul of large gates: 0 below -88.4, the gate itself above 88', async () => {
     const gate = Float32Array.of(-88, -89, -100, -1e30, 89, 1e30)
     for (const setting of place.settings) {
       const found = await kernels.siluMul(gate, new Float32Array(gate.length).fill(1), setting)

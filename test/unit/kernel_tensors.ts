@@ -1,4 +1,6 @@
-/** Tensors on a device: where results go, disposal, the order of calls, packed weights. Shared by all devices. */
+/**
+ * Tensors on a device: where results go, disposal, the order of calls, packed weights. Shared by all devices.
+ */
 
 import { type DType, devices, type KernelDevice, kernels, type Tensor } from '../../lib/kernels'
 import { values } from './kernel_harness'
@@ -127,7 +129,7 @@ function lifetimeTests(at: At): void {
 }
 
 function weightTests(at: At): void {
-  test('resident weights are packed at the first product, and again after they were overwritten', async () => {
+  test('resident weights are packed at the first product, and again when overwritten', async () => {
     const [rows, cols] = [20, 64]
     const x = values(1, 3 * cols)
     const [first, second] = [values(2, rows * cols), values(3, rows * cols)]
@@ -151,7 +153,7 @@ function weightTests(at: At): void {
     expect(await other.download()).toEqual(second)
   })
 
-  test('swiglu with resident matrices of one type, of two types, and with the same matrix twice', async () => {
+  test('swiglu with resident matrices of one type, of two, and the same matrix twice', async () => {
     const [ffnHidden, hidden, tokens] = [24, 256, 3]
     const x = values(1, tokens * hidden)
     const norm = values(2, hidden)

@@ -1,6 +1,6 @@
 /**
- * cria/kernels on the emulated CUDA device, which runs the CUDA kernels on the CPU, thousands of times slower than a GPU.
- * Each property is therefore tried fewer times.
+ * cria/kernels on the emulated CUDA device, which runs the CUDA kernels on the CPU, thousands of times slower
+ * than a GPU. Each property is therefore tried fewer times.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -72,7 +72,7 @@ else {
       expect(same.device).toBe('cuda-emulated:0')
     })
 
-    test('a device number that does not exist, an unsupported head size, pages in the size of the CPU', async () => {
+    test('a missing device number, an unsupported head size, the CPU page size', async () => {
       await expect(kernels.softmax(two, { device: 'cuda-emulated:1' as KernelDevice })).rejects.toMatchObject(
         {
           code: 'ERR_UNSUPPORTED_DEVICE',
@@ -141,7 +141,7 @@ else {
       expect(found.shareOfPeak).toBeLessThan(Number.POSITIVE_INFINITY)
     })
 
-    test('cria bench kernels --device cpu,cuda: one section per device in the table, and both in the JSON', () => {
+    test('cria bench kernels --device cpu,cuda reports both devices', () => {
       const cria = (...args: string[]) =>
         spawnSync(
           process.execPath,
