@@ -5,7 +5,8 @@ import type { KernelDevice, KernelOptions } from './call'
 import { bytesOf, type DType, elementsOf, type TensorData, type WeightType } from './dtypes'
 import { kvCache, writeKv } from './kv_cache'
 import { allocate, describeDevice, upload } from './memory'
-import type { KvCache, Tensor } from './tensor'
+import { quantize } from './products'
+import { checkShape, type KvCache, type Tensor } from './tensor'
 
 /**
  * Creates random tensors on one device and disposes them together. The host values of one type and size are
@@ -38,9 +39,15 @@ export class BenchInputs {
     return this.#keep(await allocate(shape, this.#device))
   }
 
+  /** @throws (rejects) ERR_INVALID_ARGUMENT when the rows are not whole blocks */
   async matrix(dtype: DType, rows: number, cols: number): Promise<Tensor> {
-    const data = this.#randomMatrix(dtype, rows, cols)
-    return this.#keep(await upload(data as Uint8Array, { dtype, shape: [rows, cols], ...this.#device }))
+    const shape = checkShape('bench', 'the matrix', [rows, cols], dtype)
+    if (dtype === 'Q8_1' || dtype === 'Q8_K') {
+      using x = await upload(this.#randomNumbers(rows * cols), { shape, ...this.#device })
+      return this.#keep(await quantize(x, dtype))
+    }
+    const data = this.#randomWeights(dtype, rows, cols)
+    return this.#keep(await upload(data as Uint8Array, { dtype, shape, ...this.#device }))
   }
 
   async cache(pages: number, kvHeads: number, headDim: number, dtype?: 'F16' | 'F32'): Promise<KvCache> {
@@ -69,11 +76,11 @@ export class BenchInputs {
     })
   }
 
-  #randomMatrix(dtype: DType, rows: number, cols: number): TensorData {
+  #randomWeights(dtype: WeightType, rows: number, cols: number): TensorData {
     return cached(this.#matrices, `${dtype} ${rows} ${cols}`, () => {
       const bytes = new Uint8Array(bytesOf(dtype, rows * cols))
       let at = 0
-      const plan = { name: 'weight', type: dtype as WeightType, dims: [cols, rows] }
+      const plan = { name: 'weight', type: dtype, dims: [cols, rows] }
       for (const piece of this.#weights.dataOf(plan)) {
         bytes.set(piece, at)
         at += piece.length

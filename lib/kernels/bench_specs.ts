@@ -4,12 +4,14 @@
 
 import { RandomWords } from '../bench/random_weights'
 import { invalidArgument } from '../errors'
+import { checkArgument, integer, oneOf, type Rules } from '../validate'
 import { planAttentionInput, planPagedAttention } from './attention'
 import type { BenchInputs } from './bench_inputs'
 import type { KernelOptions, Plan } from './call'
-import type { DType, WeightType } from './dtypes'
+import { ALL_TYPES, type DType, WEIGHT_TYPES, type WeightType } from './dtypes'
 import { planAddRmsNorm, planRmsNorm, planRope, planSiluMul, planSoftmax } from './elementwise'
 import { planDequantize, planEmbed, planMatmul, planQuantize, planSwiglu } from './products'
+import { ropeRules } from './rope'
 import { planSample } from './sample'
 
 /** A kernel and the sizes of its random inputs. */
@@ -50,43 +52,43 @@ export type BenchSpec =
 type BenchOp = BenchSpec['op']
 type SpecOf<O extends BenchOp> = Extract<BenchSpec, { op: O }>
 
-/** A size is checked here, every other field by the kernel itself. */
-type Field = 'size' | 'optional size' | 'other' | 'optional other'
-type Fields = Readonly<Record<string, Field>>
+const size = integer(1, Number.MAX_SAFE_INTEGER)
+const weightType = oneOf(...WEIGHT_TYPES)
+const anyType = oneOf(...ALL_TYPES)
+const kvType = oneOf('F16', 'F32')
 
-const norm: Fields = { rows: 'size', cols: 'size' }
-const conversion: Fields = { dtype: 'other', rows: 'size', cols: 'size' }
-const FIELDS: Readonly<Record<BenchOp, Fields>> = {
-  rmsNorm: norm,
-  addRmsNorm: norm,
-  siluMul: norm,
-  softmax: norm,
-  rope: { tokens: 'size', heads: 'size', headDim: 'size', layout: 'optional other' },
-  matmul: { dtype: 'other', rows: 'size', cols: 'size', tokens: 'size' },
-  swiglu: { dtype: 'other', hidden: 'size', ffnHidden: 'size', tokens: 'size' },
+const FIELDS: Readonly<Record<BenchOp, Rules>> = {
+  rmsNorm: { rows: size, cols: size },
+  addRmsNorm: { rows: size, cols: size },
+  siluMul: { rows: size, cols: size },
+  softmax: { rows: size, cols: size },
+  rope: { tokens: size, heads: size, headDim: size, layout: ropeRules.layout },
+  matmul: { dtype: weightType, rows: size, cols: size, tokens: size },
+  swiglu: { dtype: weightType, hidden: size, ffnHidden: size, tokens: size },
   attentionInput: {
-    dtype: 'other',
-    hidden: 'size',
-    heads: 'size',
-    kvHeads: 'size',
-    headDim: 'size',
-    tokens: 'size',
-    kvDtype: 'optional other',
+    dtype: weightType,
+    hidden: size,
+    heads: size,
+    kvHeads: size,
+    headDim: size,
+    tokens: size,
+    kvDtype: kvType,
   },
   pagedAttention: {
-    heads: 'size',
-    kvHeads: 'size',
-    headDim: 'size',
-    tokens: 'size',
-    context: 'size',
-    sequences: 'optional size',
-    kvDtype: 'optional other',
+    heads: size,
+    kvHeads: size,
+    headDim: size,
+    tokens: size,
+    context: size,
+    sequences: size,
+    kvDtype: kvType,
   },
-  quantize: conversion,
-  dequantize: conversion,
-  embed: { dtype: 'other', vocab: 'size', cols: 'size', tokens: 'size' },
-  sample: { rows: 'size', vocab: 'size' },
+  quantize: { dtype: anyType, rows: size, cols: size },
+  dequantize: { dtype: anyType, rows: size, cols: size },
+  embed: { dtype: weightType, vocab: size, cols: size, tokens: size },
+  sample: { rows: size, vocab: size },
 }
+const OPTIONAL = ['layout', 'kvDtype', 'sequences']
 
 /** The ops that a {@link BenchSpec} can name. */
 export const BENCH_OPS = Object.keys(FIELDS) as BenchOp[]
@@ -105,12 +107,9 @@ export function checkSpec(spec: unknown): BenchSpec {
       throw invalidArgument(call, `a field of ${op}`, `one of op, ${Object.keys(fields).join(', ')}`, name)
     }
   }
-  for (const [name, field] of Object.entries(fields)) {
+  for (const [name, rule] of Object.entries(fields)) {
     const value = given![name]
-    if (value === undefined && field.startsWith('optional')) continue
-    if (field.endsWith('size') && !(Number.isSafeInteger(value) && (value as number) > 0)) {
-      throw invalidArgument(call, name, 'an integer of at least 1', value)
-    }
+    if (value !== undefined || !OPTIONAL.includes(name)) checkArgument(call, name, value, rule)
   }
   return spec as BenchSpec
 }

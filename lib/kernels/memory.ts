@@ -22,7 +22,7 @@ export interface UploadOptions<D extends DType = DType> {
 export interface DeviceInfo {
   /** The name that the option `device` takes: `'cpu'`, `'cuda:0'`. */
   readonly device: string
-  /** The vendor's name; empty for the CPU. */
+  /** The product name that the driver reports; empty for the CPU. */
   readonly name: string
   /** CPU: the instruction-set level in use. CUDA: the compute capability, e.g. `'sm_90'`. */
   readonly isa: string
@@ -87,8 +87,7 @@ export async function allocate<D extends DType = 'F32'>(
 
 /**
  * Loads every tensor of a GGUF file onto a device, by name and in the file's own types. A matrix has shape
- * `[rows, cols]`, so `matmul(x, matrix)` returns `[tokens, rows]`. `inspect` of cria reads the file's
- * metadata.
+ * `[rows, cols]`, so `matmul(x, matrix)` returns `[tokens, rows]`. For the metadata, use `inspect` of cria.
  *
  * @throws (rejects) the errors of `inspect`; ERR_OUT_OF_MEMORY, ERR_UNSUPPORTED_DEVICE, ERR_ABORTED
  */
@@ -116,8 +115,7 @@ export function describeDevice(call: string, { device, isa = '', threads = 0 }: 
 /**
  * Lists the devices of this machine that kernels can run on: the CPU, then the CUDA devices in the driver's
  * order. Initializes each CUDA device, which takes a moment and some of its memory.
- * @throws (rejects) ERR_ADDON_LOAD, and ERR_INVALID_ARGUMENT when CRIA_CPU_ISA names a level this machine
- *   lacks
+ * @throws (rejects) ERR_ADDON_LOAD; ERR_INVALID_ARGUMENT when this machine lacks the level in CRIA_CPU_ISA
  */
 export async function devices(): Promise<DeviceInfo[]> {
   const { isaLevels } = addon().cpuInfo()

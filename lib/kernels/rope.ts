@@ -36,7 +36,7 @@ export type RopeScaling =
 
 /** Rotary position embedding (Su et al. 2021): the frequencies, and the layout of the rotated pairs. */
 export interface RopeOptions {
-  /** Pair i has the frequency base^(-2i / ropeDim). Default 10000. */
+  /** Pair i rotates by base^(-2i / ropeDim) radians per position. Default 10000. */
   base?: number | undefined
   /** How many of a head's first dimensions are rotated; even, at most the head size. Default: all. */
   ropeDim?: number | undefined

@@ -19,6 +19,7 @@ import { cpuInfo } from '../../lib/index'
 import { bench, kernels } from '../../lib/kernels'
 import { mixOf } from '../../lib/kernels/bench'
 import { BENCH_OPS, checkSpec } from '../../lib/kernels/bench_specs'
+import { ALL_TYPES } from '../../lib/kernels/dtypes'
 
 test('a description: bytes, operations and rates match the kernel', async () => {
   const result = await bench(
@@ -56,6 +57,11 @@ test('the mix of reads and writes nearest to a kernel', () => {
   expect(mix(8, 4)).toEqual({ reads: 1, writes: 1 })
   expect(mix(12, 4)).toEqual({ reads: 2, writes: 1 })
   expect(mix(4.5 + 32, 32)).toEqual({ reads: 1, writes: 7 })
+})
+
+test.each(ALL_TYPES)('dequantize can be measured for %s', async (dtype) => {
+  const spec = { op: 'dequantize' as const, dtype, rows: 2, cols: 256 }
+  expect((await bench(spec, { iterations: 1, warmup: 0 })).medianUs).toBeGreaterThan(0)
 })
 
 test('a function: the time of its kernels, without the time between them', async () => {

@@ -249,6 +249,21 @@ const CASES: Case[] = [
     /a field of softmax must be one of op, rows, cols, got "tokens"/,
   ],
   [
+    'a bench without a weight type',
+    () => bench({ op: 'matmul', rows: 1, cols: 32, tokens: 1 } as never),
+    /dtype must be 'F32' or .*, got undefined/,
+  ],
+  [
+    'a bench of weights of an activation type',
+    () => bench({ op: 'matmul', dtype: 'Q8_K', rows: 1, cols: 256, tokens: 1 } as never),
+    /dtype must be 'F32' or .*, got "Q8_K"/,
+  ],
+  [
+    'a bench of a matrix without whole blocks',
+    () => bench({ op: 'matmul', dtype: 'Q4_K', rows: 3, cols: 100, tokens: 1 }),
+    /the matrix must be a shape whose last size is a multiple of 256, Q4_K's block, got \[3,100\]/,
+  ],
+  [
     'a context shorter than the new tokens',
     () => bench({ op: 'pagedAttention', heads: 1, kvHeads: 1, headDim: 4, tokens: 2, context: 1 }),
     /context must be at least 2, the new tokens, got 1/,
