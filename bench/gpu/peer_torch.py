@@ -113,6 +113,47 @@ def ceilings(device):
     return {"copyGBs": copy, "matmulTflops": product}
 
 
+def compiled(model):
+    return torch.compile(model, mode="max-autotune-no-cudagraphs", fullgraph=True)
+
+
+def measure_decode(model, batch, context, steps, weight_bytes):
+    """One decode step for `batch` sequences of `context` tokens, as a CUDA graph."""
+    device = torch.device("cuda")
+    cache = model.make_cache(batch, context + steps + 8)
+    step = compiled(model)
+    ids = torch.full((batch, 1), 17, device=device)
+    positions = torch.full((1,), context, device=device)
+    for _ in range(3):
+        step(ids, positions, cache)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step(ids, positions, cache)
+    ms = timed(graph.replay, steps)
+    torch._dynamo.reset()
+    return {
+        "measure": "decode",
+        "batch": batch,
+        "context": context,
+        "msPerStep": ms,
+        "tokensPerSecond": batch * 1e3 / ms,
+        "weightGBs": weight_bytes / ms / 1e6,
+    }
+
+
+def measure_prefill(model, tokens):
+    """A prompt of `tokens` tokens."""
+    device = torch.device("cuda")
+    cache = model.make_cache(1, tokens)
+    step = compiled(model)
+    ids = torch.full((1, tokens), 17, device=device)
+    positions = torch.arange(tokens, device=device)
+    ms = timed(lambda: step(ids, positions, cache), 5)
+    torch._dynamo.reset()
+    return {"measure": "prefill", "tokens": tokens, "ms": ms, "tokensPerSecond": tokens * 1e3 / ms}
+
+
 @torch.inference_mode()
 def main():
     parser = argparse.ArgumentParser()
@@ -128,52 +169,23 @@ def main():
     device = torch.device("cuda")
     model = Model(options.shapes, device, torch.bfloat16)
     weight_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
-    results = []
-    for batch in map(int, options.batches.split(",")):
-        cache = model.make_cache(batch, options.context + options.steps + 8)
-        step = torch.compile(model, mode="max-autotune-no-cudagraphs", fullgraph=True)
-        ids = torch.full((batch, 1), 17, device=device)
-        positions = torch.full((1,), options.context, device=device)
-        for _ in range(3):
-            step(ids, positions, cache)
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            step(ids, positions, cache)
-        ms = timed(graph.replay, options.steps)
-        results.append(
-            {
-                "measure": "decode",
-                "batch": batch,
-                "context": options.context,
-                "msPerStep": ms,
-                "tokensPerSecond": batch * 1e3 / ms,
-                "weightGBs": weight_bytes / ms / 1e6,
-            }
-        )
-        del graph, cache
-        torch._dynamo.reset()
-    for n in map(int, options.prefill.split(",")):
-        cache = model.make_cache(1, n)
-        step = torch.compile(model, mode="max-autotune-no-cudagraphs", fullgraph=True)
-        ids = torch.full((1, n), 17, device=device)
-        positions = torch.arange(n, device=device)
-        ms = timed(lambda: step(ids, positions, cache), 5)
-        results.append({"measure": "prefill", "tokens": n, "ms": ms, "tokensPerSecond": n * 1e3 / ms})
-        torch._dynamo.reset()
-    machine = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "cuda": torch.version.cuda}
-    print(
-        json.dumps(
-            {
-                "machine": machine,
-                "ceilings": ceilings(device),
-                "model": options.shapes + " BF16",
-                "weightBytes": weight_bytes,
-                "results": results,
-            },
-            indent=2,
-        )
-    )
+    results = [
+        measure_decode(model, batch, options.context, options.steps, weight_bytes)
+        for batch in map(int, options.batches.split(","))
+    ]
+    results += [measure_prefill(model, tokens) for tokens in map(int, options.prefill.split(","))]
+    report = {
+        "machine": {
+            "device": torch.cuda.get_device_name(),
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda,
+        },
+        "ceilings": ceilings(device),
+        "model": options.shapes + " BF16",
+        "weightBytes": weight_bytes,
+        "results": results,
+    }
+    print(json.dumps(report, indent=2))
     return 0
 
 
