@@ -94,8 +94,8 @@ const collectGarbage = runInNewContext('gc')
 const MIB = 2 ** 20
 
 /**
- * The process's memory over time, in MiB. The garbage collector lets JavaScript's heap vary by tens of MiB, so
- * memory outside the heap is reported separately, and the heap after a collection.
+ * The process's memory over time, in MiB. JavaScript's heap varies by tens of MiB between collections, so
+ * memory outside the heap is reported separately, and the heap right after a collection.
  */
 export class Memory {
   #begin = performance.now()

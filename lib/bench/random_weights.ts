@@ -127,7 +127,7 @@ export class RandomWeights {
     this.#random = new RandomWords(seed)
   }
 
-  /** The data of a tensor, in pieces: ones for a norm, otherwise weights that preserve their input's variance. */
+  /** The data of a tensor, in pieces: ones for a norm, otherwise weights that keep their input's variance. */
   *dataOf(tensor: TensorPlan): Generator<Uint8Array> {
     const [cols, rows] = tensor.dims
     if (rows === undefined) {
