@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "kernels/backend.h"
+#include "kernels/elementary.h"
 #include "kernels/support.h"
 #include "test_device.h"
 

@@ -8,6 +8,8 @@
 #include <random>
 #include <vector>
 
+#include "core/float_bits.h"
+
 using namespace cria;
 
 TEST_CASE("the exponential is accurate, exact at 0 and ends at -80") {
