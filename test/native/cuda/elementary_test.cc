@@ -70,10 +70,10 @@ std::vector<float> short_script(Backend& backend) {
   limits.kv_dtype = DType::f32;
   limits.max_tokens = limits.max_sequences = limits.max_pages = 3;
   limits.vocab = 20;
-  backend.prepare_passes(limits);
+  backend.passes().prepare(limits);
   std::uint32_t ids[3];
   float sums[3];
-  backend.sample({3, 20, floats(out), ids, sums});
+  ops.argmax({.n_rows = 3, .cols = 20, .x = floats(out), .argmax = ids, .log_sum_exp = sums});
   std::vector<float> found = down(ops, out);
   for (int i = 0; i < 3; i++) found.push_back(static_cast<float>(ids[i]));
   return found;
