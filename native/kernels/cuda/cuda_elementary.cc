@@ -175,15 +175,17 @@ void CudaElementary::argmax(const cria::ArgmaxArgs& a) {
   if (!argmax_.is_ready() || rows > argmax_rows_ || a.cols > argmax_cols_) {
     argmax_rows_ = std::max(argmax_rows_, rows);
     argmax_cols_ = std::max(argmax_cols_, a.cols);
+    argmax_must_clear_ = true;
     argmax_.prepare(argmax_rows_, argmax_cols_);
-    argmax_.clear();
   }
+  if (std::exchange(argmax_must_clear_, true)) argmax_.clear();
   in_parts(a.n_rows, kMaxArgmaxRows, [&](std::int64_t first, std::int32_t n) {
     argmax_.launch_greedy(a.x + first * a.cols, n, a.cols);
     synchronize(context_.stream());
     std::copy_n(argmax_.greedy_tokens(), n, a.argmax + first);
     std::copy_n(argmax_.log_sum_exps(), n, a.log_sum_exp + first);
   });
+  argmax_must_clear_ = false;
 }
 
 void CudaElementary::quantize(const cria::QuantizeArgs& a) {

@@ -42,6 +42,7 @@ class CudaElementary final : public ElementaryOps {
   TokenSampler argmax_;
   std::int32_t argmax_rows_ = 0;
   std::int64_t argmax_cols_ = 0;
+  bool argmax_must_clear_ = true;  // its workspace is new, or a launch failed
 };
 
 }  // namespace cria::cuda
