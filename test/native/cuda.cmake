@@ -127,9 +127,12 @@ if(NOT CRIA_SANITIZE)  # which would end the program instead
   cria_cuda_mutant(attention_counter attention_decode.cuh attention.cu
     "if (is_last) store_release(counter, 0)" "if (false) store_release(counter, 0)" attention)
   cria_cuda_mutant(attention_causal attention_prefill.cuh attention.cu
-    "position + kPage - 1 > first" "position > first" attention)
-  cria_cuda_mutant(attention_unwritten attention_decode.cuh attention.cu
-    "if (n_valid < kPage) values" "if (false) values" attention)
+    "position + kPage - 1 > range.first" "position > range.first" attention)
+  cria_cuda_mutant(attention_unwritten attention_mma.cuh attention.cu
+    "if (n_valid < kPage) v = " "if (false) v = " attention)
+  cria_cuda_mutant(attention_span attention_decode.cuh attention.cu "    state.init();\n  }" "  }" attention)
+  cria_cuda_mutant(attention_merge attention_softmax.cuh attention.cu
+    "earlier = kExp(earlier_max - finite_max(max));" "earlier = 1.0f;" attention)
 endif()
 
 # The programs of bench/gpu, for a device; and on the emulated one with --shapes tiny, to see that they run.

@@ -38,7 +38,7 @@ std::size_t prefill_shared_bytes(std::int32_t padded, std::int32_t stages) {
   return static_cast<std::size_t>(stages) * page_bytes(padded);
 }
 
-/// As many stages, at most four, as leave room for `blocks` blocks on a multiprocessor; at least two.
+/// The most stages, two to four, that leave room for `blocks` blocks on a multiprocessor.
 std::int32_t stages_for(std::size_t (*bytes)(std::int32_t, std::int32_t), std::int32_t padded,
                         std::size_t statics, std::size_t blocks, const DeviceProperties& device) {
   std::int32_t stages = 4;
@@ -46,6 +46,53 @@ std::int32_t stages_for(std::size_t (*bytes)(std::int32_t, std::int32_t), std::i
                         blocks * (bytes(padded, stages) + statics) > device.shared_per_multiprocessor))
     stages--;
   return stages;
+}
+
+void launch_simple(const PagedAttentionArgs& args, Stream stream) {
+  const Batch& b = *args.batch;
+  const AttentionShape& s = args.shape;
+  launch({.name = "attention_f32",
+          .grid = {static_cast<unsigned>(s.n_heads), static_cast<unsigned>(b.n_tokens)},
+          .block = {kSimpleThreads},
+          .stream = stream},
+         attention_f32_kernel,
+         SimpleAttentionArgs{.q = args.q,
+                             .out = args.out,
+                             .positions = b.positions,
+                             .sequence_of = b.sequence_of,
+                             .block_table = b.block_table,
+                             .block_table_stride = b.block_table_stride,
+                             .pages = reinterpret_cast<const unsigned char*>(args.kv.pages),
+                             .page_stride = args.kv.page_stride,
+                             .n_heads = s.n_heads,
+                             .n_kv_heads = s.n_kv_heads,
+                             .head_dim = s.head_dim,
+                             .padded = padded_head_dim(s.head_dim),
+                             .scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim))});
+}
+
+/// What the decode and the prefill kernel take; tiles and stages are each kernel's own.
+AttentionKernelArgs kernel_args(const PagedAttentionArgs& args, const AttentionBuffers& buffers) {
+  const AttentionShape& s = args.shape;
+  const WorkspaceLayout layout = workspace_layout(buffers.limits, s);
+  auto* workspace = static_cast<unsigned char*>(buffers.workspace);
+  return {.q = args.q,
+          .out = args.out,
+          .tiles = nullptr,
+          .block_table = args.batch->block_table,
+          .pages = reinterpret_cast<const unsigned char*>(args.kv.pages),
+          .counters = reinterpret_cast<std::uint32_t*>(workspace),
+          .partial_stats = reinterpret_cast<float2*>(workspace + layout.stats),
+          .partial_out = reinterpret_cast<float*>(workspace + layout.out),
+          .page_stride = args.kv.page_stride,
+          .block_table_stride = args.batch->block_table_stride,
+          .n_heads = s.n_heads,
+          .n_kv_heads = s.n_kv_heads,
+          .group = s.n_heads / s.n_kv_heads,
+          .head_dim = s.head_dim,
+          .padded = padded_head_dim(s.head_dim),
+          .stages = 0,
+          .scale = static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(s.head_dim)))};
 }
 
 }  // namespace
@@ -61,13 +108,14 @@ AttentionSetup attention_setup(const AttentionShape& shape, const DeviceProperti
   constexpr std::size_t kReserved = 1024;  // of each block, by the device
   AttentionSetup setup;
   setup.decode_stages = stages_for(decode_shared_bytes, padded, sizeof(DecodeShared) + kReserved, 3, device);
-  const std::size_t least = decode_shared_bytes(padded, 2) + sizeof(DecodeShared);
-  if (least > device.shared_per_block)
-    throw Error(
-        ErrorCode::unsupported_device,
-        "attention with heads of " + std::to_string(shape.head_dim) + " needs " + std::to_string(least) +
-            " bytes of shared memory, and " + device.name + " has " + std::to_string(device.shared_per_block),
-        {{"expected", static_cast<double>(least)}, {"found", static_cast<double>(device.shared_per_block)}});
+  const std::size_t min_bytes = decode_shared_bytes(padded, 2) + sizeof(DecodeShared);
+  if (min_bytes > device.shared_per_block)
+    throw Error(ErrorCode::unsupported_device,
+                "attention with heads of " + std::to_string(shape.head_dim) + " needs " +
+                    std::to_string(min_bytes) + " bytes of shared memory, and " + device.name + " has " +
+                    std::to_string(device.shared_per_block),
+                {{"expected", static_cast<double>(min_bytes)},
+                 {"found", static_cast<double>(device.shared_per_block)}});
   setup.prefill_stages = stages_for(prefill_shared_bytes, padded, kReserved, 1, device);
   set_max_dynamic_shared(reinterpret_cast<const void*>(decode_kernel(padded)), "attention_decode",
                          decode_shared_bytes(padded, setup.decode_stages));
@@ -79,69 +127,29 @@ AttentionSetup attention_setup(const AttentionShape& shape, const DeviceProperti
 
 void paged_attention(const PagedAttentionArgs& args, const AttentionBuffers& buffers,
                      const AttentionSetup& setup, Stream stream) {
-  const Batch& b = *args.batch;
-  const AttentionShape& s = args.shape;
-  const std::int32_t padded = padded_head_dim(s.head_dim);
-  if (b.n_tokens == 0) return;
-  if (args.kv.dtype == DType::f32) {
-    const SimpleAttentionArgs a{args.q,
-                                args.out,
-                                b.positions,
-                                b.sequence_of,
-                                b.block_table,
-                                b.block_table_stride,
-                                reinterpret_cast<const unsigned char*>(args.kv.pages),
-                                args.kv.page_stride,
-                                s.n_heads,
-                                s.n_kv_heads,
-                                s.head_dim,
-                                padded,
-                                1.0f / std::sqrt(static_cast<float>(s.head_dim))};
-    launch({.name = "attention_f32",
-            .grid = {static_cast<unsigned>(s.n_heads), static_cast<unsigned>(b.n_tokens)},
-            .block = {kSimpleThreads},
-            .stream = stream},
-           attention_f32_kernel, a);
-    return;
-  }
-  const WorkspaceLayout layout = workspace_layout(buffers.limits, s);
-  auto* workspace = static_cast<unsigned char*>(buffers.workspace);
-  AttentionKernelArgs a{};
-  a.q = args.q;
-  a.out = args.out;
-  a.block_table = b.block_table;
-  a.pages = reinterpret_cast<const unsigned char*>(args.kv.pages);
-  a.counters = reinterpret_cast<std::uint32_t*>(workspace);
-  a.stats = reinterpret_cast<float2*>(workspace + layout.stats);
-  a.partial = reinterpret_cast<float*>(workspace + layout.out);
-  a.page_stride = args.kv.page_stride;
-  a.block_table_stride = b.block_table_stride;
-  a.n_heads = s.n_heads;
-  a.n_kv_heads = s.n_kv_heads;
-  a.group = s.n_heads / s.n_kv_heads;
-  a.head_dim = s.head_dim;
-  a.padded = padded;
-  a.scale = static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(s.head_dim)));
-  if (buffers.limits.decode_tiles > 0) {
+  if (args.batch->n_tokens == 0) return;
+  if (args.kv.dtype == DType::f32) return launch_simple(args, stream);
+  const AttentionLimits& limits = buffers.limits;
+  AttentionKernelArgs a = kernel_args(args, buffers);
+  if (limits.decode_tiles > 0) {
     a.tiles = static_cast<const AttentionTile*>(buffers.plan);
     a.stages = setup.decode_stages;
     launch({.name = "attention_decode",
-            .grid = {static_cast<unsigned>(s.n_kv_heads), static_cast<unsigned>(buffers.limits.decode_tiles)},
+            .grid = {static_cast<unsigned>(a.n_kv_heads), static_cast<unsigned>(limits.decode_tiles)},
             .block = {kDecodeThreads},
-            .dynamic_shared = decode_shared_bytes(padded, a.stages),
+            .dynamic_shared = decode_shared_bytes(a.padded, a.stages),
             .stream = stream},
-           decode_kernel(padded), a);
+           decode_kernel(a.padded), a);
   }
-  if (buffers.limits.prefill_tiles > 0 && padded <= kMaxPrefillDim) {
-    a.tiles = static_cast<const AttentionTile*>(buffers.plan) + buffers.limits.decode_tiles;
+  if (limits.prefill_tiles > 0 && a.padded <= kMaxPrefillDim) {
+    a.tiles = static_cast<const AttentionTile*>(buffers.plan) + limits.decode_tiles;
     a.stages = setup.prefill_stages;
-    launch(
-        {.name = "attention_prefill",
-         .grid = {static_cast<unsigned>(s.n_kv_heads), static_cast<unsigned>(buffers.limits.prefill_tiles)},
-         .block = {kPrefillThreads},
-         .dynamic_shared = prefill_shared_bytes(padded, a.stages),
-         .stream = stream},
-        prefill_kernel(padded), a);
+    launch({.name = "attention_prefill",
+            .grid = {static_cast<unsigned>(a.n_kv_heads), static_cast<unsigned>(limits.prefill_tiles)},
+            .block = {kPrefillThreads},
+            .dynamic_shared = prefill_shared_bytes(a.padded, a.stages),
+            .stream = stream},
+           prefill_kernel(a.padded), a);
   }
 }
 

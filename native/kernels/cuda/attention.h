@@ -11,26 +11,29 @@
 
 namespace cria::cuda {
 
-/// Chosen for one device by attention_setup().
+/// What attention_setup() chose for one device: pages of K or V in flight.
 struct AttentionSetup {
-  std::int32_t decode_stages = 2, prefill_stages = 2;  // pages of K or V under way
+  std::int32_t decode_stages = 2, prefill_stages = 2;
 };
-/// Once for each device and shape, before the first launch or capture: asks for the shared memory that the
-/// kernels want of this device.
+/// Call once for each device and shape, before the first launch or capture: reserves the kernels' dynamic
+/// shared memory. Throws unsupported_model for a head size that the kernels do not take, unsupported_device
+/// where shared memory is too small.
 AttentionSetup attention_setup(const AttentionShape& shape, const DeviceProperties& device);
 
 struct AttentionBuffers {
-  const void* plan;  // AttentionPlan's bytes, on the device
-  void* workspace;   // attention_workspace_bytes(), zero-filled once
+  /// AttentionPlan's bytes, on the device.
+  const void* plan;
+  /// attention_workspace_bytes(), zero-filled once.
+  void* workspace;
   AttentionLimits limits;
 };
 
-/// ops.h's paged_attention, all pointers on the device. For an f32 cache the plan is not used. head_dim is
-/// even and at most 256. Rows of padding (position < 0) are left as they are.
+/// ops.h's paged_attention, all pointers on the device. An f32 cache needs no plan. head_dim is even and at
+/// most 256. Rows of padding (position < 0) are not written.
 ///
-/// Order of summation (docs/gpu.md), whatever the plan: f16 caches: q and the exponentials are
-/// rounded to f16; a page's scores by mma in order of the dimensions; pages in order by an online softmax,
-/// within spans (attention_plan.h); spans merged in order.
+/// Order of summation for f16 caches, whatever the plan (docs/gpu.md): q and the exponentials are rounded to
+/// f16; a page's scores by mma in order of the dimensions; pages in order by an online softmax, within spans
+/// (attention_plan.h); spans merged in order.
 void paged_attention(const PagedAttentionArgs& args, const AttentionBuffers& buffers,
                      const AttentionSetup& setup, Stream stream);
 

@@ -1,28 +1,22 @@
 // Where a value lies in a KV head's block of a page: kv_cache.h has the layout in words.
 #pragma once
 
-#ifndef CRIA_BOTH_SIDES
-#ifdef __CUDACC__
-#define CRIA_BOTH_SIDES __host__ __device__
-#else
-#define CRIA_BOTH_SIDES
-#endif
-#endif
+#include "core/host_device.h"
 
 namespace cria::cuda {
 
 /// Element of the block's f16 K; `tiles` is D / 16. Four dimensions from a multiple of four on are
 /// neighbours.
-CRIA_BOTH_SIDES constexpr int k_f16_at(int token, int d, int tiles) {
+CRIA_HOST_DEVICE constexpr int k_f16_at(int token, int d, int tiles) {
   return ((token >> 4) * tiles + (d >> 4)) * 256 + ((token & 7) * 4 + (d >> 2 & 3)) * 8 +
          (token >> 3 & 1) * 4 + (d & 3);
 }
 /// Element of the block's f16 V.
-CRIA_BOTH_SIDES constexpr int v_f16_at(int token, int d, int tiles) {
+CRIA_HOST_DEVICE constexpr int v_f16_at(int token, int d, int tiles) {
   return ((token >> 4) * tiles + (d >> 4)) * 256 + ((d & 7) * 4 + (token >> 1 & 3)) * 8 + (d >> 3 & 1) * 4 +
          (token >> 3 & 1) * 2 + (token & 1);
 }
-CRIA_BOTH_SIDES constexpr int k_f32_at(int token, int d) { return ((d >> 2) * 64 + token) * 4 + (d & 3); }
-CRIA_BOTH_SIDES constexpr int v_f32_at(int token, int d, int padded) { return token * padded + d; }
+CRIA_HOST_DEVICE constexpr int k_f32_at(int token, int d) { return ((d >> 2) * 64 + token) * 4 + (d & 3); }
+CRIA_HOST_DEVICE constexpr int v_f32_at(int token, int d, int padded) { return token * padded + d; }
 
 }  // namespace cria::cuda
