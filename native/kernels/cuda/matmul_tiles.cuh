@@ -1,11 +1,11 @@
 // Products of many tokens: tiles of rows by tokens through shared memory.
 //
-// A warp has 32 rows by 32 tokens (floats: 64) of the output in registers. The block's weights and
-// activations come chunk by chunk with cp.async, in up to three stages, in the layouts that they have in
-// memory: lanes read operands with 16-byte loads that meet in no bank (two tokens' units lie in opposite
-// halves of 128 bytes), so nothing is transposed and ldmatrix is not needed. A weight is unpacked once for
-// the warp's 32 tokens. Sums and float steps are those of matmul_vector.cu, so a token has the same bits here
-// and there.
+// A warp accumulates 32 rows by 32 tokens (floats: 64) of the output in registers. The block's weights and
+// activations arrive chunk by chunk through cp.async, in up to three stages, in the layouts that they have in
+// memory. Lanes read operands with 16-byte loads free of bank conflicts (the units of neighbouring tokens lie
+// in opposite halves of 128 bytes), so nothing is transposed and ldmatrix is not needed. A weight is unpacked
+// once for the warp's 32 tokens. Sums and float steps are those of matmul_vector.cu, so both kernels give a
+// token the same bits.
 #pragma once
 
 #include <algorithm>
@@ -15,40 +15,44 @@
 
 namespace cria::cuda {
 
-/// Warps of a block along the rows and along the tokens, and how many chunks are under way.
+/// Warps of a block along the rows and along the tokens, and stages of its pipeline.
 struct TileShape {
   int row_warps, token_warps, stages;
 };
 
-constexpr int kFewWarps = 8;  // of a block at most, before sm_80 and from sm_120 on
+/// Warps of a block, at most, before sm_80 and from sm_120 on: ptxas needs more registers there, and shared
+/// memory is smaller.
+constexpr int kFewWarps = 8;
 
 template <WeightForm kForm>
 struct TilePlan {
   using F = Format<kForm>;
-  static constexpr int kRowTiles = 2;  // of 16 rows, a warp
+  /// Tiles of a warp: of 16 rows, and of 8 tokens.
+  static constexpr int kRowTiles = 2;
   static constexpr int kTokenTiles = F::kFloat ? 8 : 4;
   static constexpr int kWarpRows = 16 * kRowTiles, kWarpTokens = 8 * kTokenTiles;
-  static constexpr int kMaxWarps = F::kFloat ? 8 : F::kBlocks32 ? 16 : 12;  // as registers allow
+  /// Warps of a block, as many as registers allow.
+  static constexpr int kMaxWarps = F::kFloat ? 8 : F::kBlocks32 ? 16 : 12;
 #if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ < 800 || __CUDA_ARCH__ >= 1200)
-  static constexpr int kBoundWarps =
-      kFewWarps;  // ptxas needs more registers there, and shared memory is less
+  static constexpr int kBoundWarps = kFewWarps;
 #else
   static constexpr int kBoundWarps = kMaxWarps;
 #endif
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
-  static constexpr bool kServed =
-      kForm != WeightForm::bf16;  // mma_bf16 is hundreds of instructions: see matmul()
+  /// mma_bf16 is hundreds of instructions there: matmul() takes another kernel.
+  static constexpr bool kServed = kForm != WeightForm::bf16;
 #else
   static constexpr bool kServed = true;
 #endif
-  static constexpr int kScales = F::kFloat ? 0 : F::kBlocks32 ? 8 : 1;  // of a token and chunk
+  /// Activation scales of a token's chunk.
+  static constexpr int kScales = F::kFloat ? 0 : F::kBlocks32 ? 8 : 1;
   static constexpr int kTokenUnits = F::kActivationBytes / 16;
   static constexpr int kTokenBytes = F::kActivationBytes + (F::kHasMins ? kSumBytes : 0) +
                                      kScales * 4 * (F::kStep == Step::scaled_min ? 2 : 1);
   static constexpr int kTileBytes = F::kLayout.chunk_bytes;
 };
 
-/// The parts of a stage: offsets, since pointers would take twice the registers.
+/// The parts of a stage as offsets, which take half the registers of pointers.
 template <WeightForm kForm>
 struct TileStage {
   using Plan = TilePlan<kForm>;
@@ -63,13 +67,15 @@ struct TileStage {
   CRIA_DEVICE float* weighted(int n_tokens) const { return scale() + n_tokens * Plan::kScales; }
 };
 
-/// Where a block is.
+/// A block's tiles of rows and its tokens. Up to row_tiles and n_tokens of them exist: tiles_left,
+/// tokens_left.
 struct TileBlock {
-  const uint8_t* weights;  // of its first tile of rows
+  const uint8_t* weights;  // of the first tile
   int row_tiles, tiles_left, n_tokens, tokens_left, first_token, n_chunks;
 };
 
-/// Asks for chunk `chunk` of the block's weights and activations; zeros where there are none.
+/// Starts copying chunk `chunk` of the block's weights and activations; zeros for tiles and tokens that do
+/// not exist.
 template <WeightForm kForm>
 CRIA_DEVICE void copy_stage(const TileStage<kForm>& stage, const TileBlock& block, const Activations& x,
                             int chunk) {
@@ -108,7 +114,7 @@ CRIA_DEVICE void copy_stage(const TileStage<kForm>& stage, const TileBlock& bloc
   for (int i = thread_in_block(); i < Plan::kScales * block.n_tokens / 4; i += threads) {
     const int scale = i / (block.n_tokens / 4), token = i % (block.n_tokens / 4) * 4;
     const bool valid =
-        token < block.tokens_left;  // what lies between the last token and the stride is not used
+        token < block.tokens_left;  // scales between the last token and the stride are not used
     const int64_t from = static_cast<int64_t>(chunk * Plan::kScales + scale) * x.stride + block.first_token +
                          (valid ? token : 0);
     cp_async<16>(stage.scale() + i * 4, x.scale + from, valid);
@@ -135,12 +141,22 @@ CRIA_DEVICE uint4 load_token_unit(const uint8_t* tokens, int token, int unit) {
   return load_unit(tokens + token * Format<kForm>::kActivationBytes + (unit ^ (token & 1) * 4) * 16);
 }
 
+/// A warp's outputs: fragments C of its tiles of rows and of tokens.
 template <WeightForm kForm>
 struct TileSums {
   float v[TilePlan<kForm>::kRowTiles][TilePlan<kForm>::kTokenTiles][4];
 };
+template <class T, int kRowTiles, int kTokenTiles>
+CRIA_DEVICE void clear(T (&v)[kRowTiles][kTokenTiles][4]) {
+#pragma unroll
+  for (int m = 0; m < kRowTiles; m++)
+#pragma unroll
+    for (int n = 0; n < kTokenTiles; n++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) v[m][n][i] = 0;
+}
 
-// ---- one chunk: weights points at the warp's first tile, first_token is its first in the block ----
+// ---- one chunk. weights: the warp's first tile; first_token: its first token in the block ----
 
 template <WeightForm kForm>
 CRIA_DEVICE void multiply_tile_floats(TileSums<kForm>& acc, const TileStage<kForm>& stage,
@@ -202,7 +218,7 @@ CRIA_DEVICE void multiply_tile_blocks32(TileSums<kForm>& acc, const TileStage<kF
   const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
 #pragma unroll 1
   for (int j = 0; j < 4; j++) {
-    uint32_t a[Plan::kRowTiles][2][4], d[Plan::kRowTiles][2], least[Plan::kRowTiles][2];
+    uint32_t a[Plan::kRowTiles][2][4], d[Plan::kRowTiles][2], mins[Plan::kRowTiles][2];
     load_pair<kForm>(weights, j, a);
 #pragma unroll
     for (int m = 0; m < Plan::kRowTiles; m++)
@@ -210,7 +226,7 @@ CRIA_DEVICE void multiply_tile_blocks32(TileSums<kForm>& acc, const TileStage<kF
       for (int i = 0; i < 2; i++) {
         const uint8_t* own = weights + m * Plan::kTileBytes + (g + 8 * i) * 16 + j * 4;
         d[m][i] = load_word(own + F::kLayout.scales);
-        if constexpr (F::kStep == Step::scaled_min) least[m][i] = load_word(own + F::kLayout.mins);
+        if constexpr (F::kStep == Step::scaled_min) mins[m][i] = load_word(own + F::kLayout.mins);
       }
 #pragma unroll
     for (int n = 0; n < Plan::kTokenTiles; n++) {
@@ -235,7 +251,7 @@ CRIA_DEVICE void multiply_tile_blocks32(TileSums<kForm>& acc, const TileStage<kF
             sum = fmaf((half ? high_half(own) : low_half(own)) * (i % 2 ? dx.y : dx.x),
                        block_sum_of<kForm>(s[i]), sum);
             if constexpr (F::kStep == Step::scaled_min) {
-              const uint32_t own_min = least[m][i / 2];
+              const uint32_t own_min = mins[m][i / 2];
               sum = fmaf(half ? high_half(own_min) : low_half(own_min), i % 2 ? weighted.y : weighted.x, sum);
             }
           }
@@ -245,50 +261,48 @@ CRIA_DEVICE void multiply_tile_blocks32(TileSums<kForm>& acc, const TileStage<kF
   }
 }
 
+/// Integer sums of a super-block, scaled by the groups' integer scales.
 template <WeightForm kForm>
-CRIA_DEVICE void multiply_tile_blocks256(TileSums<kForm>& acc, const TileStage<kForm>& stage,
-                                         const uint8_t* weights, int first_token) {
+struct TileIntSums {
+  int32_t v[TilePlan<kForm>::kRowTiles][TilePlan<kForm>::kTokenTiles][4];
+};
+
+/// sum += the products of pair j.
+template <WeightForm kForm>
+CRIA_DEVICE void multiply_pair_blocks256(TileIntSums<kForm>& sum, const TileStage<kForm>& stage,
+                                         const uint8_t* weights, int first_token, int j) {
   using F = Format<kForm>;
   using Plan = TilePlan<kForm>;
   const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
-  int32_t isum[Plan::kRowTiles][Plan::kTokenTiles][4];
+  uint32_t a[Plan::kRowTiles][2][4], scale[Plan::kRowTiles][2];
+  load_pair<kForm>(weights, j, a);
 #pragma unroll
-  for (int m = 0; m < Plan::kRowTiles; m++) {
+  for (int m = 0; m < Plan::kRowTiles; m++)
 #pragma unroll
-    for (int n = 0; n < Plan::kTokenTiles; n++)
+    for (int i = 0; i < 2; i++) {
+      const uint8_t* own = weights + m * Plan::kTileBytes + F::kLayout.scales + (g + 8 * i) * 16;
+      scale[m][i] = F::kSixBits ? six_bit_scales(own, j) : load_word(own + j * 4);
+    }
 #pragma unroll
-      for (int i = 0; i < 4; i++) isum[m][n][i] = 0;
-  }
-#pragma unroll 1
-  for (int j = 0; j < 4; j++) {
-    uint32_t a[Plan::kRowTiles][2][4], scale[Plan::kRowTiles][2];
-    load_pair<kForm>(weights, j, a);
+  for (int n = 0; n < Plan::kTokenTiles; n++) {
+    const uint4 b = load_token_unit<kForm>(stage.base + stage.tokens, first_token + 8 * n + g, 4 * j + t);
 #pragma unroll
     for (int m = 0; m < Plan::kRowTiles; m++)
 #pragma unroll
-      for (int i = 0; i < 2; i++)
-        if constexpr (F::kSixBits)
-          scale[m][i] =
-              six_bit_scales(weights + m * Plan::kTileBytes + F::kLayout.scales + (g + 8 * i) * 16, j);
-        else
-          scale[m][i] =
-              load_word(weights + m * Plan::kTileBytes + F::kLayout.scales + (g + 8 * i) * 16 + j * 4);
-#pragma unroll
-    for (int n = 0; n < Plan::kTokenTiles; n++) {
-      const uint4 b = load_token_unit<kForm>(stage.base + stage.tokens, first_token + 8 * n + g, 4 * j + t);
-#pragma unroll
-      for (int m = 0; m < Plan::kRowTiles; m++)
-#pragma unroll
-        for (int half = 0; half < 2; half++)
-          multiply_group<kForm>(isum[m][n], a[m][half], half ? b.z : b.x, half ? b.w : b.y, scale[m][0],
-                                scale[m][1], half);
-    }
+      for (int half = 0; half < 2; half++)
+        multiply_group<kForm>(sum.v[m][n], a[m][half], half ? b.z : b.x, half ? b.w : b.y, scale[m][0],
+                              scale[m][1], half);
   }
-#pragma unroll
-  for (int m = 0; m < Plan::kRowTiles; m++) {
-    const uint8_t* tile = weights + m * Plan::kTileBytes;
-    float d[2], dmin[2];
-    uint32_t mins[2];
+}
+
+/// A lane's two rows of a super-block in a tile: their float scales and, of formats that have them, minima.
+template <WeightForm kForm>
+struct TileScales {
+  float d[2], dmin[2];
+  uint32_t mins[2];
+  CRIA_DEVICE explicit TileScales(const uint8_t* tile) {
+    using F = Format<kForm>;
+    const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
       const int row = g + 8 * i;
@@ -306,39 +320,58 @@ CRIA_DEVICE void multiply_tile_blocks256(TileSums<kForm>& acc, const TileStage<k
         d[i] = half_at(tile + F::kLayout.blocks + row * 2);
       }
     }
+  }
+};
+
+/// The float step of a super-block.
+template <WeightForm kForm>
+CRIA_DEVICE void take_step_blocks256(TileSums<kForm>& acc, const TileIntSums<kForm>& sum,
+                                     const TileStage<kForm>& stage, const uint8_t* weights, int first_token) {
+  using F = Format<kForm>;
+  using Plan = TilePlan<kForm>;
+  const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
+#pragma unroll
+  for (int m = 0; m < Plan::kRowTiles; m++) {
+    const TileScales<kForm> own(weights + m * Plan::kTileBytes);
 #pragma unroll
     for (int n = 0; n < Plan::kTokenTiles; n++) {
       const int token = first_token + 8 * n;
       const float2 dx = load_scales(stage.scale() + token + 2 * t);
-      int32_t msum[4];
+      int32_t min_sum[4];
       if constexpr (F::kHasMins)
         multiply_mins(
-            msum, mins[0], mins[1],
+            min_sum, own.mins[0], own.mins[1],
             *reinterpret_cast<const uint2*>(stage.base + stage.sums + (token + g) * kSumBytes + t * 8));
 #pragma unroll
       for (int i = 0; i < 4; i++) {
-        const float s = static_cast<float>(isum[m][n][i] >> F::kShift), scale = i % 2 ? dx.y : dx.x;
-        float& sum = acc.v[m][n][i];
+        const float s = static_cast<float>(sum.v[m][n][i] >> F::kShift), scale = i % 2 ? dx.y : dx.x;
+        float& out = acc.v[m][n][i];
         if constexpr (F::kHasMins)
-          sum = fmaf(scale, fmaf(-dmin[i / 2], static_cast<float>(msum[i]), d[i / 2] * s), sum);
+          out = fmaf(scale, fmaf(-own.dmin[i / 2], static_cast<float>(min_sum[i]), own.d[i / 2] * s), out);
         else
-          sum = fmaf(d[i / 2] * scale, s, sum);
+          out = fmaf(own.d[i / 2] * scale, s, out);
       }
     }
   }
 }
 
-// Block (tile of tokens, tile of rows): blocks that run at once share rows, which come from memory, and all
-// tokens, which stay in L2.
 template <WeightForm kForm>
-static __global__ void __launch_bounds__(TilePlan<kForm>::kBoundWarps* kWarpSize)
-    matmul_tiles_kernel(const uint8_t* weights, Activations x, int n_tokens, float* y, int64_t rows,
-                        int64_t cols, int64_t y_stride, int epilogue, TileShape shape) {
-  using F = Format<kForm>;
+CRIA_DEVICE void multiply_tile_blocks256(TileSums<kForm>& acc, const TileStage<kForm>& stage,
+                                         const uint8_t* weights, int first_token) {
+  TileIntSums<kForm> sum;
+  clear(sum.v);
+#pragma unroll 1
+  for (int j = 0; j < 4; j++) multiply_pair_blocks256(sum, stage, weights, first_token, j);
+  take_step_blocks256(acc, sum, stage, weights, first_token);
+}
+
+// ---- the kernel ----
+
+/// Block (tile of tokens, tile of rows) of the grid.
+template <WeightForm kForm>
+CRIA_DEVICE TileBlock tile_block(const uint8_t* weights, int n_tokens, int64_t n_tiles, int64_t cols,
+                                 const TileShape& shape) {
   using Plan = TilePlan<kForm>;
-  const bool swiglu = epilogue == static_cast<int>(Epilogue::swiglu);
-  const int tile_outputs = swiglu ? 8 : 16;
-  const int64_t n_tiles = (rows + tile_outputs - 1) / tile_outputs;
   TileBlock block;
   block.n_chunks = static_cast<int>(chunks_of(kForm, cols));
   block.row_tiles = shape.row_warps * Plan::kRowTiles;
@@ -348,6 +381,42 @@ static __global__ void __launch_bounds__(TilePlan<kForm>::kBoundWarps* kWarpSize
   block.n_tokens = shape.token_warps * Plan::kWarpTokens;
   block.first_token = static_cast<int>(blockIdx.x) * block.n_tokens;
   block.tokens_left = min(block.n_tokens, n_tokens - block.first_token);
+  return block;
+}
+
+/// Writes a warp's outputs. first_tile: its first tile of rows; first_token: its first token.
+template <WeightForm kForm>
+CRIA_DEVICE void store_tiles(const TileSums<kForm>& acc, int epilogue, int64_t first_tile, int first_token,
+                             int n_tokens, float* y, int64_t rows, int64_t y_stride) {
+  using Plan = TilePlan<kForm>;
+  const bool swiglu = epilogue == static_cast<int>(Epilogue::swiglu);
+  const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
+#pragma unroll
+  for (int m = 0; m < Plan::kRowTiles; m++) {
+    const int64_t row = (first_tile + m) * (swiglu ? 8 : 16) + g;
+#pragma unroll
+    for (int n = 0; n < Plan::kTokenTiles; n++)
+#pragma unroll
+      for (int i = 0; i < 2; i++) {
+        const int token = first_token + 8 * n + 2 * t + i;
+        if (token >= n_tokens) continue;
+        float* out = y + token * y_stride + row;
+        if (row < rows) store_product(epilogue, acc.v[m][n][i], acc.v[m][n][i + 2], out);
+        if (!swiglu && row + 8 < rows) store_product(epilogue, acc.v[m][n][i + 2], 0.0f, out + 8);
+      }
+  }
+}
+
+// Consecutive blocks share rows, which come from memory; tokens stay in L2.
+template <WeightForm kForm>
+static __global__ void __launch_bounds__(TilePlan<kForm>::kBoundWarps* kWarpSize)
+    matmul_tiles_kernel(const uint8_t* weights, Activations x, int n_tokens, float* y, int64_t rows,
+                        int64_t cols, int64_t y_stride, int epilogue, TileShape shape) {
+  using F = Format<kForm>;
+  using Plan = TilePlan<kForm>;
+  const int tile_outputs = epilogue == static_cast<int>(Epilogue::swiglu) ? 8 : 16;
+  const TileBlock block =
+      tile_block<kForm>(weights, n_tokens, (rows + tile_outputs - 1) / tile_outputs, cols, shape);
   const int stage_bytes = block.row_tiles * Plan::kTileBytes + block.n_tokens * Plan::kTokenBytes;
   DynamicShared dynamic;
   uint8_t* stages =
@@ -355,16 +424,10 @@ static __global__ void __launch_bounds__(TilePlan<kForm>::kBoundWarps* kWarpSize
   const auto stage = [&](int chunk) {
     return TileStage<kForm>(stages + chunk % shape.stages * stage_bytes, block.row_tiles, block.n_tokens);
   };
-
   const int row_warp = warp_in_block() % shape.row_warps, token_warp = warp_in_block() / shape.row_warps;
   const int first_token = token_warp * Plan::kWarpTokens;
   TileSums<kForm> acc;
-#pragma unroll
-  for (int m = 0; m < Plan::kRowTiles; m++)
-#pragma unroll
-    for (int n = 0; n < Plan::kTokenTiles; n++)
-#pragma unroll
-      for (int i = 0; i < 4; i++) acc.v[m][n][i] = 0.0f;
+  clear(acc.v);
 
   const int ahead = shape.stages - 1;
   for (int i = 0; i < ahead; i++) {
@@ -384,7 +447,7 @@ static __global__ void __launch_bounds__(TilePlan<kForm>::kBoundWarps* kWarpSize
         cp_async_wait<0>();
       else
         cp_async_wait<1>();
-      __syncthreads();  // the chunk is there, and nobody reads the stage that is filled next
+      __syncthreads();  // the chunk has arrived, and no thread reads the stage that is filled next
       if (chunk + ahead < block.n_chunks) copy_stage<kForm>(stage(chunk + ahead), block, x, chunk + ahead);
       cp_async_commit();
     }
@@ -398,27 +461,13 @@ static __global__ void __launch_bounds__(TilePlan<kForm>::kBoundWarps* kWarpSize
     else
       multiply_tile_blocks256<kForm>(acc, now, own, first_token);
   }
-
-  const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
-#pragma unroll
-  for (int m = 0; m < Plan::kRowTiles; m++) {
-    const int64_t row = (first_tile + row_warp * Plan::kRowTiles + m) * tile_outputs + g;
-#pragma unroll
-    for (int n = 0; n < Plan::kTokenTiles; n++)
-#pragma unroll
-      for (int i = 0; i < 2; i++) {
-        const int token = block.first_token + first_token + 8 * n + 2 * t + i;
-        if (token >= n_tokens) continue;
-        float* out = y + token * y_stride + row;
-        if (row < rows) store_product(epilogue, acc.v[m][n][i], acc.v[m][n][i + 2], out);
-        if (!swiglu && row + 8 < rows) store_product(epilogue, acc.v[m][n][i + 2], 0.0f, out + 8);
-      }
-  }
+  store_tiles(acc, epilogue, static_cast<int64_t>(blockIdx.y) * block.row_tiles + row_warp * Plan::kRowTiles,
+              block.first_token + first_token, n_tokens, y, rows, y_stride);
 }
 
 // ---- launches ----
 
-/// The largest tiles that keep every multiprocessor busy, and as many stages as there is room for.
+/// The largest tiles that keep every multiprocessor busy, with as many stages as fit in shared memory.
 template <WeightForm kForm>
 TileShape choose_tile_shape(const MatmulDevice& device, std::int64_t n_tiles, std::int32_t n_tokens) {
   using Plan = TilePlan<kForm>;

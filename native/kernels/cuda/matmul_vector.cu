@@ -1,15 +1,16 @@
-// Products of few tokens: weights stream once from memory, and memory's speed is the floor.
+// Products of few tokens: weights stream from memory once, and memory bandwidth is the bound.
 //
-// A block has a tile of 16 rows; its warps take the tile's chunks by turns, each multiplies one by up to
-// eight tokens (mma is 16 x 8, and at this size costs nothing that memory would not cost) and leaves the sums
-// of its blocks in shared memory. Then threads, one an output, take the float steps of the round in the order
-// of the columns: so the order is the CPU's whatever the number of warps. The sums have two buffers, so that
-// the steps of one round run beside the products of the next, with one barrier a round.
+// A block has a tile of 16 rows, and its warps take the tile's chunks in turn. A warp multiplies a chunk by
+// up to eight tokens (mma is 16 x 8; fewer tokens would not be faster, since memory is the bound) and leaves
+// the integer sums of the chunk's blocks in shared memory. Then each thread takes the float steps of the
+// round for its outputs, in the order of the columns: the order is the CPU's, whatever the number of warps.
+// The sums are double-buffered, so that the steps of one round overlap the products of the next, with one
+// barrier a round.
 //
-// In flight: latency times bandwidth is 700 ns x 4.3 TB/s / 132 = 23 KB a multiprocessor on an H200. Every
-// warp loads a register of its next chunk as soon as it has used that of this one, so it has a chunk (2.3
-// to 4.6 KB; floats two of 2 KB) in flight all the time, also while it waits at the barrier; six to ten warps
-// a multiprocessor are enough. The first chunk is asked for before the previous kernel has ended.
+// Bytes in flight: latency times bandwidth is 700 ns x 4.3 TB/s / 132 = 23 KB per multiprocessor on an H200.
+// A warp reloads each register with its next chunk as soon as this one's value is used, so it always has one
+// chunk (2.3 to 4.6 KB; floats two of 2 KB) in flight, also while it waits at the barrier. Six to ten warps
+// per multiprocessor suffice. The first chunk is loaded before the previous kernel has ended.
 #include "kernels/cuda/matmul_formats.cuh"
 #include "kernels/cuda/matmul_kernels.h"
 
@@ -19,15 +20,22 @@ namespace {
 template <WeightForm kForm>
 struct VectorPlan {
   using F = Format<kForm>;
-  static constexpr int kWarps = kForm == WeightForm::q8_min ? 2 : F::kBlocks32 ? 4 : 8;  // for shared memory
+  /// As many as shared memory has room for.
+  static constexpr int kWarps = kForm == WeightForm::q8_min ? 2 : F::kBlocks32 ? 4 : 8;
   static constexpr int kThreads = kWarps * kWarpSize;
-  static constexpr int kChunks = F::kFloat ? 2 : 1;  // that a warp takes at a time
+  /// Chunks of a unit, which a warp takes at a time.
+  static constexpr int kChunks = F::kFloat ? 2 : 1;
+  static constexpr int kUnitBytes = kChunks * F::kLayout.chunk_bytes;
+  /// Float steps of a unit.
   static constexpr int kSteps = F::kBlocks32 ? 8 : kChunks;
+  /// 16-byte loads of a unit's quants by each lane.
   static constexpr int kLoads = 4 * (F::kFloat ? kChunks : F::kPairLoads);
-  static constexpr int kOutputs = (kTileRows * kVectorTokens + kThreads - 1) / kThreads;  // a thread
+  /// Outputs of a thread.
+  static constexpr int kOutputs = (kTileRows * kVectorTokens + kThreads - 1) / kThreads;
 };
 
-constexpr int kRowStride = 10;  // floats between rows: neither stores nor loads of the sums meet in a bank
+/// Floats between rows of the sums: free of bank conflicts, for stores and for loads.
+constexpr int kRowStride = 10;
 constexpr int kStepFloats = static_cast<int>(kTileRows) * kRowStride;
 
 template <WeightForm kForm>
@@ -39,7 +47,7 @@ struct VectorShared {
   SharedArray<float, Plan::F::kStep == Step::scaled_min ? 2 * Plan::kWarps * kStepFloats : 1> mins;
 };
 
-/// What a lane holds of a warp's chunk: rows g and g + 8.
+/// A lane's registers of a warp's unit: rows g and g + 8.
 template <WeightForm kForm>
 struct VectorChunk {
   using F = Format<kForm>;
@@ -88,77 +96,129 @@ struct VectorChunk {
   }
 };
 
+/// What all warps of a block know.
+struct VectorBlock {
+  const uint8_t* tile;  // the block's rows of the matrix
+  const Activations& x;
+  int n_tokens;
+  int64_t cols, n_chunks, n_units;
+};
+
+/// A unit of the row, and where its sums and scales (and mins) begin in shared memory.
+struct VectorSlot {
+  int64_t unit;
+  int sums, scales;
+};
+template <WeightForm kForm>
+CRIA_DEVICE VectorSlot vector_slot(int64_t unit, int warp, int parity) {
+  using Plan = VectorPlan<kForm>;
+  const int place = parity * Plan::kWarps + warp;
+  return {.unit = unit, .sums = place * Plan::kSteps * kStepFloats, .scales = place * kStepFloats};
+}
+
 CRIA_DEVICE void store_pair(float& at, float low, float high) {
   *reinterpret_cast<float2*>(&at) = make_float2(low, high);
 }
 
-/// The operands B of eight tokens, 16 bytes a lane: zeros for tokens that are not there. A plain load, as all
-/// loads of activations here: the previous kernel may still write them when this one begins, so they are not
-/// read-only for its whole life, as ld.nc wants, and must stay behind grid_dependency_wait().
+/// The operands B of eight tokens, 16 bytes a lane; zeros for missing tokens. Activations take plain loads:
+/// the previous kernel may still write them when this one begins, so they are not read-only for the kernel's
+/// whole life, as ld.nc demands, and must stay behind grid_dependency_wait().
 CRIA_DEVICE uint4 load_tokens(const uint8_t* p, bool valid) {
   return valid ? *reinterpret_cast<const uint4*>(p) : make_uint4(0, 0, 0, 0);
 }
 
-/// One chunk of a warp (floats: two). sums, scales, mins: the warp's place in this round's buffers. ahead:
-/// the warp's next chunk, null when there is none.
+/// Where a lane stores its sums: rows g and g + 8 (elements 0 and 1, 2 and 3 of mma's C), tokens 2t and 2t
+/// + 1.
+CRIA_DEVICE int sums_at(const VectorSlot& slot) {
+  return slot.sums + lane_in_warp() / 4 * kRowStride + lane_in_warp() % 4 * 2;
+}
+constexpr int kLowerRows = 8 * kRowStride;
+
+/// The lane's operands B of a unit.
 template <WeightForm kForm>
-CRIA_DEVICE void multiply_chunk(VectorChunk<kForm>& w, const uint8_t* ahead, const Activations& x,
-                                int64_t unit, int64_t n_chunks, int n_tokens, VectorShared<kForm>& shared,
-                                int sums, int scales) {
+CRIA_DEVICE const uint8_t* activations_at(const VectorBlock& block, int64_t unit) {
+  const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
+  return block.x.q +
+         (g * block.n_chunks + unit * VectorPlan<kForm>::kChunks) * Format<kForm>::kActivationBytes + t * 16;
+}
+
+// ---- one unit: its products by mma, its sums to shared memory. next: the warp's next unit, or null; its
+// loads replace each register as soon as it is used ----
+
+/// The kernel itself loads the next unit, which may end beyond the row.
+template <WeightForm kForm>
+CRIA_DEVICE void multiply_unit_floats(const VectorChunk<kForm>& w, const VectorBlock& block,
+                                      const VectorSlot& slot, VectorShared<kForm>& shared) {
   using F = Format<kForm>;
   using Plan = VectorPlan<kForm>;
-  const int lane = lane_in_warp(), g = lane / 4, t = lane % 4;
-  const bool valid = g < n_tokens;
-  const int upper = sums + g * kRowStride + 2 * t, lower = upper + 8 * kRowStride;
-  const uint8_t* xq = x.q + (g * n_chunks + unit * Plan::kChunks) * F::kActivationBytes + t * 16;
-  if constexpr (F::kFloat) {
+  const bool valid = lane_in_warp() / 4 < block.n_tokens;
+  const int upper = sums_at(slot), lower = upper + kLowerRows;
+  const uint8_t* x = activations_at<kForm>(block, slot.unit);
 #pragma unroll
-    for (int chunk = 0; chunk < Plan::kChunks; chunk++) {
-      float c[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-      const bool inside = valid && unit * Plan::kChunks + chunk < n_chunks;
+  for (int chunk = 0; chunk < Plan::kChunks; chunk++) {
+    float c[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    const bool inside = valid && slot.unit * Plan::kChunks + chunk < block.n_chunks;
 #pragma unroll
-      for (int i = 0; i < 2; i++) {
-        const uint4 b = load_tokens(xq + chunk * F::kActivationBytes + i * 64, inside);
-        multiply_floats<kForm>(c, w.q[chunk * 4 + 2 * i], b.x, b.y);
-        multiply_floats<kForm>(c, w.q[chunk * 4 + 2 * i + 1], b.z, b.w);
-      }
-      store_pair(shared.sums[upper + chunk * kStepFloats], c[0], c[1]);
-      store_pair(shared.sums[lower + chunk * kStepFloats], c[2], c[3]);
-    }
-    // (The next chunks' loads: in matmul's loop, where the end of the row is known.)
-  } else if constexpr (F::kBlocks32) {
     for (int i = 0; i < 2; i++) {
-      const int own = scales + (g + 8 * i) * kRowStride + 2 * t;
-      store_pair(shared.scales[own], low_half(w.d[i]), high_half(w.d[i]));
-      if constexpr (F::kStep == Step::scaled_min)
-        store_pair(shared.mins[own], low_half(w.m[i]), high_half(w.m[i]));
+      const uint4 b = load_tokens(x + chunk * F::kActivationBytes + i * 64, inside);
+      multiply_floats<kForm>(c, w.q[chunk * 4 + 2 * i], b.x, b.y);
+      multiply_floats<kForm>(c, w.q[chunk * 4 + 2 * i + 1], b.z, b.w);
     }
-    if (ahead) w.load_scales(ahead);
+    store_pair(shared.sums[upper + chunk * kStepFloats], c[0], c[1]);
+    store_pair(shared.sums[lower + chunk * kStepFloats], c[2], c[3]);
+  }
+}
+
+template <WeightForm kForm>
+CRIA_DEVICE void multiply_unit_blocks32(VectorChunk<kForm>& w, const uint8_t* next, const VectorBlock& block,
+                                        const VectorSlot& slot, VectorShared<kForm>& shared) {
+  using F = Format<kForm>;
+  const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
+  const bool valid = g < block.n_tokens;
+  const int upper = sums_at(slot), lower = upper + kLowerRows;
+  const uint8_t* x = activations_at<kForm>(block, slot.unit);
+  for (int i = 0; i < 2; i++) {
+    const int own = slot.scales + (g + 8 * i) * kRowStride + 2 * t;
+    store_pair(shared.scales[own], low_half(w.d[i]), high_half(w.d[i]));
+    if constexpr (F::kStep == Step::scaled_min)
+      store_pair(shared.mins[own], low_half(w.m[i]), high_half(w.m[i]));
+  }
+  if (next) w.load_scales(next);
 #pragma unroll
-    for (int j = 0; j < 4; j++) {
-      const uint4 b = load_tokens(xq + j * 64, valid);
-      uint32_t a[2][4];
-      unpack_pair<kForm>(w.q + j * F::kPairLoads, w.high_word(j, 0), w.high_word(j, 1), a);
-      if (ahead)
-        for (int i = 0; i < F::kPairLoads; i++) w.load_quants(ahead, j * F::kPairLoads + i);
+  for (int j = 0; j < 4; j++) {
+    const uint4 b = load_tokens(x + j * 64, valid);
+    uint32_t a[2][4];
+    unpack_pair<kForm>(w.q + j * F::kPairLoads, w.high_word(j, 0), w.high_word(j, 1), a);
+    if (next)
+      for (int i = 0; i < F::kPairLoads; i++) w.load_quants(next, j * F::kPairLoads + i);
 #pragma unroll
-      for (int half = 0; half < 2; half++) {
-        int32_t s[4] = {kSumOrigin, kSumOrigin, kSumOrigin, kSumOrigin};
-        const uint32_t operand[2] = {half ? b.z : b.x, half ? b.w : b.y};
-        mma_s8(s, a[half], operand);
-        const int step = (2 * j + half) * kStepFloats;
-        store_pair(shared.sums[upper + step], block_sum_of<kForm>(s[0]), block_sum_of<kForm>(s[1]));
-        store_pair(shared.sums[lower + step], block_sum_of<kForm>(s[2]), block_sum_of<kForm>(s[3]));
-      }
+    for (int half = 0; half < 2; half++) {
+      int32_t s[4] = {kSumOrigin, kSumOrigin, kSumOrigin, kSumOrigin};
+      const uint32_t operand[2] = {half ? b.z : b.x, half ? b.w : b.y};
+      mma_s8(s, a[half], operand);
+      const int step = (2 * j + half) * kStepFloats;
+      store_pair(shared.sums[upper + step], block_sum_of<kForm>(s[0]), block_sum_of<kForm>(s[1]));
+      store_pair(shared.sums[lower + step], block_sum_of<kForm>(s[2]), block_sum_of<kForm>(s[3]));
     }
-  } else {
-    int32_t isum[4] = {0, 0, 0, 0}, msum[4];
-    uint4 scale[2] = {w.scales[0], w.scales[1]};
-    float d[2], dmin[2];
+  }
+}
+
+/// Scales of a lane's two rows in a super-block, and the products of the minima.
+template <WeightForm kForm>
+struct VectorScales {
+  using F = Format<kForm>;
+  uint4 group[2];  // integer scales of the groups, as multiply_group() takes them
+  float d[2], dmin[2];
+  int32_t min_sum[4];  // minima times sums of activations
+
+  CRIA_DEVICE VectorScales(const VectorChunk<kForm>& w, const VectorBlock& block, int64_t unit, bool valid) {
+    group[0] = w.scales[0];
+    group[1] = w.scales[1];
     if constexpr (F::kHasMins) {
-      const uint2 x_sums =
-          valid ? *reinterpret_cast<const uint2*>(x.sums + (g * n_chunks + unit) * kSumBytes + t * 8)
-                : make_uint2(0, 0);
+      const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
+      const uint2 x_sums = valid ? *reinterpret_cast<const uint2*>(
+                                       block.x.sums + (g * block.n_chunks + unit) * kSumBytes + t * 8)
+                                 : make_uint2(0, 0);
       uint32_t mins[2];
       for (int i = 0; i < 2; i++) {
         uint32_t pair;
@@ -166,8 +226,8 @@ CRIA_DEVICE void multiply_chunk(VectorChunk<kForm>& w, const uint8_t* ahead, con
           const SixBits six(w.scales[i]);
           pair = w.scales[i].x;
           mins[i] = six.mins_of_16(t);
-          scale[i].x = six.scale[0];
-          scale[i].y = six.scale[1];
+          group[i].x = six.scale[0];
+          group[i].y = six.scale[1];
         } else {
           pair = w.d[i];
           mins[i] = w.m[i];
@@ -175,79 +235,137 @@ CRIA_DEVICE void multiply_chunk(VectorChunk<kForm>& w, const uint8_t* ahead, con
         d[i] = low_half(pair);
         dmin[i] = high_half(pair);
       }
-      multiply_mins(msum, mins[0], mins[1], x_sums);
+      multiply_mins(min_sum, mins[0], mins[1], x_sums);
     } else {
       d[0] = low_half(w.d[0]);
       d[1] = low_half(w.d[1]);
     }
-    if (ahead) w.load_scales(ahead);
-#pragma unroll
-    for (int j = 0; j < 4; j++) {
-      const uint4 b = load_tokens(xq + j * 64, valid);
-      uint32_t a[2][4];
-      unpack_pair<kForm>(w.q + j * F::kPairLoads, w.high_word(j, 0), w.high_word(j, 1), a);
-      if (ahead) {
-        for (int i = 0; i < F::kPairLoads; i++) w.load_quants(ahead, j * F::kPairLoads + i);
-        if (j == 3) w.load_high(ahead);
-      }
-#pragma unroll
-      for (int half = 0; half < 2; half++) {
-        // Six bits: two bytes a pair, four pairs in two words; else a word a pair.
-        const uint32_t low = F::kSixBits ? word(scale[0], j / 2) >> (j % 2 * 16) : word(scale[0], j);
-        const uint32_t below = F::kSixBits ? word(scale[1], j / 2) >> (j % 2 * 16) : word(scale[1], j);
-        multiply_group<kForm>(isum, a[half], half ? b.z : b.x, half ? b.w : b.y, low, below, half);
-      }
-    }
-    float out[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      const float s = static_cast<float>(isum[i] >> F::kShift);
-      if constexpr (F::kHasMins)
-        out[i] = fmaf(-dmin[i / 2], static_cast<float>(msum[i]), d[i / 2] * s);
-      else
-        out[i] = s;
-    }
-    store_pair(shared.sums[upper], out[0], out[1]);
-    store_pair(shared.sums[lower], out[2], out[3]);
-    if constexpr (F::kStep == Step::scaled)
-      if (t == 0) {
-        shared.scales[scales + g] = d[0];
-        shared.scales[scales + g + 8] = d[1];
-      }
   }
+  /// Scales of pair j in row g + 8 * i. Six bits: two bytes a pair, so four pairs in two words; else a word a
+  /// pair.
+  CRIA_DEVICE uint32_t pair(int i, int j) const {
+    return F::kSixBits ? word(group[i], j / 2) >> (j % 2 * 16) : word(group[i], j);
+  }
+};
+
+template <WeightForm kForm>
+CRIA_DEVICE void multiply_unit_blocks256(VectorChunk<kForm>& w, const uint8_t* next, const VectorBlock& block,
+                                         const VectorSlot& slot, VectorShared<kForm>& shared) {
+  using F = Format<kForm>;
+  const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
+  const bool valid = g < block.n_tokens;
+  const int upper = sums_at(slot), lower = upper + kLowerRows;
+  const uint8_t* x = activations_at<kForm>(block, slot.unit);
+  const VectorScales<kForm> scales(w, block, slot.unit, valid);
+  if (next) w.load_scales(next);
+  int32_t sum[4] = {0, 0, 0, 0};
+#pragma unroll
+  for (int j = 0; j < 4; j++) {
+    const uint4 b = load_tokens(x + j * 64, valid);
+    uint32_t a[2][4];
+    unpack_pair<kForm>(w.q + j * F::kPairLoads, w.high_word(j, 0), w.high_word(j, 1), a);
+    if (next) {
+      for (int i = 0; i < F::kPairLoads; i++) w.load_quants(next, j * F::kPairLoads + i);
+      if (j == 3) w.load_high(next);
+    }
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+      multiply_group<kForm>(sum, a[half], half ? b.z : b.x, half ? b.w : b.y, scales.pair(0, j),
+                            scales.pair(1, j), half);
+  }
+  float out[4];
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const float s = static_cast<float>(sum[i] >> F::kShift);
+    if constexpr (F::kHasMins)
+      out[i] = fmaf(-scales.dmin[i / 2], static_cast<float>(scales.min_sum[i]), scales.d[i / 2] * s);
+    else
+      out[i] = s;
+  }
+  store_pair(shared.sums[upper], out[0], out[1]);
+  store_pair(shared.sums[lower], out[2], out[3]);
+  if constexpr (F::kStep == Step::scaled)
+    if (t == 0) {
+      shared.scales[slot.scales + g] = scales.d[0];
+      shared.scales[slot.scales + g + 8] = scales.d[1];
+    }
 }
 
-/// The float steps of one warp's chunk for one output.
+/// The float steps of one unit for one output.
 template <WeightForm kForm>
-CRIA_DEVICE float take_steps(float acc, VectorShared<kForm>& shared, int sums, int scales, int row, int token,
-                             const Activations& x, int64_t unit, int64_t n_chunks, int64_t cols) {
+CRIA_DEVICE float take_steps(float acc, VectorShared<kForm>& shared, const VectorBlock& block,
+                             const VectorSlot& slot, int row, int token) {
   using F = Format<kForm>;
   using Plan = VectorPlan<kForm>;
-  const int own = sums + row * kRowStride + token;
+  const Activations& x = block.x;
+  const int own = slot.sums + row * kRowStride + token;
   if constexpr (F::kFloat) {
 #pragma unroll
     for (int i = 0; i < Plan::kChunks; i++)
-      if (unit * Plan::kChunks + i < n_chunks) acc += shared.sums[own + i * kStepFloats];
+      if (slot.unit * Plan::kChunks + i < block.n_chunks) acc += shared.sums[own + i * kStepFloats];
   } else if constexpr (F::kBlocks32) {
-    const int64_t left = (cols - unit * 256) / 32;
-    const float* dx = x.scale + unit * 8 * x.stride + token;
+    const int64_t left = (block.cols - slot.unit * 256) / 32;
+    const float* dx = x.scale + slot.unit * 8 * x.stride + token;
 #pragma unroll
     for (int i = 0; i < 8; i++) {
       if (i >= left) break;
-      acc = fmaf(shared.scales[scales + row * kRowStride + i] * dx[i * x.stride],
+      acc = fmaf(shared.scales[slot.scales + row * kRowStride + i] * dx[i * x.stride],
                  shared.sums[own + i * kStepFloats], acc);
       if constexpr (F::kStep == Step::scaled_min)
-        acc = fmaf(shared.mins[scales + row * kRowStride + i], x.weighted[(unit * 8 + i) * x.stride + token],
-                   acc);
+        acc = fmaf(shared.mins[slot.scales + row * kRowStride + i],
+                   x.weighted[(slot.unit * 8 + i) * x.stride + token], acc);
     }
   } else {
-    const float dx = x.scale[unit * x.stride + token], s = shared.sums[own];
+    const float dx = x.scale[slot.unit * x.stride + token], s = shared.sums[own];
     if constexpr (F::kStep == Step::inner)
       acc = fmaf(dx, s, acc);
     else
-      acc = fmaf(shared.scales[scales + row] * dx, s, acc);
+      acc = fmaf(shared.scales[slot.scales + row] * dx, s, acc);
   }
   return acc;
+}
+
+/// Loads a unit of floats; its second chunk may lie beyond the row, and at the last tile beyond the matrix.
+template <WeightForm kForm>
+CRIA_DEVICE void load_unit_floats(VectorChunk<kForm>& w, const VectorBlock& block, int64_t unit) {
+  using Plan = VectorPlan<kForm>;
+#pragma unroll
+  for (int i = 0; i < Plan::kChunks; i++) {
+    const bool inside = unit * Plan::kChunks + i < block.n_chunks;
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+      if (inside)
+        w.load_quants(block.tile + unit * Plan::kUnitBytes, i * 4 + k);
+      else
+        w.q[i * 4 + k] = make_uint4(0, 0, 0, 0);
+  }
+}
+
+template <WeightForm kForm>
+CRIA_DEVICE void load_first_unit(VectorChunk<kForm>& w, const VectorBlock& block, int64_t unit) {
+  if constexpr (Format<kForm>::kFloat)
+    load_unit_floats(w, block, unit);
+  else
+    w.load(block.tile + unit * VectorPlan<kForm>::kUnitBytes);
+}
+
+/// Multiplies the slot's unit and loads the warp's next one.
+template <WeightForm kForm>
+CRIA_DEVICE void multiply_unit(VectorChunk<kForm>& w, const VectorBlock& block, const VectorSlot& slot,
+                               VectorShared<kForm>& shared) {
+  using F = Format<kForm>;
+  using Plan = VectorPlan<kForm>;
+  const int64_t next = slot.unit + Plan::kWarps;
+  if constexpr (F::kFloat) {
+    multiply_unit_floats(w, block, slot, shared);
+    if (next < block.n_units) load_unit_floats(w, block, next);
+  } else {
+    const uint8_t* from = next < block.n_units ? block.tile + next * Plan::kUnitBytes : nullptr;
+    if constexpr (F::kBlocks32)
+      multiply_unit_blocks32(w, from, block, slot, shared);
+    else
+      multiply_unit_blocks256(w, from, block, slot, shared);
+  }
 }
 
 }  // namespace
@@ -256,50 +374,29 @@ template <WeightForm kForm>
 static __global__ void __launch_bounds__(VectorPlan<kForm>::kThreads, 512 / VectorPlan<kForm>::kThreads)
     matmul_vector_kernel(const uint8_t* weights, Activations x, int n_tokens, float* y, int64_t rows,
                          int64_t cols, int64_t y_stride, int epilogue) {
-  using F = Format<kForm>;
   using Plan = VectorPlan<kForm>;
-  constexpr int64_t kUnitBytes = Plan::kChunks * F::kLayout.chunk_bytes;
   VectorShared<kForm>& shared = shared_memory<VectorShared<kForm>>();
   const int warp = warp_in_block(), row = thread_in_block() % kTileRows;
-  const int64_t n_chunks = chunks_of(kForm, cols), n_units = (n_chunks + Plan::kChunks - 1) / Plan::kChunks;
-  const uint8_t* tile = weights + static_cast<int64_t>(blockIdx.x) * n_chunks * F::kLayout.chunk_bytes;
+  const int64_t n_chunks = chunks_of(kForm, cols);
+  const VectorBlock block{
+      .tile = weights + static_cast<int64_t>(blockIdx.x) * n_chunks * Format<kForm>::kLayout.chunk_bytes,
+      .x = x,
+      .n_tokens = n_tokens,
+      .cols = cols,
+      .n_chunks = n_chunks,
+      .n_units = (n_chunks + Plan::kChunks - 1) / Plan::kChunks};
 
   VectorChunk<kForm> chunk;
-  // A unit of two chunks may end beyond the row, and at the last tile beyond the matrix.
-  const auto load = [&](int64_t unit) {
-    if constexpr (F::kFloat) {
-#pragma unroll
-      for (int i = 0; i < Plan::kChunks; i++) {
-        const bool inside = unit * Plan::kChunks + i < n_chunks;
-#pragma unroll
-        for (int k = 0; k < 4; k++)
-          if (inside)
-            chunk.load_quants(tile + unit * kUnitBytes, i * 4 + k);
-          else
-            chunk.q[i * 4 + k] = make_uint4(0, 0, 0, 0);
-      }
-    } else {
-      chunk.load(tile + unit * kUnitBytes);
-    }
-  };
-  if (warp < n_units) load(warp);
+  if (warp < block.n_units) load_first_unit(chunk, block, warp);
   grid_dependency_wait();
   grid_launch_dependents();
 
   float acc[Plan::kOutputs];
   for (int i = 0; i < Plan::kOutputs; i++) acc[i] = 0.0f;
   int parity = 0;
-  for (int64_t first = 0; first < n_units; first += Plan::kWarps, parity ^= 1) {
-    const int64_t unit = first + warp;
-    const int place = parity * Plan::kWarps + warp;
-    if (unit < n_units) {
-      const bool more = unit + Plan::kWarps < n_units;
-      multiply_chunk<kForm>(chunk, more ? tile + (unit + Plan::kWarps) * kUnitBytes : nullptr, x, unit,
-                            n_chunks, n_tokens, shared, place * Plan::kSteps * kStepFloats,
-                            place * kStepFloats);
-      if constexpr (F::kFloat)
-        if (more) load(unit + Plan::kWarps);
-    }
+  for (int64_t first = 0; first < block.n_units; first += Plan::kWarps, parity ^= 1) {
+    if (first + warp < block.n_units)
+      multiply_unit(chunk, block, vector_slot<kForm>(first + warp, warp, parity), shared);
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < Plan::kOutputs; i++) {
@@ -307,10 +404,9 @@ static __global__ void __launch_bounds__(VectorPlan<kForm>::kThreads, 512 / Vect
       if (token >= n_tokens) break;
 #pragma unroll
       for (int from = 0; from < Plan::kWarps; from++) {
-        if (first + from >= n_units) break;
-        const int theirs = parity * Plan::kWarps + from;
-        acc[i] = take_steps<kForm>(acc[i], shared, theirs * Plan::kSteps * kStepFloats, theirs * kStepFloats,
-                                   row, token, x, first + from, n_chunks, cols);
+        if (first + from >= block.n_units) break;
+        acc[i] = take_steps<kForm>(acc[i], shared, block, vector_slot<kForm>(first + from, from, parity), row,
+                                   token);
       }
     }
   }
