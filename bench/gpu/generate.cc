@@ -143,6 +143,34 @@ double prefill_ms(Decoder& decoder, std::int32_t n, int repeat) {
   return median(times);
 }
 
+Json decode_result(Decoder& decoder, std::int32_t batch, std::int32_t context, std::int32_t steps,
+                   std::uint64_t weight_bytes) {
+  const double ms = decode_ms(decoder, batch, context, steps);
+  return Json()
+      .text("measure", "decode")
+      .number("batch", batch)
+      .number("context", context)
+      .number("msPerStep", ms)
+      .number("tokensPerSecond", 1e3 * batch / ms)
+      .number("weightGBs", 1e-6 * static_cast<double>(weight_bytes) / ms);
+}
+
+Json prefill_result(Decoder& decoder, std::int32_t tokens, int repeat) {
+  const double ms = prefill_ms(decoder, tokens, repeat);
+  return Json()
+      .text("measure", "prefill")
+      .number("tokens", tokens)
+      .number("ms", ms)
+      .number("tokensPerSecond", 1e3 * tokens / ms);
+}
+
+/// The comma-separated numbers of an option.
+std::vector<std::int32_t> numbers(const std::string& list) {
+  std::vector<std::int32_t> out;
+  for (const std::string& n : split(list)) out.push_back(std::atoi(n.c_str()));
+  return out;
+}
+
 int run(int argc, char** argv) {
   const std::string file = argument(argc, argv, "model", ""), shapes = argument(argc, argv, "shapes", "8b"),
                     type = argument(argc, argv, "type", "BF16");
@@ -163,39 +191,23 @@ int run(int argc, char** argv) {
   const std::uint64_t weight_bytes = weights.bytes;
   const auto context = std::atoi(argument(argc, argv, "context", tiny ? "70" : "1024").c_str());
   const auto steps = std::atoi(argument(argc, argv, "steps", tiny ? "1" : "64").c_str());
-  const std::vector<std::string> batches =
-      split(argument(argc, argv, "batches", tiny ? "1,2" : "1,2,4,8,16,32,64"));
-  const std::vector<std::string> prefills = split(argument(argc, argv, "prefill", tiny ? "40" : "512,2048"));
-  std::int32_t most = 1, longest = 1;
-  for (const std::string& b : batches) most = std::max(most, std::atoi(b.c_str()));
-  for (const std::string& p : prefills) longest = std::max(longest, std::atoi(p.c_str()));
+  const std::vector<std::int32_t> batches =
+      numbers(argument(argc, argv, "batches", tiny ? "1,2" : "1,2,4,8,16,32,64"));
+  const std::vector<std::int32_t> prefills =
+      numbers(argument(argc, argv, "prefill", tiny ? "40" : "512,2048"));
+  std::int32_t max_batch = 1, max_prompt = 1;
+  for (const std::int32_t n : batches) max_batch = std::max(max_batch, n);
+  for (const std::int32_t n : prefills) max_prompt = std::max(max_prompt, n);
   const std::int32_t page = backend->info().page_tokens;
   const std::int32_t n_pages =
-      std::max(most * ((context + steps + 3 + page - 1) / page), (longest + page - 1) / page);
+      std::max(max_batch * ((context + steps + 3 + page - 1) / page), (max_prompt + page - 1) / page);
   const std::string device = backend->info().device;
   Decoder decoder(config, std::move(backend), std::move(weights), {DType::f16, n_pages},
-                  std::max({longest, most, 64}), std::max(most, 1));
+                  std::max({max_prompt, max_batch, 64}), max_batch);
   std::vector<Json> results;
-  for (const std::string& b : batches) {
-    const std::int32_t n = std::atoi(b.c_str());
-    const double ms = decode_ms(decoder, n, context, steps);
-    results.push_back(Json()
-                          .text("measure", "decode")
-                          .number("batch", n)
-                          .number("context", context)
-                          .number("msPerStep", ms)
-                          .number("tokensPerSecond", 1e3 * n / ms)
-                          .number("weightGBs", 1e-6 * static_cast<double>(weight_bytes) / ms));
-  }
-  for (const std::string& p : prefills) {
-    const std::int32_t n = std::atoi(p.c_str());
-    const double ms = prefill_ms(decoder, n, tiny ? 1 : 5);
-    results.push_back(Json()
-                          .text("measure", "prefill")
-                          .number("tokens", n)
-                          .number("ms", ms)
-                          .number("tokensPerSecond", 1e3 * n / ms));
-  }
+  for (const std::int32_t n : batches)
+    results.push_back(decode_result(decoder, n, context, steps, weight_bytes));
+  for (const std::int32_t n : prefills) results.push_back(prefill_result(decoder, n, tiny ? 1 : 5));
   std::printf("%s\n", Json()
                           .list("machine", {machine(0)})
                           .text("device", device)

@@ -1,4 +1,4 @@
-// Asynchronous copies: nothing arrives before it is waited for. Until then the destination holds NaN.
+// Asynchronous copies. Data arrives no earlier than the wait for it; until then the destination holds NaN.
 #include "cuda_emulation/async_copy.h"
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 namespace cria::cuda::emulation {
 namespace {
 
-/// Checks a copy, and lets its destination hold NaN.
+/// Checks a copy and fills its destination with NaN.
 AsyncCopy issue(const char* operation, void* shared, const void* global, std::size_t bytes, std::size_t read,
                 std::size_t alignment) {
   check_aligned(shared, alignment, operation);

@@ -1,4 +1,4 @@
-// Copies under way, and the mbarriers that count them.
+// Copies in flight, and the mbarriers that count them.
 #pragma once
 
 #include <cstddef>
@@ -10,13 +10,13 @@ namespace cria::cuda::emulation {
 struct Thread;
 
 struct AsyncCopy {
-  unsigned char* to;          // shared memory
-  const unsigned char* from;  // null: zeros alone
+  unsigned char* to;          // in shared memory
+  const unsigned char* from;  // null: only zeros are written
   std::uint32_t bytes;        // written
   std::uint32_t read;         // of `from`; the rest is zeros
 };
 
-/// Of one thread: committed groups, oldest first, then what is not committed.
+/// One thread's cp.async: committed groups, oldest first, then copies not yet committed.
 struct AsyncCopies {
   std::vector<AsyncCopy> copies;
   std::vector<std::size_t> group_ends;  // into copies
@@ -32,8 +32,8 @@ struct Mbarrier {
   std::uint32_t expected, pending;
   std::int64_t bytes_pending = 0;
   std::uint64_t phase = 0;          // completed phases
-  std::vector<AsyncCopy> arriving;  // what the current phase brings
-  std::vector<AsyncCopy> arrived;   // of completed phases, seen by the next wait that succeeds
+  std::vector<AsyncCopy> arriving;  // of the current phase
+  std::vector<AsyncCopy> arrived;   // of completed phases; the next successful wait makes them visible
   std::vector<Thread*> waiting;
 };
 

@@ -1,4 +1,4 @@
-// CUDA C++'s vector types and built-in functions, as far as kernels may use them (device.cuh has the list).
+// The vector types and built-in functions of CUDA C++ that kernels may use (device.cuh lists them).
 #pragma once
 
 // ---- vector types ----
@@ -42,7 +42,7 @@ inline void __syncwarp(unsigned mask = 0xffffffffu) { cria::cuda::emulation::syn
 inline void __threadfence_block() { cria::cuda::emulation::fence(cria::cuda::emulation::Scope::block); }
 inline void __threadfence() { cria::cuda::emulation::fence(cria::cuda::emulation::Scope::device); }
 inline void __threadfence_system() { cria::cuda::emulation::fence(cria::cuda::emulation::Scope::system); }
-inline void __nanosleep(unsigned) { cria::cuda::emulation::give_way(); }
+inline void __nanosleep(unsigned) { cria::cuda::emulation::yield(); }
 
 namespace cria::cuda::emulation {
 
@@ -62,7 +62,7 @@ uint32_t match_all(uint32_t mask, uint64_t value, int* predicate);
 enum class Reduction { add, min, max, bit_and, bit_or, bit_xor };
 uint32_t reduce_unsigned(uint32_t mask, uint32_t value, Reduction operation);
 int32_t reduce_signed(uint32_t mask, int32_t value, Reduction operation);
-/// Of the whole warp, by the tree of lanes i and i ^ 16, then 8, 4, 2, 1.
+/// Over the whole warp, by the tree of lanes i and i ^ 16, then 8, 4, 2, 1.
 float reduce_float(float value, Reduction operation);
 
 template <class T>

@@ -19,10 +19,10 @@ namespace {
 
 constexpr std::size_t kRedzone = 512, kAlignment = 256;
 constexpr std::uintptr_t kPage = 65536;                // or less, on any machine
-constexpr std::size_t kArena = std::size_t{64} << 30;  // of addresses; memory is taken as it is touched
+constexpr std::size_t kArena = std::size_t{64} << 30;  // of address space; memory is committed when touched
 
 struct Allocation {
-  std::size_t bytes;  // as asked for
+  std::size_t bytes;  // requested
   std::size_t span;   // with both redzones
 };
 
@@ -30,8 +30,8 @@ struct Memory {
   unsigned char* arena = nullptr;
   std::size_t used = 0;
   std::size_t allocated = 0, total = std::size_t{8} << 30;
-  std::map<std::uintptr_t, Allocation> live;        // by the address of the user's bytes
-  std::multimap<std::size_t, unsigned char*> free;  // spans to be used again, by size
+  std::map<std::uintptr_t, Allocation> live;        // by the address of the caller's bytes
+  std::multimap<std::size_t, unsigned char*> free;  // spans to reuse, by size
 };
 Memory& memory() {
   static auto* const memory = new Memory;
@@ -53,7 +53,7 @@ std::size_t tail_of(const Allocation& a) { return a.span - kRedzone - a.bytes; }
 
 }  // namespace
 
-void* take_device_memory(std::size_t bytes) {
+void* allocate_device_memory(std::size_t bytes) {
   Memory& m = memory();
   if (bytes > m.total || m.allocated > m.total - bytes) return nullptr;
   if (!m.arena) {
@@ -84,7 +84,7 @@ void* take_device_memory(std::size_t bytes) {
   return p;
 }
 
-bool give_back_device_memory(void* p) {
+bool free_device_memory(void* p) {
   Memory& m = memory();
   const auto found = m.live.find(reinterpret_cast<std::uintptr_t>(p));
   if (found == m.live.end()) return false;
@@ -94,7 +94,7 @@ bool give_back_device_memory(void* p) {
   m.live.erase(found);
   unpoison(base, a.span);
   std::memset(base, kGuardByte, a.span);
-  // Whole pages of this span alone: the kernel would round up, into what follows.
+  // Whole pages within the span: the kernel would round up into its neighbour.
   const auto begin = (reinterpret_cast<std::uintptr_t>(base) + kPage - 1) / kPage * kPage,
              end = (reinterpret_cast<std::uintptr_t>(base) + a.span) / kPage * kPage;
   if (a.span > std::size_t{1} << 20)
@@ -119,7 +119,7 @@ bool in_device_arena(const void* p) {
   return m.arena && byte >= m.arena && byte < m.arena + kArena;
 }
 
-std::size_t free_device_memory() {
+std::size_t available_device_memory() {
   const Memory& m = memory();
   return m.total > m.allocated ? m.total - m.allocated : 0;
 }
@@ -148,7 +148,7 @@ std::string check_redzones() {
       if (p[a.bytes + i] != kGuardByte)
         damage = "device memory was written " + std::to_string(i) + " bytes behind an allocation of " +
                  std::to_string(a.bytes);
-    if (!damage.empty()) {  // found once, not again and again
+    if (!damage.empty()) {  // report it once
       std::memset(p - kRedzone, kGuardByte, kRedzone);
       std::memset(p + a.bytes, kGuardByte, tail_of(a));
     }

@@ -1,5 +1,5 @@
-// What a kernel sees of CUDA when the host compiler compiles it: the names of CUDA C++, and the emulator's
-// entries behind device.cuh and ptx.cuh. Included by device.cuh alone. Needs nothing of the CUDA toolkit.
+// CUDA C++ for the host compiler: its names, and the emulator's functions behind device.cuh and ptx.cuh.
+// Included by device.cuh alone. Needs no part of the CUDA toolkit.
 #pragma once
 
 #include <math.h>
@@ -21,7 +21,7 @@
 #define __grid_constant__
 #define __align__(n) alignas(n)
 
-// Parts of the emulator must not be seen by the race detector's instrumentation.
+// Keeps parts of the emulator out of the race detector's instrumentation.
 #define CRIA_NO_RACE_CHECK __attribute__((no_sanitize("thread")))
 
 namespace cria::cuda::emulation {
@@ -30,7 +30,7 @@ struct Coordinates {
   Dim3 thread, block, block_size, grid_size;
 };
 
-/// Of the running thread. Within a thread they never change, whatever other threads run between two uses.
+/// Coordinates of the running thread. Constant within a thread, whatever other threads run between two uses.
 __attribute__((const)) const Coordinates& coordinates();
 
 /// Ends the launch with an error that names kernel, block and thread.
@@ -43,13 +43,13 @@ void guard_shared(void* guard, size_t bytes);
 void* static_shared(const void* key, size_t bytes, size_t alignment, void (*construct)(void*));
 void* dynamic_shared(size_t offset, size_t bytes, size_t used, size_t alignment);
 
-// ---- meeting points ----
+// ---- barriers and collectives ----
 
-/// Lanes of a warp that meet: `run` is called once, when the last lane of `mask` is there, with what each
-/// lane brought (null for lanes outside the mask).
-using Meeting = void (*)(void* const lanes[32], uint32_t mask);
-void meet_warp(uint32_t mask, const char* operation, void* mine, Meeting run);
-/// __syncwarp: the one collective that orders memory.
+/// A collective of a warp: `run` is called once, when the last lane of `mask` has arrived, with each lane's
+/// argument (null for lanes outside the mask).
+using Collective = void (*)(void* const lanes[32], uint32_t mask);
+void warp_collective(uint32_t mask, const char* operation, void* argument, Collective run);
+/// __syncwarp: the only collective that orders memory.
 void sync_warp(uint32_t mask);
 
 enum class Vote { none, any, all, count };
@@ -57,10 +57,10 @@ int sync_block(Vote vote, int predicate);
 /// bar.sync and bar.arrive on barrier `id` (0 is __syncthreads's own).
 void named_barrier(int id, int threads, bool waits);
 
-/// The lane's value of a collective is read by others while it waits.
+/// A lane's part of a shuffle. Other lanes read `value` while this one waits; `source` is the lane it reads.
 struct ShuffleLane {
   uint64_t value;
-  int source;  // lane to read
+  int source;
   int width;
 };
 void shuffle(uint32_t mask, ShuffleLane* lane, const char* operation);
@@ -70,10 +70,10 @@ int lane_of_warp();
 
 enum class Scope { block, device, system };
 void fence(Scope scope);
-/// Around each atomic operation: the race detector's view of it.
+/// Reports an atomic operation to the race detector.
 void atomic_access(const void* address, size_t bytes, bool writes);
-/// Lets other threads and blocks run: for loops that wait on memory.
-void give_way();
+/// Lets other threads and blocks run: called in loops that poll memory.
+void yield();
 
 }  // namespace cria::cuda::emulation
 

@@ -1,8 +1,8 @@
-// The emulator as the tests and the runtime's twin see it: options, and running one grid.
+// The emulator's interface to the tests and to the runtime's twin: options, and running one grid.
 //
-// A block's threads are fibers of one OS thread. They run in an order drawn from a seed, each up to its next
-// barrier or collective; a block of a grid is followed by another in an order drawn too, a few of them being
-// under way at once. Whatever goes wrong ends the launch with a KernelFault.
+// A block's threads are fibers of one OS thread. They run in a random order, each up to its next barrier or
+// collective. Blocks run in a random order too, a few of them resident at once. One seed decides both orders.
+// Any error ends the launch with a KernelFault.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@
 
 namespace cria::cuda::emulation {
 
-/// What a kernel did that a GPU would not have forgiven, or not have shown.
+/// An error of a kernel: one that a GPU would not survive, or would not show.
 class KernelFault : public Error {
  public:
   KernelFault(std::string kernel, const std::string& where, const std::string& what)
@@ -28,26 +28,31 @@ class KernelFault : public Error {
 };
 
 struct Options {
-  std::uint64_t seed = 1;   // of every choice; CRIA_TEST_SEED sets it at the start
-  int resident_blocks = 4;  // at most so many are under way at once; a cooperative grid is as a whole
+  /// Decides every random choice. CRIA_TEST_SEED sets it at the start.
+  std::uint64_t seed = 1;
+  /// At most so many blocks are resident at once; all of a cooperative grid are.
+  int resident_blocks = 4;
   std::size_t max_blocks_of_cooperative_grid = 264;
-  bool random_spurious_waits = true;  // mbarrier_try_wait sometimes gives up, as it may
+  /// mbarrier_try_wait sometimes returns early, as the instruction may.
+  bool random_spurious_waits = true;
 };
 Options& options();
 
-/// Totals since the start: what the tests measure.
+/// Totals since the start of the program.
 struct Counters {
   std::uint64_t launches = 0, blocks = 0, threads = 0, switches = 0;
 };
 Counters& counters();
 
-/// Runs the grid to its end.
+/// Runs a whole grid. Throws KernelFault.
 void run_grid(const LaunchConfig& config, const KernelCall& call, void* arguments);
 
-/// Whether the kernels were compiled with the race detector's hooks, and any of them ran.
+/// Whether the race detector's hooks are linked in.
 bool race_detector_active();
 
-constexpr unsigned char kNanByte = 0xff;    // fresh memory: NaN in every float type
-constexpr unsigned char kGuardByte = 0xfd;  // gaps that nobody may touch; as a float a NaN too
+/// Fills fresh memory: NaN in every float type.
+constexpr unsigned char kNanByte = 0xff;
+/// Fills guard gaps, which no thread may touch; as a float also NaN.
+constexpr unsigned char kGuardByte = 0xfd;
 
 }  // namespace cria::cuda::emulation

@@ -29,8 +29,8 @@ Fiber* starting = nullptr;  // passes a new fiber to its own first function
 }  // namespace
 
 #if defined(__x86_64__)
-// Saves what a call must preserve, exchanges the stack pointers, and returns on the other stack. The
-// floating-point control words stay as they are: nothing here changes them.
+// Saves the callee-saved registers, swaps the stack pointers, and returns on the other stack. The
+// floating-point control words are not saved: no code here changes them.
 extern "C" void cria_switch_stack(void** save, void* load);
 asm(R"(
   .text
@@ -58,7 +58,7 @@ cria_switch_stack:
 #endif
 
 Fiber::Fiber() {
-#ifdef CRIA_ASAN  // which wants to know where the stacks are; this reads /proc, so not for every launch
+#ifdef CRIA_ASAN  // needs the stack's bounds; finding them reads /proc, so not at every launch
   thread_local void* const stack_of_thread = [] {
     pthread_attr_t attributes;
     void* stack = nullptr;
@@ -76,14 +76,14 @@ Fiber::Fiber() {
 }
 
 Fiber::Fiber(void (*entry)(), std::size_t index) : entry_(entry) {
-  mapped_ = kStackBytes + kPage;  // the lowest page stays inaccessible: an overflow must not go unseen
+  mapped_ = kStackBytes + kPage;  // the lowest page stays inaccessible, so that an overflow faults
   mapping_ =
       mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapping_ == MAP_FAILED) throw std::bad_alloc();
   mprotect(mapping_, kPage, PROT_NONE);
   stack_ = static_cast<char*>(mapping_) + kPage;
   size_ = kStackBytes;
-  // Stacks begin at different cache sets, else hundreds of them fight for a few.
+  // Stacks begin at different cache sets; aligned alike, hundreds would compete for a few.
   colour_ = index * 320 % kPage / 64 * 64;
   reset();
 }

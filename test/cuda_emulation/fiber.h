@@ -1,4 +1,4 @@
-// A stack that can be left and entered again: what a thread of a block runs on.
+// Fibers: stacks that can be left and resumed. A thread of a block runs on one.
 #pragma once
 
 #include <cstddef>
@@ -18,9 +18,9 @@ namespace cria::cuda::emulation {
 
 class Fiber {
  public:
-  /// The stack of the calling OS thread.
+  /// The calling OS thread's own stack.
   Fiber();
-  /// A stack of its own, on which `entry` runs at the first switch. `entry` must never return.
+  /// A new stack, on which `entry` runs at the first switch. `entry` must never return.
   Fiber(void (*entry)(), std::size_t index);
   ~Fiber();
   Fiber(const Fiber&) = delete;
@@ -28,7 +28,7 @@ class Fiber {
 
   /// Leaves this fiber, which must be the running one, for `to`.
   void switch_to(Fiber& to);
-  /// Throws away what the fiber was doing; it begins anew at the next switch.
+  /// Discards the fiber's state: the next switch runs `entry` again.
   void reset();
   bool contains(const void* p) const { return p >= stack_ && p < static_cast<const char*>(stack_) + size_; }
 

@@ -25,7 +25,7 @@ std::string at(const Dim3& v) {
   return text;
 }
 
-/// Fibers are kept from launch to launch. Never destroyed: no work at exit.
+/// Fibers are kept from launch to launch, and never destroyed: no work at exit.
 struct Fibers {
   std::vector<std::unique_ptr<Fiber>> all;
   std::vector<Fiber*> free;
@@ -45,8 +45,8 @@ struct Scheduler {
   std::vector<std::uint16_t> thread_order;
   std::vector<std::uint32_t> block_order;
   std::size_t next_block = 0, blocks_left = 0;
-  Thread* assigned = nullptr;  // what a fiber that is entered anew runs first
-  std::uint32_t yields = 0;    // since anything else happened
+  Thread* assigned = nullptr;  // the first thread of a fiber that is entered anew
+  std::uint32_t yields = 0;    // in a row, without progress
   bool failed = false;
   std::string failure, failed_at;
 };
@@ -61,8 +61,7 @@ void shuffle(std::vector<std::uint32_t>& v) {
     std::swap(v[i - 1], v[grid.random.below(static_cast<unsigned>(i))]);
 }
 
-/// The order in which a block's threads start: as numbered, backwards, warps
-/// and lanes drawn, or threads drawn.
+/// The order in which a block's threads start: ascending, descending, warps shuffled, or threads shuffled.
 void draw_thread_order(std::vector<std::uint16_t>& order, unsigned n) {
   order.resize(n);
   const unsigned kind = grid.random.below(4);
@@ -107,7 +106,7 @@ void admit_block() {
     t.fiber = nullptr;
   }
   for (Warp& w : b.warps)
-    for (PendingMeeting& m : w.meetings) m.mask = 0;
+    for (PendingCollective& m : w.collectives) m.mask = 0;
   b.alive = b.unstarted = grid.n_threads;
   for (NamedBarrier& barrier : b.barriers) {
     barrier.arrived = barrier.expected = 0;
@@ -132,7 +131,7 @@ void end_block(Block& b) {
   if (s.next_block < s.block_order.size()) admit_block();
 }
 
-/// Who waits where, for a report of a deadlock: each place with the first thread that is there.
+/// For the message of a deadlock: each place where threads wait, with the first of them.
 std::string who_waits() {
   struct Place {
     const char* what;
@@ -164,7 +163,7 @@ std::string who_waits() {
   return out + std::to_string(exited) + " have exited";
 }
 
-/// Called before abandon(), so that no string of the fault is left behind on the fiber's stack.
+/// Called before abandon(), which would leak the message's string on the fiber's stack.
 void note_failure(const std::string& what, const Thread* where) {
   Scheduler& s = scheduler();
   s.failed = true;
@@ -177,7 +176,7 @@ void note_failure(const std::string& what, const Thread* where) {
   current = nullptr;
   Fiber* from = s.running;
   s.running = s.home;
-  from->switch_to(*s.home);  // for good
+  from->switch_to(*s.home);  // never returns
   std::abort();
 }
 
@@ -213,7 +212,7 @@ Thread* choose_next() {
   }
 }
 
-/// What a fiber does: threads that have not started, one after the other, for as long as none of them waits.
+/// A fiber runs unstarted threads one after the other, until one of them waits.
 void fiber_main() {
   Scheduler& s = scheduler();
   Thread* t = std::exchange(s.assigned, nullptr);
@@ -222,7 +221,7 @@ void fiber_main() {
     t->state = ThreadState::running;
     current = t;
     grid.call->run(reinterpret_cast<const void*>(grid.call->kernel), grid.arguments);
-    // From here on the thread is over, but faults still name it.
+    // The thread has returned, but faults below still name it.
     t = current;
     end_thread_copies(*t);
     t->state = ThreadState::done;
@@ -232,8 +231,7 @@ void fiber_main() {
     current = nullptr;
     t = choose_next();
     if (t && t->state == ThreadState::unstarted) continue;
-    // Another fiber goes on; this one is free, and when it is entered again
-    // it runs a thread that has not started.
+    // Another fiber continues. This one is free, and will run an unstarted thread when it is entered again.
     Fiber* self = s.running;
     fibers().free.push_back(self);
     Fiber* next = s.home;
@@ -289,7 +287,7 @@ void run_next() {
 Options& options() {
   static Options options = [] {
     Options o;
-    // A new seed each run, the same as the tests' own.
+    // A new seed for each run, shared with the tests.
     if (!std::getenv("CRIA_TEST_SEED"))
       setenv("CRIA_TEST_SEED", std::to_string(std::random_device{}()).c_str(), 1);
     o.seed = std::strtoull(std::getenv("CRIA_TEST_SEED"), nullptr, 10);
@@ -338,22 +336,21 @@ void wake(Thread& thread) {
 }
 
 void yield_here() {
-  // Loops that poll memory: when nobody does anything else for long, nobody will.
+  // When threads have only polled memory for this long, none will ever write what they wait for.
   if (++scheduler().yields > (1u << 22)) fault("polls memory for ever");
   current->state = ThreadState::ready;
   scheduler().ready.push_back(current);
   run_next();
 }
 
-void give_way() {
+void yield() {
   if (current) yield_here();
 }
 
-void run_grid(const LaunchConfig& config, const KernelCall& call, void* arguments) {
-  std::lock_guard lock(one_grid_at_a_time);
-  Scheduler& s = scheduler();
-  const std::size_t n_threads = std::size_t{config.block.x} * config.block.y * config.block.z;
-  const std::size_t n_blocks = std::size_t{config.grid.x} * config.grid.y * config.grid.z;
+namespace {
+
+/// Throws where a device would refuse the launch.
+void check_launch(const LaunchConfig& config, std::size_t n_threads, std::size_t n_blocks) {
   const auto refuse = [&](const std::string& why) {
     throw KernelFault(config.name, "", "launch refused: " + why);
   };
@@ -363,7 +360,12 @@ void run_grid(const LaunchConfig& config, const KernelCall& call, void* argument
   if (config.block.z > 64) refuse("more than 64 threads in z");
   if (config.cooperative && n_blocks > options().max_blocks_of_cooperative_grid)
     refuse("a cooperative grid that does not fit on the device");
+}
 
+/// Resets the scheduler and draws the orders of blocks and threads.
+void begin_grid(const LaunchConfig& config, const KernelCall& call, void* arguments, std::size_t n_threads,
+                std::size_t n_blocks) {
+  Scheduler& s = scheduler();
   const std::uint64_t serial = ++counters().launches;
   grid.config = &config;
   grid.call = &call;
@@ -389,6 +391,28 @@ void run_grid(const LaunchConfig& config, const KernelCall& call, void* argument
   s.next_block = 0;
   s.blocks_left = n_blocks;
   race::begin_grid();
+}
+
+/// Discards the state of all fibers and threads, after a fault.
+void discard_threads() {
+  fibers().free.clear();
+  for (const auto& f : fibers().all) {
+    f->reset();
+    fibers().free.push_back(f.get());
+  }
+  for (const auto& b : scheduler().blocks)
+    for (Thread& t : b->threads) t.copies.clear();
+}
+
+}  // namespace
+
+void run_grid(const LaunchConfig& config, const KernelCall& call, void* arguments) {
+  std::lock_guard lock(one_grid_at_a_time);
+  Scheduler& s = scheduler();
+  const std::size_t n_threads = std::size_t{config.block.x} * config.block.y * config.block.z;
+  const std::size_t n_blocks = std::size_t{config.grid.x} * config.grid.y * config.grid.z;
+  check_launch(config, n_threads, n_blocks);
+  begin_grid(config, call, arguments, n_threads, n_blocks);
   std::size_t at_once = config.cooperative ? n_blocks : 1 + grid.random.below(options().resident_blocks);
   if (at_once > n_blocks) at_once = n_blocks;
 
@@ -401,14 +425,7 @@ void run_grid(const LaunchConfig& config, const KernelCall& call, void* argument
   s.home = nullptr;
   current = nullptr;
   if (s.failed) {
-    // Whatever the fibers were doing is thrown away with their stacks' contents.
-    fibers().free.clear();
-    for (const auto& f : fibers().all) {
-      f->reset();
-      fibers().free.push_back(f.get());
-    }
-    for (const auto& b : s.blocks)
-      for (Thread& t : b->threads) t.copies.clear();
+    discard_threads();
     throw KernelFault(config.name, s.failed_at, s.failure);
   }
   if (const std::string damage = check_redzones(); !damage.empty())

@@ -35,7 +35,7 @@ struct Thread {
   ThreadState state = ThreadState::unstarted;
   Block* block = nullptr;
   Fiber* fiber = nullptr;
-  const char* waits_for = "";  // for reports
+  const char* waits_for = "";  // for error messages
   std::uint32_t waits_mask = 0;
   AsyncCopies copies;
 
@@ -43,15 +43,15 @@ struct Thread {
   unsigned warp() const { return linear / 32; }
 };
 
-/// A collective of a warp that not all of its lanes have reached.
-struct PendingMeeting {
-  std::uint32_t mask = 0, arrived = 0;  // mask 0: free
+/// A collective that some lanes of its mask have not reached yet.
+struct PendingCollective {
+  std::uint32_t mask = 0, arrived = 0;  // mask 0: a free entry
   const char* operation = nullptr;
   void* lanes[32];
 };
 
 struct Warp {
-  PendingMeeting meetings[4];
+  PendingCollective collectives[4];
 };
 
 struct NamedBarrier {
@@ -66,16 +66,16 @@ struct SharedGuard {
 };
 
 struct SharedRegion {
-  const void* key;     // static: the struct's; dynamic: null
-  std::size_t offset;  // dynamic: as the kernel counts
-  std::size_t bytes;   // as the kernel counts
+  const void* key;     // of the static struct; null for dynamic memory
+  std::size_t offset;  // of dynamic memory, as DynamicShared counts
+  std::size_t bytes;   // with the padding for alignment
   unsigned char* at;
-  std::size_t usable;  // without what alignment adds
+  std::size_t usable;  // without it
 };
 
 struct Block {
   Dim3 index;
-  unsigned serial = 0;  // among the grid's blocks, in the order of their start
+  unsigned serial = 0;  // the n-th block of the grid to start
   std::vector<Thread> threads;
   std::vector<Warp> warps;
   unsigned alive = 0, unstarted = 0;
@@ -90,7 +90,8 @@ struct Block {
   race::BlockClock clock;
 };
 
-constexpr std::size_t kSharedArena = std::size_t{512} << 10;  // 228 KiB at most, and the gaps
+/// Room for 228 KiB, the most that a block can have, and the guard gaps.
+constexpr std::size_t kSharedArena = std::size_t{512} << 10;
 
 struct Grid {
   const LaunchConfig* config = nullptr;
@@ -102,22 +103,25 @@ struct Grid {
 };
 
 extern Grid grid;
-extern Thread* current;  // the running thread, null outside of kernels
+/// The running thread; null outside of kernels.
+extern Thread* current;
 
-/// Lets others run until wake(); `what` is for the report of a deadlock.
+/// Blocks the running thread until wake(). `what` is for the message of a deadlock.
 void wait_here(const char* what, std::uint32_t mask = 0);
 void wake(Thread& thread);
-/// As wake(), and later lets this thread go on too.
+/// Lets other threads run first.
 void yield_here();
 
-// What the parts do at the begin and end of blocks and threads.
+// Called at the start and end of blocks and threads.
 void begin_shared_memory(Block& block);
-void check_shared_guards(const Block& block);  // faults
-void end_thread_copies(Thread& thread);        // faults when some are under way
-void end_block_copies(const Block& block);     // likewise
+/// Faults where a guard gap was written.
+void check_shared_guards(const Block& block);
+/// Fault where copies are still in flight.
+void end_thread_copies(Thread& thread);
+void end_block_copies(const Block& block);
 /// Faults unless the bytes lie in one region of the running block's shared memory.
 void check_shared_range(const void* p, std::size_t bytes, const char* operation);
-/// Device memory's redzones; the first damage found, or an empty text.
+/// Checks the redzones of device memory. Returns a description of the first damage, or an empty string.
 std::string check_redzones();
 
 std::string describe(const Thread& thread);

@@ -13,15 +13,15 @@ namespace cria::cuda::emulation {
 std::uint32_t fma_f16x2(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
   std::uint32_t out = 0;
   for (int shift = 0; shift < 32; shift += 16) {
-    // The product of two halves is exact in double, and so is the sum but for the far smaller of two addends,
-    // which rounding to odd keeps visible.
+    // The product of two halves is exact in double. So is the sum, unless one addend is far smaller; rounding
+    // to odd keeps that one visible.
     const double product = static_cast<double>(f16_to_f32(static_cast<std::uint16_t>(a >> shift))) *
                            static_cast<double>(f16_to_f32(static_cast<std::uint16_t>(b >> shift)));
     const double addend = static_cast<double>(f16_to_f32(static_cast<std::uint16_t>(c >> shift)));
     const double sum = product + addend;
     float rounded = static_cast<float>(sum);
     const double lost = sum - static_cast<double>(rounded);
-    // Rounding twice goes wrong only when the first rounding hides on which side of a tie the sum lies.
+    // Double rounding is wrong only when the first rounding hides on which side of a tie the sum lies.
     if (lost != 0 && lost == lost) {
       std::uint32_t bits = float_bits(rounded);
       if ((lost > 0) != (rounded > 0)) bits--;  // towards zero
@@ -53,7 +53,7 @@ void prefetch(const void* p, std::size_t bytes) {
 }
 
 std::uint32_t load_acquire(const std::uint32_t* p) {
-  give_way();  // such loads are polled
+  yield();  // kernels poll with such loads
   atomic_access(p, 4, false);
   race::acquire(*current, p);
   return *p;
@@ -166,7 +166,7 @@ constexpr std::uint32_t kAllLanes = 0xffffffffu;
 }  // namespace
 
 void load_matrix(std::uint32_t* out, int matrices, const void* row, bool transposed) {
-  if (static_cast<int>(current->lane()) < matrices * 8) {  // the other lanes' addresses are not used
+  if (static_cast<int>(current->lane()) < matrices * 8) {  // other lanes' addresses are ignored
     check_aligned(row, 16, "ldmatrix");
     check_shared_range(row, 16, "ldmatrix");
     race::access(*current, row, 16, false);
@@ -174,20 +174,20 @@ void load_matrix(std::uint32_t* out, int matrices, const void* row, bool transpo
   constexpr const char* kNames[2][3] = {{"ldmatrix.x1", "ldmatrix.x2", "ldmatrix.x4"},
                                         {"ldmatrix.x1.trans", "ldmatrix.x2.trans", "ldmatrix.x4.trans"}};
   LoadLane lane{out, row, matrices, transposed};
-  meet_warp(kAllLanes, kNames[transposed][matrices / 2], &lane, load_matrices);
+  warp_collective(kAllLanes, kNames[transposed][matrices / 2], &lane, load_matrices);
 }
 
 void mma_16x8x16(float* c, const std::uint32_t* a, const std::uint32_t* b, bool bf16) {
   MmaLane<float> lane{c, a, b};
   if (bf16)
-    meet_warp(kAllLanes, "mma.m16n8k16.bf16", &lane, multiply_16x8x16<true>);
+    warp_collective(kAllLanes, "mma.m16n8k16.bf16", &lane, multiply_16x8x16<true>);
   else
-    meet_warp(kAllLanes, "mma.m16n8k16.f16", &lane, multiply_16x8x16<false>);
+    warp_collective(kAllLanes, "mma.m16n8k16.f16", &lane, multiply_16x8x16<false>);
 }
 
 void mma_16x8x32(std::int32_t* c, const std::uint32_t* a, const std::uint32_t* b) {
   MmaLane<std::int32_t> lane{c, a, b};
-  meet_warp(kAllLanes, "mma.m16n8k32.s8", &lane, multiply_16x8x32);
+  warp_collective(kAllLanes, "mma.m16n8k32.s8", &lane, multiply_16x8x32);
 }
 
 }  // namespace cria::cuda::emulation

@@ -23,13 +23,13 @@ namespace {
 struct Access {
   std::uint32_t block = 0;  // BlockClock::number; 0: none
   std::uint32_t epoch = 0;
-  std::uint32_t code = 0;  // offset in the program, 0 when unknown
+  std::uint32_t code = 0;  // offset in the program; 0: unknown
   std::uint16_t thread = 0;
   bool atomic = false;
 };
 
-/// The last write, and the last reads of two different threads: enough to find most races in one run, and
-/// nearly all in a few orders.
+/// The last write, and the last reads of two different threads. That finds most races in one run and nearly
+/// all in a few orders.
 struct Cell {
   Access write, reads[2];
 };
@@ -55,7 +55,7 @@ struct Shadow {
 
 struct State {
   Shadow shadow;
-  std::uint32_t blocks = 0;                                            // numbers given so far
+  std::uint32_t blocks = 0;                                            // the last number assigned
   std::uint32_t first_block = 0;                                       // of the running grid
   std::map<std::pair<const void*, std::uint32_t>, Knowledge> objects;  // by address, and block or 0
 };
@@ -75,7 +75,7 @@ void join(ForeignClocks& into, const ForeignClocks& from) {
 BlockClock& clock_of(const Thread& t) { return t.block->clock; }
 ThreadClock& thread_clock_of(const Thread& t) { return t.block->clock.threads[t.linear]; }
 
-/// All that the thread knows, itself included, as of now.
+/// The thread's whole knowledge at this moment, its own epoch included.
 Knowledge view_of(const Thread& t) {
   const BlockClock& block = clock_of(t);
   const ThreadClock& mine = thread_clock_of(t);
@@ -86,7 +86,7 @@ Knowledge view_of(const Thread& t) {
   return k;
 }
 
-/// Into what another thread handed over, under the number of its block.
+/// Adds a thread's view to an object, under the number of the thread's block.
 void hand_over(Knowledge& object, std::uint32_t block, const Knowledge& view) {
   join(object.foreign[block], view.own);
   join(object.foreign, view.foreign);
@@ -99,8 +99,8 @@ void take(Thread& t, const Knowledge& object) {
 }
 
 bool ordered(const Thread& t, const Access& before, bool shared) {
-  if (before.block < state().first_block) return true;            // an earlier kernel, or none
-  if (shared && before.block != clock_of(t).number) return true;  // a block that had the memory before
+  if (before.block < state().first_block) return true;            // an earlier kernel, or no access
+  if (shared && before.block != clock_of(t).number) return true;  // an earlier owner of this shared memory
   const BlockClock& block = clock_of(t);
   const Knowledge& known = thread_clock_of(t).known;
   if (before.block == block.number) {
@@ -113,7 +113,7 @@ bool ordered(const Thread& t, const Access& before, bool shared) {
   return false;
 }
 
-/// The place in the program, as addr2line wants it.
+/// The access's place in the program, for addr2line.
 std::uint32_t code_offset() {
   Dl_info info;
   if (!program_counter || dladdr(program_counter, &info) == 0) return 0;
@@ -161,7 +161,8 @@ bool tracked(const Thread& t, const void* address) {
 void begin_grid() {
   if (!enabled) return;
   state().objects.clear();
-  if (state().shadow.pages.size() > 512) state().shadow = Shadow{};  // nothing in it can race with what comes
+  if (state().shadow.pages.size() > 512)
+    state().shadow = Shadow{};  // earlier kernels cannot race with this one
   state().first_block = state().blocks + 1;
 }
 
@@ -242,7 +243,7 @@ void fence(Thread& thread, Scope scope) {
 
 namespace {
 
-/// An atomic operation: hands over what a fence before it made ready, and brings what a fence after it takes.
+/// An atomic operation: publishes what the last fence prepared, and collects what the next fence takes over.
 void pass_through_atomic(Thread& thread, const void* address, bool writes) {
   ThreadClock& c = thread_clock_of(thread);
   const std::uint32_t number = clock_of(thread).number;
@@ -261,7 +262,7 @@ void pass_through_atomic(Thread& thread, const void* address, bool writes) {
 
 namespace {
 
-/// dladdr takes a microsecond; a program has few places.
+/// dladdr takes a microsecond, and a program has few instrumented accesses.
 std::uint32_t cached_code_offset() {
   if (!program_counter) return 0;
   static auto* const offsets = new std::unordered_map<const void*, std::uint32_t>;

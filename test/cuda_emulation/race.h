@@ -1,11 +1,12 @@
-// The race detector's view of a running grid: vector clocks, and who last touched each byte.
+// The race detector: vector clocks, and the last accesses of each byte.
 //
-// An access is ordered before another when a chain of barriers, __syncwarp, fences with atomics, mbarriers or
-// kernel ends leads from one to the other; warp collectives other than __syncwarp order nothing. Two accesses
-// of different threads to one byte, not ordered, one of them a write, not both atomic, are a race.
+// One access happens before another when a chain of barriers, __syncwarp, fences with atomics, mbarriers or
+// kernel ends leads from the first to the second; other warp collectives order nothing. A race is two
+// unordered accesses of different threads to one byte, at least one of them a write and at least one not
+// atomic.
 //
 // Kernels compiled with -fsanitize=thread call the hooks of race_hooks.cc at every access; libtsan is not
-// linked. The same hooks find accesses outside of allocations, at once and by the thread that makes them.
+// linked. The same hooks report accesses outside of allocations when they happen.
 #pragma once
 
 #include <cstddef>
@@ -24,14 +25,15 @@ struct Thread;
 
 namespace race {
 
-/// Set by race_hooks.cc where it is linked in.
+/// Set by race_hooks.cc in programs that link it.
 extern bool enabled;
-/// Where the instrumented access is that is being looked at; null for
-/// accesses that the emulator makes itself.
+/// Return address of the instrumented access; null for the emulator's own accesses.
 extern const void* program_counter;
 
-using Clock = std::vector<std::uint32_t>;              // by thread of a block: all before this epoch is known
-using ForeignClocks = std::map<std::uint32_t, Clock>;  // of other blocks, by their number
+/// A vector clock: for each thread of a block, the epoch up to which its accesses are known.
+using Clock = std::vector<std::uint32_t>;
+/// Clocks of other blocks, by BlockClock::number.
+using ForeignClocks = std::map<std::uint32_t, Clock>;
 
 struct Knowledge {
   Clock own;  // empty: only what the whole block knows
@@ -41,12 +43,13 @@ struct Knowledge {
 struct ThreadClock {
   std::uint32_t epoch = 1;
   Knowledge known;
-  // By a fence: what the next atomic hands over, and what atomics brought that the next fence takes.
-  std::unique_ptr<Knowledge> to_release[2], to_acquire[2];  // [0] for all blocks, [1] for this block
+  // A fence fills to_release, which the next atomic publishes, and takes over to_acquire, which earlier
+  // atomics filled. [0] is of device scope, [1] of block scope.
+  std::unique_ptr<Knowledge> to_release[2], to_acquire[2];
 };
 
 struct BlockClock {
-  std::uint32_t number = 0;  // never used twice
+  std::uint32_t number = 0;  // unique over all grids
   Clock base;                // what every thread of the block knows of the others
   ForeignClocks foreign;
   std::vector<ThreadClock> threads;
@@ -54,18 +57,18 @@ struct BlockClock {
 
 void begin_grid();
 void begin_block(Block& block);
-/// The threads have met: what each did before is ordered before what any does after.
+/// The threads have synchronized: accesses of each before happen before accesses of any after.
 void joined(Thread* const* threads, std::size_t n);
-/// All threads of the block have met.
+/// All threads of the block have synchronized.
 void joined_block(Block& block);
-/// An object through which a thread hands over what it did (release), and another takes it (acquire).
+/// Release and acquire through an object.
 void release(Thread& thread, const void* object);
 void acquire(Thread& thread, const void* object);
 void forget(const void* object);
-/// As if nobody had accessed these bytes.
+/// Forgets earlier accesses of these bytes.
 void untouched(const void* address, std::size_t bytes);
 void fence(Thread& thread, Scope scope);
-/// An access of the thread, checked and noted. Faults.
+/// Checks and records an access. Faults on a race or out of bounds.
 void access(Thread& thread, const void* address, std::size_t bytes, bool writes, bool atomic = false);
 
 }  // namespace race

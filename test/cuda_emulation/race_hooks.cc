@@ -1,5 +1,5 @@
-// What code compiled with -fsanitize=thread calls at each access to memory. Linked only into programs whose
-// kernels are compiled so, and never with libtsan, which defines the same names.
+// The functions that code compiled with -fsanitize=thread calls at each access to memory. Linked only into
+// programs whose kernels are compiled so, and never with libtsan, which defines the same names.
 #include <cstddef>
 #include <cstring>
 

@@ -1,5 +1,5 @@
-// runtime.h on the CPU. Work given to a stream waits there until somebody synchronizes with it, as late as
-// CUDA may run it: what was not waited for shows.
+// runtime.h on the CPU. A stream runs its work no earlier than a synchronization demands, as CUDA may, so
+// that a missing wait shows.
 #include "cuda_emulation/runtime_twin.h"
 
 #include <algorithm>
@@ -48,7 +48,7 @@ struct OpaqueStream {
 };
 struct OpaqueEvent {
   OpaqueStream* stream = nullptr;
-  std::uint64_t ticket = 0;  // done when the stream has done so much
+  std::uint64_t ticket = 0;  // recorded after so many of the stream's tasks
   std::shared_ptr<std::chrono::steady_clock::time_point> time =
       std::make_shared<std::chrono::steady_clock::time_point>();
 };
@@ -117,7 +117,7 @@ const char* reason_of(Failure failure) {
       {failure, call, reason.empty() ? reason_of(failure) : reason, static_cast<int>(failure) + 1});
 }
 
-/// Nothing that was given to it happens any more.
+/// Also drops all pending work.
 void lose_device() {
   Twin& t = twin();
   t.lost = true;
@@ -126,7 +126,7 @@ void lose_device() {
   forget_work(t.default_stream);
 }
 
-/// Every call begins here. Returns an injected out-of-memory for the caller to word.
+/// Every call begins here. Returns an injected out-of-memory, whose message is the caller's.
 bool enter(const std::string& call) {
   Twin& t = twin();
   t.calls++;
@@ -195,7 +195,7 @@ using Lock = std::lock_guard<std::recursive_mutex>;
 
 }  // namespace
 
-// ---- what tests do to it ----
+// ---- controls for tests ----
 
 std::uint64_t emulation::runtime_calls() { return twin().calls; }
 void emulation::fail_call(std::uint64_t n, Failure failure) { twin().injected = {twin().calls + n, failure}; }
@@ -249,7 +249,7 @@ void set_device(int device) {
 MemoryInfo memory_info() {
   Lock lock(twin().mutex);
   enter_plain("cudaMemGetInfo");
-  return {free_device_memory(), total_device_memory()};
+  return {available_device_memory(), total_device_memory()};
 }
 
 void* allocate(std::size_t bytes, const char* what) {
@@ -257,8 +257,8 @@ void* allocate(std::size_t bytes, const char* what) {
   const bool injected = enter("cudaMalloc");
   if (twin().captures) fail(Failure::invalid_call, "cudaMalloc", "a stream is being captured");
   if (bytes == 0) return nullptr;
-  void* p = injected ? nullptr : take_device_memory(bytes);
-  if (!p) throw_out_of_memory(what, bytes, free_device_memory(), "device");
+  void* p = injected ? nullptr : allocate_device_memory(bytes);
+  if (!p) throw_out_of_memory(what, bytes, available_device_memory(), "device");
   return p;
 }
 
@@ -270,7 +270,7 @@ void release(void* device_memory) noexcept {
     drain(twin().default_stream);
   } catch (...) {
   }
-  give_back_device_memory(device_memory);
+  free_device_memory(device_memory);
 }
 
 void* allocate_pinned(std::size_t bytes, const char* what) {
@@ -294,7 +294,7 @@ void copy_to_device(void* device, const void* host, std::size_t bytes, Stream st
   enter_plain("cudaMemcpyAsync");
   check_device(device, bytes, "cudaMemcpyAsync");
   OpaqueStream& s = stream_of(stream);
-  if (is_pinned(host, bytes)) {  // read when its turn comes
+  if (is_pinned(host, bytes)) {  // read when the stream gets there
     give(s, {"copy", nullptr, [=] { std::memcpy(device, host, bytes); }});
     return;
   }
@@ -400,7 +400,7 @@ void begin_capture(Stream stream) {
 }
 Graph end_capture(Stream stream) {
   Lock lock(twin().mutex);
-  if (stream && stream->capture) {  // a capture ends in any case
+  if (stream && stream->capture) {  // a capture ends even when the call fails
     twin().captures--;
     std::unique_ptr<OpaqueGraph> graph = std::move(stream->capture);
     enter_plain("cudaStreamEndCapture");

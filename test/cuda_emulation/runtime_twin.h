@@ -1,4 +1,4 @@
-// The twin of runtime.cc: what tests may ask of it and do to it.
+// Controls of the twin of runtime.cc, for tests.
 #pragma once
 
 #include <cstddef>
@@ -9,25 +9,25 @@
 
 namespace cria::cuda::emulation {
 
-/// The calls of runtime.h (and launches) made so far, in the order of which failures are injected.
+/// Calls of runtime.h (and launches) so far. fail_call() counts the same.
 std::uint64_t runtime_calls();
-/// The n-th call from now on (1 is the next) fails this way, once. A lost device stays lost until
+/// The n-th call from now on (1 is the next) fails in this way, once. A lost device stays lost until
 /// restore_device().
 void fail_call(std::uint64_t n, Failure failure);
-/// Takes back a failure that has not come to pass. False when it has.
+/// Cancels an injected failure. False when it has already happened.
 bool cancel_failure();
 void restore_device();
 
-/// What probe_driver and every call are to find.
+/// Sets the driver that probe_driver() and every call find.
 void set_driver(DriverState state, int driver_version);
 
-/// What device_kind() says; "cuda-emulated" at first. With "cuda", 'auto' takes the emulated device.
+/// Sets device_kind(); "cuda-emulated" at first. With "cuda", 'auto' takes the emulated device.
 void set_device_kind(const char* kind);
 
-/// The device that the backend sees: an H200 in small unless a test wants another.
+/// The device that the backend sees; by default a small H200.
 void set_device_properties(const DeviceProperties& properties);
 
-/// Work given to streams and not run yet.
+/// Tasks that streams have not run yet.
 std::size_t queued_work();
 
 }  // namespace cria::cuda::emulation

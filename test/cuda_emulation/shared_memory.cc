@@ -1,4 +1,4 @@
-// A block's shared memory: NaN when the block begins, with gaps around and inside that nobody may touch.
+// A block's shared memory: NaN when the block starts, with guard gaps around its regions and arrays.
 #include <cstring>
 #include <vector>
 
@@ -26,7 +26,7 @@ void unpoison([[maybe_unused]] const void* p, [[maybe_unused]] std::size_t bytes
 #endif
 }
 
-/// Room in the arena with a gap behind it; there is always one before it.
+/// Takes room in the arena, with a guard gap behind it; the one before it is the previous region's.
 unsigned char* take_region(Block& block, std::size_t bytes, std::size_t alignment) {
   const std::size_t at = (block.shared_used + alignment - 1) / alignment * alignment;
   if (at + bytes + kGap > kSharedArena) fault("more shared memory than the emulator has");

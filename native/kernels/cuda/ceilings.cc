@@ -10,7 +10,8 @@
 namespace cria::cuda {
 namespace {
 
-constexpr int kBlocks = 8;  // for each multiprocessor: 2048 threads
+/// Blocks per multiprocessor: 2048 threads.
+constexpr int kBlocks = 8;
 
 class Stopwatch {
  public:
@@ -26,7 +27,7 @@ class Stopwatch {
     synchronize(end_.get());
     return 1e-3 * static_cast<double>(elapsed_milliseconds(begin_.get(), end_.get()));
   }
-  /// The fastest of some: whatever else the device does can only slow one down.
+  /// The fastest of five runs: other work on the device can only slow a run down.
   template <class Run>
   double best_seconds(const Run& run) {
     seconds(run);
@@ -41,7 +42,7 @@ class Stopwatch {
   const OwnedEvent begin_, end_;
 };
 
-/// 10^9 multiply-adds per second of `run(rounds)`, of as many rounds as take a millisecond.
+/// 10^9 multiply-adds per second of `run(rounds)`, with enough rounds for a millisecond.
 template <class Run>
 double gmacs(Stopwatch& watch, double macs_a_round, const Run& run) {
   constexpr double kLongEnough = 1e-3;
@@ -68,7 +69,7 @@ DeviceCeilings measure_ceilings(const DeviceProperties& device, Stream stream, c
     return gmacs(watch, macs_a_round, [&](int rounds) { kernel(rounds, results.get(), blocks, stream); });
   };
   found.f32_gmacs = rate_of(threads * kCeilingChains, ceiling_fma);
-  const double mmas = threads / 32 * kCeilingChains;  // a round: a warp's each
+  const double mmas = threads / 32 * kCeilingChains;  // per round
   found.int8_gmacs = rate_of(mmas * 16 * 8 * 32, ceiling_mma_int8);
   if (device.major >= 8) found.bf16_gmacs = rate_of(mmas * 16 * 8 * 16, ceiling_mma_bf16);
   synchronize(stream);

@@ -13,8 +13,7 @@ LaunchConfig config_of(const char* name, unsigned blocks, Stream stream) {
 
 }  // namespace
 
-// Four loads of 16 bytes under way in each thread. What is read goes into one word a thread, so that it
-// counts.
+// Four 16-byte loads in flight per thread. Their bits go into one word, so that no load is optimised away.
 static __global__ void __launch_bounds__(kThreads)
     ceiling_read_kernel(const uint4* x, int64_t n, uint32_t* out) {
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + thread_in_block();
@@ -34,7 +33,8 @@ static __global__ void __launch_bounds__(kThreads)
     ceiling_fma_kernel(int rounds, float factor, float summand, float* out) {
   float chain[kChains];
 #pragma unroll
-  for (int i = 0; i < kChains; i++) chain[i] = static_cast<float>(thread_in_block() + i);  // each lane's own
+  for (int i = 0; i < kChains; i++)
+    chain[i] = static_cast<float>(thread_in_block() + i);  // differs between lanes
   for (int round = 0; round < rounds; round++)
 #pragma unroll
     for (int i = 0; i < kChains; i++) chain[i] = fmaf(chain[i], factor, summand);
@@ -44,7 +44,7 @@ static __global__ void __launch_bounds__(kThreads)
   out[static_cast<int64_t>(blockIdx.x) * kThreads + thread_in_block()] = sum;
 }
 
-// Of zeros, which let the clock be as high as it gets.
+// Multiplies zeros, which keep the clock at its highest.
 template <class T>
 static __global__ void __launch_bounds__(kThreads) ceiling_mma_kernel(int rounds, T* out) {
   const uint32_t a[4] = {0, 0, 0, 0}, b[2] = {0, 0};

@@ -1,4 +1,4 @@
-// What a CUDA device can do at most, measured by kernels that do nothing else.
+// The peak rates of a CUDA device, measured.
 #pragma once
 
 #include "core/cancel.h"
@@ -7,9 +7,9 @@
 
 namespace cria::cuda {
 
-/// The bandwidth of 16-byte loads from memory, and the rates of the instructions that cria's own kernels
-/// multiply with: fma of float32, mma.sync of int8 and of BF16 (0 before sm_80, which has none). Takes
-/// sixteen times the L2 cache of memory. Throws ERR_OUT_OF_MEMORY, ERR_ABORTED.
+/// The bandwidth of 16-byte loads from memory, and the rates of the instructions that cria's kernels multiply
+/// with: float32 fma, and mma.sync of int8 and of BF16 (0 before sm_80, which has no such instruction).
+/// Allocates sixteen times the size of the L2 cache. Throws ERR_OUT_OF_MEMORY, ERR_ABORTED.
 DeviceCeilings measure_ceilings(const DeviceProperties& device, Stream stream, const CancelFlag& cancel);
 
 }  // namespace cria::cuda

@@ -1,4 +1,4 @@
-// The kernels behind ceilings.cc: each does one thing, as much of it as the device can.
+// The kernels behind ceilings.cc. Each saturates one unit of the device.
 #pragma once
 
 #include <cstddef>
@@ -8,14 +8,16 @@
 
 namespace cria::cuda {
 
-inline constexpr int kCeilingThreads = 256;  // of a block
-inline constexpr int kCeilingChains = 8;     // of a thread, so that no instruction waits for the one before
+/// Threads per block.
+inline constexpr int kCeilingThreads = 256;
+/// Independent chains per thread, which hide the latency of the instruction.
+inline constexpr int kCeilingChains = 8;
 
-/// Reads all of x once, aligned to 16 bytes. out: [blocks * kCeilingThreads], as of all that follow.
+/// Reads all of x (aligned to 16 bytes) once. out: [blocks * kCeilingThreads], here and below.
 void ceiling_read(const void* x, std::size_t bytes, std::uint32_t* out, unsigned blocks, Stream stream);
-/// Each thread: `rounds` times kCeilingChains fma.
+/// Each thread does `rounds` times kCeilingChains fma.
 void ceiling_fma(int rounds, std::uint32_t* out, unsigned blocks, Stream stream);
-/// Each warp: `rounds` times kCeilingChains products of 16 x 8 x 32 bytes, and of 16 x 8 x 16 BF16.
+/// Each warp does `rounds` times kCeilingChains mma: m16n8k32 of bytes, m16n8k16 of BF16.
 void ceiling_mma_int8(int rounds, std::uint32_t* out, unsigned blocks, Stream stream);
 void ceiling_mma_bf16(int rounds, std::uint32_t* out, unsigned blocks, Stream stream);
 

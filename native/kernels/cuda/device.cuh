@@ -1,6 +1,6 @@
-// What every kernel source includes. The same .cu files are compiled twice: by nvcc for GPUs, and by the host
-// compiler against test/cuda_emulation, which runs them in the tests on any machine and finds races, missing
-// barriers and waits, and accesses out of bounds. How to write a kernel that both take:
+// Included by every kernel source. The same .cu files are compiled twice: by nvcc for GPUs, and by the host
+// compiler against test/cuda_emulation, which runs them on any machine and finds races, missing barriers and
+// waits, and accesses out of bounds. How to write a kernel that both compilers accept:
 //
 //   struct RmsNormShared {             // static shared memory: one struct per kernel,
 //     SharedArray<float, 8> sums;      // of SharedArrays and scalars
@@ -14,27 +14,27 @@
 //            rms_norm_kernel, x, out, n);
 //   }
 //
-// - Kernels are `static __global__` functions in namespace cria::cuda; functions for them are CRIA_DEVICE. A
-//   name must be unique among the namespace's.
+// - Kernels are `static __global__` functions in namespace cria::cuda; their helper functions are
+// CRIA_DEVICE.
+//   Names are unique in the namespace.
 // - Shared memory comes from shared_memory<Struct>() or, sized at launch, from DynamicShared. Never
 //   __shared__.
 // - threadIdx, blockIdx, blockDim, gridDim, __syncthreads (and _or, _and, _count), __syncwarp, __shfl_*_sync,
 //   __ballot_sync, __any_sync, __all_sync, __match_*_sync, atomicAdd/Max/Min/Exch/CAS/Or, __threadfence,
-//   __ldg, __popc, __clz, __ffs, __byte_perm, fmaf, sqrtf, fmaxf, fminf, min, max, uint4, float4 and their
-//   kin are CUDA's. Every other instruction has a function in ptx.cuh: inline asm stands only there.
-// - Masks of warp collectives are written out (kFullWarp, or a computed one): no __activemask().
+//   __ldg, __popc, __clz, __ffs, __byte_perm, fmaf, sqrtf, fmaxf, fminf, min, max, uint4, float4 and the like
+//   are CUDA's own. Every other instruction has a function in ptx.cuh, the only place with inline asm.
+// - Masks of warp collectives are explicit (kFullWarp, or a computed one): no __activemask().
 // - No static or constant device variables, no printf, no assert, no recursion, no C++ library, no
 //   exceptions.
 // - Multiplication and addition are fused only where the source says fmaf (nvcc -fmad=false): the order of
 //   summation is a contract (docs/numerics.md). No fast-math intrinsics except those of ptx.cuh.
 // - f16 and bf16 are uint16_t, pairs of them uint32_t with the lower element in the lower half. Load wide: 16
 //   bytes.
-// - A thread that leaves early must not be missed at a later __syncthreads or collective: let it idle
-//   instead.
-// - A kernel must be right for any order of blocks and of warps.
+// - No thread returns before a __syncthreads or collective that expects it: let it idle instead.
+// - A kernel is correct for any order of blocks and of warps.
 // - Shuffles, votes and mma order no memory; __syncwarp and __syncthreads do. Between blocks: write,
-//   __syncthreads, then one thread does __threadfence, atomicAdd on a counter, __threadfence, and a
-//   __syncthreads lets its block read what the others wrote. Whoever is last resets the counter.
+//   __syncthreads, then one thread does __threadfence, atomicAdd on a counter and __threadfence, and after
+//   another __syncthreads its block may read what the others wrote. The last block resets the counter.
 #pragma once
 
 #include <stddef.h>
@@ -62,8 +62,8 @@ constexpr int kCudaPageTokens = 64;  // tokens of a KV page
 
 // ---- shared memory ----
 
-/// An array in a kernel's shared struct. The emulator checks every index, keeps a guard gap behind it and
-/// fills it with NaN; on a device it is a plain array.
+/// An array in a kernel's shared struct. The emulator checks every index, fills the array with NaN and puts a
+/// guard gap behind it; on a device it is a plain array.
 template <class T, int N>
 struct alignas(16) SharedArray {
 #ifdef CRIA_CUDA_EMULATED
@@ -86,7 +86,7 @@ struct alignas(16) SharedArray {
 #endif
 };
 
-/// The block's static shared memory, the same for each call with the same struct.
+/// The block's static shared memory: the same object at each call with the same struct.
 template <class Storage>
 CRIA_DEVICE Storage& shared_memory() {
 #ifdef CRIA_CUDA_EMULATED
@@ -99,13 +99,13 @@ CRIA_DEVICE Storage& shared_memory() {
 #endif
 }
 
-/// Bytes that take<T>(count) needs of a launch's dynamic_shared; they add up.
+/// Bytes of a launch's dynamic_shared that DynamicShared::take<T>(count) uses.
 template <class T>
 CRIA_HOST_DEVICE constexpr size_t shared_bytes(size_t count, size_t alignment = 16) {
   return (count * sizeof(T) + alignment - 1) / alignment * alignment;
 }
 
-/// Carves the dynamic shared memory of a launch; every thread carves the same. Larger alignments first.
+/// Carves arrays out of a launch's dynamic shared memory, in every thread alike. Larger alignments first.
 class DynamicShared {
  public:
   template <class T>
@@ -133,7 +133,7 @@ CRIA_DEVICE int warp_in_block() { return static_cast<int>(threadIdx.x) / kWarpSi
 
 /// The sum over the warp, in every lane, by a fixed tree: lanes i and i ^ 16, then 8, 4, 2, 1.
 CRIA_DEVICE float warp_sum(float x) {
-#ifdef CRIA_CUDA_EMULATED  // the same tree in one meeting of the lanes instead of five
+#ifdef CRIA_CUDA_EMULATED  // the same tree in one collective instead of five
   return emulation::reduce_float(x, emulation::Reduction::add);
 #else
   for (int step = 16; step; step /= 2) x += __shfl_xor_sync(kFullWarp, x, step);
@@ -155,7 +155,7 @@ struct BlockSumShared {
 };
 
 /// The sum over a block of kWarps warps, in every thread: warp_sum, then the warps in order. Two barriers;
-/// the shared memory may be used again at once.
+/// the shared memory is free again on return.
 template <int kWarps>
 CRIA_DEVICE float block_sum(float x, BlockSumShared<kWarps>& shared) {
   x = warp_sum(x);

@@ -42,7 +42,7 @@ CRIA_DEVICE float rotated(const float* head, int d, const float* cos, const floa
 
 }  // namespace
 
-// One block a token.
+// One block per token.
 template <bool kF32>
 static __global__ void __launch_bounds__(kThreads) append_kv_kernel(AppendKernelArgs a) {
   const int token = static_cast<int>(blockIdx.x), position = a.positions[token];
@@ -51,7 +51,7 @@ static __global__ void __launch_bounds__(kThreads) append_kv_kernel(AppendKernel
   const float* cos = a.cos + static_cast<int64_t>(token) * half;
   const float* sin = a.sin + static_cast<int64_t>(token) * half;
 
-  // A thread reads and writes both of a pair, so that q may be in place.
+  // A thread reads and writes both elements of a pair, so q may be in place.
   const float* q = a.q + token * a.q_stride;
   float* q_out = a.q_out + static_cast<int64_t>(token) * a.n_heads * a.head_dim;
   const int pairs = a.head_dim / 2;
@@ -105,26 +105,26 @@ void append_kv(const AppendKvArgs& args, Stream stream) {
   const Batch& b = *args.batch;
   const AttentionShape& s = args.shape;
   if (b.n_tokens == 0) return;
-  const AppendKernelArgs a{args.q,
-                           args.k,
-                           args.v,
-                           args.q_out,
-                           args.q_stride,
-                           args.kv_stride,
-                           b.positions,
-                           b.sequence_of,
-                           b.block_table,
-                           b.block_table_stride,
-                           b.rope_cos,
-                           b.rope_sin,
-                           reinterpret_cast<unsigned char*>(args.kv.pages),
-                           args.kv.page_stride,
-                           s.n_heads,
-                           s.n_kv_heads,
-                           s.head_dim,
-                           padded_head_dim(s.head_dim),
-                           s.rope_dim,
-                           s.rope_half_layout};
+  const AppendKernelArgs a{.q = args.q,
+                           .k = args.k,
+                           .v = args.v,
+                           .q_out = args.q_out,
+                           .q_stride = args.q_stride,
+                           .kv_stride = args.kv_stride,
+                           .positions = b.positions,
+                           .sequence_of = b.sequence_of,
+                           .block_table = b.block_table,
+                           .block_table_stride = b.block_table_stride,
+                           .cos = b.rope_cos,
+                           .sin = b.rope_sin,
+                           .pages = reinterpret_cast<unsigned char*>(args.kv.pages),
+                           .page_stride = args.kv.page_stride,
+                           .n_heads = s.n_heads,
+                           .n_kv_heads = s.n_kv_heads,
+                           .head_dim = s.head_dim,
+                           .padded = padded_head_dim(s.head_dim),
+                           .rope_dim = s.rope_dim,
+                           .half_layout = s.rope_half_layout};
   const LaunchConfig config{.name = "append_kv",
                             .grid = {static_cast<unsigned>(b.n_tokens)},
                             .block = {kThreads},

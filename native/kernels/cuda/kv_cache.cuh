@@ -1,4 +1,4 @@
-// The layout of pages, for kernels.
+// The page layout, for kernels.
 #pragma once
 
 #include "kernels/cuda/device.cuh"

@@ -13,19 +13,19 @@ struct KvCopyKernelArgs {
   int32_t n_kv_heads, head_dim, padded;
 };
 
-/// Where token t's dimension d of K lies in a head's block, in elements, and of V.
+/// Index of token t's dimension d of K, and of V, in a head's block.
 template <bool kF32>
-CRIA_DEVICE int k_place(int t, int d, int padded) {
+CRIA_DEVICE int k_index(int t, int d, int padded) {
   return kF32 ? k_f32_at(t, d) : k_f16_at(t, d, padded / 16);
 }
 template <bool kF32>
-CRIA_DEVICE int v_place(int t, int d, int padded) {
+CRIA_DEVICE int v_index(int t, int d, int padded) {
   return kCudaPageTokens * padded + (kF32 ? v_f32_at(t, d, padded) : v_f16_at(t, d, padded / 16));
 }
 
 }  // namespace
 
-// Block (page, head): a thread a value, neighbours along the plain array.
+// Block (page, head). Neighbouring threads take neighbouring elements of the plain array.
 template <bool kF32>
 static __global__ void __launch_bounds__(kThreads)
     write_kv_kernel(KvCopyKernelArgs a, const float* k, const float* v) {
@@ -38,11 +38,11 @@ static __global__ void __launch_bounds__(kThreads)
     const int64_t at = (first + t) * a.head_dim + d;
     const float key = d < a.head_dim ? k[at] : 0.0f, value = d < a.head_dim ? v[at] : 0.0f;
     if constexpr (kF32) {
-      block[k_place<kF32>(t, d, a.padded)] = key;
-      block[v_place<kF32>(t, d, a.padded)] = value;
+      block[k_index<kF32>(t, d, a.padded)] = key;
+      block[v_index<kF32>(t, d, a.padded)] = value;
     } else {
-      block[k_place<kF32>(t, d, a.padded)] = float_to_f16(key);
-      block[v_place<kF32>(t, d, a.padded)] = float_to_f16(value);
+      block[k_index<kF32>(t, d, a.padded)] = float_to_f16(key);
+      block[v_index<kF32>(t, d, a.padded)] = float_to_f16(value);
     }
   }
 }
@@ -57,7 +57,7 @@ static __global__ void __launch_bounds__(kThreads) read_kv_kernel(KvCopyKernelAr
   for (int i = thread_in_block(); i < kCudaPageTokens * a.head_dim; i += kThreads) {
     const int t = i / a.head_dim, d = i % a.head_dim;
     const int64_t at = first * a.head_dim + i;
-    const Stored key = block[k_place<kF32>(t, d, a.padded)], value = block[v_place<kF32>(t, d, a.padded)];
+    const Stored key = block[k_index<kF32>(t, d, a.padded)], value = block[v_index<kF32>(t, d, a.padded)];
     if constexpr (kF32) {
       k[at] = key;
       v[at] = value;
@@ -78,8 +78,11 @@ LaunchConfig config_of(const char* name, const AttentionShape& shape, std::int32
 }
 
 KvCopyKernelArgs args_of(const AttentionShape& shape, const KvLayer& kv) {
-  return {reinterpret_cast<unsigned char*>(kv.pages), kv.page_stride, shape.n_kv_heads, shape.head_dim,
-          padded_head_dim(shape.head_dim)};
+  return {.pages = reinterpret_cast<unsigned char*>(kv.pages),
+          .page_stride = kv.page_stride,
+          .n_kv_heads = shape.n_kv_heads,
+          .head_dim = shape.head_dim,
+          .padded = padded_head_dim(shape.head_dim)};
 }
 
 }  // namespace

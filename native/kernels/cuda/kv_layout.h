@@ -1,17 +1,17 @@
-// Where a value lies in a KV head's block of a page: kv_cache.h has the layout in words.
+// Index arithmetic of a KV head's block in a page; kv_cache.h describes the layout.
 #pragma once
 
 #include "core/host_device.h"
 
 namespace cria::cuda {
 
-/// Element of the block's f16 K; `tiles` is D / 16. Four dimensions from a multiple of four on are
-/// neighbours.
+/// Index into the block's f16 K; `tiles` is D / 16. Four dimensions from a multiple of four on are
+/// contiguous.
 CRIA_HOST_DEVICE constexpr int k_f16_at(int token, int d, int tiles) {
   return ((token >> 4) * tiles + (d >> 4)) * 256 + ((token & 7) * 4 + (d >> 2 & 3)) * 8 +
          (token >> 3 & 1) * 4 + (d & 3);
 }
-/// Element of the block's f16 V.
+/// Index into the block's f16 V.
 CRIA_HOST_DEVICE constexpr int v_f16_at(int token, int d, int tiles) {
   return ((token >> 4) * tiles + (d >> 4)) * 256 + ((d & 7) * 4 + (token >> 1 & 3)) * 8 + (d >> 3 & 1) * 4 +
          (token >> 3 & 1) * 2 + (token & 1);

@@ -1,4 +1,4 @@
-// A page of the KV cache on the host.
+// KV cache pages in host memory.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +8,7 @@
 
 namespace cria::cuda {
 
-/// Zeros what a page of layout "cuda-1" holds beyond its first `n_tokens` positions.
+/// Zeroes all tokens of a page (layout "cuda-1") after the first `n_tokens`.
 void clear_page_from(const AttentionShape& shape, DType dtype, std::int32_t n_tokens, std::byte* page);
 
 }  // namespace cria::cuda

@@ -1,5 +1,4 @@
-// The one way to start a kernel. Never <<<>>>: a host compiler could not read it, and its errors
-// would be lost.
+// The only way to start a kernel. <<<>>> would not compile on the host and would lose errors.
 //
 //   launch({.name = "rms_norm", .grid = {rows}, .block = {256}, .stream = stream}, rms_norm_kernel,
 //          x, weight, out, n);
@@ -17,23 +16,27 @@
 namespace cria::cuda {
 
 struct LaunchConfig {
-  const char* name;  // for errors
+  const char* name;  // for error messages
   Dim3 grid, block;
   std::size_t dynamic_shared = 0;  // bytes, as DynamicShared takes them (device.cuh)
   Stream stream = nullptr;
-  /// All blocks are resident at once, so that they may wait for each other. Throws when they do not fit.
+  /// All blocks are resident at once, so they may wait for each other. Throws when they do not fit.
   bool cooperative = false;
-  /// May begin before the previous kernel of the stream has ended (sm_90): it must call
-  /// grid_dependency_wait() (ptx.cuh) before it touches anything the previous one wrote.
+  /// Programmatic dependent launch (sm_90): the kernel may begin before the stream's previous kernel has
+  /// ended. It must call grid_dependency_wait() (ptx.cuh) before it touches anything that kernel wrote.
   bool overlaps_previous = false;
 };
 
-/// A kernel and its arguments without their types. `arguments` points at a std::tuple of the parameters.
+/// A kernel with its argument types erased. `arguments` points to a std::tuple of the parameters.
 struct KernelCall {
-  const void* kernel;                                // the function's address
-  void (*run)(const void* kernel, void* arguments);  // calls it, on the CPU: the emulator's entry
-  void (*pointers)(void* arguments, void** out);     // the address of each argument
-  void* (*copy)(const void* arguments);              // for graphs
+  /// The function's address.
+  const void* kernel;
+  /// Calls it on the CPU, for the emulator.
+  void (*run)(const void* kernel, void* arguments);
+  /// Writes the address of each argument to `out`.
+  void (*pointers)(void* arguments, void** out);
+  /// Copies and frees arguments, for the emulator's graphs.
+  void* (*copy)(const void* arguments);
   void (*drop)(void* arguments);
   std::size_t count;
 };

@@ -1,12 +1,12 @@
-// Functions of floats with the same bits as the CPU backend's (kernels/cpu/simd.h has the same steps).
+// Float functions with the same bits as the CPU backend's (kernels/cpu/simd.h takes the same steps).
 #pragma once
 
 #include "kernels/cuda/device.cuh"
 
 namespace cria::cuda {
 
-/// e^x, 0 below -87.3 and infinite above 88.37: degree-6 polynomial after Cody-Waite reduction, about 1 ulp;
-/// NaN stays NaN.
+/// e^x within about 1 ulp: Cody-Waite reduction and a polynomial of degree 6. 0 below -87.3, infinite above
+/// 88.37; NaN stays NaN.
 CRIA_DEVICE float exp_exact(float x) {
   float clamped = x > -87.3f ? x : -87.3f;
   clamped = clamped < 89.0f ? clamped : 89.0f;

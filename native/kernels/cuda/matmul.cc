@@ -1,4 +1,4 @@
-// Which kernel serves which product.
+// Chooses the kernel for a product.
 #include "kernels/cuda/matmul.h"
 
 #include <algorithm>
@@ -10,7 +10,8 @@ namespace cria::cuda {
 
 namespace {
 
-/// BF16 before sm_80, which has no tensor cores for it and no tiles: eight tokens at a time.
+/// BF16 before sm_80, which has no tensor cores for it: eight tokens at a time, since there is no tile
+/// kernel.
 void matmul_by_eights(const MatmulArgs& args, Stream stream) {
   constexpr std::int64_t kChunkBytes = 128;  // of a token
   for (std::int32_t first = 0; first < args.n_tokens; first += kVectorTokens) {
@@ -26,7 +27,9 @@ void matmul_by_eights(const MatmulArgs& args, Stream stream) {
 }  // namespace
 
 MatmulDevice prepare_matmul(const DeviceProperties& properties) {
-  const MatmulDevice device{properties.major, properties.multiprocessors, properties.shared_per_block};
+  const MatmulDevice device{.major = properties.major,
+                            .multiprocessors = properties.multiprocessors,
+                            .shared_per_block = properties.shared_per_block};
   prepare_tiles_floats(device);
   prepare_tiles_blocks32(device);
   prepare_tiles_blocks256(device);

@@ -10,8 +10,8 @@
 //   matmul(device, {.weight = weight, .activations = activations, .n_tokens = n, .y = y, .y_stride = rows},
 //   stream);
 //
-// Orders of summation: docs/gpu.md. A token's result has the same bits alone and in a batch of any
-// size, and with quantized and F32 weights the CPU's bits.
+// Orders of summation: docs/gpu.md. A token's result has the same bits alone and in a batch of any size; with
+// quantized and F32 weights it has the CPU's bits.
 #pragma once
 
 #include <cstddef>
@@ -26,18 +26,19 @@ namespace cria::cuda {
 
 constexpr std::int64_t kTileRows = 16;
 
-/// Bytes of `rows` rows, rounded up to whole tiles. A multiple of 16; a tile begins at packed_bytes() of the
-/// rows before it. So matrices of one type and width whose rows are multiples of 16 may be laid end to end
+/// Bytes of `rows` rows, rounded up to whole tiles: a multiple of 16. A tile begins at packed_bytes() of the
+/// rows before it, so matrices of one type and width whose rows are multiples of 16 may be laid end to end
 /// and multiplied as one.
 std::size_t packed_bytes(DType dtype, std::int64_t rows, std::int64_t cols);
 
-/// `rows` rows as they lie in a file -> packed_bytes(dtype, rows, cols) bytes at `dst` (aligned to 16), which
-/// are all written: missing rows of the last tile become zeros. A range of a matrix's rows may be repacked
-/// alone where it begins at a multiple of 16 and is one itself, or ends the matrix. Not parallel; any thread.
+/// Repacks `rows` rows in the file's layout. Writes all packed_bytes(dtype, rows, cols) bytes at `dst`
+/// (aligned to 16); missing rows of the last tile become zeros. A range of a matrix's rows may be repacked
+/// by itself when it begins at a multiple of 16, and its length is one too or it ends the matrix. Callable
+/// from any thread.
 void repack_rows(DType dtype, std::int64_t cols, const void* src, std::int64_t rows, void* dst);
 
-/// Gate and up of one type, eight rows of one and eight of the other by turns, for Epilogue::swiglu:
-/// packed_gate_up_bytes(dtype, rows, cols) bytes. Ranges as above with 8 for 16.
+/// Repacks gate and up of one type, alternating eight rows of each, for Epilogue::swiglu:
+/// packed_gate_up_bytes(dtype, rows, cols) bytes. Ranges as above, with multiples of 8.
 std::size_t packed_gate_up_bytes(DType dtype, std::int64_t rows, std::int64_t cols);
 void repack_gate_up(DType dtype, std::int64_t cols, const void* gate, const void* up, std::int64_t rows,
                     void* dst);
@@ -46,18 +47,20 @@ void repack_gate_up(DType dtype, std::int64_t cols, const void* gate, const void
 struct PackedMatrix {
   const void* data = nullptr;
   DType dtype = DType::f32;
-  std::int64_t rows = 0;  // outputs of the product: with swiglu half of what is packed
-  std::int64_t cols = 0;  // a multiple of the type's block
+  /// Outputs of the product: with swiglu, half the packed rows.
+  std::int64_t rows = 0;
+  /// A multiple of the type's block.
+  std::int64_t cols = 0;
 };
 
 /// out[t, :] = row ids[t] (or row t where ids is null) as float32, with the bits of the CPU's dequantize_row.
-/// out: [n, cols]. The ids are in the device's memory; one that is not below `rows` gives NaN.
+/// out: [n, cols]. ids: [n], on the device; an id that is not below `rows` gives NaN.
 void dequantize_rows(const PackedMatrix& matrix, const std::uint32_t* ids, std::int32_t n, float* out,
                      Stream stream);
 
 // ---- activations ----
 
-/// What activations become before they meet a weight: one buffer serves all weights of the same form.
+/// The form in which activations are multiplied: one buffer serves all weights of the same form.
 enum class ActivationForm : std::uint8_t {
   f32,
   f16,
@@ -66,14 +69,15 @@ enum class ActivationForm : std::uint8_t {
   q8_k,  // blocks of 256: int8, the scale, sums of 16
 };
 ActivationForm activation_form(DType weight);
-/// Of n_tokens tokens: the buffer must be laid out for exactly as many as the product is given.
+/// Bytes of n_tokens tokens' activations. The layout depends on n_tokens: the product must take exactly as
+/// many.
 std::size_t activation_bytes(ActivationForm form, std::int32_t n_tokens, std::int64_t cols);
 
-/// x: [n_tokens, cols], float32 in the device's memory, aligned to 16 where cols is a multiple of 4. The bits
-/// are those of kernels/cpu/quantize.h.
+/// x: [n_tokens, cols], float32 on the device, aligned to 16 where cols is a multiple of 4. Same bits as
+/// kernels/cpu/quantize.h.
 void quantize_activations(ActivationForm form, const float* x, std::int32_t n_tokens, std::int64_t cols,
                           void* activations, Stream stream);
-/// The same of RMSNorm(x): the bits of rms_norm() followed by quantize_activations(). norm: [cols].
+/// Quantizes RMSNorm(x): same bits as rms_norm() followed by quantize_activations(). norm: [cols].
 void rms_norm_quantize(ActivationForm form, const float* x, const float* norm, float eps,
                        std::int32_t n_tokens, std::int64_t cols, void* activations, Stream stream);
 
@@ -82,25 +86,27 @@ void rms_norm_quantize(ActivationForm form, const float* x, const float* norm, f
 enum class Epilogue : std::uint8_t {
   store,   // y = product
   add,     // y += product, in one addition
-  swiglu,  // y = SiLU(gate) * up, of a matrix from repack_gate_up (of two types: two products and silu_mul)
+  swiglu,  // y = SiLU(gate) * up, for a matrix from repack_gate_up
 };
 
 struct MatmulArgs {
   PackedMatrix weight;
-  const void* activations = nullptr;  // of activation_form(weight.dtype), n_tokens and weight.cols
+  /// In activation_form(weight.dtype), for n_tokens tokens of weight.cols.
+  const void* activations = nullptr;
   std::int32_t n_tokens = 0;
-  float* y = nullptr;         // element (t, r) is y[t * y_stride + r]
-  std::int64_t y_stride = 0;  // at least weight.rows
+  /// Element (t, r) is y[t * y_stride + r]; y_stride is at least weight.rows.
+  float* y = nullptr;
+  std::int64_t y_stride = 0;
   Epilogue epilogue = Epilogue::store;
 };
 
-/// What the launches need to know of a device.
+/// The properties of a device that launches depend on.
 struct MatmulDevice {
-  int major = 0;  // compute capability
+  int major = 0;  // of the compute capability
   int multiprocessors = 0;
   std::size_t shared_per_block = 0;
 };
-/// Once for each device, by a thread on which it is set.
+/// Call once for each device, on a thread where it is set: reserves the kernels' dynamic shared memory.
 MatmulDevice prepare_matmul(const DeviceProperties& properties);
 
 void matmul(const MatmulDevice& device, const MatmulArgs& args, Stream stream);

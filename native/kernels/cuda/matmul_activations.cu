@@ -1,5 +1,4 @@
-// Activations -> the forms that weights multiply with: the bits of kernels/cpu/quantize.h in the layout of
-// matmul_pack.h.
+// Quantizes activations: the bits of kernels/cpu/quantize.h in the layout of matmul_weights.cuh.
 #include "core/error.h"
 #include "kernels/cuda/matmul_weights.cuh"
 
@@ -13,10 +12,10 @@ struct QuantizeShared {
   BlockSumShared<kQuantizeWarps> sum;
 };
 
-/// A row of x, and what RMSNorm makes of it.
+/// A row of x, normalized by RMSNorm unless norm is null.
 struct SourceRow {
   const float* x;
-  const float* norm;  // null: as it is
+  const float* norm;
   float scale;
   int64_t cols;
 
@@ -26,11 +25,11 @@ struct SourceRow {
   }
 };
 
-/// Eight columns of a lane: four from `first` on and four from `first` + 16 on.
+/// A lane's eight columns: four from `first` on and four from `first` + 16 on.
 struct LaneColumns {
   float v[8];
   CRIA_DEVICE LaneColumns(const SourceRow& row, int64_t first) {
-    if (first + 16 < row.cols) {  // the columns are a multiple of 32, and the row is aligned to 16 bytes
+    if (first + 16 < row.cols) {  // cols is a multiple of 32 and the row is aligned to 16 bytes
       const float4 a = *reinterpret_cast<const float4*>(row.x + first);
       const float4 b = *reinterpret_cast<const float4*>(row.x + first + 16);
       v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
@@ -47,11 +46,11 @@ struct LaneColumns {
       for (int i = 0; i < 8; i++) v[i] = 0.0f;
     }
   }
-  /// The largest magnitude as bits: infinity and NaN above all finite ones.
-  CRIA_DEVICE uint32_t largest() const {
-    uint32_t most = 0;
-    for (int i = 0; i < 8; i++) most = max(most, bits_of(v[i]) & 0x7fffffffu);
-    return most;
+  /// The largest magnitude as bits, where infinity and NaN compare above all finite values.
+  CRIA_DEVICE uint32_t max_magnitude() const {
+    uint32_t magnitude = 0;
+    for (int i = 0; i < 8; i++) magnitude = max(magnitude, bits_of(v[i]) & 0x7fffffffu);
+    return magnitude;
   }
 };
 
@@ -66,16 +65,17 @@ CRIA_DEVICE uint2 pack_bytes(const int (&q)[8]) {
   return make_uint2(word(0), word(4));
 }
 
-/// A warp's chunk of 256 columns, 8 a lane: lane 2 * (4 * pair + t) + group % 2. A group's four lanes differ
-/// in bits 1 and 2.
+/// A warp quantizes a chunk of 256 columns, eight to a lane: lane 2 * (4 * pair + t) + group % 2. The four
+/// lanes of a group differ in bits 1 and 2.
 CRIA_DEVICE void quantize_q8_0(const SourceRow& row, int64_t chunk, int64_t at, const Activations& out) {
   const int lane = lane_in_warp(), unit = lane / 2;
   const int group = unit / 4 * 2 + lane % 2;
   const LaneColumns x(row, chunk * 256 + group * 32 + unit % 4 * 4);
-  uint32_t most = x.largest();
-  for (int step = 2; step <= 4; step *= 2) most = max(most, __shfl_xor_sync(kFullWarp, most, step));
-  const bool bad = most >= kInfinityBits;
-  const float d = float_of_bits(most) / 127.0f;
+  uint32_t magnitude = x.max_magnitude();
+  for (int step = 2; step <= 4; step *= 2)
+    magnitude = max(magnitude, __shfl_xor_sync(kFullWarp, magnitude, step));
+  const bool bad = magnitude >= kInfinityBits;
+  const float d = float_of_bits(magnitude) / 127.0f;
   float inverse = d == 0.0f ? 0.0f : 1.0f / d;
   if (bad || bits_of(inverse) >= kInfinityBits) inverse = 0.0f;
   int q[8], sum = 0;
@@ -98,19 +98,20 @@ CRIA_DEVICE void quantize_q8_k(const SourceRow& row, int64_t chunk, int64_t at, 
   const int lane = lane_in_warp(), unit = lane / 2, t = unit % 4;
   const int group = unit / 4 * 2 + lane % 2, first = group * 32 + t * 4;
   const LaneColumns x(row, chunk * 256 + first);
-  const uint32_t most = warp_max(x.largest());
-  // The value of largest magnitude, the first among equals.
+  const uint32_t magnitude = warp_max(x.max_magnitude());
+  // The value of the largest magnitude; the first of equal ones.
   uint32_t index = 256;
   for (int i = 7; i >= 0; i--)
-    if ((bits_of(x.v[i]) & 0x7fffffffu) == most) index = static_cast<uint32_t>(first + i % 4 + i / 4 * 16);
-  const uint32_t least = warp_min(index);
+    if ((bits_of(x.v[i]) & 0x7fffffffu) == magnitude)
+      index = static_cast<uint32_t>(first + i % 4 + i / 4 * 16);
+  index = warp_min(index);
   float mine = 0.0f;
   for (int i = 0; i < 8; i++)
-    if (static_cast<uint32_t>(first + i % 4 + i / 4 * 16) == least) mine = x.v[i];
-  const int owner = static_cast<int>(least / 64 * 8 + least % 16 / 4 * 2 + least / 32 % 2);
+    if (static_cast<uint32_t>(first + i % 4 + i / 4 * 16) == index) mine = x.v[i];
+  const int owner = static_cast<int>(index / 64 * 8 + index % 16 / 4 * 2 + index / 32 % 2);
   const float extreme = __shfl_sync(kFullWarp, mine, owner);
-  const bool bad = most >= kInfinityBits;
-  const float inverse = most == 0 || bad ? 0.0f : -127.0f / extreme;
+  const bool bad = magnitude >= kInfinityBits;
+  const float inverse = magnitude == 0 || bad ? 0.0f : -127.0f / extreme;
   const bool usable = inverse != 0.0f && (bits_of(inverse) & 0x7fffffffu) < kInfinityBits;
   int q[8], sum0 = 0, sum1 = 0;
   for (int i = 0; i < 8; i++) {
@@ -123,7 +124,7 @@ CRIA_DEVICE void quantize_q8_k(const SourceRow& row, int64_t chunk, int64_t at, 
     sum1 += __shfl_xor_sync(kFullWarp, sum1, step);
   }
   if (t == 0) {
-    // Sums 2 * group and the next: a word's half of four, low seven bits and the rest apart.
+    // Sums 2 * group and 2 * group + 1, as bytes of their low seven bits and of the rest (multiply_mins).
     uint8_t* sums = const_cast<uint8_t*>(out.sums) + at * kSumBytes + group / 2 * 8 + group % 2 * 2;
     *reinterpret_cast<uint16_t*>(sums) = static_cast<uint16_t>((sum0 & 127) | (sum1 & 127) << 8);
     *reinterpret_cast<uint16_t*>(sums + 4) =
@@ -136,7 +137,7 @@ CRIA_DEVICE void quantize_q8_k(const SourceRow& row, int64_t chunk, int64_t at, 
                  : 0.0f;
 }
 
-/// Four chunks of 64 columns of 16-bit floats: a lane has a unit of 16 bytes.
+/// A warp rounds four chunks of 64 columns to 16-bit floats; a lane writes a unit of 16 bytes.
 template <bool kBf16>
 CRIA_DEVICE void round_16_bits(const SourceRow& row, int64_t chunk, int64_t n_chunks, int64_t at,
                                const Activations& out) {
@@ -168,14 +169,14 @@ CRIA_DEVICE void reorder_f32(const SourceRow& row, int64_t chunk, int64_t n_chun
 
 }  // namespace
 
-// Block (token, part): a warp takes every eighth run of 256 columns of its part. With a norm there is one
-// part a token, and the sum of squares is rms_norm_kernel's, in its order.
+// Block (token, part); each warp takes every eighth run of 256 columns. With a norm there is one part per
+// token, and the sum of squares has the order of rms_norm_kernel.
 static __global__ void __launch_bounds__(kQuantizeThreads)
     quantize_activations_kernel(const float* x, const float* norm, float eps, int64_t cols, int form,
                                 Activations out) {
   QuantizeShared& shared = shared_memory<QuantizeShared>();
   const int64_t token = blockIdx.x;
-  SourceRow row{x + token * cols, norm, 1.0f, cols};
+  SourceRow row{.x = x + token * cols, .norm = norm, .scale = 1.0f, .cols = cols};
   if (norm) {
     float squares = 0.0f;
     for (int64_t i = thread_in_block(); i < cols; i += kQuantizeThreads)

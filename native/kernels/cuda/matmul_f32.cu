@@ -1,7 +1,8 @@
 // Products with F32 weights: sixteen chains by column, merged by the tree, as on the CPU and with its bits.
 //
-// A warp has four rows of a tile: its halves rows 2w + half and 8 below, so that gate and up of
-// Epilogue::swiglu meet in one lane. Lane l of a half is chain l, of up to eight tokens at a time.
+// Warp w has four rows of a tile: each half-warp has row 2w + half and the one eight below, so that one
+// lane has both gate and up of Epilogue::swiglu. Lane l of a half-warp is chain l, for up to eight tokens
+// at a time.
 #include "kernels/cuda/matmul_formats.cuh"
 #include "kernels/cuda/matmul_kernels.h"
 

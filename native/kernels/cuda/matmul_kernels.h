@@ -1,13 +1,14 @@
-// The kernels behind matmul(), for its dispatch alone.
+// The kernels behind matmul(), private to it.
 #pragma once
 
 #include "kernels/cuda/matmul.h"
 
 namespace cria::cuda {
 
-constexpr std::int32_t kVectorTokens = 8;  // at most: the columns of one mma
+/// Tokens of matmul_vector() at most: the columns of one mma.
+constexpr std::int32_t kVectorTokens = 8;
 
-/// 1 to kVectorTokens tokens, 16-bit floats and quantized weights.
+/// 1 to kVectorTokens tokens, with 16-bit float or quantized weights.
 void matmul_vector(const MatmulArgs& args, Stream stream);
 
 /// Any number of tokens.
@@ -16,7 +17,7 @@ void matmul_tiles_floats(const MatmulDevice& device, const MatmulArgs& args, Str
 void matmul_tiles_blocks32(const MatmulDevice& device, const MatmulArgs& args, Stream stream);
 void matmul_tiles_blocks256(const MatmulDevice& device, const MatmulArgs& args, Stream stream);
 
-/// More dynamic shared memory than is given unasked.
+/// Reserve dynamic shared memory beyond the default limit.
 void prepare_tiles_floats(const MatmulDevice& device);
 void prepare_tiles_blocks32(const MatmulDevice& device);
 void prepare_tiles_blocks256(const MatmulDevice& device);

@@ -8,7 +8,7 @@ constexpr int kRowThreads = 256;
 
 }  // namespace
 
-// Block (token, part): a thread an element.
+// Block (token, part); one thread per element.
 static __global__ void __launch_bounds__(kRowThreads)
     dequantize_rows_kernel(const uint8_t* w, int form, const uint32_t* ids, int64_t rows, int64_t cols,
                            float* out) {

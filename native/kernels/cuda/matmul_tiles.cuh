@@ -1,11 +1,11 @@
 // Products of many tokens: tiles of rows by tokens through shared memory.
 //
-// A warp accumulates 32 rows by 32 tokens (floats: 64) of the output in registers. The block's weights and
-// activations arrive chunk by chunk through cp.async, in up to three stages, in the layouts that they have in
-// memory. Lanes read operands with 16-byte loads free of bank conflicts (the units of neighbouring tokens lie
-// in opposite halves of 128 bytes), so nothing is transposed and ldmatrix is not needed. A weight is unpacked
-// once for the warp's 32 tokens. Sums and float steps are those of matmul_vector.cu, so both kernels give a
-// token the same bits.
+// A warp accumulates 32 rows by 32 tokens (floats: 64) of the output in registers. The block's
+// weights and activations arrive chunk by chunk through cp.async, in up to three stages, in the
+// layouts that they have in memory. Lanes read operands with 16-byte loads free of bank conflicts
+// (the units of neighbouring tokens lie in opposite halves of 128 bytes), so nothing is
+// transposed and ldmatrix is not needed. A weight is unpacked once for the warp's 32 tokens. Sums
+// and float steps are those of matmul_vector.cu, so both kernels give a token the same bits.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Products of many tokens with blocks of 32.
+// Tile kernels for weights in blocks of 32.
 #include "kernels/cuda/matmul_tiles.cuh"
 
 namespace cria::cuda {

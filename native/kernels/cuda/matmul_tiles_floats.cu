@@ -1,4 +1,4 @@
-// Products of many tokens with 16-bit floats.
+// Tile kernels for 16-bit float weights.
 #include "kernels/cuda/matmul_tiles.cuh"
 
 namespace cria::cuda {

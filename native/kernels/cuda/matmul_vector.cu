@@ -1,11 +1,11 @@
 // Products of few tokens: weights stream from memory once, and memory bandwidth is the bound.
 //
-// A block has a tile of 16 rows, and its warps take the tile's chunks in turn. A warp multiplies a chunk by
-// up to eight tokens (mma is 16 x 8; fewer tokens would not be faster, since memory is the bound) and leaves
-// the integer sums of the chunk's blocks in shared memory. Then each thread takes the float steps of the
-// round for its outputs, in the order of the columns: the order is the CPU's, whatever the number of warps.
-// The sums are double-buffered, so that the steps of one round overlap the products of the next, with one
-// barrier a round.
+// A block has a tile of 16 rows, and its warps take the tile's chunks in turn. A warp multiplies
+// a chunk by up to eight tokens (mma is 16 x 8; fewer tokens would not be faster, since memory
+// is the bound) and leaves the integer sums of the chunk's blocks in shared memory. Then each
+// thread takes the float steps of the round for its outputs, in the order of the columns: the
+// order is the CPU's, whatever the number of warps. The sums are double-buffered, so that the
+// steps of one round overlap the products of the next, with one barrier a round.
 //
 // Bytes in flight: latency times bandwidth is 700 ns x 4.3 TB/s / 132 = 23 KB per multiprocessor on an H200.
 // A warp reloads each register with its next chunk as soon as this one's value is used, so it always has one
@@ -241,8 +241,8 @@ struct VectorScales {
       d[1] = low_half(w.d[1]);
     }
   }
-  /// Scales of pair j in row g + 8 * i. Six bits: two bytes a pair, so four pairs in two words; else a word a
-  /// pair.
+  /// Scales of pair j in row g + 8 * i. Six bits: two bytes a pair, so four pairs in two words; else a word
+  /// a pair.
   CRIA_DEVICE uint32_t pair(int i, int j) const {
     return F::kSixBits ? word(group[i], j / 2) >> (j % 2 * 16) : word(group[i], j);
   }

@@ -1,4 +1,4 @@
-// Handles of runtime.h that free themselves. The device must be set on the thread that does.
+// Owning handles for runtime.h. The device must be set on the thread that destroys them.
 #pragma once
 
 #include <cstddef>
@@ -30,7 +30,7 @@ using OwnedEvent = std::unique_ptr<OpaqueEvent, DestroyHandle>;
 using OwnedGraph = std::unique_ptr<OpaqueGraph, DestroyHandle>;
 using OwnedGraphExec = std::unique_ptr<OpaqueGraphExec, DestroyHandle>;
 
-/// n elements, uninitialised; none where n is 0.
+/// n uninitialised elements; null where n is 0.
 template <class T>
 DeviceMemory<T> allocate_array(std::size_t n, const char* what) {
   return DeviceMemory<T>(n ? static_cast<T*>(allocate(n * sizeof(T), what)) : nullptr);

@@ -1,8 +1,8 @@
-// Every instruction that CUDA C++ has no name for, behind one function each. The emulator has a software twin
-// of each; test/native/cuda/ptx_test.cc holds both against plain references.
+// One function for each instruction that CUDA C++ does not expose. The emulator has a software twin of each;
+// test/native/cuda/ptx_test.cc checks both against plain references.
 //
-// Where an architecture lacks an instruction, the function does the same by others, unless it is said. Names
-// follow the PTX ISA manual (version 8 and 9), which defines what each does.
+// On architectures without an instruction its function falls back on others, unless noted. Names follow the
+// PTX ISA manual (versions 8 and 9), which defines what each does.
 #pragma once
 
 #include "kernels/cuda/ptx_convert.cuh"

@@ -1,4 +1,4 @@
-// Narrow floats, bit tricks and approximations: instructions of one thread.
+// Conversions, integer and bit instructions, approximations: instructions of one thread.
 #pragma once
 
 #include "kernels/cuda/device.cuh"
@@ -43,7 +43,7 @@ CRIA_DEVICE uint16_t float_to_bf16(float x) {
 #endif
 }
 
-/// Two floats to a pair; `low` goes to the lower half.
+/// Rounds two floats to a pair; `low` goes to the lower half.
 CRIA_DEVICE uint32_t pack_f16x2(float low, float high) {
 #if defined(CRIA_CUDA_EMULATED) || __CUDA_ARCH__ < 800
   return static_cast<uint32_t>(float_to_f16(high)) << 16 | float_to_f16(low);
@@ -120,7 +120,7 @@ CRIA_DEVICE int32_t dp4a(int32_t a, int32_t b, int32_t c) {
   return out;
 #endif
 }
-/// The same with the bytes of `a` unsigned.
+/// The same with unsigned bytes in `a`.
 CRIA_DEVICE int32_t dp4a_unsigned(uint32_t a, int32_t b, int32_t c) {
 #ifdef CRIA_CUDA_EMULATED
   return emulation::dp4a(a, static_cast<uint32_t>(b), c, false);
@@ -131,7 +131,7 @@ CRIA_DEVICE int32_t dp4a_unsigned(uint32_t a, int32_t b, int32_t c) {
 #endif
 }
 
-/// Any function of three bits, on 32 at once: `table` is the function of 0xf0, 0xcc and 0xaa.
+/// Any bitwise function of three words: `table` is its value for 0xf0, 0xcc and 0xaa.
 template <int table>
 CRIA_DEVICE uint32_t lop3(uint32_t a, uint32_t b, uint32_t c) {
 #ifdef CRIA_CUDA_EMULATED
@@ -180,7 +180,7 @@ CRIA_DEVICE uint32_t warp_min(uint32_t x) {
 
 // ---- approximations: within 2 ulp, subnormals may be flushed ----
 
-/// 2^x.
+/// 2^x: exactly 1 for 0, and 0 for -infinity.
 CRIA_DEVICE float exp2_approx(float x) {
 #ifdef CRIA_CUDA_EMULATED
   return exp2f(x);

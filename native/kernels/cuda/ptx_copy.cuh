@@ -1,4 +1,4 @@
-// Copies to shared memory that go on while the thread does something else.
+// Asynchronous copies to shared memory.
 #pragma once
 
 #include "kernels/cuda/device.cuh"
@@ -6,27 +6,27 @@
 namespace cria::cuda {
 
 #ifndef CRIA_CUDA_EMULATED
-/// The address within shared memory that instructions want.
+/// A generic pointer as an address in shared memory.
 CRIA_DEVICE uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
 #endif
 
-// ---- cp.async (sm_80; before, plain copies at once): by a thread, in groups ----
+// ---- cp.async (sm_80; plain synchronous copies before): per thread, in groups ----
 //
 //   for each stage: cp_async<16>(...) ...; cp_async_commit();
 //   cp_async_wait<stages - 1>();   // this thread's oldest group has arrived
-//   __syncthreads();               // so have the others'
+//   __syncthreads();               // and those of the other threads
 
-/// kBytes (4, 8 or 16; both addresses aligned to it) from global to shared memory. Where `valid` is false
-/// nothing is read and zeros are written.
+/// Copies kBytes (4, 8 or 16; both addresses aligned to it) from global to shared memory. Where `valid` is
+/// false, reads nothing and writes zeros.
 template <int kBytes>
 CRIA_DEVICE void cp_async(void* shared, const void* global, bool valid = true) {
   static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16, "cp.async copies 4, 8 or 16 bytes");
 #if defined(CRIA_CUDA_EMULATED)
   emulation::cp_async(shared, global, kBytes, valid);
 #elif __CUDA_ARCH__ >= 800
-  if constexpr (kBytes == 16)  // past L1
+  if constexpr (kBytes == 16)  // bypasses L1
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global),
                  "r"(valid ? 16 : 0)
                  : "memory");
@@ -52,8 +52,8 @@ CRIA_DEVICE void cp_async_commit() {
 #endif
 }
 
-/// Until at most kPending of this thread's latest groups are under way. The data is there for this thread;
-/// for others after a barrier.
+/// Waits until at most kPending of this thread's latest groups are in flight. This thread sees the data at
+/// once, others after a barrier.
 template <int kPending>
 CRIA_DEVICE void cp_async_wait() {
 #if defined(CRIA_CUDA_EMULATED)
@@ -71,10 +71,10 @@ CRIA_DEVICE void cp_async_wait() {
 #endif
 
 #ifdef CRIA_HAS_MBARRIER
-// ---- mbarrier (sm_80): a barrier object in shared memory, 8 bytes; a phase ends when all arrivals (and all
-// bytes that were announced) are there. Phases alternate between parity 0 and 1, beginning with 0. ----
+// ---- mbarrier (sm_80): a barrier object of 8 bytes in shared memory. A phase completes when all arrivals
+// and all expected bytes are in. Phases alternate between parity 0 and 1, starting with 0. ----
 
-/// By one thread; then mbarrier_fence_init() and a __syncthreads before anyone uses it.
+/// Called by one thread, then mbarrier_fence_init() and a __syncthreads before any use.
 CRIA_DEVICE void mbarrier_init(uint64_t* barrier, uint32_t arrivals) {
 #ifdef CRIA_CUDA_EMULATED
   emulation::mbarrier_init(barrier, arrivals);
@@ -91,7 +91,7 @@ CRIA_DEVICE void mbarrier_arrive(uint64_t* barrier) {
       : "memory");
 #endif
 }
-/// Whether the phase of this parity has ended; may wait a while, and may give up early.
+/// Whether the phase of this parity has completed. May wait for a while, and may return false early.
 CRIA_DEVICE bool mbarrier_try_wait(uint64_t* barrier, uint32_t parity) {
 #if defined(CRIA_CUDA_EMULATED)
   return emulation::mbarrier_try_wait(barrier, parity);
@@ -111,12 +111,12 @@ CRIA_DEVICE bool mbarrier_try_wait(uint64_t* barrier, uint32_t parity) {
   return done != 0;
 #endif
 }
-/// Until the phase of this parity has ended.
+/// Waits until the phase of this parity has completed.
 CRIA_DEVICE void mbarrier_wait(uint64_t* barrier, uint32_t parity) {
   while (!mbarrier_try_wait(barrier, parity)) {
   }
 }
-/// An arrival that happens when all cp.async of this thread so far have arrived.
+/// Arrives when all cp.async of this thread so far have completed.
 CRIA_DEVICE void cp_async_mbarrier_arrive(uint64_t* barrier) {
 #ifdef CRIA_CUDA_EMULATED
   emulation::cp_async_mbarrier_arrive(barrier);
@@ -127,15 +127,15 @@ CRIA_DEVICE void cp_async_mbarrier_arrive(uint64_t* barrier) {
 #endif  // CRIA_HAS_MBARRIER
 
 #ifdef CRIA_HAS_BULK_COPY
-// ---- bulk copies (sm_90): by one thread for the block, counted in bytes by an mbarrier ----
+// ---- bulk copies (sm_90): one thread copies for the block, and an mbarrier counts the bytes ----
 
-/// After mbarrier_init: makes it visible to the copy engine.
+/// After mbarrier_init: makes the barrier visible to the copy engine.
 CRIA_DEVICE void mbarrier_fence_init() {
 #ifndef CRIA_CUDA_EMULATED
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 #endif
 }
-/// An arrival that announces bytes: the phase ends when they are there too.
+/// Arrives and expects bytes, which the phase then also waits for.
 CRIA_DEVICE void mbarrier_arrive_expect(uint64_t* barrier, uint32_t bytes) {
 #ifdef CRIA_CUDA_EMULATED
   emulation::mbarrier_arrive(barrier, bytes);
@@ -146,7 +146,7 @@ CRIA_DEVICE void mbarrier_arrive_expect(uint64_t* barrier, uint32_t bytes) {
                : "memory");
 #endif
 }
-/// `bytes` (a multiple of 16, as both addresses) from global to shared memory; the barrier counts them.
+/// Copies `bytes` from global to shared memory and counts them at the barrier. All three are multiples of 16.
 CRIA_DEVICE void bulk_copy(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
 #ifdef CRIA_CUDA_EMULATED
   emulation::bulk_copy(shared, global, bytes, barrier);
@@ -158,7 +158,7 @@ CRIA_DEVICE void bulk_copy(void* shared, const void* global, uint32_t bytes, uin
       : "memory");
 #endif
 }
-/// Between a thread's ordinary accesses to shared memory and a bulk copy or wgmma that touches the same.
+/// Orders a thread's ordinary accesses to shared memory before a bulk copy or wgmma of the same bytes.
 CRIA_DEVICE void fence_async_proxy() {
 #ifndef CRIA_CUDA_EMULATED
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

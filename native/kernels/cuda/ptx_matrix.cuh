@@ -1,11 +1,10 @@
-// Tensor cores: products of small matrices by a whole warp.
+// Tensor cores: matrix products by a whole warp.
 //
-// Fragments of m16n8k16 (16-bit types), with g = lane / 4 and t =
-// lane % 4; each register holds two neighbours:
+// Fragments of m16n8k16 (16-bit types), with g = lane / 4 and t = lane % 4; each register holds two elements:
 //   A [16, 16]: a0 = (g, 2t), a1 = (g + 8, 2t), a2 = (g, 2t + 8), a3 = (g + 8, 2t + 8)
 //   B [16, 8]:  b0 = (2t, g) and (2t + 1, g), b1 = (2t + 8, g) and (2t + 9, g)
 //   C [16, 8]:  c0, c1 = (g, 2t), (g, 2t + 1); c2, c3 = the same of row g + 8
-// and of m16n8k32 (bytes), four neighbours a register: A as above with 4t and 16 for 2t and 8, B likewise, C
+// and of m16n8k32 (bytes), four elements per register: A as above with 4t and 16 for 2t and 8, B likewise, C
 // the same.
 #pragma once
 
@@ -81,8 +80,7 @@ CRIA_DEVICE void load_matrix_x1_transposed(uint32_t& out, const void* row) {
 #endif
 }
 
-// ---- c += a * b. Products are exact; a sum of sixteen of them and c is rounded in a way of the hardware's
-// own. ----
+// ---- c += a * b. Products are exact; how the hardware rounds the sum of sixteen and c is undocumented ----
 
 CRIA_DEVICE void mma_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #if defined(CRIA_CUDA_EMULATED)
@@ -105,7 +103,7 @@ CRIA_DEVICE void mma_f16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (
 #endif
 }
 
-/// Before sm_80, which has no such tensor cores, by shuffles: right, and slow.
+/// Before sm_80, which has no such tensor cores, by shuffles: correct but slow.
 CRIA_DEVICE void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #if defined(CRIA_CUDA_EMULATED)
   emulation::mma_16x8x16(c, a, b, true);
@@ -118,7 +116,7 @@ CRIA_DEVICE void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t 
 #else
   const int lane = lane_in_warp(), g = lane / 4, t = lane % 4;
   for (int k = 0; k < 16; k += 2) {
-    const int from = k / 2 % 4;  // who holds columns k, k + 1 of A's row, and rows k, k + 1 of B's column
+    const int from = k / 2 % 4;  // the lane with columns k, k + 1 of A's row and rows k, k + 1 of B's column
     const float2 low = unpack_bf16x2(__shfl_sync(kFullWarp, k < 8 ? a[0] : a[2], g * 4 + from));
     const float2 high = unpack_bf16x2(__shfl_sync(kFullWarp, k < 8 ? a[1] : a[3], g * 4 + from));
     const float2 left = unpack_bf16x2(__shfl_sync(kFullWarp, k < 8 ? b[0] : b[1], 2 * t * 4 + from));

@@ -5,9 +5,9 @@
 
 namespace cria::cuda {
 
-// ---- global memory that the kernel does not write, 16 and 8 bytes, aligned to their size ----
+// ---- loads of global memory that is read-only during the kernel; addresses are aligned to the size ----
 
-/// Read once, as weights are: not kept in L1, fetched into L2 in 128-byte pieces.
+/// For data that is read once, such as weights: not kept in L1, fetched into L2 in 128-byte pieces.
 CRIA_DEVICE uint4 load_streaming(const uint4* p) {
 #ifdef CRIA_CUDA_EMULATED
   emulation::check_aligned(p, 16, "load_streaming");
@@ -40,7 +40,7 @@ CRIA_DEVICE uint32_t load_streaming(const uint32_t* p) {
   return v;
 #endif
 }
-/// Read by many: kept in L1.
+/// For data that many threads read: kept in L1.
 CRIA_DEVICE uint4 load_cached(const uint4* p) {
 #ifdef CRIA_CUDA_EMULATED
   emulation::check_aligned(p, 16, "load_cached");
@@ -52,7 +52,7 @@ CRIA_DEVICE uint4 load_cached(const uint4* p) {
 #endif
 }
 
-/// Asks for the cache line; the address must be valid.
+/// Prefetches the cache line of a valid address.
 CRIA_DEVICE void prefetch_l2(const void* p) {
 #ifdef CRIA_CUDA_EMULATED
   emulation::prefetch(p, 1);
@@ -60,7 +60,7 @@ CRIA_DEVICE void prefetch_l2(const void* p) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
 #endif
 }
-/// `bytes` from `p` on into L2, both multiples of 16. Does nothing before sm_90.
+/// Prefetches `bytes` from `p` on; both are multiples of 16. Does nothing before sm_90.
 CRIA_DEVICE void prefetch_l2_bulk(const void* p, uint32_t bytes) {
 #if defined(CRIA_CUDA_EMULATED)
   emulation::check_aligned(p, 16, "prefetch_l2_bulk");
@@ -73,9 +73,8 @@ CRIA_DEVICE void prefetch_l2_bulk(const void* p, uint32_t bytes) {
 #endif
 }
 
-// ---- words that blocks signal each other with. Release: what the thread did and saw before is there for
-// whoever acquires the value. A block's other threads are covered by a __syncthreads between them and this
-// one. ----
+// ---- signals between blocks. Everything that happened before a release is visible after an acquire of the
+// value. A __syncthreads extends this to the block's other threads. ----
 
 CRIA_DEVICE uint32_t load_acquire(const uint32_t* p) {
 #ifdef CRIA_CUDA_EMULATED
@@ -93,7 +92,7 @@ CRIA_DEVICE void store_release(uint32_t* p, uint32_t value) {
   asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(value) : "memory");
 #endif
 }
-/// Adds, releasing and acquiring; returns the value before.
+/// Atomic add, acquire and release; returns the old value.
 CRIA_DEVICE uint32_t add_acquire_release(uint32_t* p, uint32_t value) {
 #ifdef CRIA_CUDA_EMULATED
   return emulation::add_acquire_release(p, value);

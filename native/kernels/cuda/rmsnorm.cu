@@ -10,7 +10,7 @@ struct RmsNormShared {
   BlockSumShared<kThreads / kWarpSize> sum;
 };
 
-/// out_row = row / sqrt(mean + eps) * weight, given the thread's part of the squares.
+/// out_row = row / sqrt(mean + eps) * weight, given the thread's part of the sum of squares.
 CRIA_DEVICE void scale_row(const float* row, const float* weight, float eps, float squares, float* out_row,
                            int n, RmsNormShared& shared) {
   const float mean = block_sum(squares, shared.sum) / static_cast<float>(n);
@@ -20,8 +20,7 @@ CRIA_DEVICE void scale_row(const float* row, const float* weight, float eps, flo
 
 }  // namespace
 
-// One block a row. Order of the sum: 256 chains by index mod 256, each
-// an fma an element; warp_sum; warps in order.
+// One block per row. Order of the sum: 256 chains of fma by index mod 256; warp_sum; warps in order.
 static __global__ void __launch_bounds__(kThreads)
     rms_norm_kernel(const float* x, const float* weight, float eps, float* out, int n) {
   RmsNormShared& shared = shared_memory<RmsNormShared>();
@@ -31,7 +30,8 @@ static __global__ void __launch_bounds__(kThreads)
   scale_row(row, weight, eps, squares, out + static_cast<size_t>(blockIdx.x) * n, n, shared);
 }
 
-// The same of x + y, which becomes x. An element is one thread's in both loops, so that out may be x or y.
+// The same for x + y, which is stored in x. Each element belongs to one thread in both loops, so out may be
+// x or y.
 static __global__ void __launch_bounds__(kThreads)
     add_rms_norm_kernel(float* x, const float* y, const float* weight, float eps, float* out, int n) {
   RmsNormShared& shared = shared_memory<RmsNormShared>();

@@ -5,8 +5,8 @@ namespace cria::cuda {
 
 constexpr int kRopeThreads = 128;
 
-// A block takes a token; its threads, the pairs of all heads, and what lies behind them in each. A thread
-// reads both of a pair before it writes them, so that out may be x.
+// One block per token; its threads take the pairs of all heads, then copy the dimensions after rope_dim. A
+// thread reads both elements of a pair before it writes them, so out may be x.
 static __global__ void __launch_bounds__(kRopeThreads) rope_kernel(const __grid_constant__ RopeArgs args) {
   const int half = args.rope_dim / 2, token = static_cast<int>(blockIdx.x);
   const int step = args.half_layout ? half : 1, stride = args.half_layout ? 1 : 2;

@@ -1,5 +1,5 @@
-// runtime.h over the CUDA runtime, linked statically. It looks for the driver (libcuda) at its first call, so
-// a program that carries it starts on any machine.
+// runtime.h over the CUDA runtime, linked statically. It loads the driver (libcuda) at the first call, so a
+// program with it starts on any machine.
 #include "kernels/cuda/runtime.h"
 
 #include <cuda_runtime_api.h>
@@ -13,7 +13,7 @@
 namespace cria::cuda {
 namespace {
 
-// What the handles of runtime.h are.
+// The CUDA handles behind those of runtime.h.
 cudaStream_t real(Stream s) { return reinterpret_cast<cudaStream_t>(s); }
 cudaEvent_t real(Event e) { return reinterpret_cast<cudaEvent_t>(e); }
 cudaGraph_t real(Graph g) { return reinterpret_cast<cudaGraph_t>(g); }
@@ -67,7 +67,7 @@ FailedCall describe(cudaError_t status, std::string call) {
 
 void check(cudaError_t status, const char* call) {
   if (status == cudaSuccess) return;
-  cudaGetLastError();  // an error that is reported here must not come up again at the next launch
+  cudaGetLastError();  // clears the error, which the next launch would report again
   throw_failed_call(describe(status, call));
 }
 

@@ -1,11 +1,9 @@
-// The calls of the CUDA runtime that the backend makes, and nothing else of it: no CUDA header is needed to
-// include this one. runtime.cc implements it over the static CUDA runtime; a twin in test/cuda_emulation runs
-// the same backend on the CPU. Every failure is a cria::Error (runtime_error.h says which); functions marked
-// noexcept are for destructors and swallow it.
+// The part of the CUDA runtime that the backend uses. Needs no CUDA header. runtime.cc implements it over the
+// static CUDA runtime; a twin in test/cuda_emulation runs the same backend on the CPU. Every failure is a
+// cria::Error (runtime_error.h says which); noexcept functions are for destructors and ignore failures.
 //
-// Work given to a stream is asynchronous: its errors may come from a later call. A copy between the device
-// and pinned memory reads or writes the host's side any time up to the next synchronize(); pageable memory
-// may be reused at once.
+// Streams are asynchronous: an error may be thrown by a later call. A copy between the device and pinned
+// memory accesses the host side any time up to the next synchronize(); pageable memory may be reused at once.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +21,7 @@ using Event = struct OpaqueEvent*;
 using Graph = struct OpaqueGraph*;
 using GraphExec = struct OpaqueGraphExec*;
 
-/// What devices are called: "cuda"; a twin has another name.
+/// The kind of device: "cuda"; the twin has another name.
 const char* device_kind() noexcept;
 
 // ---- the driver and its devices ----
@@ -32,8 +30,8 @@ enum class DriverState {
   ready,      // at least one device
   missing,    // no driver is installed
   too_old,    // the driver is older than this build needs
-  no_device,  // a driver, but no device that it shows to this process
-  broken,     // anything else: the message has the driver's words
+  no_device,  // the driver shows no device to this process
+  broken,     // anything else; the message quotes the driver
 };
 
 struct DriverInfo {
@@ -41,10 +39,10 @@ struct DriverInfo {
   int driver_version = 0;   // 13000 is 13.0; 0 when unknown
   int runtime_version = 0;  // what this build was linked with
   int device_count = 0;
-  std::string message;  // one sentence for people
+  std::string message;  // one sentence for users
 };
 
-/// Never throws, and changes nothing: for `device: 'auto'`.
+/// Has no side effects: for `device: 'auto'`.
 DriverInfo probe_driver() noexcept;
 
 struct DeviceProperties {
@@ -53,14 +51,14 @@ struct DeviceProperties {
   int multiprocessors = 0;
   int max_threads_per_multiprocessor = 0;
   std::size_t total_memory = 0;
-  std::size_t shared_per_block = 0;  // at most, with set_max_dynamic_shared
+  std::size_t shared_per_block = 0;  // the limit with set_max_dynamic_shared
   std::size_t shared_per_multiprocessor = 0;
   std::size_t l2_bytes = 0;
   bool cooperative_launch = false;
 };
 
 DeviceProperties device_properties(int device);
-/// For the calling thread, as all that follows.
+/// Selects the device of the calling thread, for all functions below.
 void set_device(int device);
 
 // ---- memory ----
@@ -92,19 +90,19 @@ void synchronize(Stream stream);
 Event create_event();
 void destroy(Event event) noexcept;
 void record(Event event, Stream stream);
-/// What `stream` is given from now on waits for the event.
+/// Later work of `stream` waits for the event.
 void wait(Stream stream, Event event);
 void synchronize(Event event);
 float elapsed_milliseconds(Event begin, Event end);
 
 // ---- graphs ----
 
-/// Until end_capture, what the stream is given is recorded and not run.
+/// Until end_capture(), the stream's work is recorded instead of run.
 void begin_capture(Stream stream);
 Graph end_capture(Stream stream);
 void destroy(Graph graph) noexcept;
 GraphExec instantiate(Graph graph);
-/// New arguments for the same sequence of work; false when the sequence differs: instantiate again then.
+/// Replaces the arguments of a graph with the same nodes. False when the nodes differ: instantiate again.
 bool update(GraphExec exec, Graph graph);
 void launch(GraphExec exec, Stream stream);
 void destroy(GraphExec exec) noexcept;
@@ -117,7 +115,7 @@ struct KernelAttributes {
   std::size_t static_shared = 0, max_dynamic_shared = 0, local = 0;  // bytes; local per thread: spills
 };
 KernelAttributes kernel_attributes(const void* kernel, const char* name);
-/// More than 48 KiB of dynamic shared memory has to be asked for, once per kernel and device.
+/// Raises a kernel's limit of dynamic shared memory above the default of 48 KiB, once per kernel and device.
 void set_max_dynamic_shared(const void* kernel, const char* name, std::size_t bytes);
 int max_blocks_per_multiprocessor(const void* kernel, const char* name, int threads,
                                   std::size_t shared_bytes);

@@ -14,7 +14,7 @@ struct SoftmaxShared {
 
 }  // namespace
 
-// One block a row.
+// One block per row.
 static __global__ void __launch_bounds__(kThreads) softmax_kernel(const float* x, float* out, int64_t n) {
   SoftmaxShared& shared = shared_memory<SoftmaxShared>();
   const float* row = x + blockIdx.x * n;

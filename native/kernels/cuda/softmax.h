@@ -1,4 +1,4 @@
-// Softmax over rows on CUDA: for scripts; attention and sampling have their own.
+// Softmax over rows on CUDA, for scripts. Attention and sampling have their own.
 #pragma once
 
 #include <cstdint>

@@ -7,7 +7,7 @@
 
 namespace cria::cuda {
 
-/// h[i] = silu(gate[i]) * up[i]; h may be gate or up. The bits of the CPU backend.
+/// h[i] = silu(gate[i]) * up[i]; h may be gate or up. Same bits as the CPU backend.
 void silu_mul(const float* gate, const float* up, float* h, std::int64_t n, Stream stream);
 
 }  // namespace cria::cuda

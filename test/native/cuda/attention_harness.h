@@ -1,4 +1,5 @@
-// Sequences in a paged cache of shuffled pages whose unused slots are NaN, and attention over parts of them.
+// Sequences in a paged cache with shuffled pages, whose unused slots are NaN, and attention over parts of
+// them.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +13,7 @@
 
 namespace cria::test {
 
-/// The tokens first .. first + count of a sequence, in one forward pass.
+/// Tokens first .. first + count of a sequence, in one forward pass.
 struct Part {
   std::int32_t sequence, first, count;
 };
@@ -20,9 +21,10 @@ struct Part {
 struct AttentionCase {
   AttentionShape shape;
   DType kv_dtype = DType::f16;
-  std::vector<std::int32_t> lengths;  // of the sequences, in tokens
-  std::vector<float> q, k,
-      v;  // [all tokens, heads * head_dim], sequence after sequence, as attention sees them
+  /// Of the sequences, in tokens.
+  std::vector<std::int32_t> lengths;
+  /// [all tokens, heads * head_dim], sequence after sequence, after RoPE.
+  std::vector<float> q, k, v;
   std::vector<std::int32_t> table;  // [sequences, stride]
   std::int32_t table_stride = 0;
   std::unique_ptr<DeviceArray<unsigned char>> pages;
@@ -45,11 +47,11 @@ struct AttentionCase {
     std::iota(ids.begin(), ids.end(), 1);
     std::shuffle(ids.begin(), ids.end(), rng);
     table.assign(lengths.size() * static_cast<std::size_t>(table_stride),
-                 0x7fffffff);  // never to be followed
+                 0x7fffffff);  // invalid unless set below
     std::size_t next = 0;
     for (std::size_t i = 0; i < lengths.size(); i++)
       for (std::int32_t p = 0; p < (lengths[i] + 63) / 64; p++)
-        table[i * static_cast<std::size_t>(table_stride + 0) + static_cast<std::size_t>(p)] = ids[next++];
+        table[i * static_cast<std::size_t>(table_stride) + static_cast<std::size_t>(p)] = ids[next++];
     const std::size_t stride = cuda::kv_page_bytes(s, dtype);
     pages = std::make_unique<DeviceArray<unsigned char>>(stride * static_cast<std::size_t>(n_pages + 1));
     cuda::fill_bytes(pages->data(), 0xff, pages->size(), nullptr);
@@ -64,7 +66,7 @@ struct AttentionCase {
     return static_cast<std::size_t>(std::accumulate(lengths.begin(), lengths.begin() + sequence, 0) +
                                     position);
   }
-  /// Rows of `values` that the parts name.
+  /// The parts' rows of `values`.
   std::vector<float> rows(const std::vector<float>& values, const std::vector<Part>& parts) const {
     const std::size_t cols = values.size() / row_of(static_cast<std::int32_t>(lengths.size()), 0);
     std::vector<float> out;
@@ -122,8 +124,8 @@ struct AttentionCase {
     cuda::synchronize(cuda::Stream{});
   }
 
-  /// [tokens of the parts, heads * head_dim]. `multiprocessors` decides into how many blocks contexts are
-  /// split.
+  /// Returns [tokens of the parts, heads * head_dim]. `multiprocessors` decides into how many blocks contexts
+  /// are split.
   std::vector<float> attend(const std::vector<Part>& parts, std::int32_t multiprocessors = 132,
                             std::int32_t padding = 0,
                             const cuda::AttentionLimits* limits_given = nullptr) const {
@@ -142,7 +144,7 @@ struct AttentionCase {
     const std::size_t wanted = rows_of_q.size();
     rows_of_q.resize(wanted + static_cast<std::size_t>(padding * shape.n_heads * shape.head_dim), 0.0f);
     const DeviceArray<float> dq(rows_of_q), out(rows_of_q.size());
-    // Twice, since the first must leave the workspace as it found it.
+    // Twice: the first launch must leave the workspace as it found it.
     for (int i = 0; i < 2; i++) {
       cuda::fill_bytes(out.data(), 0xff, out.size() * 4, nullptr);
       cuda::paged_attention({&b.batch, shape, dq.data(), kv, out.data()},
@@ -170,15 +172,15 @@ struct AttentionCase {
         for (std::size_t h = 0; h < heads; h++) {
           const std::size_t kv_head = h / (heads / kv_heads);
           std::vector<double> p(row - first + 1);
-          double top = -INFINITY, sum = 0;
+          double max = -INFINITY, sum = 0;
           for (std::size_t t = 0; t < p.size(); t++) {
             for (std::size_t d = 0; d < dim; d++)
               p[t] += static_cast<double>(q[(row * heads + h) * dim + d]) *
                       stored(k[((first + t) * kv_heads + kv_head) * dim + d]);
             p[t] /= std::sqrt(static_cast<double>(dim));
-            top = std::max(top, p[t]);
+            max = std::max(max, p[t]);
           }
-          for (double& e : p) sum += e = std::exp(e - top);
+          for (double& e : p) sum += e = std::exp(e - max);
           for (std::size_t d = 0; d < dim; d++) {
             double o = 0;
             for (std::size_t t = 0; t < p.size(); t++) {

@@ -1,5 +1,5 @@
-// Attention on CUDA against dense float64, and its order of summation: the same bits alone, in any batch, in
-// any chunks, with any number of splits.
+// Attention on CUDA against dense float64, and its order of summation: a token has the same bits alone, in
+// any batch, in any chunks, and with any number of splits.
 #include "cuda/attention_harness.h"
 
 using namespace cria;
@@ -7,7 +7,7 @@ using namespace cria::test;
 
 namespace {
 
-// f16 rounds q and the exponentials; the sums are float32.
+// With f16, q and the exponentials are rounded; the sums are float32.
 double tolerance(DType kv_dtype) { return kv_dtype == DType::f32 ? 2e-6 : 1e-3; }
 
 }  // namespace
@@ -46,7 +46,7 @@ TEST_CASE("long contexts, across spans of both lengths, split in any way") {
     CHECK(c.error(parts, y) < tolerance(DType::f16));
     for (const std::int32_t multiprocessors : {1, 2, 4, 10})
       CHECK(same_bits(c.attend(parts, multiprocessors), y));
-    // As far as there is room for partial results.
+    // With little room for partial results, fewer tiles are split.
     cuda::AttentionLimits limits = cuda::attention_limits(c.shape, 6, true, 20);
     for (const std::int32_t slot_rows : {0, 40, 100}) {
       limits.slot_rows = slot_rows;
@@ -56,7 +56,7 @@ TEST_CASE("long contexts, across spans of both lengths, split in any way") {
     CHECK(same_bits(c.attend(parts, 20, 0, &limits), y));
     limits.decode_tiles = 5;
     CHECK_THROWS(c.attend(parts, 20, 0, &limits));
-    // Each alone.
+    // Each sequence alone.
     std::vector<float> alone;
     for (const Part& p : parts) {
       const std::vector<float> one = c.attend({p}, 24);
@@ -75,7 +75,7 @@ TEST_CASE("ragged batches: decode and prefill together, in any chunks") {
     const std::vector<Part> whole = {{0, 0, 70}, {1, 290, 10}, {2, 4, 1}, {3, 100, 93}, {1, 100, 1}};
     const std::vector<float> y = c.attend(whole);
     CHECK(c.error(whole, y) < tolerance(DType::f16));
-    // The same tokens alone, in chunks of their own, in another company.
+    // The same tokens in other chunks and other batches.
     std::vector<float> pieces;
     for (const Part& p : whole)
       for (std::int32_t done = 0, n = 0; done < p.count; done += n) {
@@ -90,7 +90,7 @@ TEST_CASE("ragged batches: decode and prefill together, in any chunks") {
   }
 }
 
-TEST_CASE("what attention cannot do is said") {
+TEST_CASE("attention refuses shapes and devices that it does not support") {
   cuda::DeviceProperties device = cuda::device_properties(0);
   CHECK_THROWS(cuda::attention_setup({2, 1, 258, 0, false}, device));
   CHECK_THROWS(cuda::attention_setup({2, 1, 63, 0, false}, device));

@@ -1,5 +1,5 @@
-// The CUDA backend as a whole, on the emulated device: against the CPU, with and without graphs, and with
-// failures at every call of the runtime.
+// The whole CUDA backend on the emulated device: against the CPU, with and without graphs, and with a failure
+// at every call of the runtime.
 #include <cstdlib>
 #include <optional>
 
@@ -29,7 +29,7 @@ LoadOptions demo_options(const std::string& device = kTestDevice, DType kv_dtype
 }
 LoadedModel load(const LoadOptions& options) { return load_model(options, nullptr, CancelFlag{}); }
 
-/// Sequences that decode together: prompts of different lengths, then steps of one token each.
+/// Decodes several sequences together: prompts of different lengths, then steps of one token each.
 class Streams {
  public:
   Streams(Decoder& decoder, std::int32_t n) : decoder_(decoder) {
@@ -108,7 +108,7 @@ TEST_CASE("the logits of the CPU, and the same greedy tokens") {
       a.step();
       b.step();
     }
-    // Quantized activations: a last bit of RMSNorm may move an integer by one.
+    // With quantized activations, the last bit of RMSNorm can change an integer by one.
     CHECK(relative_error(b.logits, std::vector<double>(a.logits.begin(), a.logits.end())) < 0.02);
   }
 }
@@ -137,8 +137,8 @@ TEST_CASE("rows that need only the logits are sampled on the device: the tokens 
     on_cpu.decoder->sample(rows, sampled);
     CHECK(sampled == std::array{kSampleOnHost, kSampleOnHost});
   }
-  // In the engine: with log-probabilities the host samples, without the device, in one batch with others of
-  // all kinds.
+  // In the engine, in one batch of all kinds of requests: the host samples those with log-probabilities, the
+  // device the others.
   Fixture f(load(demo_options()));
   std::vector<std::pair<RequestId, RequestId>> pairs;
   for (std::uint64_t seed = 1; seed <= 6; seed++) {
@@ -146,7 +146,7 @@ TEST_CASE("rows that need only the logits are sampled on the device: the tokens 
     r.sampling.top_k = seed % 2 ? 0 : 20;
     r.sampling.top_p = seed % 3 ? 1 : 0.9;
     r.sampling.min_p = seed % 4 ? 0 : 0.05;
-    if (seed == 5) r.sampling.typical_p = 0.9;  // the host's work in both
+    if (seed == 5) r.sampling.typical_p = 0.9;  // sampled by the host in both
     if (seed == 6) r.sampling.repetition_penalty = 1.3;
     GenerateRequest with_logprobs = r;
     with_logprobs.sampling.logprobs = 0;
@@ -251,7 +251,7 @@ TEST_CASE("'auto' takes the device that is there and large enough, and says why 
   contains(why(demo_options("auto")),
            "cpu: auto: the model needs about 7 MiB on the CUDA device, which has 2 MiB");
   set_total_device_memory(total);
-  // It seemed to fit, and did not.
+  // It was estimated to fit, and did not.
   LoadOptions large = demo_options("auto");
   large.kv_memory = std::uint64_t{4} << 20;
   fail_call(12, Failure::out_of_memory);
@@ -299,7 +299,7 @@ const std::pair<Failure, ErrorCode> kFailures[] = {{Failure::invalid_call, Error
                                                    {Failure::out_of_memory, ErrorCode::out_of_memory},
                                                    {Failure::device_lost, ErrorCode::device_lost}};
 
-/// A prompt that shares nothing with another.
+/// A prompt that shares no prefix with others.
 GenerateRequest request(std::uint32_t i) {
   GenerateRequest r = story(4, 0.8, 3);
   r.prompt = std::vector<TokenId>{100 + i, 200 + i % 50, 40, 50, 60};
@@ -324,7 +324,7 @@ TEST_CASE("a failure at any call of a load is a typed error, leaks nothing, and 
       const auto error = error_of([] { load(demo_options()); });
       failed = !cancel_failure();
       if (error) CHECK(error->code() == code);
-      in_disposal += failed && !error;  // which nobody hears of
+      in_disposal += failed && !error;  // not reported to the caller
       restart();
       CHECK(queued_work() == 0);
     }
@@ -366,7 +366,7 @@ TEST_CASE("a failure at any call of a request ends it with a typed error; the ne
         REQUIRE(next.error.has_value());
         CHECK(next.error->code() == ErrorCode::device_lost);
         CHECK(std::get<std::string>(next.error->details().back().second) == "process");
-        f.reset();  // dispose on a lost device
+        f.reset();  // disposes of an engine on a lost device
         restart();
       } else if (requests % 4 == 0) {
         const auto next = f->sink->wait(f->engine->submit(request(7)));
@@ -402,7 +402,7 @@ TEST_CASE("a failed copy of pages, save or restore leaves the cache as it was") 
     for (std::uint64_t n = 1; n < 25; n += kCallStep) {
       Fixture g(load(demo_options()));
       g.sink->wait(g.engine->submit(first));
-      fail_call(n, failure);  // among them the copies of the page that begins alike
+      fail_call(n, failure);  // among them the copy of the partly shared page
       const auto result = g.sink->wait(g.engine->submit(second));
       cancel_failure();
       if (result.error) CHECK(result.error->code() == code);

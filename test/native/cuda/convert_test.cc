@@ -1,5 +1,5 @@
-// Conversions of every storage type against the CPU's, bit for bit; plain keys and values in pages against
-// what append_kv leaves there; the kernels that measure a device.
+// Conversions of every storage type against the CPU's, bit for bit; write_kv and read_kv against append_kv;
+// the kernels that measure a device.
 #include <numeric>
 
 #include "core/float_bits.h"
@@ -21,7 +21,7 @@ constexpr DType kTypes[] = {DType::f32,  DType::f16,  DType::bf16, DType::q4_0, 
                             DType::q5_1, DType::q8_0, DType::q8_1, DType::q2_k,   DType::q3_k,  DType::q4_k,
                             DType::q5_k, DType::q6_k, DType::q8_k, DType::iq4_nl, DType::iq4_xs};
 
-/// On the device, with a guard behind: every byte is written, and none beyond.
+/// Quantizes on the device, and checks that every byte is written and none beyond.
 std::vector<std::uint8_t> quantized(DType dtype, const std::vector<float>& x, std::size_t bytes) {
   const DeviceArray<float> from(x);
   const DeviceArray<std::uint8_t> to(std::vector<std::uint8_t>(bytes, 0xa5));
@@ -29,8 +29,8 @@ std::vector<std::uint8_t> quantized(DType dtype, const std::vector<float>& x, st
   return to.get();
 }
 
-/// Blocks whose fits are special: zeros, one sign, one value, equals of both signs, halves between two
-/// levels, very large, very small.
+/// Blocks that are special cases: zeros, one sign, one value, equal magnitudes of both signs, ties between
+/// two levels, very large and very small values.
 void add_special_blocks(std::vector<float>& x, std::size_t block) {
   const auto fill = [&](auto value_of) {
     for (std::size_t i = 0; i < block; i++) x.push_back(static_cast<float>(value_of(i)));
@@ -45,6 +45,19 @@ void add_special_blocks(std::vector<float>& x, std::size_t block) {
   fill([](std::size_t i) { return i % 3 ? 1e30 : -3e30; });
   fill([](std::size_t i) { return i % 7 ? 1e-40 : -1e-42; });
   fill([](std::size_t i) { return 1e-7 * static_cast<double>(i % 5); });
+}
+
+/// Plain arrays [page, head, token, dim] as the rows [token, head, dim] of append_kv.
+std::vector<float> rows_of(const std::vector<float>& plain, std::int32_t heads, std::int32_t dim) {
+  std::vector<float> rows(plain.size());
+  const auto tokens = static_cast<std::int32_t>(plain.size()) / (heads * dim);
+  for (std::int32_t t = 0; t < tokens; t++)
+    for (std::int32_t h = 0; h < heads; h++) {
+      const std::int32_t page = t / cuda::kKvPageTokens, slot = t % cuda::kKvPageTokens;
+      const auto from = plain.begin() + ((page * heads + h) * cuda::kKvPageTokens + slot) * dim;
+      std::copy(from, from + dim, rows.begin() + (t * heads + h) * dim);
+    }
+  return rows;
 }
 
 }  // namespace
@@ -81,7 +94,7 @@ TEST_CASE("quantize: what is no number stays visible, with the CPU's bits") {
       CAPTURE(bad);
       const std::size_t block = std::max<std::size_t>(traits_of(dtype).block_size, 32);
       std::vector<float> x(3 * block, 1.5f);
-      x[block + 11] = bad;  // the blocks beside it are as they were
+      x[block + 11] = bad;  // must not affect the neighbouring blocks
       std::vector<std::uint8_t> expected(row_bytes(dtype, x.size()));
       quantize_row(dtype, x.data(), expected.data(), static_cast<std::int64_t>(x.size()));
       CHECK(quantized(dtype, x, expected.size()) == expected);
@@ -100,28 +113,16 @@ TEST_CASE("write_kv leaves in the pages what append_kv does, and read_kv brings 
       shape.rope_dim = 2;
       const std::size_t page = cuda::kv_page_bytes(shape, dtype), bytes = page * pages,
                         n = static_cast<std::size_t>(tokens * heads * dim);
-      // The plain arrays are [page, head, token], append_kv's rows [token, head].
       const std::vector<float> k = random_floats(rng, n), v = random_floats(rng, n);
-      std::vector<float> k_rows(n), v_rows(n);
-      for (std::int32_t t = 0; t < tokens; t++)
-        for (std::int32_t h = 0; h < heads; h++)
-          for (std::int32_t d = 0; d < dim; d++) {
-            const auto row = static_cast<std::size_t>((t * heads + h) * dim + d);
-            const auto plain = static_cast<std::size_t>(
-                ((t / cuda::kKvPageTokens * heads + h) * cuda::kKvPageTokens + t % cuda::kKvPageTokens) *
-                    dim +
-                d);
-            k_rows[row] = k[plain];
-            v_rows[row] = v[plain];
-          }
       std::vector<std::int32_t> positions(static_cast<std::size_t>(tokens));
       std::iota(positions.begin(), positions.end(), 0);
       const DeviceArray<std::int32_t> at(positions), sequence_of(std::vector<std::int32_t>(positions.size())),
           table(std::vector<std::int32_t>{0, 1});
-      // Turned by nothing.
+      // RoPE by angles of zero.
       const DeviceArray<float> cos(std::vector<float>(positions.size(), 1.0f)),
           sin(std::vector<float>(positions.size(), 0.0f));
-      const DeviceArray<float> dk(k), dv(v), dk_rows(k_rows), dv_rows(v_rows), q(n);
+      const DeviceArray<float> dk(k), dv(v), dk_rows(rows_of(k, heads, dim)), dv_rows(rows_of(v, heads, dim)),
+          q(n);
       const DeviceArray<std::byte> appended(bytes), written(bytes);
       cuda::fill_bytes(q.data(), 0, n * sizeof(float), nullptr);
       const auto layer = [&](const DeviceArray<std::byte>& memory) {

@@ -1,5 +1,5 @@
-// The tests of CUDA kernels on a device. Where there is none: says so, and exits with 77, which ctest counts
-// as skipped.
+// Runs the tests of CUDA kernels on a device. Without one, says so and exits with 77, which ctest counts as
+// skipped.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 

@@ -1,6 +1,6 @@
-// The elementary ops through the CUDA backend, on the emulated device: against the CPU's where the bits are
-// to be equal, beyond what one launch takes, with memory that outlives its backend and failures at every
-// call.
+// The elementary ops through the CUDA backend, on the emulated device: against the CPU where bits must be
+// equal, with more rows than one launch takes, with memory that outlives its backend, and with a failure at
+// every call.
 #include "kernels/elementary.h"
 
 #include <functional>
@@ -56,7 +56,7 @@ struct Product {
   }
 };
 
-/// One of each thing that a script does; the result of the last.
+/// Calls each function that a script can; returns the last result.
 std::vector<float> short_script(Backend& backend) {
   ElementaryOps& ops = backend.elementary();
   std::mt19937_64 rng(7);
@@ -177,7 +177,8 @@ TEST_CASE(
       fail_call(n, failure);
       std::optional<Error> error;
       try {
-        const std::vector<float> found = short_script(*backend);  // not in CHECK, which keeps exceptions
+        const std::vector<float> found =
+            short_script(*backend);  // outside CHECK, which would catch exceptions
         CHECK(same_bits(found, expected));
       } catch (const Error& e) {
         error = e;

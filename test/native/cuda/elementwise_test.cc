@@ -29,7 +29,7 @@ TEST_CASE("rms_norm") {
     cuda::rms_norm(dx.data(), dw.data(), eps, out.data(), rows, n, nullptr);
     CHECK(relative_error(out.get(), expected) < 1e-6);
 
-    // A row has the same bits alone, and in place.
+    // A row has the same bits alone and in place.
     cuda::rms_norm(dx.data() + (total - cols), dw.data(), eps, out.data(), 1, n, nullptr);
     cuda::rms_norm(dx.data(), dw.data(), eps, dx.data(), rows, n, nullptr);
     const std::vector<float> alone = out.get(), in_place = dx.get();
@@ -69,7 +69,7 @@ TEST_CASE("rope, both layouts, with the CPU's bits") {
       CAPTURE(head_dim);
       const std::int32_t rope_dim = head_dim > 8 ? head_dim - 8 : head_dim, half = rope_dim / 2;
       const std::int32_t n_heads = 3, n_tokens = 4;
-      const std::int64_t stride = n_heads * head_dim + 5;  // as if other values followed
+      const std::int64_t stride = n_heads * head_dim + 5;  // with other values between the tokens
       const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(n_tokens * stride));
       std::vector<float> cos, sin, expected = x;
       for (std::int32_t i = 0; i < n_tokens * half; i++) {
@@ -87,7 +87,7 @@ TEST_CASE("rope, both layouts, with the CPU's bits") {
             expected[a] = x[a] * c - x[b] * s;
             expected[b] = x[a] * s + x[b] * c;
           }
-      std::vector<float> before = x;  // of the output: what lies between the tokens is not its own
+      std::vector<float> before = x;  // values between the tokens must not change
       for (std::int32_t t = 0; t < n_tokens; t++)
         std::fill_n(before.begin() + t * stride, n_heads * head_dim, 7.0f);
       const DeviceArray<float> dx(x), dcos(cos), dsin(sin), out(before);

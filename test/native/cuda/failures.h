@@ -1,5 +1,5 @@
-// What the tests of the backend share: errors, which calls of the runtime are made to fail, and how much is
-// done under a sanitizer.
+// Shared by the backend's tests: expected errors, which runtime calls fail, and how much runs under a
+// sanitizer.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,7 @@
 
 namespace cria::test {
 
-/// Each call in turn; under AddressSanitizer, which takes ten times as long and looks for other things, every
-/// seventh.
+/// Every call in turn. Under AddressSanitizer, which is ten times slower, every seventh.
 #ifdef CRIA_ASAN
 inline constexpr std::uint32_t kCallStep = 7;
 #else

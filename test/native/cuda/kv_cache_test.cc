@@ -1,5 +1,5 @@
-// The append of K and V with RoPE, against the definition; the layout of pages against its words; rows of
-// quantized embeddings; softmax.
+// append_kv with RoPE against the definition; the page layout against its description; embedding rows of
+// every type; softmax.
 #include "kernels/cuda/kv_cache.h"
 
 #include "core/float_bits.h"
@@ -26,7 +26,7 @@ std::vector<float> rotated(std::vector<float> x, const float* cos, const float* 
   return x;
 }
 
-/// Byte offset of an element in a KV head's block: what kv_cache.h says, walked through lane by lane.
+/// Byte offset of an element in a KV head's block: the description in kv_cache.h, lane by lane.
 std::size_t k_offset(std::size_t token, std::size_t d, std::size_t padded, bool f32) {
   if (f32) return (d / 4 * 64 + token) * 16 + d % 4 * 4;
   const std::size_t g = token % 8, t = d % 16 / 4, lane = 4 * g + t;
@@ -50,6 +50,18 @@ float value_at(const unsigned char* at, bool f32) {
   std::uint16_t x;
   std::memcpy(&x, at, 2);
   return f16_to_f32(x);
+}
+
+/// Whether a KV head's block holds k and v, padded with zeros, at a slot.
+bool holds_token(const unsigned char* block, std::size_t slot, const std::vector<float>& k, const float* v,
+                 std::size_t padded, bool f32) {
+  const auto stored = [&](float x) { return f32 ? x : f16_to_f32(f32_to_f16(x)); };
+  bool right = true;
+  for (std::size_t d = 0; d < padded; d++) {
+    right &= value_at(block + k_offset(slot, d, padded, f32), f32) == stored(d < k.size() ? k[d] : 0.0f);
+    right &= value_at(block + v_offset(slot, d, padded, f32), f32) == stored(d < k.size() ? v[d] : 0.0f);
+  }
+  return right;
 }
 
 }  // namespace
@@ -102,26 +114,19 @@ TEST_CASE("append_kv: RoPE in both layouts, and where each value lies") {
           if (positions[t] < 0) continue;
           const auto position = static_cast<std::size_t>(positions[t]);
           const float* row = qkv.data() + t * cols;
-          for (std::size_t h = 0; h < 9; h++) {  // q's and k's
-            const std::vector<float> expected =
-                rotated({row + h * dim, row + (h + 1) * dim}, cos.data() + t * pairs, sin.data() + t * pairs,
-                        static_cast<std::size_t>(rope_dim), half);
-            if (h < 6) {
-              right &= std::memcmp(expected.data(), got_q.data() + t * q_cols + h * dim, dim * 4) == 0;
-              continue;
-            }
-            const std::size_t id =
-                static_cast<std::size_t>(table[static_cast<std::size_t>(sequences[t]) * 2 + position / 64]);
-            const unsigned char* block =
-                bytes.data() + id * page + (h - 6) * cuda::kv_block_bytes(head_dim, dtype);
-            for (std::size_t d = 0; d < padded; d++) {
-              const float k = d < dim ? expected[d] : 0.0f,
-                          v = d < dim ? row[q_cols + kv_cols + (h - 6) * dim + d] : 0.0f;
-              const auto stored = [&](float y) { return f32 ? y : f16_to_f32(f32_to_f16(y)); };
-              right &= value_at(block + k_offset(position % 64, d, padded, f32), f32) == stored(k);
-              right &= value_at(block + v_offset(position % 64, d, padded, f32), f32) == stored(v);
-              written += 2 * (f32 ? 4 : 2);
-            }
+          const auto expected = [&](std::size_t head) {
+            return rotated({row + head * dim, row + (head + 1) * dim}, cos.data() + t * pairs,
+                           sin.data() + t * pairs, static_cast<std::size_t>(rope_dim), half);
+          };
+          for (std::size_t h = 0; h < 6; h++)
+            right &= std::memcmp(expected(h).data(), got_q.data() + t * q_cols + h * dim, dim * 4) == 0;
+          const std::size_t id =
+              static_cast<std::size_t>(table[static_cast<std::size_t>(sequences[t]) * 2 + position / 64]);
+          for (std::size_t h = 0; h < 3; h++) {
+            const unsigned char* block = bytes.data() + id * page + h * cuda::kv_block_bytes(head_dim, dtype);
+            right &= holds_token(block, position % 64, expected(6 + h), row + q_cols + kv_cols + h * dim,
+                                 padded, f32);
+            written += padded * 2 * (f32 ? 4 : 2);
           }
         }
         CHECK(right);
@@ -142,7 +147,7 @@ TEST_CASE("embed from every type of weights in its file's layout") {
     const std::size_t hidden = 512, vocab = 9, row = row_bytes(dtype, hidden);
     std::vector<unsigned char> bytes(row * vocab);
     for (unsigned char& b : bytes)
-      b = static_cast<unsigned char>(rng());  // any bits are a block; some scales are NaN
+      b = static_cast<unsigned char>(rng());  // any bits are a valid block; some scales are NaN
     const std::vector<std::uint32_t> tokens = {3, 0, 8, 3, 9};
     const DeviceArray<unsigned char> table(bytes);
     const DeviceArray<std::uint32_t> ids(tokens);

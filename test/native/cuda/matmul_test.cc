@@ -1,4 +1,4 @@
-// Products on CUDA: quantized and F32 weights against the CPU's bits, the others against float64, and a token
+// Products on CUDA: quantized and F32 weights against the CPU's bits, the others against float64; a token
 // alone against the same token in batches.
 #include "kernels/cuda/matmul.h"
 
@@ -21,7 +21,7 @@ cuda::MatmulDevice device() {
   return device;
 }
 
-/// A matrix on the device, uploaded in two ranges of rows where it has two tiles.
+/// A matrix on the device, uploaded in two ranges of rows where it has more than one tile.
 struct DeviceMatrix {
   DeviceArray<std::uint8_t> bytes;
   cuda::PackedMatrix matrix;
@@ -39,7 +39,7 @@ struct DeviceMatrix {
   }
 };
 
-/// y from `begin` filled with 0.5, so that additions and unwritten elements show.
+/// The product, into a y filled with 0.5, which reveals additions and unwritten elements.
 std::vector<float> multiply(const cuda::PackedMatrix& w, const float* x, std::int32_t n_tokens,
                             cuda::Epilogue epilogue = cuda::Epilogue::store, std::int64_t y_stride = 0,
                             const cuda::MatmulDevice& on = device()) {
@@ -189,7 +189,8 @@ TEST_CASE("the same bits whatever the tiles' shape and the stages under way") {
     const DeviceMatrix matrix(w);
     const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(n * cols));
     const std::vector<float> expected = multiply(matrix.matrix, x.data(), n);
-    // Few multiprocessors: the largest tiles; little shared memory: fewer stages, then smaller tiles.
+    // Few multiprocessors give the largest tiles; little shared memory gives fewer stages, then smaller
+    // tiles.
     for (const cuda::MatmulDevice& other :
          {cuda::MatmulDevice{9, 1, device().shared_per_block},
           cuda::MatmulDevice{9, 1000, device().shared_per_block}, cuda::MatmulDevice{8, 1, 99u << 10},
@@ -224,7 +225,7 @@ TEST_CASE("random bytes as blocks: every bit pattern of quants and scales") {
       dequantize_row(dtype, w.bytes.data() + row_bytes(dtype, cols) * static_cast<std::size_t>(r),
                      w.values.data() + r * cols, cols);
     const DeviceMatrix matrix(w);
-    // Tokens of large and small values, of equal magnitudes and both signs, of zeros.
+    // Tokens of large values, small values, equal magnitudes of both signs, and zeros.
     std::vector<float> x = random_floats(rng, 12 * cols);
     for (std::int64_t i = 0; i < cols; i++) {
       x[static_cast<std::size_t>(1 * cols + i)] *= 1e20f;

@@ -6,7 +6,7 @@ namespace cria::test {
 
 using namespace cria::cuda;
 
-// ---- a tiled product: 64 x 64 of c a block, 32 of k a stage, four warps of 32 x 32 ----
+// ---- a tiled product: a block computes 64 x 64 of c, in stages of 32 of k, with four warps of 32 x 32 ----
 
 constexpr int kTile = 64, kDepth = 32, kPitch = kDepth + 8, kStages = 3, kThreads = 128;
 
@@ -15,15 +15,82 @@ struct ProductShared {
   SharedArray<uint64_t, kStages> full;
 };
 
+/// A warp's 32 x 32 of c as fragments.
+struct ProductSums {
+  float v[2][4][4];
+};
+
+/// Starts copying stage `step`; zeros beyond the matrices.
+template <Mutation kMutation, bool kMbarriers>
+CRIA_DEVICE void fetch_product(ProductShared& shared, const uint16_t* a, const uint16_t* b, int m, int n,
+                               int k, int step) {
+  const int thread = thread_in_block(), first_row = static_cast<int>(blockIdx.y) * kTile,
+            first_column = static_cast<int>(blockIdx.x) * kTile;
+  if (step * kDepth < k) {
+    const int stage = step % kStages * kTile * kPitch;
+    for (int i = thread; i < kTile * kDepth / 8; i += kThreads) {
+      const int row = i / (kDepth / 8), column = i % (kDepth / 8) * 8, at = step * kDepth + column;
+      const bool inside = at < k;
+      const bool a_inside = kMutation == Mutation::load_bounds_removed || (inside && first_row + row < m);
+      const bool b_inside = inside && first_column + row < n;
+      cp_async<16>(&shared.a[stage + row * kPitch + column],
+                   a + (a_inside ? static_cast<size_t>(first_row + row) * k + at : 0), a_inside);
+      cp_async<16>(&shared.b[stage + row * kPitch + column],
+                   b + (b_inside ? static_cast<size_t>(first_column + row) * k + at : 0), b_inside);
+    }
+#ifdef CRIA_HAS_MBARRIER
+    if constexpr (kMbarriers)
+      if (kMutation != Mutation::arrival_missing || thread != 77)
+        cp_async_mbarrier_arrive(&shared.full[step % kStages]);
+#endif
+  }
+  if constexpr (!kMbarriers) cp_async_commit();
+}
+
+/// sums += the products of a stage.
+template <Mutation kMutation>
+CRIA_DEVICE void multiply_product(ProductSums& sums, ProductShared& shared, int stage) {
+  const int lane = lane_in_warp(), warp = warp_in_block();
+  for (int inner = 0; inner < kDepth; inner += 16) {
+    uint32_t fa[2][4], fb[4][2];
+    for (int i = 0; i < 2; i++) {
+      const int row = warp / 2 * 32 + i * 16 + lane % 16;
+      load_matrix_x4(fa[i], &shared.a[stage + row * kPitch + inner + lane / 16 * 8]);
+      if (kMutation == Mutation::fragments_swapped) {
+        const uint32_t swapped = fa[i][1];
+        fa[i][1] = fa[i][2];
+        fa[i][2] = swapped;
+      }
+    }
+    for (int j = 0; j < 4; j++) {
+      const int column = warp % 2 * 32 + j * 8 + lane % 8;
+      load_matrix_x2(fb[j], &shared.b[stage + column * kPitch + inner + lane / 8 % 2 * 8]);
+    }
+    for (int i = 0; i < 2; i++)
+      for (int j = 0; j < 4; j++) mma_f16(sums.v[i][j], fa[i], fb[j]);
+  }
+}
+
+template <Mutation kMutation>
+CRIA_DEVICE void store_product_tile(const ProductSums& sums, float* c, int m, int n) {
+  const int lane = lane_in_warp(), warp = warp_in_block(), first_row = static_cast<int>(blockIdx.y) * kTile,
+            first_column = static_cast<int>(blockIdx.x) * kTile;
+  for (int i = 0; i < 2; i++)
+    for (int j = 0; j < 4; j++)
+      for (int e = 0; e < 4; e++) {
+        const int row = first_row + warp / 2 * 32 + i * 16 + e / 2 * 8 + lane / 4;
+        const int column = first_column + warp % 2 * 32 + j * 8 + lane % 4 * 2 + e % 2;
+        if ((kMutation == Mutation::store_bounds_removed || row < m) && column < n)
+          c[static_cast<size_t>(row) * n + column] = sums.v[i][j][e];
+      }
+}
+
 template <Mutation kMutation, bool kMbarriers>
 static __global__ void __launch_bounds__(kThreads)
     tiled_product_kernel(const uint16_t* a, const uint16_t* b, float* c, int m, int n, int k) {
   constexpr auto is = [](Mutation mutation) { return kMutation == mutation; };
   ProductShared& shared = shared_memory<ProductShared>();
-  const int thread = thread_in_block(), lane = lane_in_warp(), warp = warp_in_block();
-  const int first_row = static_cast<int>(blockIdx.y) * kTile,
-            first_column = static_cast<int>(blockIdx.x) * kTile;
-  const int steps = (k + kDepth - 1) / kDepth;
+  const int thread = thread_in_block(), steps = (k + kDepth - 1) / kDepth;
 #ifdef CRIA_HAS_MBARRIER
   if constexpr (kMbarriers) {
     if (thread == 0)
@@ -31,31 +98,8 @@ static __global__ void __launch_bounds__(kThreads)
     __syncthreads();
   }
 #endif
-
-  const auto fetch = [&](int step) {
-    if (step < steps) {
-      const int stage = step % kStages * kTile * kPitch;
-      for (int i = thread; i < kTile * kDepth / 8; i += kThreads) {
-        const int row = i / (kDepth / 8), column = i % (kDepth / 8) * 8, at = step * kDepth + column;
-        const bool inside = at < k;
-        const bool a_inside = is(Mutation::load_bounds_removed) || (inside && first_row + row < m);
-        const bool b_inside = inside && first_column + row < n;
-        cp_async<16>(&shared.a[stage + row * kPitch + column],
-                     a + (a_inside ? static_cast<size_t>(first_row + row) * k + at : 0), a_inside);
-        cp_async<16>(&shared.b[stage + row * kPitch + column],
-                     b + (b_inside ? static_cast<size_t>(first_column + row) * k + at : 0), b_inside);
-      }
-#ifdef CRIA_HAS_MBARRIER
-      if constexpr (kMbarriers)
-        if (!is(Mutation::arrival_missing) || thread != 77)
-          cp_async_mbarrier_arrive(&shared.full[step % kStages]);
-#endif
-    }
-    if constexpr (!kMbarriers) cp_async_commit();
-  };
-
-  float sums[2][4][4] = {};
-  for (int s = 0; s < kStages - 1; s++) fetch(s);
+  ProductSums sums = {};
+  for (int s = 0; s < kStages - 1; s++) fetch_product<kMutation, kMbarriers>(shared, a, b, m, n, k, s);
   for (int step = 0; step < steps; step++) {
     if constexpr (!kMbarriers) {
       if (is(Mutation::wait_too_weak))
@@ -65,43 +109,17 @@ static __global__ void __launch_bounds__(kThreads)
     }
     if (!is(Mutation::barrier_removed) && (!is(Mutation::divergent_barrier) || thread < 96 || step != 1))
       __syncthreads();
-    fetch(step + kStages - 1);
+    fetch_product<kMutation, kMbarriers>(shared, a, b, m, n, k, step + kStages - 1);
 #ifdef CRIA_HAS_MBARRIER
     if constexpr (kMbarriers)
       if (!is(Mutation::wait_removed))
         mbarrier_wait(&shared.full[step % kStages],
                       static_cast<uint32_t>((step / kStages + is(Mutation::wrong_parity)) % 2));
 #endif
-    const int stage = step % kStages * kTile * kPitch;
-    for (int inner = 0; inner < kDepth; inner += 16) {
-      uint32_t fa[2][4], fb[4][2];
-      for (int i = 0; i < 2; i++) {
-        const int row = warp / 2 * 32 + i * 16 + lane % 16;
-        load_matrix_x4(fa[i], &shared.a[stage + row * kPitch + inner + lane / 16 * 8]);
-        if (is(Mutation::fragments_swapped)) {
-          const uint32_t swapped = fa[i][1];
-          fa[i][1] = fa[i][2];
-          fa[i][2] = swapped;
-        }
-      }
-      for (int j = 0; j < 4; j++) {
-        const int column = warp % 2 * 32 + j * 8 + lane % 8;
-        load_matrix_x2(fb[j], &shared.b[stage + column * kPitch + inner + lane / 8 % 2 * 8]);
-      }
-      for (int i = 0; i < 2; i++)
-        for (int j = 0; j < 4; j++) mma_f16(sums[i][j], fa[i], fb[j]);
-    }
+    multiply_product<kMutation>(sums, shared, step % kStages * kTile * kPitch);
   }
   if constexpr (!kMbarriers) cp_async_wait<0>();
-
-  for (int i = 0; i < 2; i++)
-    for (int j = 0; j < 4; j++)
-      for (int e = 0; e < 4; e++) {
-        const int row = first_row + warp / 2 * 32 + i * 16 + e / 2 * 8 + lane / 4;
-        const int column = first_column + warp % 2 * 32 + j * 8 + lane % 4 * 2 + e % 2;
-        if ((is(Mutation::store_bounds_removed) || row < m) && column < n)
-          c[static_cast<size_t>(row) * n + column] = sums[i][j][e];
-      }
+  store_product_tile<kMutation>(sums, c, m, n);
 }
 
 template <Mutation kMutation>
@@ -221,7 +239,7 @@ static __global__ void neighbours_kernel(const float* x, float* out, int n) {
   if (i == 255 && is(Mutation::shared_overrun_pointer)) shared.values.data()[i + 3] = 0.0f;
   __syncthreads();
   float sum = shared.values[i] + shared.values[i + 1] + shared.values[i + 2];
-  // Once around the warp's lanes, by way of memory: adds and takes away what the next lane has.
+  // Passes values around the warp's lanes through memory: adds and subtracts the next lane's.
   __syncthreads();
   shared.values[i] = sum;
   if (!is(Mutation::syncwarp_removed)) __syncwarp();

@@ -1,4 +1,4 @@
-// The emulator's own proof: kernels broken on purpose must be found out, whole ones must not be blamed.
+// Tests of the emulator itself: it must catch kernels broken on purpose, and pass correct ones.
 #include <algorithm>
 #include <functional>
 
@@ -19,7 +19,7 @@ struct Outcome {
   std::string how;
 };
 
-/// Runs a kernel and compares its output with what is right. A fault or a wrong value is a catch.
+/// Runs a kernel and checks its output. A fault or a wrong value counts as caught.
 Outcome outcome(const std::function<bool()>& right) {
   try {
     return right() ? Outcome{} : Outcome{true, "a wrong result"};
@@ -31,9 +31,9 @@ Outcome outcome(const std::function<bool()>& right) {
 struct Case {
   Mutation mutation;
   const char* name;
-  const char* must_say;  // in the fault, where there has to be one; "" when a wrong result will do
+  const char* must_say;  // text of the expected fault; "" when a wrong result suffices
   bool needs_race_detector = false;
-  bool breaks_memory = false;  // AddressSanitizer would end the process there, which is a catch too
+  bool breaks_memory = false;  // skipped under AddressSanitizer, which would end the process
 };
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -44,7 +44,7 @@ constexpr bool kAddressSanitizer = __has_feature(address_sanitizer);
 constexpr bool kAddressSanitizer = false;
 #endif
 
-/// Each mutation is caught under most orders of threads; `none` is right under all of them.
+/// Each mutation is caught under most orders of threads; `none` passes under all of them.
 void check(std::initializer_list<Case> cases, const std::function<bool(Mutation)>& right) {
   constexpr int kOrders = 8;
   for (const Case& c : cases) {

@@ -1,4 +1,4 @@
-// A tiled product from cp.async, ldmatrix, mma and mbarriers, against float64: the instructions together.
+// A tiled product of cp.async, ldmatrix, mma and mbarriers, against float64.
 #include <array>
 
 #include "core/float_bits.h"

@@ -139,7 +139,7 @@ static __global__ void copy_cp_async_kernel(const uint32_t* from, const int* val
     cp_async_wait<kStages - 2>();
     __syncthreads();
     fetch(step + kStages - 1);  // into the stage that was read before the barrier
-    // What another thread has copied, so that the barrier matters.
+    // Reads another thread's copy, so that the barrier matters.
     const int other = kCopyThreads - 1 - thread_in_block(), i = step * kCopyThreads + other;
     if (i < n) {
       const uint4 v = shared.stages[step % kStages * kCopyThreads + other];
@@ -175,7 +175,7 @@ static __global__ void copy_mbarrier_kernel([[maybe_unused]] const uint32_t* fro
   };
   for (int s = 0; s < kStages - 1 && s < steps; s++) fetch(s);
   for (int step = 0; step < steps; step++) {
-    __syncthreads();  // the stage that is filled next was read by all
+    __syncthreads();  // all threads have read the stage that is filled next
     if (step + kStages - 1 < steps) fetch(step + kStages - 1);
     mbarrier_wait(&shared.full[step % kStages], static_cast<uint32_t>(step / kStages % 2));
     const int other = kCopyThreads - 1 - thread_in_block(), i = step * kCopyThreads + other;
@@ -183,7 +183,7 @@ static __global__ void copy_mbarrier_kernel([[maybe_unused]] const uint32_t* fro
   }
 #endif
 }
-// One warp copies, the other takes, and tells when a stage is free again.
+// One warp copies; the other reads, and signals when a stage is free again.
 static __global__ void copy_bulk_kernel([[maybe_unused]] const uint32_t* from, [[maybe_unused]] uint32_t* to,
                                         [[maybe_unused]] int n) {
 #ifdef CRIA_HAS_BULK_COPY
@@ -217,7 +217,7 @@ static __global__ void copy_bulk_kernel([[maybe_unused]] const uint32_t* from, [
   }
 #endif
 }
-// Every thread writes the stages by itself, then one copies over them: the copy comes last.
+// All threads write the stages, then one starts copies over them: the copies must come last.
 static __global__ void copy_over_kernel([[maybe_unused]] const uint32_t* from,
                                         [[maybe_unused]] uint32_t* to) {
 #ifdef CRIA_HAS_BULK_COPY
@@ -412,10 +412,10 @@ void pass_token(std::uint32_t* token, std::uint32_t* seen, int blocks) {
 
 static __global__ void add_after_kernel(const uint32_t* x, uint32_t* out, int n) {
   const int i = global_thread();
-  const uint32_t mine = i < n ? x[i] : 0;  // no kernel before wrote it
+  const uint32_t mine = i < n ? x[i] : 0;  // not written by an earlier kernel
   grid_dependency_wait();
   grid_launch_dependents();
-  // The next one's thread reads what another block of this one writes.
+  // A thread of the next kernel reads what another block of this one writes.
   if (i < n) out[n - 1 - i] += mine;
 }
 void overlapping_kernels(const std::uint32_t* x, std::uint32_t* out, int n, int rounds) {

@@ -17,17 +17,17 @@ void integer_arithmetic(const std::uint32_t* a, const std::uint32_t* b, const st
 /// out: 2^x, 1 / x, each [n].
 void approximations(const float* x, float* out, int n);
 
-/// Of one warp. out: [14, 32].
+/// Collectives of one warp. out: [14, 32].
 void warp_collectives(const std::uint32_t* x, std::uint32_t* out);
 constexpr int kWarpCollectives = 14;
 
 /// Copies n blocks of 16 bytes through shared memory by cp.async of `bytes`, four stages; block i is zeros
 /// where valid[i] is 0.
 void copy_cp_async(int bytes, const std::uint32_t* from, const int* valid, std::uint32_t* to, int n);
-/// The same by cp.async counted by an mbarrier, and by bulk copies; false where the device has none of these.
+/// The same with cp.async counted by an mbarrier, and with bulk copies. False where the device has neither.
 bool copy_mbarrier(const std::uint32_t* from, std::uint32_t* to, int n);
 bool copy_bulk(const std::uint32_t* from, std::uint32_t* to, int n);
-/// A bulk copy of kCopiedOver blocks of 16 bytes over what threads wrote to shared memory before.
+/// A bulk copy of kCopiedOver blocks of 16 bytes over shared memory that threads have written.
 bool copy_over(const std::uint32_t* from, std::uint32_t* to);
 constexpr int kCopiedOver = 64;
 
@@ -39,14 +39,15 @@ void multiply_fragments(Mma kind, const std::uint32_t* a, const std::uint32_t* b
 
 /// Loads of each kind: out[i] = x[i], 16 bytes a thread.
 void load_all_ways(const std::uint32_t* x, std::uint32_t* out, int n);
-/// Two warps fill, two empty a buffer, by named barriers. out[i] = x[i] + 1, in pieces of 64.
+/// Two warps fill a buffer and two empty it, synchronized by named barriers. out[i] = x[i] + 1, in pieces
+/// of 64.
 void named_barriers(const std::uint32_t* x, std::uint32_t* out, int n);
-/// Every block sums its part; the last one to end adds the parts up. *counter is 0 before and after.
+/// Every block sums its part; the last block to end adds up the parts. *counter is 0 before and after.
 void last_block_sum(const std::uint32_t* x, std::uint32_t* parts, std::uint32_t* counter, std::uint32_t* sum,
                     int n, int blocks);
 /// Blocks of a cooperative grid pass a token in order.
 void pass_token(std::uint32_t* token, std::uint32_t* seen, int blocks);
-/// `rounds` kernels, each of which may begin before the one before it has ended: out[i] = rounds * x[i].
+/// `rounds` kernels, each of which may begin before the previous one has ended: out[i] = rounds * x[i].
 void overlapping_kernels(const std::uint32_t* x, std::uint32_t* out, int n, int rounds);
 
 }  // namespace cria::test

@@ -19,17 +19,17 @@ Words random_words(std::mt19937_64& rng, std::size_t n) {
   return v;
 }
 
-/// Halves that are finite and whose products and sums are too.
+/// Finite halves whose products and sums are finite too.
 std::uint16_t random_half(std::mt19937_64& rng) {
   return static_cast<std::uint16_t>((rng() & 0x8000u) | (0x2000u + rng() % 0x2800u));
 }
 
-/// The half nearest to an exact value, by trying: independent of any rounding code.
+/// The half nearest to an exact value, by bisection: independent of any rounding code.
 std::uint16_t nearest_half(long double exact, bool negative_zero) {
   if (exact == 0) return negative_zero ? 0x8000 : 0;
   const std::uint16_t sign = exact < 0 ? 0x8000 : 0;
   const long double magnitude = exact < 0 ? -exact : exact;
-  unsigned low = 0, high = 0x7c00;  // the largest half that is not above the value, by bisection
+  unsigned low = 0, high = 0x7c00;  // low: the largest half that is not above the value
   while (high - low > 1) {
     const unsigned middle = (low + high) / 2;
     (static_cast<long double>(f16_to_f32(static_cast<std::uint16_t>(middle))) <= magnitude ? low : high) =
@@ -145,7 +145,7 @@ TEST_CASE("integer instructions") {
 TEST_CASE("approximations") {
   CRIA_SEEDED_RNG(rng);
   std::vector<float> x = random_floats(rng, 3000, 30.0f);
-  for (float& value : x) value = std::min(value, 120.0f);  // beyond, the power is no float32
+  for (float& value : x) value = std::min(value, 120.0f);  // beyond, 2^x overflows float32
   x[0] = 0.0f, x[1] = -200.0f, x[2] = 1.0f;
   const DeviceArray<float> dx(x), out(2 * x.size());
   approximations(dx.data(), out.data(), static_cast<int>(x.size()));
@@ -244,65 +244,88 @@ TEST_CASE("ldmatrix") {
     }
 }
 
+/// Random matrices, plain and as the registers that the manual's tables assign to each lane.
+struct MmaCase {
+  Mma kind;
+  std::size_t depth, per_register;
+  std::vector<double> a, b, c;
+  Words a_registers, b_registers, c_registers;
+
+  /// `extreme`: bytes are all -128.
+  MmaCase(std::mt19937_64& rng, Mma which, bool extreme)
+      : kind(which),
+        depth(is_bytes() ? 32 : 16),
+        per_register(is_bytes() ? 4 : 2),
+        a(16 * depth),
+        b(depth * 8),
+        c(16 * 8),
+        a_registers(4 * 32),
+        b_registers(2 * 32),
+        c_registers(4 * 32) {
+    const std::size_t bits = 32 / per_register;
+    for (std::size_t lane = 0; lane < 32; lane++) {
+      const std::size_t g = lane / 4, t = lane % 4;
+      for (std::size_t i = 0; i < 4; i++)
+        for (std::size_t e = 0; e < per_register; e++) {
+          const std::size_t row = i == 1 || i == 3 ? g + 8 : g,
+                            column = t * per_register + e + (i >= 2 ? depth / 2 : 0);
+          a_registers[i * 32 + lane] |= draw(rng, a[row * depth + column], extreme) << bits * e;
+        }
+      for (std::size_t i = 0; i < 2; i++)
+        for (std::size_t e = 0; e < per_register; e++)
+          b_registers[i * 32 + lane] |= draw(rng, b[(t * per_register + e + i * depth / 2) * 8 + g], extreme)
+                                        << bits * e;
+      for (std::size_t i = 0; i < 4; i++)
+        c_registers[i * 32 + lane] = draw_sum(rng, c[(i >= 2 ? g + 8 : g) * 8 + t * 2 + i % 2]);
+    }
+  }
+  bool is_bytes() const { return kind == Mma::s8; }
+  /// A factor, and its bits.
+  std::uint32_t draw(std::mt19937_64& rng, double& value, bool extreme) {
+    if (is_bytes()) {
+      const auto v = static_cast<std::int8_t>(extreme ? -128 : static_cast<int>(rng() % 256) - 128);
+      value = v;
+      return static_cast<std::uint8_t>(v);
+    }
+    const float x = normal(rng);
+    const std::uint16_t v = kind == Mma::f16 ? f32_to_f16(x) : f32_to_bf16(x);
+    value = static_cast<double>(kind == Mma::f16 ? f16_to_f32(v) : bf16_to_f32(v));
+    return v;
+  }
+  std::uint32_t draw_sum(std::mt19937_64& rng, double& value) {
+    if (is_bytes()) {
+      const auto v = static_cast<std::int32_t>(rng() % 200000) - 100000;
+      value = v;
+      return static_cast<std::uint32_t>(v);
+    }
+    const float v = normal(rng);
+    value = static_cast<double>(v);
+    return float_bits(v);
+  }
+
+ private:
+  std::normal_distribution<float> normal;
+};
+
 TEST_CASE("mma") {
   CRIA_SEEDED_RNG(rng);
   for (const Mma kind : {Mma::f16, Mma::bf16, Mma::s8})
     for (int round = 0; round < 20; round++) {
-      const bool bytes = kind == Mma::s8;
-      const std::size_t depth = bytes ? 32 : 16, per = bytes ? 4 : 2, bits = 32 / per;
-      // Plain matrices, then the registers as the manual's tables place them.
-      std::vector<double> a(16 * depth), b(depth * 8), c(16 * 8);
-      Words ra(4 * 32), rb(2 * 32), rc(4 * 32);
-      std::normal_distribution<float> normal;
-      const auto draw = [&](double& value) -> std::uint32_t {
-        if (bytes) {
-          const auto v = static_cast<std::int8_t>(round == 0 ? -128 : static_cast<int>(rng() % 256) - 128);
-          value = v;
-          return static_cast<std::uint8_t>(v);
-        }
-        const float x = normal(rng);
-        const std::uint16_t v = kind == Mma::f16 ? f32_to_f16(x) : f32_to_bf16(x);
-        value = static_cast<double>(kind == Mma::f16 ? f16_to_f32(v) : bf16_to_f32(v));
-        return v;
-      };
-      for (std::size_t lane = 0; lane < 32; lane++) {
-        const std::size_t g = lane / 4, t = lane % 4;
-        for (std::size_t i = 0; i < 4; i++)
-          for (std::size_t e = 0; e < per; e++) {
-            const std::size_t row = i == 1 || i == 3 ? g + 8 : g,
-                              column = t * per + e + (i >= 2 ? depth / 2 : 0);
-            ra[i * 32 + lane] |= draw(a[row * depth + column]) << bits * e;
-          }
-        for (std::size_t i = 0; i < 2; i++)
-          for (std::size_t e = 0; e < per; e++)
-            rb[i * 32 + lane] |= draw(b[(t * per + e + i * depth / 2) * 8 + g]) << bits * e;
-        for (std::size_t i = 0; i < 4; i++) {
-          double& value = c[(i >= 2 ? g + 8 : g) * 8 + t * 2 + i % 2];
-          if (bytes) {
-            const auto v = static_cast<std::int32_t>(rng() % 200000) - 100000;
-            value = v;
-            rc[i * 32 + lane] = static_cast<std::uint32_t>(v);
-          } else {
-            const float v = normal(rng);
-            value = static_cast<double>(v);
-            rc[i * 32 + lane] = float_bits(v);
-          }
-        }
-      }
-      const DeviceArray<std::uint32_t> da(ra), db(rb), dc(rc);
-      multiply_fragments(kind, da.data(), db.data(), dc.data());
-      const Words got = dc.get();
+      const MmaCase m(rng, kind, round == 0);
+      const DeviceArray<std::uint32_t> a(m.a_registers), b(m.b_registers), c(m.c_registers);
+      multiply_fragments(kind, a.data(), b.data(), c.data());
+      const Words got = c.get();
       for (std::size_t lane = 0; lane < 32; lane++)
         for (std::size_t i = 0; i < 4; i++) {
           const std::size_t row = (i >= 2 ? 8 : 0) + lane / 4, column = lane % 4 * 2 + i % 2;
-          double sum = c[row * 8 + column], size = std::fabs(sum);
-          for (std::size_t k = 0; k < depth; k++) {
-            sum += a[row * depth + k] * b[k * 8 + column];
-            size += std::fabs(a[row * depth + k] * b[k * 8 + column]);
+          double sum = m.c[row * 8 + column], size = std::fabs(sum);
+          for (std::size_t k = 0; k < m.depth; k++) {
+            sum += m.a[row * m.depth + k] * m.b[k * 8 + column];
+            size += std::fabs(m.a[row * m.depth + k] * m.b[k * 8 + column]);
           }
-          if (bytes)
+          if (m.is_bytes())
             REQUIRE(static_cast<double>(static_cast<std::int32_t>(got[i * 32 + lane])) == sum);
-          else  // tensor cores truncate what lies below the largest product
+          else  // tensor cores truncate bits far below the largest product
             REQUIRE(std::fabs(static_cast<double>(float_from_bits(got[i * 32 + lane])) - sum) <= 1e-6 * size);
         }
     }

@@ -1,4 +1,4 @@
-// runtime.h's contract, on the emulator and on a device alike.
+// The contract of runtime.h, on the emulator and on a device alike.
 #include "kernels/cuda/runtime.h"
 
 #include "core/error.h"
@@ -39,7 +39,7 @@ TEST_CASE("too large an allocation is told with numbers") {
     CHECK(std::get<double>(e.details()[0].second) == std::ldexp(1.0, 50));
     CHECK(std::get<double>(e.details()[1].second) > 0);
   }
-  const DeviceArray<float> next(100);  // and the device goes on
+  const DeviceArray<float> next(100);  // the device stays usable
   CHECK(next.data() != nullptr);
 }
 

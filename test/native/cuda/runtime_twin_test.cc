@@ -1,5 +1,4 @@
-// What only the twin can show: failures of every kind at every call, drivers that are missing or old, work
-// that nobody waited for.
+// What only the twin can test: failures of every kind at every call, missing and old drivers, missing waits.
 #include "cuda_emulation/runtime_twin.h"
 
 #include <algorithm>
@@ -33,7 +32,7 @@ ErrorCode code_of(const std::function<void()>& f) {
   return ErrorCode::internal;
 }
 
-/// Everything that a step of a backend does, with handles that are freed whatever happens.
+/// All runtime calls of a backend's step, with owning handles.
 void step() {
   struct Handles {
     cuda::Stream stream = nullptr;
@@ -91,7 +90,7 @@ TEST_CASE("a failure at any call is a typed error, leaks nothing, and the next s
       CHECK(code_of(step) == code);
       CHECK(!cancel_failure());
       if (failure == Failure::device_lost) {
-        CHECK(code_of(step) == ErrorCode::device_lost);  // for good
+        CHECK(code_of(step) == ErrorCode::device_lost);  // stays lost
         restore_device();
       }
       CHECK(device_allocations() == allocations);

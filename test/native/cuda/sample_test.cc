@@ -1,4 +1,4 @@
-// Greedy choice against the CPU's rules, and the draw against native/sampler: the same token for the same
+// Greedy choice against the CPU's rules, and sampling against native/sampler: the same token for the same
 // logits.
 #include "kernels/cuda/sample.h"
 

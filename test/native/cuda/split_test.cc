@@ -29,7 +29,7 @@ LoadOptions split_options(std::int32_t gpu_layers, DType kv_dtype = DType::f16) 
 }
 LoadedModel load(const LoadOptions& options) { return load_model(options, nullptr, CancelFlag{}); }
 
-/// Longer than a page of the device, so that pages of both sides begin and end within it.
+/// Longer than a page of the device, so that pages of both backends begin and end within it.
 Prompt long_prompt() {
   std::vector<TokenId> ids;
   for (std::uint32_t i = 0; i < 90; i++) ids.push_back(5 + i * 37 % 1900);
@@ -44,7 +44,7 @@ std::vector<float> logits_of(Fixture& f) {
   return f.sink->wait(f.engine->submit(LogitsRequest{std::get<std::vector<TokenId>>(long_prompt())})).logits;
 }
 
-/// A device of so many bytes, for as long as it lives.
+/// Sets the device's memory while it lives.
 struct DeviceOf {
   explicit DeviceOf(std::size_t bytes) { set_total_device_memory(bytes); }
   ~DeviceOf() { set_total_device_memory(before); }
@@ -76,7 +76,7 @@ TEST_CASE("every division of the layers gives the CPU's tokens and its logits") 
     }
     Fixture f(std::move(loaded));
     CHECK(f.sink->wait(f.engine->submit(long_story(12))).tokens == expected);
-    // Quantized activations: a last bit of RMSNorm may move an integer by one.
+    // With quantized activations, the last bit of RMSNorm can change an integer by one.
     CHECK(relative_error(logits_of(f), expected_logits) < 0.02);
   }
   CHECK(device_allocations() == 0);
@@ -126,7 +126,7 @@ TEST_CASE("divided layers: the device's part of a step of decoding is one graph"
     REQUIRE(loaded.decoder->forward(std::span(&input, 1), nullptr));
     calls = runtime_calls() - before;
   }
-  CHECK(calls <= 10);  // x there (device, copy, wait), the pass (device, copy, launch, wait), x back
+  CHECK(calls <= 10);  // x to the device (device, copy, wait), the pass (device, copy, launch, wait), x back
 }
 
 TEST_CASE("divided layers: prefixes are shared, and pages that begin alike copied, on both sides") {
@@ -158,7 +158,7 @@ TEST_CASE("divided layers: a state is saved and restored, and fits the same divi
   const auto result = g.sink->wait(g.engine->submit(long_story(8)));
   CHECK(result.tokens == expected);
   CHECK(result.end->usage.cached_tokens == 89);
-  // Written again it is the same, byte for byte: nothing of other sequences is in it.
+  // Saved again it is the same, byte for byte: it contains nothing of other sequences.
   const auto again = g.sink->wait(g.engine->submit(SaveStateRequest{long_prompt()})).state;
   REQUIRE(again);
   REQUIRE(again->pages.size() == state->pages.size());
@@ -177,7 +177,7 @@ TEST_CASE("divided layers: mapped weights stay in the file on the CPU's side") {
 TEST_CASE("a device too small for the model gets as many layers as fit, and is told why") {
   LoadOptions options = split_options(-1);
   options.context_length = 64;
-  options.kv_memory = std::uint64_t{48} << 20;  // 8 MiB a layer, beside which the weights hardly count
+  options.kv_memory = std::uint64_t{48} << 20;  // 8 MiB per layer, far more than the weights
   const auto loaded_on = [&](std::size_t device_memory, const char* device) {
     const DeviceOf small(device_memory);
     options.backend.device = device;
@@ -204,7 +204,7 @@ TEST_CASE("a device too small for the model gets as many layers as fit, and is t
   const BackendInfo some = loaded_on(std::size_t{40} << 20, "auto");
   CHECK(some.device == "cuda:0");
   CHECK(some.gpu_layers == 4);
-  const BackendInfo none = loaded_on(std::size_t{12} << 20, "auto");  // for one layer of six
+  const BackendInfo none = loaded_on(std::size_t{12} << 20, "auto");  // room for one layer of six
   CHECK(none.device == "cpu");
   CHECK(none.gpu_layers == 0);
   set_device_kind("cuda-emulated");

@@ -1,4 +1,4 @@
-// Shared by the tests of CUDA kernels. They know runtime.h alone, so the same sources run on the emulator and
+// Shared by the tests of CUDA kernels. They use runtime.h alone, so the same sources run on the emulator and
 // on a device.
 #pragma once
 
@@ -18,7 +18,7 @@
 
 namespace cria::test {
 
-/// An array on the device; the emulator fills a fresh one with NaN.
+/// An array on the device. The emulator fills a new one with NaN.
 template <class T>
 class DeviceArray {
  public:
@@ -35,7 +35,7 @@ class DeviceArray {
     cuda::copy_to_device(data_, values.data(), values.size() * sizeof(T), nullptr);
     cuda::synchronize(cuda::Stream{});
   }
-  /// Waits for what was given to the default stream.
+  /// Waits for the default stream.
   std::vector<T> get() const {
     std::vector<T> values(n_);
     cuda::copy_to_host(values.data(), data_, n_ * sizeof(T), nullptr);

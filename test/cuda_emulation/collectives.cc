@@ -1,4 +1,4 @@
-// Where threads meet: collectives of a warp, barriers of a block.
+// Collectives of a warp and barriers of a block.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -9,10 +9,10 @@
 namespace cria::cuda::emulation {
 namespace {
 
-/// Joins the pending meeting with this mask and operation, or opens it. Null when the caller was the last to
-/// arrive and `done` has been run.
+/// Joins the pending collective with this mask and operation, or opens one, and waits for its other lanes.
+/// The last lane to arrive runs `complete` and wakes them.
 template <class Complete>
-void meet(std::uint32_t mask, const char* operation, void* mine, Complete complete) {
+void rendezvous(std::uint32_t mask, const char* operation, void* argument, Complete complete) {
   Thread& self = *current;
   Block& block = *self.block;
   const std::uint32_t lane = 1u << self.lane();
@@ -20,26 +20,26 @@ void meet(std::uint32_t mask, const char* operation, void* mine, Complete comple
   const unsigned first = self.warp() * 32;
   if (const unsigned lanes = std::min(32u, grid.n_threads - first); lanes < 32 && mask >> lanes)
     fault("%s: the mask %08x names lanes that the warp does not have", operation, mask);
-  PendingMeeting* meeting = nullptr;
-  PendingMeeting* open = nullptr;
-  for (PendingMeeting& m : block.warps[self.warp()].meetings) {
-    if (m.mask == mask && std::strcmp(m.operation, operation) == 0) meeting = &m;
+  PendingCollective* collective = nullptr;
+  PendingCollective* open = nullptr;
+  for (PendingCollective& m : block.warps[self.warp()].collectives) {
+    if (m.mask == mask && std::strcmp(m.operation, operation) == 0) collective = &m;
     if (m.mask == 0) open = &m;
   }
-  if (!meeting) {
+  if (!collective) {
     if (!open) fault("%s: the lanes of the warp wait at too many different places", operation);
-    meeting = open;
-    meeting->mask = mask;
-    meeting->operation = operation;
-    meeting->arrived = 0;
-    std::fill(std::begin(meeting->lanes), std::end(meeting->lanes), nullptr);
+    collective = open;
+    collective->mask = mask;
+    collective->operation = operation;
+    collective->arrived = 0;
+    std::fill(std::begin(collective->lanes), std::end(collective->lanes), nullptr);
   }
-  meeting->arrived |= lane;
-  meeting->lanes[self.lane()] = mine;
-  if (meeting->arrived != mask) return wait_here(operation, mask);
-  meeting->mask = 0;  // free before what follows, which wakes the others
-  complete(*meeting, block, first, mask);
-  // In the order of the lanes or backwards, so that whoever is first varies.
+  collective->arrived |= lane;
+  collective->lanes[self.lane()] = argument;
+  if (collective->arrived != mask) return wait_here(operation, mask);
+  collective->mask = 0;  // free before the others wake and open new ones
+  complete(*collective, block, first, mask);
+  // Forwards or backwards, so that different lanes continue first.
   const std::uint32_t flip = grid.random.next() & 16 ? 31 : 0;
   for (std::uint32_t i = 0; i < 32; i++) {
     const std::uint32_t l = i ^ flip;
@@ -49,8 +49,8 @@ void meet(std::uint32_t mask, const char* operation, void* mine, Complete comple
 
 }  // namespace
 
-void meet_warp(std::uint32_t mask, const char* operation, void* mine, Meeting run) {
-  meet(mask, operation, mine, [run](PendingMeeting& m, Block&, unsigned, std::uint32_t lanes) {
+void warp_collective(std::uint32_t mask, const char* operation, void* argument, Collective run) {
+  rendezvous(mask, operation, argument, [run](PendingCollective& m, Block&, unsigned, std::uint32_t lanes) {
     void* const* all = m.lanes;
     void* copy[32];
     std::copy(all, all + 32, copy);
@@ -59,13 +59,14 @@ void meet_warp(std::uint32_t mask, const char* operation, void* mine, Meeting ru
 }
 
 void sync_warp(std::uint32_t mask) {
-  meet(mask, "__syncwarp", nullptr, [](PendingMeeting&, Block& block, unsigned first, std::uint32_t lanes) {
-    Thread* threads[32];
-    std::size_t n = 0;
-    for (unsigned l = 0; l < 32; l++)
-      if (lanes >> l & 1) threads[n++] = &block.threads[first + l];
-    race::joined(threads, n);
-  });
+  rendezvous(mask, "__syncwarp", nullptr,
+             [](PendingCollective&, Block& block, unsigned first, std::uint32_t lanes) {
+               Thread* threads[32];
+               std::size_t n = 0;
+               for (unsigned l = 0; l < 32; l++)
+                 if (lanes >> l & 1) threads[n++] = &block.threads[first + l];
+               race::joined(threads, n);
+             });
 }
 
 int sync_block(Vote vote, int predicate) {
@@ -99,7 +100,7 @@ int sync_block(Vote vote, int predicate) {
 
 void named_barrier(int id, int threads, bool waits) {
   Thread& self = *current;
-  if (id < 1 || id > 15) fault("named barrier %d: 1 to 15 are to be had", id);
+  if (id < 1 || id > 15) fault("named barrier %d: expected 1 to 15", id);
   if (threads <= 0 || threads % 32 || static_cast<unsigned>(threads) > (grid.n_threads + 31) / 32 * 32)
     fault("named barrier %d: %d threads; it must be a multiple of 32 and not more than the block's", id,
           threads);
@@ -126,7 +127,7 @@ void named_barrier(int id, int threads, bool waits) {
 // ---- collectives of values ----
 
 void shuffle(std::uint32_t mask, ShuffleLane* lane, const char* operation) {
-  meet_warp(mask, operation, lane, [](void* const lanes[32], std::uint32_t m) {
+  warp_collective(mask, operation, lane, [](void* const lanes[32], std::uint32_t m) {
     std::uint64_t values[32];
     for (int i = 0; i < 32; i++)
       if (m >> i & 1) values[i] = static_cast<ShuffleLane*>(lanes[i])->value;
@@ -154,7 +155,7 @@ T reduce(std::uint32_t mask, T value, Reduction operation) {
     T value;
     Reduction operation;
   } lane{value, operation};
-  meet_warp(mask, "__reduce_sync", &lane, [](void* const lanes[32], std::uint32_t m) {
+  warp_collective(mask, "__reduce_sync", &lane, [](void* const lanes[32], std::uint32_t m) {
     bool first = true;
     T total = 0;
     for (int i = 0; i < 32; i++) {
@@ -185,7 +186,7 @@ T reduce(std::uint32_t mask, T value, Reduction operation) {
 
 std::uint32_t ballot(std::uint32_t mask, int predicate, const char* operation) {
   ValueLane lane{predicate != 0, 0};
-  meet_warp(mask, operation, &lane, [](void* const lanes[32], std::uint32_t m) {
+  warp_collective(mask, operation, &lane, [](void* const lanes[32], std::uint32_t m) {
     std::uint32_t bits = 0;
     for (int i = 0; i < 32; i++)
       if (m >> i & 1) bits |= static_cast<std::uint32_t>(value_lane(lanes[i]).value) << i;
@@ -197,7 +198,7 @@ std::uint32_t ballot(std::uint32_t mask, int predicate, const char* operation) {
 
 std::uint32_t match_any(std::uint32_t mask, std::uint64_t value) {
   ValueLane lane{value, 0};
-  meet_warp(mask, "__match_any_sync", &lane, [](void* const lanes[32], std::uint32_t m) {
+  warp_collective(mask, "__match_any_sync", &lane, [](void* const lanes[32], std::uint32_t m) {
     for (int i = 0; i < 32; i++)
       for (int j = 0; j < 32; j++)
         if ((m >> i & 1) && (m >> j & 1) && value_lane(lanes[i]).value == value_lane(lanes[j]).value)
@@ -226,13 +227,14 @@ float reduce_float(float value, Reduction operation) {
     for (int i = 0; i < 32; i++) *static_cast<float*>(lanes[i]) = values[i];
   };
   if (operation == Reduction::max)
-    meet_warp(0xffffffffu, "warp_max (__shfl_xor_sync)", &value, [](void* const lanes[32], std::uint32_t) {
-      combine(lanes, [](float a, float b) { return std::fmax(a, b); });
-    });
+    warp_collective(0xffffffffu, "warp_max (__shfl_xor_sync)", &value,
+                    [](void* const lanes[32], std::uint32_t) {
+                      combine(lanes, [](float a, float b) { return std::fmax(a, b); });
+                    });
   else
-    meet_warp(0xffffffffu, "warp_sum (__shfl_xor_sync)", &value, [](void* const lanes[32], std::uint32_t) {
-      combine(lanes, [](float a, float b) { return a + b; });
-    });
+    warp_collective(
+        0xffffffffu, "warp_sum (__shfl_xor_sync)", &value,
+        [](void* const lanes[32], std::uint32_t) { combine(lanes, [](float a, float b) { return a + b; }); });
   return value;
 }
 std::int32_t reduce_signed(std::uint32_t mask, std::int32_t value, Reduction operation) {
