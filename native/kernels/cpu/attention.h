@@ -1,10 +1,10 @@
 // Grouped-query attention over one span of pages (online softmax: Milakov & Gimelshein 2018). Compiled per
 // level.
 //
-// Order, the same whatever the batch, chunk or thread: scores sum over head_dim in order, one chain; pages in
-// order; within a page the exponentials are summed by the tree of 2 x 16 lanes and the values are added token
-// by token. Who is computed when is free: a block of pages has all its scores, then all its exponentials,
-// then its values, so that each phase has many chains under way and waits for none.
+// Order of summation, the same whatever the batch, chunk or thread: a score is one chain over head_dim, in
+// order; pages come in order; within a page the exponentials are summed by the tree of 2 x 16 lanes and the
+// values are added token by token. The schedule is free: a block of pages computes all its scores, then all
+// its exponentials, then its values, so each phase has many independent chains in flight.
 #pragma once
 
 #include "kernels/cpu/kernel_table.h"
@@ -21,29 +21,34 @@ struct KvF32 {
   CRIA_INLINE F32x16 load16(const Element* p) { return load(p); }
 };
 
-constexpr int32_t kRowTile = 4;     // query rows that share one read of K and V
-constexpr int32_t kBlockPages = 8;  // at most 16, a lane each
+// Query rows that share one read of K and V.
+constexpr int32_t kRowTile = 4;
+// Pages of a block: at most 16, one lane each.
+constexpr int32_t kBlockPages = 8;
 constexpr int32_t kBlockTokens = kBlockPages * kCpuPageTokens;
-constexpr int32_t kPagesAhead = 2;  // pieces of a page, K or V, between what is read and what is fetched
+// Prefetch distance, in halves of a page (K or V).
+constexpr int32_t kPagesAhead = 2;
+// Vectors of a tile. With four rows, four vectors make sixteen accumulators, which hide the four cycles of an
+// fma. Where a vector is several registers, one is enough.
 #if defined(CRIA_WIDE)
-constexpr int kTileVectors = 4;  // with four rows sixteen accumulators: an fma takes four cycles
+constexpr int kTileVectors = 4;
 #else
-constexpr int kTileVectors = 1;  // of more than one register each
+constexpr int kTileVectors = 1;
 #endif
 
 CRIA_INLINE int32_t min(int32_t a, int32_t b) { return a < b ? a : b; }
 
-// A block of pages and kRows rows that meet it.
+// A block of pages, and the kRows rows that attend to it.
 template <class Kv, int kRows>
 struct AttendBlock {
   using Element = typename Kv::Element;
   const float* q[kRows];
-  int32_t seen[kRows];  // tokens of the block that a row sees: no fewer than the row before
-  // In the order in which they are read: every page's K, every page's V, and what comes next.
+  int32_t seen[kRows];  // tokens of the block that a row sees; ascending
+  // In the order of reading: every page's K, every page's V, and what follows the block.
   const Element* pieces[2 * kBlockPages + kPagesAhead];
   int32_t pages;
-  float p[kRows][kBlockTokens];  // scores, then e^(score - the greatest up to the page's end)
-  float rescale[kRows][16];      // of what lies before a page
+  float p[kRows][kBlockTokens];  // scores, then e^(score - max), with the maximum up to the page's end
+  float rescale[kRows][16];      // for each page: e^(old max - new max)
 };
 
 // Scores of kVectors * 16 tokens, from the block's `first` vector on.
@@ -72,33 +77,34 @@ CRIA_INLINE void score(AttendBlock<Kv, kRows>& b, int32_t first, int32_t dim, fl
     for (int v = 0; v < kVectors; v++) store(b.p[r] + (first + v) * 16, sum[r][v] * scale);
 }
 
-// Scores -> e^(score - max), page by page, with max and sum brought up to date.
+// Scores -> exponentials, page by page: updates the row's max and sum, and leaves each page's factor for out
+// in `rescale`.
 CRIA_INLINE void exponentials(float* p, float* rescale, int32_t seen, float* max, float* sum) {
   const int32_t pages = (seen + kCpuPageTokens - 1) / kCpuPageTokens;
-  // Slots beyond the context hold whatever the page held before.
+  // Slots beyond the context are uninitialised.
   for (int32_t t = seen; t < pages * kCpuPageTokens; t++) p[t] = -__builtin_inff();
-  float top[17];  // before the block, and up to each page's end
-  top[0] = *max;
+  float running[17];  // the maximum before the block, and up to each page's end
+  running[0] = *max;
   for (int32_t i = 0; i < pages; i++) {
     const float page_max = reduce_max(cria::CRIA_ISA::max(load(p + i * 32), load(p + i * 32 + 16)));
-    top[i + 1] = page_max > top[i] ? page_max : top[i];
+    running[i + 1] = page_max > running[i] ? page_max : running[i];
   }
-  for (int32_t i = pages; i < 16; i++) top[i + 1] = top[pages];
-  store(rescale, exp_nonpositive(load(top) - load(top + 1)));
+  for (int32_t i = pages; i < 16; i++) running[i + 1] = running[pages];
+  store(rescale, exp_nonpositive(load(running) - load(running + 1)));
   float total = *sum;
   for (int32_t i = 0; i < pages; i++) {
     float* const at = p + i * kCpuPageTokens;
-    const F32x16 now = set1(top[i + 1]);
+    const F32x16 now = set1(running[i + 1]);
     const F32x16 e0 = exp_nonpositive(load(at) - now), e1 = exp_nonpositive(load(at + 16) - now);
     store(at, e0);
     store(at + 16, e1);
     total = __builtin_fmaf(total, rescale[i], reduce_add(e0 + e1));
   }
-  *max = top[pages];
+  *max = running[pages];
   *sum = total;
 }
 
-// Adds the values of pages [page, end) to kVectors * 16 dimensions of `out`, from d on.
+// out = out * rescale + p * V for pages [page, end) and kVectors * 16 dimensions, from d on.
 template <int kVectors, class Kv, int kRows>
 CRIA_INLINE void add_values(const AttendBlock<Kv, kRows>& b, int32_t page, int32_t end, int32_t d,
                             int32_t padded, float* out, int64_t out_stride) {
@@ -123,7 +129,7 @@ CRIA_INLINE void add_values(const AttendBlock<Kv, kRows>& b, int32_t page, int32
         for (int i = 0; i < kVectors; i++) acc[r][i] = fma(weight, value[i], acc[r][i]);
       }
     }
-    // Not by a weight of zero: what a row does not see may be infinite.
+    // Tokens that only some rows see. A p of zero would not do: an unseen value may be infinite.
     for (; t < seen_by_any; t++, v += padded)
       for (int r = 0; r < kRows; r++) {
         if (first + t >= b.seen[r]) continue;
@@ -135,7 +141,7 @@ CRIA_INLINE void add_values(const AttendBlock<Kv, kRows>& b, int32_t page, int32
     for (int i = 0; i < kVectors; i++) store(out + r * out_stride + d + 16 * i, acc[r][i]);
 }
 
-// The block from token `begin` of the span on, for kRows rows from row0 on.
+// Updates the states of kRows rows, from row0 on, with the block of pages from token `begin` of the span on.
 template <class Kv, int kRows>
 static void attend_block(const AttendSpan& a, int32_t begin, int32_t longest, int32_t row0) {
   using Element = typename Kv::Element;
@@ -171,27 +177,34 @@ static void attend_block(const AttendSpan& a, int32_t begin, int32_t longest, in
   for (; v < vectors; v++) score<1>(b, v, dim, a.scale);
   for (int r = 0; r < kRows; r++) {
     for (int i = 0; i < 16; i++) b.rescale[r][i] = 1.0f;
-    if (b.seen[r] > 0) exponentials(b.p[r], b.rescale[r], b.seen[r], a.max + row0 + r, a.sum + row0 + r);
+    if (b.seen[r] > 0)
+      exponentials(b.p[r], b.rescale[r], b.seen[r], a.state.max + row0 + r, a.state.sum + row0 + r);
   }
-  float* const out = a.out + static_cast<int64_t>(row0) * a.out_stride;
-  // A head of one tile stays in registers from page to page; of more, pages are read in the order of memory.
+  const int64_t out_stride = a.state.out_stride;
+  float* const out = a.state.out + row0 * out_stride;
+  // A head of one tile stays in registers from page to page; with more tiles, pages are read in memory order.
   const int32_t at_once = padded == 16 * kTileVectors ? b.pages : 1;
   for (int32_t page = 0; page < b.pages; page += at_once) {
     int32_t d = 0;
     for (; d + 16 * kTileVectors <= padded; d += 16 * kTileVectors)
-      add_values<kTileVectors>(b, page, page + at_once, d, padded, out, a.out_stride);
-    for (; d < padded; d += 16) add_values<1>(b, page, page + at_once, d, padded, out, a.out_stride);
+      add_values<kTileVectors>(b, page, page + at_once, d, padded, out, out_stride);
+    for (; d < padded; d += 16) add_values<1>(b, page, page + at_once, d, padded, out, out_stride);
+  }
+}
+
+CRIA_INLINE void init_softmax(const SoftmaxState& state, int32_t rows) {
+  for (int32_t r = 0; r < rows; r++) {
+    state.max[r] = -__builtin_inff();
+    state.sum[r] = 0.0f;
+    float* const out = state.out + static_cast<int64_t>(r) * state.out_stride;
+    for (int32_t d = 0; d < state.out_stride; d++) out[d] = 0.0f;
   }
 }
 
 template <class Kv>
 static void attend_pages(const AttendSpan& a) {
   const int32_t rows = a.n_queries * a.group;
-  for (int32_t r = 0; r < rows; r++) {
-    a.max[r] = -__builtin_inff();
-    a.sum[r] = 0.0f;
-    for (int32_t d = 0; d < a.out_stride; d++) a.out[static_cast<int64_t>(r) * a.out_stride + d] = 0.0f;
-  }
+  init_softmax(a.state, rows);
   const int32_t longest = min(a.n_tokens + a.n_queries - 1, a.max_tokens);
   for (int32_t t = 0; t < longest; t += kBlockTokens) {
     int32_t r = 0;
@@ -212,21 +225,23 @@ static void attend(const AttendSpan* args) {
     attend_pages<KvF16>(*args);
 }
 
-static void merge_spans(float* max, float* sum, float* out, const float* max2, const float* sum2,
-                        const float* out2, int32_t group, int32_t head_dim, int32_t out_stride) {
-  for (int32_t h = 0; h < group; h++) {
-    const float now = max2[h] > max[h] ? max2[h] : max[h];
-    float scale[16];
-    const F32x16 s1 = exp(set1(max[h]) - now), s2 = exp(set1(max2[h]) - now);
-    store(scale, sum[h] * s1);
-    const float kept = scale[0];
-    store(scale, fma(set1(sum2[h]), s2, set1(kept)));
-    sum[h] = scale[0];
-    max[h] = now;
-    for (int32_t d = 0; d < head_dim; d += 16) {
-      float* a = out + static_cast<int64_t>(h) * out_stride + d;
-      store(a, fma(load(out2 + static_cast<int64_t>(h) * out_stride + d), s2, load(a) * s1));
-    }
+// Brings both states to their common maximum.
+static void merge_softmax(const SoftmaxState* state, const SoftmaxState* later, int32_t rows,
+                          int32_t head_dim) {
+  for (int32_t r = 0; r < rows; r++) {
+    float &max = state->max[r], &sum = state->sum[r];
+    const float now = later->max[r] > max ? later->max[r] : max;
+    const F32x16 earlier_scale = exp(set1(max) - now), later_scale = exp(set1(later->max[r]) - now);
+    max = now;
+    float lanes[16];
+    store(lanes, sum * earlier_scale);
+    const float kept = lanes[0];
+    store(lanes, fma(set1(later->sum[r]), later_scale, set1(kept)));
+    sum = lanes[0];
+    float* const out = state->out + static_cast<int64_t>(r) * state->out_stride;
+    const float* const later_out = later->out + static_cast<int64_t>(r) * later->out_stride;
+    for (int32_t d = 0; d < head_dim; d += 16)
+      store(out + d, fma(load(later_out + d), later_scale, load(out + d) * earlier_scale));
   }
 }
 

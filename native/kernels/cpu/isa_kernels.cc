@@ -20,7 +20,7 @@ const CpuKernels kernels = {
     rope,
     append_kv,
     attend,
-    merge_spans,
+    merge_softmax,
     silu_mul,
     quantize_q8_0,
     quantize_q8_k,

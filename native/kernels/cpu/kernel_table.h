@@ -96,8 +96,20 @@ struct RopeRow {
   bool half_layout;
 };
 
-/// Query heads that share one KV head, of one or more consecutive tokens, over one span of pages: part of an
-/// online softmax. Row i * group + h is head h of the i-th token, which sees i tokens more than the first.
+/// The online softmax (Milakov & Gimelshein 2018) of several rows, as a state: each page updates it, spans
+/// are merged, and the end normalizes it. The same state on CUDA: kernels/cuda/attention_softmax.cuh.
+struct SoftmaxState {
+  /// [rows]: maximum of the scores; -inf where nothing was seen.
+  float* max;
+  /// [rows]: sum of e^(score - max).
+  float* sum;
+  /// [rows, out_stride]: sum of e^(score - max) * v, not yet divided by `sum`.
+  float* out;
+  int32_t out_stride;
+};
+
+/// Query heads that share one KV head, of one or more consecutive tokens, over one span of pages. Row
+/// i * group + h is head h of the i-th token, which sees i tokens more than the first.
 struct AttendSpan {
   const float* q;  // row's head_dim values at q + i * q_token_stride + h * head_dim
   int64_t q_token_stride;
@@ -109,10 +121,7 @@ struct AttendSpan {
   int32_t n_tokens;    // tokens of the span that the first query sees; 0 or less when it ends before the span
   int32_t max_tokens;  // the span's length: no query sees more
   bool kv_f32;         // else f16
-  float* max;          // out [rows]: maximum of the scores, -inf where nothing was seen
-  float* sum;          // out [rows]: sum of e^(score - max)
-  float* out;          // out [rows, out_stride]: sum of e^(score - max) * v, not yet divided
-  int32_t out_stride;
+  SoftmaxState state;  // written: the rows' state after the span alone
 };
 
 /// A page of one KV head: K as [head_dim, 32] (a token a lane), then V as [32, head_dim rounded up to 16].
@@ -132,9 +141,8 @@ struct CpuKernels {
   void (*append_kv)(const float* k, const float* v, int32_t head_dim, uint8_t* block, int32_t slot,
                     bool kv_f32);
   void (*attend)(const AttendSpan* args);
-  /// Merges the partial (max, sum, out) of a later span into an earlier one's.
-  void (*merge_spans)(float* max, float* sum, float* out, const float* max2, const float* sum2,
-                      const float* out2, int32_t group, int32_t head_dim, int32_t out_stride);
+  /// Merges a later span's state into `state`, for `rows` rows.
+  void (*merge_softmax)(const SoftmaxState* state, const SoftmaxState* later, int32_t rows, int32_t head_dim);
   /// h = silu(gate) * up, may be in place.
   void (*silu_mul)(const float* gate, const float* up, float* h, int64_t n);
   void (*quantize_q8_0)(const float* x, int8_t* q, float* scale, float* weighted_sum, int16_t* sums16,

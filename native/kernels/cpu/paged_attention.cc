@@ -8,13 +8,16 @@
 namespace cria {
 namespace {
 
-constexpr std::int32_t kSpanTokens = 512;  // part of the order of summation
-constexpr std::int32_t kQueryRows = 32;    // of a tile: they meet a block of pages while it is in the cache
-constexpr std::int32_t kItemsAThread = 8;  // as long as the longest, from which on none has to be cut
+/// Part of the order of summation.
+constexpr std::int32_t kSpanTokens = 512;
+/// Query rows of a tile, which share a block of pages while it is in the cache.
+constexpr std::int32_t kQueryRows = 32;
+/// Items are cut into parts unless each thread has work for this many of the longest.
+constexpr std::int32_t kItemsPerThread = 8;
 
 }  // namespace
 
-/// What the parts of one call share. A slot holds the maximum, the sum and the outputs of each of its rows.
+/// What the parts of one call share. A slot holds the softmax state of each of its rows.
 struct PagedAttention::Pass {
   const CpuKernels& kernels;
   const PagedAttentionArgs& args;
@@ -25,13 +28,17 @@ struct PagedAttention::Pass {
 
   const AttentionShape& shape() const { return args.shape; }
   const Batch& batch() const { return *args.batch; }
-  // By head, so that the tokens of a prompt meet a head's pages while these are in the cache.
+  // Ordered by head, so that all tokens of a prompt read a head's pages while these are in the cache.
   const QueryTile& tile_of(std::int64_t item) const {
     return tiles[static_cast<std::size_t>(item) % tiles.size()];
   }
   std::int64_t head_of(std::int64_t item) const { return item / static_cast<std::int64_t>(tiles.size()); }
-  float* max_of(std::int64_t slot) const { return max_sum + slot * rows * 2; }
-  float* out_of(std::int64_t slot) const { return partial + slot * rows * padded; }
+  /// Of the slot's rows from `first` on.
+  SoftmaxState state_of(std::int64_t slot, std::int64_t first = 0) const {
+    float* const max = max_sum + slot * rows * 2 + first;
+    return {
+        .max = max, .sum = max + rows, .out = partial + (slot * rows + first) * padded, .out_stride = padded};
+  }
 
   void attend(std::int64_t item, std::int32_t span, std::int64_t slot) const {
     const QueryTile& tile = tile_of(item);
@@ -54,57 +61,54 @@ struct PagedAttention::Pass {
     a.n_tokens = batch().positions[tile.first] + 1 - span * kSpanTokens;
     a.max_tokens = kSpanTokens;
     a.kv_f32 = f32;
-    a.max = max_of(slot);
-    a.sum = a.max + rows;
-    a.out = out_of(slot);
-    a.out_stride = padded;
+    a.state = state_of(slot);
     kernels.attend(&a);
   }
 
-  /// Rows of the item that see something of the span: the tile's last tokens.
+  /// Merges the span in slot `from`, for the rows that see some of it: those of the tile's last tokens.
   void merge(std::int64_t item, std::int32_t span, std::int64_t into, std::int64_t from) const {
     const QueryTile& tile = tile_of(item);
     std::int32_t skipped = 0;
     while (batch().positions[tile.first + skipped] < span * kSpanTokens) skipped++;
-    const std::int64_t at = static_cast<std::int64_t>(skipped) * group;
-    float* const a = max_of(into) + at;
-    const float* const b = max_of(from) + at;
-    kernels.merge_spans(a, a + rows, out_of(into) + at * padded, b, b + rows, out_of(from) + at * padded,
-                        (tile.count - skipped) * group, shape().head_dim, padded);
+    const std::int64_t first = static_cast<std::int64_t>(skipped) * group;
+    const SoftmaxState state = state_of(into, first), later = state_of(from, first);
+    kernels.merge_softmax(&state, &later, (tile.count - skipped) * group, shape().head_dim);
   }
 
-  void finish(std::int64_t item, std::int64_t slot) const {
+  /// Writes the item's result.
+  void normalize(std::int64_t item, std::int64_t slot) const {
     const QueryTile& tile = tile_of(item);
+    const SoftmaxState state = state_of(slot);
     for (std::int32_t r = 0; r < tile.count * group; r++) {
       const std::int64_t token = tile.first + r / group, head = head_of(item) * group + r % group;
       float* const out = args.out + (token * shape().n_heads + head) * shape().head_dim;
-      const float inverse = 1.0f / max_of(slot)[rows + r];
-      const float* const from = out_of(slot) + static_cast<std::int64_t>(r) * padded;
+      const float inverse = 1.0f / state.sum[r];
+      const float* const from = state.out + static_cast<std::int64_t>(r) * padded;
       for (std::int32_t d = 0; d < shape().head_dim; d++) out[d] = from[d] * inverse;
     }
   }
 };
 
 void PagedAttention::find_query_tiles(const Batch& batch, std::int32_t group) {
-  const std::int32_t most = std::max(1, kQueryRows / group);
+  const std::int32_t max_tokens = std::max(1, kQueryRows / group);
   query_tiles_.clear();
   for (std::int32_t t = 0; t < batch.n_tokens; t++) {
     const std::int32_t spans = batch.positions[t] / kSpanTokens + 1;
     if (!query_tiles_.empty()) {
       QueryTile& last = query_tiles_.back();
-      if (last.count < most && batch.sequence_of[t] == batch.sequence_of[t - 1] &&
+      if (last.count < max_tokens && batch.sequence_of[t] == batch.sequence_of[t - 1] &&
           batch.positions[t] == batch.positions[t - 1] + 1) {
         last.count++;
         last.spans = spans;
         continue;
       }
     }
-    query_tiles_.push_back({t, 1, spans});
+    query_tiles_.push_back({.first = t, .count = 1, .spans = spans});
   }
 }
 
-// By span first: what the threads read at a time lies together, a page's heads one after the other.
-void PagedAttention::find_parts(std::int32_t kv_heads, std::int32_t most_spans) {
+// Ordered by span first: threads then read neighbouring memory at a time, a page's heads one after the other.
+void PagedAttention::find_parts(std::int32_t kv_heads, std::int32_t max_spans) {
   const auto tiles = static_cast<std::int64_t>(query_tiles_.size()), items = tiles * kv_heads;
   first_slot_.clear();
   std::int64_t slots = 0;
@@ -113,40 +117,41 @@ void PagedAttention::find_parts(std::int32_t kv_heads, std::int32_t most_spans) 
     slots += query_tiles_[static_cast<std::size_t>(item % tiles)].spans;
   }
   parts_.clear();
-  for (std::int32_t span = 0; span < most_spans; span++)
+  for (std::int32_t span = 0; span < max_spans; span++)
     for (std::int64_t item = 0; item < items; item++)
       if (span < query_tiles_[static_cast<std::size_t>(item % tiles)].spans)
-        parts_.push_back({item, first_slot_[static_cast<std::size_t>(item)] + span, span});
+        parts_.push_back(
+            {.item = item, .slot = first_slot_[static_cast<std::size_t>(item)] + span, .span = span});
 }
 
 void PagedAttention::run(const CpuKernels& kernels, ThreadPool& pool, const PagedAttentionArgs& args) {
   const AttentionShape& s = args.shape;
   const std::int32_t group = s.n_heads / s.n_kv_heads, padded = padded_head_dim(s.head_dim);
   find_query_tiles(*args.batch, group);
-  std::int32_t most_spans = 1, most_queries = 1;
+  std::int32_t max_spans = 1, max_queries = 1;
   std::int64_t spans = 0;
   for (const QueryTile& tile : query_tiles_) {
-    most_spans = std::max(most_spans, tile.spans);
-    most_queries = std::max(most_queries, tile.count);
+    max_spans = std::max(max_spans, tile.spans);
+    max_queries = std::max(max_queries, tile.count);
     spans += static_cast<std::int64_t>(tile.spans) * s.n_kv_heads;
   }
-  // Where a thread's share is but a few of the longest items, their spans are shared out, each into a slot of
-  // its own. Else a thread takes whole items and needs two slots.
-  const bool cut = most_spans > 1 && spans < std::int64_t{kItemsAThread} * most_spans * pool.size();
+  // With few long items per thread, the threads share their spans, each with a slot of its own. Otherwise a
+  // thread takes whole items and needs two slots.
+  const bool cut = max_spans > 1 && spans < std::int64_t{kItemsPerThread} * max_spans * pool.size();
   const std::int64_t slots = cut ? spans : 2 * pool.size();
-  const std::int32_t rows = most_queries * group;
-  const Pass pass{kernels,
-                  args,
-                  query_tiles_,
-                  group,
-                  padded,
-                  rows,
-                  ensure_size(partial_, slots * rows * padded),
-                  ensure_size(partial_max_sum_, slots * rows * 2)};
+  const std::int32_t rows = max_queries * group;
+  const Pass pass{.kernels = kernels,
+                  .args = args,
+                  .tiles = query_tiles_,
+                  .group = group,
+                  .padded = padded,
+                  .rows = rows,
+                  .partial = ensure_size(partial_, slots * rows * padded),
+                  .max_sum = ensure_size(partial_max_sum_, slots * rows * 2)};
   const std::int64_t items = static_cast<std::int64_t>(query_tiles_.size()) * s.n_kv_heads;
 
   if (cut) {
-    find_parts(s.n_kv_heads, most_spans);
+    find_parts(s.n_kv_heads, max_spans);
     pool.parallel_for(spans, 1, [&](std::int64_t i, std::int64_t) {
       const Part& part = parts_[static_cast<std::size_t>(i)];
       pass.attend(part.item, part.span, part.slot);
@@ -155,7 +160,7 @@ void PagedAttention::run(const CpuKernels& kernels, ThreadPool& pool, const Page
       const std::int64_t slot = first_slot_[static_cast<std::size_t>(item)];
       for (std::int32_t span = 1; span < pass.tile_of(item).spans; span++)
         pass.merge(item, span, slot, slot + span);
-      pass.finish(item, slot);
+      pass.normalize(item, slot);
     });
   } else {
     pool.parallel_for(items, 1, [&](std::int64_t item, std::int64_t, int thread) {
@@ -165,7 +170,7 @@ void PagedAttention::run(const CpuKernels& kernels, ThreadPool& pool, const Page
         pass.attend(item, span, slot + 1);
         pass.merge(item, span, slot, slot + 1);
       }
-      pass.finish(item, slot);
+      pass.normalize(item, slot);
     });
   }
 }

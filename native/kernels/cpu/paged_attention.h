@@ -1,4 +1,4 @@
-// Paged attention among the threads: which of them computes which part of it, and the merging of the parts.
+// Paged attention on several threads: divides the work into parts, and merges their results.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@
 
 namespace cria {
 
-/// Spans of a context are cut at fixed positions and merged in order, so who computes them, with which other
-/// tokens, and in how many pieces, changes no bit (docs/numerics.md).
+/// Contexts are cut into spans at fixed positions, which are merged in order. So results have the same bits
+/// whatever thread computes a span, together with whatever tokens (docs/numerics.md).
 class PagedAttention {
  public:
   /// One call at a time.
@@ -23,17 +23,17 @@ class PagedAttention {
   struct QueryTile {
     std::int32_t first, count, spans;
   };
-  /// An item is one KV head of a tile; a part is one span of it, with a slot of its own for the result.
+  /// An item is one KV head of a tile; a part is one span of an item, with a slot of its own for the result.
   struct Part {
     std::int64_t item, slot;
     std::int32_t span;
   };
   void find_query_tiles(const Batch& batch, std::int32_t group);
-  void find_parts(std::int32_t kv_heads, std::int32_t most_spans);
+  void find_parts(std::int32_t kv_heads, std::int32_t max_spans);
 
-  // Kept from call to call.
+  // Reused from call to call.
   std::vector<QueryTile> query_tiles_;
-  std::vector<std::int64_t> first_slot_;  // of an item that is cut into parts
+  std::vector<std::int64_t> first_slot_;  // of each item that is cut into parts
   std::vector<Part> parts_;
   std::vector<float> partial_, partial_max_sum_;
 };

@@ -89,22 +89,20 @@ TEST_CASE("one span equals dense attention, and the portable level bit for bit")
             const std::int32_t padded = padded_head_dim(head_dim);
             std::vector<float> max(static_cast<std::size_t>(group)), sum(max),
                 out(static_cast<std::size_t>(group * padded), NAN);
-            const AttendSpan span{q.data(),
-                                  0,
-                                  1,
-                                  group,
-                                  head_dim,
-                                  static_cast<float>(scale),
-                                  pages.bytes.data(),
-                                  pages.stride,
-                                  pages.block_table.data(),
-                                  n,
-                                  n,
-                                  f32,
-                                  max.data(),
-                                  sum.data(),
-                                  out.data(),
-                                  padded};
+            const AttendSpan span{
+                .q = q.data(),
+                .q_token_stride = 0,
+                .n_queries = 1,
+                .group = group,
+                .head_dim = head_dim,
+                .scale = static_cast<float>(scale),
+                .pages = pages.bytes.data(),
+                .page_stride = pages.stride,
+                .block_table = pages.block_table.data(),
+                .n_tokens = n,
+                .max_tokens = n,
+                .kv_f32 = f32,
+                .state = {.max = max.data(), .sum = sum.data(), .out = out.data(), .out_stride = padded}};
             level->attend(&span);
             std::vector<float> y;
             for (std::int32_t h = 0; h < group; h++)
@@ -126,15 +124,17 @@ TEST_CASE("merged spans equal one span in value, and every level in bits") {
   CRIA_SEEDED_RNG(rng);
   const std::int32_t group = 3, dim = 20, padded = padded_head_dim(dim);
   const auto floats = [&](std::size_t n) { return random_floats(rng, n); };
-  const std::vector<float> max1 = floats(3), max2 = floats(3), out1 = floats(3 * 32), out2 = floats(3 * 32);
+  std::vector<float> max1 = floats(3), max2 = floats(3), out1 = floats(3 * 32), out2 = floats(3 * 32);
   std::vector<float> sum1 = floats(3), sum2 = floats(3);
   for (float& s : sum1) s = std::fabs(s) + 1;
   for (float& s : sum2) s = std::fabs(s) + 1;
   std::vector<float> first;
   for (const CpuKernels* level : runnable_levels()) {
     std::vector<float> max = max1, sum = sum1, out = out1;
-    level->merge_spans(max.data(), sum.data(), out.data(), max2.data(), sum2.data(), out2.data(), group, dim,
-                       padded);
+    const SoftmaxState state{.max = max.data(), .sum = sum.data(), .out = out.data(), .out_stride = padded};
+    const SoftmaxState later{
+        .max = max2.data(), .sum = sum2.data(), .out = out2.data(), .out_stride = padded};
+    level->merge_softmax(&state, &later, group, dim);
     for (std::size_t h = 0; h < 3; h++) {
       const double top = std::max(max1[h], max2[h]), a = std::exp(max1[h] - top), b = std::exp(max2[h] - top);
       CHECK(static_cast<double>(max[h]) == top);

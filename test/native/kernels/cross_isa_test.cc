@@ -208,6 +208,9 @@ void sample(const CpuKernels& kernels, Hash& hash) {
 
 struct Partial {
   std::vector<float> max, sum, out;
+  SoftmaxState state(std::int32_t out_stride) {
+    return {.max = max.data(), .sum = sum.data(), .out = out.data(), .out_stride = out_stride};
+  }
   void add_to(Hash& hash) const {
     hash.add(max);
     hash.add(sum);
@@ -233,17 +236,27 @@ void attention(const CpuKernels& kernels, Hash& hash) {
       const auto attend = [&](std::int32_t count) {
         const std::vector<float> heads(group);
         Partial p{heads, heads, std::vector<float>(static_cast<std::size_t>(group * padded))};
-        const AttendSpan span{q.data(),     0,     1,     group, dim, 0.125f,       pages.data(),
-                              stride,       table, count, count, f32, p.max.data(), p.sum.data(),
-                              p.out.data(), padded};
+        const AttendSpan span{.q = q.data(),
+                              .q_token_stride = 0,
+                              .n_queries = 1,
+                              .group = group,
+                              .head_dim = dim,
+                              .scale = 0.125f,
+                              .pages = pages.data(),
+                              .page_stride = stride,
+                              .block_table = table,
+                              .n_tokens = count,
+                              .max_tokens = count,
+                              .kv_f32 = f32,
+                              .state = p.state(padded)};
         kernels.attend(&span);
         p.add_to(hash);
         return p;
       };
       Partial a = attend(n);
-      const Partial b = attend(33);
-      kernels.merge_spans(a.max.data(), a.sum.data(), a.out.data(), b.max.data(), b.sum.data(), b.out.data(),
-                          group, dim, padded);
+      Partial b = attend(33);
+      const SoftmaxState state = a.state(padded), later = b.state(padded);
+      kernels.merge_softmax(&state, &later, group, dim);
       a.add_to(hash);
     }
   }
