@@ -4,7 +4,7 @@
 //   bench_gpu_generate [--model file.gguf | --shapes 8b|1b|tiny --type BF16] [--device cuda]
 //                      [--batches 1,2,4,8,16,32,64] [--context 1024] [--steps 64] [--prefill 512,2048]
 //
-// Without a file the weights are random, repeated rows: a GPU takes the same time for them.
+// Without a file the weights are one random row, repeated, for which a GPU takes the same time.
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -50,7 +50,7 @@ DType type_of(const std::string& name) {
   throw std::runtime_error("unknown type " + name);
 }
 
-/// Every row of a matrix the same random values.
+/// A matrix whose rows all have the same random values.
 ModelWeights random_weights(const ModelConfig& c, DType type, Backend& backend) {
   ModelWeights w;
   w.layers.resize(c.n_layers);
@@ -102,7 +102,7 @@ struct Sequences {
   std::vector<std::uint32_t> tokens;
 };
 
-/// Milliseconds of a step in which each of n sequences, `context` tokens long, gets a token.
+/// Milliseconds of a step in which n sequences of `context` tokens each decode one token.
 double decode_ms(Decoder& decoder, std::int32_t n, std::int32_t context, int steps) {
   const std::int32_t page = decoder.backend().info().page_tokens;
   const std::int32_t pages_each = (context + steps + 3 + page - 1) / page;

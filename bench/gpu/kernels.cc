@@ -1,10 +1,10 @@
-// The kernels alone on a device: time, GB/s, TFLOP/s and the share of what a plain copy reaches, as JSON.
+// Single kernels on a device: time, GB/s, TFLOP/s and the share of the bandwidth of a plain copy, as JSON.
 //
 //   bench_gpu_kernels [--shapes 8b|1b|tiny] [--types BF16,Q8_0,Q6_K,Q4_K] [--tokens 1,8,64,512,2048]
 //   [--repeat 20]
 //
-// A product is repeated over copies of its weights that together exceed the L2 cache, in one graph: neither
-// launches nor cached weights show.
+// A product is repeated in one graph over copies of its weights that together exceed the L2 cache, so neither
+// launches nor cached weights distort the result.
 #include <cmath>
 #include <random>
 
@@ -72,7 +72,7 @@ class Bench {
   const DeviceProperties& properties() const { return properties_; }
   const MatmulDevice& matmul_device() const { return matmul_; }
 
-  /// Microseconds of `work`, which is captured and launched `repeat` times after two that do not count.
+  /// Microseconds of `work`, captured in a graph and launched `repeat` times after two warm-up launches.
   template <class Work>
   double microseconds(Work work) {
     work();  // loads the kernels
@@ -100,10 +100,10 @@ class Bench {
   MatmulDevice matmul_;
 };
 
-/// GB/s of a copy on the device, read and written bytes together: what memory gives at most.
+/// GB/s of a copy on the device, counting bytes read and written: the practical peak bandwidth.
 double copy_gbs(Bench& bench, std::size_t bytes) {
-  const auto from = allocate_array<std::byte>(bytes, "the bench"),
-             to = allocate_array<std::byte>(bytes, "it");
+  const auto from = allocate_array<std::byte>(bytes, "the benchmark"),
+             to = allocate_array<std::byte>(bytes, "the benchmark");
   fill_bytes(from.get(), 1, bytes, bench.stream());
   return 2e-3 * static_cast<double>(bytes) /
          bench.microseconds([&] { copy_on_device(to.get(), from.get(), bytes, bench.stream()); });
@@ -111,11 +111,11 @@ double copy_gbs(Bench& bench, std::size_t bytes) {
 
 Json product(Bench& bench, const Shape& s, DType type, std::int32_t tokens, double ceiling) {
   const std::size_t bytes = packed_bytes(type, s.rows, s.cols);
-  const std::size_t most = bench.properties().total_memory / 4;
+  const std::size_t max_bytes = bench.properties().total_memory / 4;
   const auto copies = static_cast<int>(std::clamp<std::size_t>(4 * bench.properties().l2_bytes / bytes + 1, 1,
-                                                               std::max<std::size_t>(1, most / bytes)));
+                                                               std::max<std::size_t>(1, max_bytes / bytes)));
   const auto weights = allocate_array<std::byte>(bytes * static_cast<std::size_t>(copies), "weights");
-  // 0x11: small numbers in every format, no infinity in a scale.
+  // 0x11 gives small numbers in every format, and no infinite scale.
   fill_bytes(weights.get(), 0x11, bytes * static_cast<std::size_t>(copies), bench.stream());
   const ActivationForm form = activation_form(type);
   const auto n = static_cast<std::size_t>(tokens);

@@ -1,4 +1,4 @@
-// What the programs of this folder share: JSON on stdout, and arguments.
+// Shared by the programs of this folder: JSON on stdout, and arguments.
 #pragma once
 
 #include <algorithm>
@@ -84,7 +84,7 @@ inline Json machine(int device) {
       .number("buildCuda", driver.runtime_version);
 }
 
-/// main() of a program of this folder: 77 where there is no GPU, 1 with what went wrong.
+/// main() of a program of this folder. Returns 77 without a GPU, and 1 with a message on an error.
 inline int run_program(int (*run)(int, char**), int argc, char** argv) {
   const cuda::DriverInfo driver = cuda::probe_driver();
   if (driver.state != cuda::DriverState::ready) {

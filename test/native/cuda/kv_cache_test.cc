@@ -64,6 +64,66 @@ bool holds_token(const unsigned char* block, std::size_t slot, const std::vector
   return right;
 }
 
+/// Three sequences, out of order in the table; positions across a page boundary; one token of padding. 6
+/// query heads and 3 KV heads, in rows [q, k, v].
+struct AppendCase {
+  static constexpr std::size_t kHeads = 6, kKvHeads = 3;
+  AttentionShape shape;
+  std::vector<std::int32_t> positions = {62, 63, 64, 65, 0, -1, 127}, sequences = {2, 2, 2, 2, 0, 0, 1};
+  std::vector<std::int32_t> table = {3, 99, 99, 4, 0, 2};
+  std::size_t n = positions.size(), dim, pairs, cols;
+  std::vector<float> qkv, cos, sin;
+
+  AppendCase(std::mt19937_64& rng, std::int32_t head_dim, std::int32_t rope_dim, bool half)
+      : shape{.n_heads = kHeads,
+              .n_kv_heads = kKvHeads,
+              .head_dim = head_dim,
+              .rope_dim = rope_dim,
+              .rope_half_layout = half},
+        dim(static_cast<std::size_t>(head_dim)),
+        pairs(static_cast<std::size_t>(rope_dim / 2)),
+        cols((kHeads + 2 * kKvHeads) * dim),
+        qkv(random_floats(rng, n * cols)),
+        cos(random_floats(rng, n * pairs + 1)),
+        sin(random_floats(rng, n * pairs + 1)) {}
+
+  const float* row(std::size_t t, std::size_t head) const { return qkv.data() + t * cols + head * dim; }
+  /// Head `head` of q and k of token t after RoPE.
+  std::vector<float> expected(std::size_t t, std::size_t head) const {
+    return rotated({row(t, head), row(t, head) + dim}, cos.data() + t * pairs, sin.data() + t * pairs,
+                   2 * pairs, shape.rope_half_layout);
+  }
+  /// Runs append_kv. Returns q, and writes all five pages to `bytes`.
+  std::vector<float> run(DType dtype, std::vector<unsigned char>& bytes) const {
+    const DeviceArray<float> x(qkv), dcos(cos), dsin(sin), q(n * kHeads * dim);
+    const DeviceArray<std::int32_t> dpositions(positions), dsequences(sequences), dtable(table);
+    const std::size_t page = cuda::kv_page_bytes(shape, dtype);
+    const DeviceArray<unsigned char> pages(5 * page);
+    cuda::fill_bytes(pages.data(), 0xff, 5 * page, nullptr);
+    Batch batch{};
+    batch.n_tokens = static_cast<std::int32_t>(n);
+    batch.n_sequences = 3;
+    batch.positions = dpositions.data();
+    batch.sequence_of = dsequences.data();
+    batch.block_table = dtable.data();
+    batch.block_table_stride = 2;
+    batch.rope_cos = dcos.data();
+    batch.rope_sin = dsin.data();
+    cuda::append_kv({.batch = &batch,
+                     .shape = shape,
+                     .q = x.data(),
+                     .k = x.data() + kHeads * dim,
+                     .v = x.data() + (kHeads + kKvHeads) * dim,
+                     .q_stride = static_cast<std::int64_t>(cols),
+                     .kv_stride = static_cast<std::int64_t>(cols),
+                     .q_out = q.data(),
+                     .kv = {reinterpret_cast<std::byte*>(pages.data()), page, dtype, 64}},
+                    nullptr);
+    bytes = pages.get();
+    return q.get();
+  }
+};
+
 }  // namespace
 
 TEST_CASE("append_kv: RoPE in both layouts, and where each value lies") {
@@ -75,57 +135,26 @@ TEST_CASE("append_kv: RoPE in both layouts, and where each value lies") {
         CAPTURE(f32);
         CAPTURE(half);
         CAPTURE(head_dim);
-        const AttentionShape shape{6, 3, head_dim, rope_dim, half};
         const DType dtype = f32 ? DType::f32 : DType::f16;
-        // Three sequences, out of order in the table; positions over a page's border; one token of padding.
-        const std::vector<std::int32_t> positions = {62, 63, 64, 65, 0, -1, 127},
-                                        sequences = {2, 2, 2, 2, 0, 0, 1};
-        const std::vector<std::int32_t> table = {3, 99, 99, 4, 0, 2};
-        const std::size_t n = positions.size(), dim = static_cast<std::size_t>(head_dim), q_cols = 6 * dim,
-                          kv_cols = 3 * dim, cols = q_cols + 2 * kv_cols,
-                          pairs = static_cast<std::size_t>(rope_dim / 2);
-        const std::vector<float> qkv = random_floats(rng, n * cols), cos = random_floats(rng, n * pairs + 1),
-                                 sin = random_floats(rng, n * pairs + 1);
-        const DeviceArray<float> x(qkv), dcos(cos), dsin(sin), q(n * q_cols);
-        const DeviceArray<std::int32_t> dpositions(positions), dsequences(sequences), dtable(table);
-        const std::size_t page = cuda::kv_page_bytes(shape, dtype);
-        const DeviceArray<unsigned char> pages(5 * page);
-        cuda::fill_bytes(pages.data(), 0xff, 5 * page, nullptr);
-        const KvLayer kv{reinterpret_cast<std::byte*>(pages.data()), page, dtype, 64};
-        Batch batch{};
-        batch.n_tokens = static_cast<std::int32_t>(n);
-        batch.n_sequences = 3;
-        batch.positions = dpositions.data();
-        batch.sequence_of = dsequences.data();
-        batch.block_table = dtable.data();
-        batch.block_table_stride = 2;
-        batch.rope_cos = dcos.data();
-        batch.rope_sin = dsin.data();
-        const auto stride = static_cast<std::int64_t>(cols);
-        cuda::append_kv({&batch, shape, x.data(), x.data() + q_cols, x.data() + q_cols + kv_cols, stride,
-                         stride, q.data(), kv},
-                        nullptr);
-        const std::vector<float> got_q = q.get();
-        const std::vector<unsigned char> bytes = pages.get();
+        const AppendCase c(rng, head_dim, rope_dim, half);
+        std::vector<unsigned char> bytes;
+        const std::vector<float> q = c.run(dtype, bytes);
         const std::size_t padded = static_cast<std::size_t>(cuda::padded_head_dim(head_dim));
         std::size_t written = 0;
         bool right = true;
-        for (std::size_t t = 0; t < n; t++) {
-          if (positions[t] < 0) continue;
-          const auto position = static_cast<std::size_t>(positions[t]);
-          const float* row = qkv.data() + t * cols;
-          const auto expected = [&](std::size_t head) {
-            return rotated({row + head * dim, row + (head + 1) * dim}, cos.data() + t * pairs,
-                           sin.data() + t * pairs, static_cast<std::size_t>(rope_dim), half);
-          };
-          for (std::size_t h = 0; h < 6; h++)
-            right &= std::memcmp(expected(h).data(), got_q.data() + t * q_cols + h * dim, dim * 4) == 0;
-          const std::size_t id =
-              static_cast<std::size_t>(table[static_cast<std::size_t>(sequences[t]) * 2 + position / 64]);
-          for (std::size_t h = 0; h < 3; h++) {
-            const unsigned char* block = bytes.data() + id * page + h * cuda::kv_block_bytes(head_dim, dtype);
-            right &= holds_token(block, position % 64, expected(6 + h), row + q_cols + kv_cols + h * dim,
-                                 padded, f32);
+        for (std::size_t t = 0; t < c.n; t++) {
+          if (c.positions[t] < 0) continue;
+          for (std::size_t h = 0; h < c.kHeads; h++)
+            right &=
+                std::memcmp(c.expected(t, h).data(), q.data() + (t * c.kHeads + h) * c.dim, c.dim * 4) == 0;
+          const auto position = static_cast<std::size_t>(c.positions[t]);
+          const auto id =
+              static_cast<std::size_t>(c.table[static_cast<std::size_t>(c.sequences[t]) * 2 + position / 64]);
+          for (std::size_t h = 0; h < c.kKvHeads; h++) {
+            const unsigned char* block = bytes.data() + id * cuda::kv_page_bytes(c.shape, dtype) +
+                                         h * cuda::kv_block_bytes(head_dim, dtype);
+            right &= holds_token(block, position % 64, c.expected(t, c.kHeads + h),
+                                 c.row(t, c.kHeads + c.kKvHeads + h), padded, f32);
             written += padded * 2 * (f32 ? 4 : 2);
           }
         }
