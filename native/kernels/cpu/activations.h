@@ -7,7 +7,7 @@
 
 namespace cria::CRIA_ISA {
 
-/// The largest of n floats (a multiple of 16) and of their negatives; NaN when one is NaN or infinite.
+/// The largest of n floats (a multiple of 16) and of their negatives; NaN where one is NaN or infinite.
 struct Extremes {
   float high, low;
 };
@@ -25,8 +25,8 @@ CRIA_INLINE Extremes extremes(const float* x, int n) {
   return {reduce_max(high), reduce_max(low)};
 }
 
-/// Fetches n floats, which other threads have just written: the processor does not foresee what lies in their
-/// caches. Whatever is 2 KiB ahead, if only a neighbour.
+/// Prefetches n floats 2 KiB ahead, even of a neighbour. Other threads have just written them, and the
+/// hardware prefetcher does not reach into their caches.
 CRIA_INLINE void prefetch_ahead(const float* x, int n) {
   constexpr int kAhead = 512;
   for (int i = 0; i < n; i += 16) prefetch(x + kAhead + i);

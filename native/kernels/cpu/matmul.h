@@ -10,7 +10,7 @@ namespace cria::CRIA_ISA {
 using FloatTileFunction = void (*)(const Tile&, float out[][kTileRows]);
 constexpr int kMaxFloatTokens = 6;
 
-/// The tiles of a float type, by tokens; those that are null are made up of smaller ones.
+/// The tiles of a float type, by tokens. Where one is null, smaller ones take its place.
 struct FloatTiles {
   FloatTileFunction by_tokens[kMaxFloatTokens + 1];
   int64_t element_bytes;
@@ -41,7 +41,7 @@ static void sum_floats(const MatmulRows& args, int64_t row, int64_t row_end, flo
   const FloatTiles tiles = float_tiles(args.dtype);
   const int64_t row_bytes = args.cols * tiles.element_bytes;
   float out[kMaxFloatTokens][kTileRows];
-  // Tokens outermost: a few tokens' activations stay in L1 while the rows stream from L2.
+  // Tokens outermost: a few tokens' activations stay in L1 while 32 rows stream from L2.
   for (int64_t token = 0; token < args.n_tokens;) {
     const int64_t left = args.n_tokens - token;
     int count = left < kMaxFloatTokens ? static_cast<int>(left) : kMaxFloatTokens;

@@ -1,4 +1,4 @@
-// Eight rows by a few tokens: products of float weights, as they lie in the file. Compiled per level.
+// Products of float weights in the file's layout: tiles of eight rows by a few tokens. Compiled per level.
 //
 // Order of summation (docs/numerics.md): sixteen chains by column mod 16 (BF16: by pair of columns mod 16,
 // odd column first), merged by the tree.
@@ -12,11 +12,14 @@ namespace cria::CRIA_ISA {
 constexpr int kTileRows = 8;
 
 struct Tile {
-  const uint8_t* rows[kTileRows];  // the last one repeats beyond the end of the matrix
+  /// The last row repeats beyond the end of the matrix.
+  const uint8_t* rows[kTileRows];
   int64_t cols;
-  int64_t prefetch;  // bytes from a row to the same row of the next tile
+  /// Bytes from a row to the same row of the next tile.
+  int64_t prefetch;
+  /// Activations, and the first of the tile's kTokens.
   const ActivationRows* x;
-  int64_t token;  // first of kTokens
+  int64_t token;
 };
 
 // A step is sixteen columns, BF16's thirty-two.

@@ -1,8 +1,7 @@
-// The small vocabulary of vectors that the CPU kernels are written in, chosen by the level being compiled.
+// The vector types and operations that the CPU kernels are written in, chosen by the level being compiled.
 //
-// Widths are fixed by the contract, not by the machine: sixteen float lanes are the sixteen chains of the
-// order of summation, so AVX2 holds them in two registers, AVX-512 in one, and plain C++ in an array, with
-// the same bits.
+// Widths are fixed by the order of summation, not by the machine: its sixteen chains are sixteen float lanes,
+// which AVX2 holds in two registers, AVX-512 in one, and plain C++ in an array, with the same bits.
 //
 //   F32x16  sixteen float lanes
 //   I32x16  sixteen int32 lanes, or four bytes in each: those of sixteen rows of a matrix
@@ -19,8 +18,8 @@
 
 #include "core/float_bits.h"
 
-// Arrays, which stand for vectors in plain C++, would take the compiler minutes: there it decides what to
-// inline and to unroll.
+// In plain C++, where arrays stand for vectors, forced inlining would take the compiler minutes: there it
+// decides what to inline and to unroll.
 #if defined(CRIA_ISA) && !defined(CRIA_ISA_portable)
 #define CRIA_INLINE static inline __attribute__((always_inline))
 #define CRIA_METHOD inline __attribute__((always_inline))
@@ -48,7 +47,7 @@
 
 namespace cria::CRIA_ISA {
 
-// ---- operators with a scalar, which every lane meets ----
+// ---- operators with a scalar: the same for every lane ----
 //
 // There is no unary minus: 0 - x and a flipped sign differ at zero, so the code says which it means.
 

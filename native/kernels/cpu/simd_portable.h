@@ -175,7 +175,7 @@ CRIA_INLINE Bytes4 broadcast4(const int8_t* p) {
   __builtin_memcpy(out.v, p, 4);
   return out;
 }
-/// acc + sums of two products of int16; `pair` meets every lane.
+/// acc + sums of two products of int16, the same `pair` for every lane.
 CRIA_INLINE I32x16 dot_i16(I32x16 acc, I32x16 a, int32_t pair) {
   CRIA_INTEGERS(acc.v[i] + static_cast<int16_t>(a.v[i]) * static_cast<int16_t>(pair) +
                 (a.v[i] >> 16) * (pair >> 16));
@@ -184,17 +184,16 @@ CRIA_INLINE I32x16 dot_i16(I32x16 acc, I32x16 a, I32x16 b) {
   CRIA_INTEGERS(acc.v[i] + static_cast<int16_t>(a.v[i]) * static_cast<int16_t>(b.v[i]) +
                 (a.v[i] >> 16) * (b.v[i] >> 16));
 }
-/// Keeps a value in a register over what follows, rather than having it loaded again.
+/// Keeps a value in a register, or the compiler may load it again.
 CRIA_INLINE void pin(I32x16&) {}
 
-/// Whether dot_bytes takes every unsigned byte; else at most 63.
+/// Whether dot_bytes() takes all eight bits of unsigned bytes; else bytes of at most 63.
 constexpr bool kWholeBytes = true;
-/// Whether to multiply two groups' sums by their scales at once, with dot_i16(): it must cost less than
-/// twice mul() and add().
+/// Whether dot_i16() of two groups' sums and scales costs less than two multiplications and additions.
 constexpr bool kPairsOfSums = false;
-/// What signed_bytes() adds to each byte, which the caller takes off.
+/// Bias that signed_bytes() adds to each byte, for the caller to compensate.
 constexpr int kSignedOffset = 0;
-/// A tile of a matrix product: halves of the 32 rows of a panel at most, and halves times tokens.
+/// The largest tile of a matrix product: halves of a panel's 32 rows, and halves times tokens.
 constexpr int kTileHalves = 1, kTileSums = 2;
 /// Signed bytes of weights in the form that dot_signed takes.
 CRIA_INLINE I32x16 signed_bytes(I32x16 w) { return w; }
