@@ -1,7 +1,7 @@
 // Products of each weight type at the CPU's level in use (CRIA_CPU_ISA chooses another), in G multiply-adds/s
-// and GB/s of weights, on 1 and on all threads; medians. Up to 64 tokens the weights stream from memory (256
-// MiB of them); more tokens meet 2048 rows. "cache": 384 KiB of weights, one thread. "file": the weights lie
-// as in a file, as with `mmap`.
+// and GB/s of weights, on one thread and on all; medians. Up to 64 tokens, 256 MiB of weights stream from
+// memory; more tokens are multiplied with 2048 rows. "cache": 384 KiB of weights, one thread. "file": weights
+// in the file's layout, as with `mmap`.
 //   build/test/native/bench_matmul [file] [cols] [tokens,...] [type ...]
 #include <time.h>
 
@@ -22,10 +22,6 @@
 namespace {
 
 using namespace cria;
-
-constexpr DType kTypes[] = {DType::q4_k, DType::q5_k, DType::q6_k, DType::q8_0,   DType::q4_0,
-                            DType::bf16, DType::f16,  DType::f32,  DType::q2_k,   DType::q3_k,
-                            DType::q4_1, DType::q5_0, DType::q5_1, DType::iq4_nl, DType::iq4_xs};
 
 constexpr std::int64_t kStreamedTokens = 64, kFewRows = 2048;
 
@@ -48,7 +44,7 @@ double time_product(Backend& backend, const Weight& w, const std::vector<float>&
   for (int i = 0; i <= runs; i++) {
     const bool one = backend.info().threads == 1;
     const double begin = now(one);
-    backend.project_residual({n, w, x.data(), y.data()});
+    backend.ops().project_residual({n, w, x.data(), y.data()});
     const double took = now(one) - begin;
     if (i) seconds.push_back(took);
   }
@@ -76,15 +72,16 @@ int main(int argc, char** argv) {
   std::vector<int> token_counts;
   std::stringstream list(argc > 2 ? argv[2] : "1,512");
   for (std::string count; std::getline(list, count, ',');) token_counts.push_back(std::stoi(count));
-  const std::int64_t most = *std::max_element(token_counts.begin(), token_counts.end());
+  const std::int64_t max_tokens = *std::max_element(token_counts.begin(), token_counts.end());
   std::printf("level %s, %lld columns\n%-7s %6s %11s %11s %11s %11s %11s %11s\n", choose_level().isa,
               static_cast<long long>(cols), "type", "tokens", "1: G/s", "1: GB/s", "all: G/s", "all: GB/s",
               "cache: G/s", "cache: GB/s");
   std::mt19937_64 rng(1);
   std::normal_distribution<float> normal;
-  for (const DType type : kTypes) {
-    bool wanted = argc <= 3;
-    for (int i = 3; i < argc; i++) wanted = wanted || name_of(type) == argv[i];
+  for (const DTypeTraits& traits : kDTypes) {
+    const DType type = traits.dtype;
+    bool wanted = traits.is_weight && argc <= 3;
+    for (int i = 3; i < argc; i++) wanted = wanted || (traits.is_weight && traits.name == argv[i]);
     if (!wanted) continue;
     const std::size_t row = row_bytes(type, static_cast<std::size_t>(cols));
     const std::int64_t rows = static_cast<std::int64_t>((std::size_t{256} << 20) / row) / 64 * 64;
@@ -99,13 +96,13 @@ int main(int argc, char** argv) {
       for (float& v : values) v = normal(rng);
       quantize_row(type, values.data(), at, cols);
     }
-    std::vector<float> x(static_cast<std::size_t>(cols * most));
+    std::vector<float> x(static_cast<std::size_t>(cols * max_tokens));
     for (float& v : x) v = normal(rng);
-    std::vector<float> y(
-        static_cast<std::size_t>(std::max(rows * std::min(most, kStreamedTokens), kFewRows * most)));
+    std::vector<float> y(static_cast<std::size_t>(
+        std::max(rows * std::min(max_tokens, kStreamedTokens), kFewRows * max_tokens)));
     for (const int tokens : token_counts) {
       const Weight weights{memory.data(), type, tokens <= kStreamedTokens ? rows : kFewRows, cols};
-      std::printf("%-7s %6d", std::string(name_of(type)).c_str(), tokens);
+      std::printf("%-7s %6d", std::string(traits.name).c_str(), tokens);
       for (const int threads : {1, 0}) {
         const auto backend = create_backend({"cpu", threads});
         const double seconds =

@@ -30,16 +30,45 @@ enum class DType : std::uint8_t {
 
 struct DTypeTraits {
   DType dtype;
-  std::string_view name;      // GGUF's spelling, e.g. "Q4_K"
-  std::uint32_t block_size;   // elements per block (1 for float types)
-  std::uint32_t block_bytes;  // bytes per block
-  bool is_weight;             // may be the type of a tensor in a file
+  /// GGUF's spelling, e.g. "Q4_K".
+  std::string_view name;
+  /// Elements per block (1 for float types), and its bytes.
+  std::uint32_t block_size, block_bytes;
+  /// Whether it may be the type of a tensor in a file.
+  bool is_weight;
+  /// What activations are quantized to for a product with weights of this type (llama.cpp's vec_dot_type).
+  DType activation;
+};
+
+/// Every type. What else the kernels know of the blocks: kernels/blocks.h.
+inline constexpr DTypeTraits kDTypes[] = {
+    {DType::f32, "F32", 1, 4, true, DType::f32},
+    {DType::f16, "F16", 1, 2, true, DType::f16},
+    {DType::bf16, "BF16", 1, 2, true, DType::bf16},
+    {DType::q4_0, "Q4_0", 32, 18, true, DType::q8_0},
+    {DType::q4_1, "Q4_1", 32, 20, true, DType::q8_1},
+    {DType::q5_0, "Q5_0", 32, 22, true, DType::q8_0},
+    {DType::q5_1, "Q5_1", 32, 24, true, DType::q8_1},
+    {DType::q8_0, "Q8_0", 32, 34, true, DType::q8_0},
+    {DType::q8_1, "Q8_1", 32, 36, false, DType::q8_1},
+    {DType::q2_k, "Q2_K", 256, 84, true, DType::q8_k},
+    {DType::q3_k, "Q3_K", 256, 110, true, DType::q8_k},
+    {DType::q4_k, "Q4_K", 256, 144, true, DType::q8_k},
+    {DType::q5_k, "Q5_K", 256, 176, true, DType::q8_k},
+    {DType::q6_k, "Q6_K", 256, 210, true, DType::q8_k},
+    {DType::q8_k, "Q8_K", 256, 292, false, DType::q8_k},
+    {DType::iq4_nl, "IQ4_NL", 32, 18, true, DType::q8_0},
+    {DType::iq4_xs, "IQ4_XS", 256, 136, true, DType::q8_k},
 };
 
 /// Traits of a type id as found in a file, or nullptr when the id is not one of ours.
 const DTypeTraits* find_dtype(std::uint32_t ggml_type_id) noexcept;
 
-const DTypeTraits& traits_of(DType dtype) noexcept;
+constexpr const DTypeTraits& traits_of(DType dtype) noexcept {
+  for (const DTypeTraits& t : kDTypes)
+    if (t.dtype == dtype) return t;
+  return kDTypes[0];
+}
 inline std::string_view name_of(DType dtype) noexcept { return traits_of(dtype).name; }
 
 /// Bytes of a row of `cols` elements; `cols` must be a multiple of the block size.

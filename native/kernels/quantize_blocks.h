@@ -1,24 +1,16 @@
-// float32 -> blocks of the weights' formats, in scalar code for CPU and CUDA alike: what
-// kernels/cpu/quantize.h calls plain fits. Blocks of finite values alone; a scale saturates at binary16's
-// largest value.
+// float32 -> blocks of the weights' formats, in scalar code for CPU and CUDA alike: the plain fits of
+// kernels/cpu/quantize.h. For blocks of finite values. Scales saturate at binary16's largest value.
 //
-// `Machine` supplies what the two spell differently:
-//   static uint16_t to_f16(float);  static float from_f16(uint16_t);   round to nearest even; exact
-//   static float iq4_value(int);                                       blocks.h's kIq4Values
-// One call fills one block. A block that is made of groups fits each of them first, in a GroupFits of the
-// caller's: on a device such arrays, indexed as they are, must not be a thread's own.
+// `Machine` supplies the conversions that the two spell differently, to_f16() rounding to nearest even:
+//   static uint16_t to_f16(float);  static float from_f16(uint16_t);
+// One call fills one block. A format with groups first fits each of them into the caller's GroupFits: on a
+// device, such arrays with computed indices must not be a thread's own, or they go to local memory.
 #pragma once
 
 #include <math.h>
 #include <stdint.h>
 
 #include "kernels/blocks.h"
-
-#ifdef __CUDACC__
-#define CRIA_BLOCK_CODE __device__ inline
-#else
-#define CRIA_BLOCK_CODE inline
-#endif
 
 namespace cria {
 
@@ -41,7 +33,7 @@ struct BlockQuantizer {
   static CRIA_BLOCK_CODE uint16_t scale_near(float value) {
     return Machine::to_f16(clamp(value, -65504.0f, 65504.0f));
   }
-  /// The least half that is not below `value` >= 0, saturated: codes computed from it never exceed their
+  /// The smallest half that is not below `value` >= 0, saturated: codes computed from it never exceed their
   /// range.
   static CRIA_BLOCK_CODE uint16_t scale_above(float value) {
     const uint16_t half = scale_near(value);
@@ -61,10 +53,10 @@ struct BlockQuantizer {
       if (fabsf(extreme) < fabsf(x[i])) extreme = x[i];
     return extreme;
   }
-  static CRIA_BLOCK_CODE float least_of(const float* x, int n) {
-    float least = x[0];
-    for (int i = 1; i < n; i++) least = lesser(least, x[i]);
-    return least;
+  static CRIA_BLOCK_CODE float min_of(const float* x, int n) {
+    float min = x[0];
+    for (int i = 1; i < n; i++) min = lesser(min, x[i]);
+    return min;
   }
   static CRIA_BLOCK_CODE float max_of(const float* x, int n) {
     float max = x[0];
@@ -75,7 +67,7 @@ struct BlockQuantizer {
   /// Index of the codebook's value nearest to `value`.
   static CRIA_BLOCK_CODE int nearest_iq4(float value) {
     int index = 0;
-    while (index < 15 && value > 0.5f * (Machine::iq4_value(index) + Machine::iq4_value(index + 1))) index++;
+    while (index < 15 && value > 0.5f * static_cast<float>(iq4_value(index) + iq4_value(index + 1))) index++;
     return index;
   }
 
@@ -116,7 +108,7 @@ struct BlockQuantizer {
     uint16_t d, m;
     float base, inverse;
     CRIA_BLOCK_CODE Affine(const float* x, int max_level) {
-      m = scale_near(least_of(x, 32));
+      m = scale_near(min_of(x, 32));
       base = Machine::from_f16(m);
       d = scale_near(greater(0.0f, max_of(x, 32) - base) / static_cast<float>(max_level));
       inverse = inverse_of(Machine::from_f16(d));
@@ -173,27 +165,27 @@ struct BlockQuantizer {
   static CRIA_BLOCK_CODE Units fit_affine(const float* x, int groups, int max_level, int max_code,
                                           GroupFits& fit) {
     const int size = kSuperBlockSize / groups;
-    const float most = static_cast<float>(max_code);
+    const float max = static_cast<float>(max_code);
     float deepest = 0;
     for (int g = 0; g < groups; g++) {
-      fit.offset[g] = greater(0.0f, -least_of(x + g * size, size));  // the depth, so far
+      fit.offset[g] = greater(0.0f, -min_of(x + g * size, size));  // the depth, so far
       deepest = greater(deepest, fit.offset[g]);
     }
     Units units;
-    units.dmin = scale_above(deepest / most);
+    units.dmin = scale_above(deepest / max);
     const float unit_min = Machine::from_f16(units.dmin), inverse_min = inverse_of(unit_min);
     float widest = 0;
     for (int g = 0; g < groups; g++) {
-      fit.mins[g] = static_cast<int>(lesser(ceilf(fit.offset[g] * inverse_min), most));
+      fit.mins[g] = static_cast<int>(lesser(ceilf(fit.offset[g] * inverse_min), max));
       fit.offset[g] = unit_min * static_cast<float>(fit.mins[g]);
       const float top = max_of(x + g * size, size) + fit.offset[g];
       fit.inverse[g] = greater(0.0f, top) / static_cast<float>(max_level);  // the step, so far
       widest = greater(widest, fit.inverse[g]);
     }
-    units.d = scale_above(widest / most);
+    units.d = scale_above(widest / max);
     const float unit = Machine::from_f16(units.d), inverse_unit = inverse_of(unit);
     for (int g = 0; g < groups; g++) {
-      fit.scales[g] = static_cast<int>(lesser(ceilf(fit.inverse[g] * inverse_unit), most));
+      fit.scales[g] = static_cast<int>(lesser(ceilf(fit.inverse[g] * inverse_unit), max));
       fit.inverse[g] = inverse_of(unit * static_cast<float>(fit.scales[g]));
     }
     return units;

@@ -1,10 +1,10 @@
-// Weights of 3, 5 and 6 bits as panels hold them (repack.h). A file keeps their low and their high bits
-// apart, which costs a product four or five instructions for every dword of four weights. A panel has whole
-// weights instead, in the low bits of bytes, whose upper bits hold the pieces of the remaining ones: most
-// weights take one instruction then, and all about two. Of every 32 columns, eight dwords of values, n bits
-// take n dwords; nothing is lost, and nothing added.
+// Weights of 3, 5 and 6 bits as panels hold them (repack.h). A file keeps their low and high bits apart, so
+// that unpacking a dword of four weights takes four or five instructions. A panel holds whole weights in the
+// low bits of bytes, and the pieces of the remaining ones in the bits above: most dwords take one
+// instruction, and two on average. Every 32 columns are eight dwords of values; of n bits they take n dwords,
+// a permutation of the file's bits.
 //
-// Written for any type V of lanes that are int32: a level's I32x16, or a single one.
+// V: a level's I32x16, or one lane of it.
 #pragma once
 
 #include "kernels/cpu/kernel_table.h"
@@ -68,50 +68,19 @@ CRIA_INLINE void pack6(const V v[8], V out[6]) {
 
 // ---- a file's form ----
 
-/// Where the two parts of value k of a format's group of 32 columns stand in the block's dwords of weights.
-struct BitLayout {
-  int low, low_shift, low_bits;
-  int high, high_shift, high_bits;
-  bool scattered;  // the four bytes' single high bits follow each other
-};
-constexpr BitLayout bit_layout(DType dtype, int group, int k) {
-  const int half = group / 4, quarter = group % 4;
-  switch (dtype) {
-    case DType::q3_k: return {8 + 8 * half + k, 2 * quarter, 2, k, group, 1, false};
-    case DType::q5_k: return {8 + 8 * (group / 2) + k, 4 * (group % 2), 4, k, group, 1, false};
-    case DType::q6_k:
-      return {
-          16 * half + 8 * (quarter % 2) + k, 4 * (quarter / 2), 4, 32 + 8 * half + k, 2 * quarter, 2, false};
-    default: return {1 + k % 4, 4 * (k / 4), 4, 0, 4 * k, 1, true};  // Q5_0, Q5_1
-  }
-}
-
-/// Bits of a weight; 0 for the formats whose weights a panel keeps as the file does.
-constexpr int repacked_bits(DType dtype) {
-  switch (dtype) {
-    case DType::q3_k: return 3;
-    case DType::q5_0:
-    case DType::q5_1:
-    case DType::q5_k: return 5;
-    case DType::q6_k: return 6;
-    default: return 0;
-  }
-}
-
-/// The first of the dwords of weights in a panel's block, after its scales.
-constexpr int first_weight_dword(DType dtype) {
-  return block_shape(dtype).dwords - block_shape(dtype).cols / 32 * repacked_bits(dtype);
-}
+/// Of the dwords of a panel's block, the first of the weights, after its scales.
+template <class Block>
+constexpr int kFirstWeightDword = block_shape<Block>().dwords - Block::kElements / 32 * Block::kPanelBits;
 
 /// The dwords of weights of a block, from a file's form to a panel's.
-template <DType kType, class V>
+template <class Block, class V>
 CRIA_INLINE void pack_bits(const V* file, V* panel) {
-  constexpr int kBits = repacked_bits(kType);
-  for (int g = 0; g < block_shape(kType).cols / 32; g++) {
+  constexpr int kBits = Block::kPanelBits;
+  for (int g = 0; g < Block::kElements / 32; g++) {
     V v[8], out[kBits];
     CRIA_UNROLL(8)
     for (int k = 0; k < 8; k++) {
-      const BitLayout p = bit_layout(kType, g, k);
+      const BitLayout p = Block::bit_layout(g, k);
       const V low = (file[p.low] >> p.low_shift) & repeat_byte((1 << p.low_bits) - 1);
       V high = file[p.high] >> p.high_shift;
       if (p.scattered) {
@@ -129,9 +98,9 @@ CRIA_INLINE void pack_bits(const V* file, V* panel) {
 }
 
 /// And back; all of `file` is written.
-template <DType kType, class V>
+template <class Block, class V>
 CRIA_INLINE void unpack_bits(const V* panel, V* file) {
-  constexpr int kBits = repacked_bits(kType), kGroups = block_shape(kType).cols / 32;
+  constexpr int kBits = Block::kPanelBits, kGroups = Block::kElements / 32;
   for (int i = 0; i < kBits * kGroups; i++) file[i] = panel[0] & 0;
   for (int g = 0; g < kGroups; g++, panel += kBits) {
     for (int k = 0; k < 8; k++) {
@@ -140,7 +109,7 @@ CRIA_INLINE void unpack_bits(const V* panel, V* file) {
       if constexpr (kBits == 3) v = unpack3(dword, k);
       if constexpr (kBits == 5) v = unpack5(dword, k);
       if constexpr (kBits == 6) v = unpack6(dword, k);
-      const BitLayout p = bit_layout(kType, g, k);
+      const BitLayout p = Block::bit_layout(g, k);
       V& low = file[p.low];
       low |= (v & repeat_byte((1 << p.low_bits) - 1)) << p.low_shift;
       V high = (v >> p.low_bits) & repeat_byte((1 << p.high_bits) - 1);

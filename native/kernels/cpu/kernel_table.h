@@ -6,32 +6,44 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/dtype.h"
+#include "kernels/blocks.h"
 
 namespace cria {
 
 /// Tokens' activations in the form that a weight type multiplies with (activation_dtype in quantize.h).
 /// Row t of each array starts at t * its stride, f32, bf16 and q at t * stride. Integer forms: Q8_0 and Q8_1
-/// have a scale per 32, Q8_K one per 256. Q8_K lies by super-blocks, so that what a panel of 256 columns
-/// meets is one piece: q [cols / 256, n, 256], scale and max_abs_sum16 [cols / 256, n], sums16 [cols / 256,
-/// n, 16].
+/// have a scale per 32, Q8_K one per 256. Q8_K lies by super-blocks, so that all tokens' activations of a
+/// panel's block are contiguous: q [cols / 256, n, 256], scale and max_abs_sum16 [cols / 256, n], sums16
+/// [cols / 256, n, 16].
 struct ActivationRows {
-  DType dtype;  // f32, f16, bf16, q8_0, q8_1 or q8_k
+  /// f32, f16, bf16, q8_0, q8_1 or q8_k.
+  DType dtype;
   int64_t cols;
-  int64_t stride;             // elements, at least cols
-  const float* f32;           // f32, or f16-rounded values: [n, cols]
-  const uint16_t* bf16;       // [n, cols]
-  const int8_t* q;            // [n, cols]
-  const float* scale;         // [n, cols / 32 or 256]
-  const float* weighted_sum;  // q8_1: [n, cols / 32], scale times the block's sum
-  const int16_t*
-      sums16;  // [n, cols / 16], rounded up to a multiple of 16 entries a row: the sum of each 16 of q
+  /// Elements, at least cols.
+  int64_t stride;
+  /// [n, cols]: float32, or values rounded to f16.
+  const float* f32;
+  /// [n, cols].
+  const uint16_t* bf16;
+  /// [n, cols].
+  const int8_t* q;
+  /// [n, cols / 32 or 256].
+  const float* scale;
+  /// q8_1: [n, cols / 32], scale times the block's sum.
+  const float* weighted_sum;
+  /// [n, cols / 16], rounded up to a multiple of 16 entries a row: the sum of each 16 of q.
+  const int16_t* sums16;
   int64_t scale_stride, sums_stride;
-  const int16_t* max_abs_sum16;  // q8_k: the largest sum of magnitudes of a sixteen of q
+  /// q8_k: the largest sum of the magnitudes of 16 of q.
+  const int16_t* max_abs_sum16;
 };
 
 /// Rows of a quantized matrix that lie together (repack.h).
 constexpr int kPanelRows = 32;
+
+/// Whether the CPU repacks weights of this format: the quantized ones.
+template <class Block>
+constexpr bool kIsRepacked = requires { Block::kPanelBits; };
 
 /// A block of a quantized format, as repacking sees it: a 16-bit word before or after its dwords, or none.
 /// All zero for the types that are not repacked.
@@ -40,34 +52,29 @@ struct BlockShape {
   bool leading_word, trailing_word;
   constexpr int bytes() const { return 4 * dwords + (leading_word || trailing_word ? 2 : 0); }
 };
-constexpr BlockShape block_shape(DType dtype) {
-  switch (dtype) {
-    case DType::q4_0:
-    case DType::iq4_nl: return {32, 4, true, false};
-    case DType::q4_1: return {32, 5, false, false};
-    case DType::q5_0: return {32, 5, true, false};
-    case DType::q5_1: return {32, 6, false, false};
-    case DType::q8_0: return {32, 8, true, false};
-    case DType::q2_k: return {256, 21, false, false};
-    case DType::q3_k: return {256, 27, false, true};
-    case DType::q4_k: return {256, 36, false, false};
-    case DType::q5_k: return {256, 44, false, false};
-    case DType::q6_k: return {256, 52, false, true};
-    case DType::iq4_xs: return {256, 34, false, false};
-    default: return {};
+template <class Block>
+constexpr BlockShape block_shape() {
+  if constexpr (!kIsRepacked<Block>) {
+    return {};
+  } else {
+    constexpr bool has_word = sizeof(Block) % 4 == 2, d_is_first = offsetof(Block, d) == 0;
+    return {.cols = Block::kElements,
+            .dwords = static_cast<int>(sizeof(Block) / 4),
+            .leading_word = has_word && d_is_first,
+            .trailing_word = has_word && !d_is_first};
   }
+}
+constexpr BlockShape block_shape(DType dtype) {
+  return visit_dtype(dtype, [](auto format) { return block_shape<typename decltype(format)::Block>(); });
 }
 
 /// Where dword `at` of a block stands among the block's dwords in a panel: scales first, so that a block is
-/// read from its first byte to its last. Those of weights of 3, 5 and 6 bits are arranged anew there
+/// read from its first byte to its last. Those of weights of 3, 5 and 6 bits are rearranged there
 /// (bit_layout.h).
-constexpr int dword_place(DType dtype, int at) {
-  switch (dtype) {
-    case DType::q2_k: return at == 20 ? 0 : at + 1;
-    case DType::q3_k: return at >= 24 ? at - 24 : at + 3;
-    case DType::q6_k: return at >= 48 ? at - 48 : at + 4;
-    default: return at;
-  }
+template <class Block>
+constexpr int panel_dword(int at) {
+  constexpr int kFirst = Block::kHeaderDword;
+  return at >= kFirst ? at - kFirst : at + block_shape<Block>().dwords - kFirst;
 }
 
 /// Up to 32 rows in the file's layout.
@@ -78,15 +85,18 @@ struct RowPointers {
 
 /// A matrix-vector or matrix-matrix product over a range of rows.
 struct MatmulRows {
-  const uint8_t* weights;  // [rows, cols] of `dtype`, as in a file, or repacked
+  /// [rows, cols] of `dtype`, as in a file, or repacked.
+  const uint8_t* weights;
   DType dtype;
   bool repacked;
   int64_t rows, cols;
   ActivationRows x;
   int64_t n_tokens;
-  float* y;  // [n_tokens, y_stride]; element (t, r) is y[t * y_stride + r]
+  /// [n_tokens, y_stride]; element (t, r) is y[t * y_stride + r].
+  float* y;
   int64_t y_stride;
-  bool accumulate;  // y += product
+  /// y += product.
+  bool accumulate;
 };
 
 struct RopeRow {

@@ -1,7 +1,7 @@
-// What the quantized products need to know of each weight format: how the dwords of an repacked block
-// (repack.h) become bytes that meet four activations each, and its scales. Compiled per level.
+// How the CPU's products read each weight format: the dwords of a repacked block (repack.h) as bytes, each
+// dword's four to be multiplied with four activations, and the scales. Compiled per level.
 //
-// The offsets below count dwords where dword_place() puts those of the file's blocks (blocks.h). Bytes are
+// The offsets below count dwords where panel_dword() puts those of the file's blocks (blocks.h). Bytes are
 // unsigned with kOffset still to be taken off, or (kSigned) signed.
 #pragma once
 
@@ -10,9 +10,9 @@
 
 namespace cria::CRIA_ISA {
 
-/// Sixteen of the 32 rows of an repacked block.
-struct HalfBlock {
-  const uint8_t* p;  // of the block
+/// A panel's block, and which sixteen of its 32 rows.
+struct Rows16 {
+  const uint8_t* p;
   int half;
 
   /// Dword `at` of each row, in a block whose dwords begin at byte kFrom.
@@ -20,13 +20,13 @@ struct HalfBlock {
   CRIA_METHOD I32x16 dword(int64_t at) const {
     return load_i32(p + kFrom + 128 * at + 64 * half);
   }
-  /// Dword g / 4 from `at` on, with byte g % 4 of each row in its lowest byte and the next one above: what
-  /// lies beyond is another row's.
+  /// Dword g / 4 from `at` on, shifted so that byte g % 4 of each row is the lowest and the next one above
+  /// it. An unaligned load: the bytes beyond the dword's are another row's.
   template <int kFrom = 0>
   CRIA_METHOD I32x16 bytes_from(int at, int64_t g) const {
     return load_i32_unaligned(p + kFrom + 128 * (at + g / 4) + 64 * half + g % 4);
   }
-  /// The halves that stand for 32 rows at byte `at`.
+  /// The f16 values of the rows at byte `at`.
   CRIA_METHOD F32x16 halves(int at) const {
     return load_f16(reinterpret_cast<const uint16_t*>(p + at) + 16 * half);
   }
@@ -35,57 +35,65 @@ struct HalfBlock {
 /// The low or the high nibbles.
 CRIA_INLINE I32x16 nibbles(I32x16 v, int high) { return (high ? v >> 4 : v) & 0x0f0f0f0f; }
 
+/// How the products read a format's panels: specialized below for every block struct that is repacked.
+template <class B>
+struct PanelFormat;
+template <class B>
+struct PanelFormatOf {
+  using Block = B;
+  static constexpr bool kHasMin = B::kHasMin;
+  static constexpr int kGroups = B::kElements / B::kGroup;
+};
+
 // ---- blocks of 32: sum x (d of the row) x (d of the token), plus m x (the token's weighted sum) ----
 //
 // bytes(block, k): columns 4k .. 4k + 3.
 
-struct FormatQ8_0 {
-  static constexpr DType kType = DType::q8_0;
-  static constexpr bool kSigned = true, kHasMin = false;
+template <>
+struct PanelFormat<BlockQ8_0> : PanelFormatOf<BlockQ8_0> {
+  static constexpr bool kSigned = true;
   static constexpr int kOffset = 0;
-  CRIA_INLINE F32x16 d(HalfBlock b) { return b.halves(0); }
-  CRIA_INLINE I32x16 bytes(HalfBlock b, int k) { return b.dword<64>(k); }
+  CRIA_INLINE F32x16 d(Rows16 b) { return b.halves(0); }
+  CRIA_INLINE I32x16 bytes(Rows16 b, int k) { return b.dword<64>(k); }
 };
-struct FormatQ4_0 {
-  static constexpr DType kType = DType::q4_0;
-  static constexpr bool kSigned = false, kHasMin = false;
+template <>
+struct PanelFormat<BlockQ4_0> : PanelFormatOf<BlockQ4_0> {
+  static constexpr bool kSigned = false;
   static constexpr int kOffset = 8;
-  CRIA_INLINE F32x16 d(HalfBlock b) { return b.halves(0); }
-  CRIA_INLINE I32x16 bytes(HalfBlock b, int k) { return nibbles(b.dword<64>(k % 4), k / 4); }
+  CRIA_INLINE F32x16 d(Rows16 b) { return b.halves(0); }
+  CRIA_INLINE I32x16 bytes(Rows16 b, int k) { return nibbles(b.dword<64>(k % 4), k / 4); }
 };
-struct FormatIQ4_NL {
-  static constexpr DType kType = DType::iq4_nl;
-  static constexpr bool kSigned = true, kHasMin = false;
+template <>
+struct PanelFormat<BlockIQ4_NL> : PanelFormatOf<BlockIQ4_NL> {
+  static constexpr bool kSigned = true;
   static constexpr int kOffset = 0;
-  CRIA_INLINE F32x16 d(HalfBlock b) { return b.halves(0); }
-  CRIA_INLINE I32x16 bytes(HalfBlock b, int k) {
-    return lookup(kIq4Values, nibbles(b.dword<64>(k % 4), k / 4));
-  }
+  CRIA_INLINE F32x16 d(Rows16 b) { return b.halves(0); }
+  CRIA_INLINE I32x16 bytes(Rows16 b, int k) { return lookup(kIq4Values, nibbles(b.dword<64>(k % 4), k / 4)); }
 };
-struct FormatQ4_1 {
-  static constexpr DType kType = DType::q4_1;
-  static constexpr bool kSigned = false, kHasMin = true;
+template <>
+struct PanelFormat<BlockQ4_1> : PanelFormatOf<BlockQ4_1> {
+  static constexpr bool kSigned = false;
   static constexpr int kOffset = 0;
-  CRIA_INLINE F32x16 d(HalfBlock b) { return low_f16(b.dword(0)); }
-  CRIA_INLINE F32x16 m(HalfBlock b) { return low_f16(b.dword(0) >> 16); }
-  CRIA_INLINE I32x16 bytes(HalfBlock b, int k) { return nibbles(b.dword(1 + k % 4), k / 4); }
+  CRIA_INLINE F32x16 d(Rows16 b) { return low_f16(b.dword(0)); }
+  CRIA_INLINE F32x16 m(Rows16 b) { return low_f16(b.dword(0) >> 16); }
+  CRIA_INLINE I32x16 bytes(Rows16 b, int k) { return nibbles(b.dword(1 + k % 4), k / 4); }
 };
-struct FormatQ5_0 {
-  static constexpr DType kType = DType::q5_0;
-  static constexpr bool kSigned = false, kHasMin = false;
+template <>
+struct PanelFormat<BlockQ5_0> : PanelFormatOf<BlockQ5_0> {
+  static constexpr bool kSigned = false;
   static constexpr int kOffset = 16;
-  CRIA_INLINE F32x16 d(HalfBlock b) { return b.halves(0); }
-  CRIA_INLINE I32x16 bytes(HalfBlock b, int k) {
+  CRIA_INLINE F32x16 d(Rows16 b) { return b.halves(0); }
+  CRIA_INLINE I32x16 bytes(Rows16 b, int k) {
     return unpack5([&](int i) { return b.dword<64>(i); }, k);
   }
 };
-struct FormatQ5_1 {
-  static constexpr DType kType = DType::q5_1;
-  static constexpr bool kSigned = false, kHasMin = true;
+template <>
+struct PanelFormat<BlockQ5_1> : PanelFormatOf<BlockQ5_1> {
+  static constexpr bool kSigned = false;
   static constexpr int kOffset = 0;
-  CRIA_INLINE F32x16 d(HalfBlock b) { return low_f16(b.dword(0)); }
-  CRIA_INLINE F32x16 m(HalfBlock b) { return low_f16(b.dword(0) >> 16); }
-  CRIA_INLINE I32x16 bytes(HalfBlock b, int k) {
+  CRIA_INLINE F32x16 d(Rows16 b) { return low_f16(b.dword(0)); }
+  CRIA_INLINE F32x16 m(Rows16 b) { return low_f16(b.dword(0) >> 16); }
+  CRIA_INLINE I32x16 bytes(Rows16 b, int k) {
     return unpack5([&](int i) { return b.dword(1 + i); }, k);
   }
 };
@@ -94,15 +102,15 @@ struct FormatQ5_1 {
 //
 // The eight groups of 32 columns come in kOuter times kInner: group(outer, i) = kInner * outer + i, so that
 // only kInner bodies need code. bytes(block, outer, i, k): columns 4k .. 4k + 3 of the group, times
-// 2^shift(i), which the caller takes off the products; low_bytes, of formats with sixteen groups, not so
-// multiplied.
+// 2^shift(i), which the caller shifts out of the sums; low_bytes(), of formats with sixteen groups: the same
+// without that factor.
 //
-// kMaxAbsWeight: of the magnitudes of weights without their scale.
+// kMaxAbsWeight: the largest magnitude of a weight before its scale.
 //
-// A Header has the scales of sixteen rows in registers: scale(g) of group g; min_pair(j) the minima of groups
-// 2j and 2j + 1 as two words, which meet the activations' sums. Tiles have no registers to keep it in, and
-// fetch a scale when they need it: scale_at(block, g). scale_bits(block, g) has the kScaleBits of group g in
-// the lowest byte of each lane, those of group g + 1 in the next (scale_of, scales_of).
+// A Header holds the scales of sixteen rows in registers: scale(g) of group g; min_pair(j) the mins of groups
+// 2j and 2j + 1 as two words, to be multiplied with the activations' sums. Tiles have no registers to keep it
+// in, and load a scale when they need it: scale_at(block, g). scale_bits(block, g) has the kScaleBits of
+// group g in the lowest byte of each lane, those of group g + 1 in the next (scale_of, scales_of).
 
 /// Byte g of each lane.
 CRIA_INLINE I32x16 byte_of(I32x16 bytes, int g) { return (bytes >> (8 * g)) & 255; }
@@ -126,67 +134,62 @@ CRIA_INLINE I32x16 scales_of(I32x16 bits) {
   return F::kSignedScales ? shift_right_signed_words(words, kRest) : words & (kMask << 16 | kMask);
 }
 
-// Shared by Q4_K and Q5_K: eight groups of 32, scale and min of six bits; k4_scales() for sixteen rows.
-struct FormatK4 {
-  static constexpr bool kSigned = false, kHasMin = true;
-  static constexpr int kOffset = 0, kGroups = 8, kScaleBits = 6;
+// Shared by Q4_K and Q5_K: eight groups of 32, scale and min of six bits.
+template <class B>
+struct PanelFormatK4 : PanelFormatOf<B> {
+  static constexpr bool kSigned = false;
+  static constexpr int kOffset = 0, kScaleBits = 6;
   static constexpr bool kSignedScales = false;
-  CRIA_INLINE I32x16 scale_bits(HalfBlock b, int64_t g) {
-    const I32x16 w0 = b.bytes_from(1, g % 4);
-    if (g < 4) return w0;
-    return (b.bytes_from(3, g % 4) & 0x0f0f0f0f) | ((w0 >> 2) & 0x30303030);
+  CRIA_INLINE I32x16 scale_bits(Rows16 b, int64_t g) {
+    return k4_scale_bits<false>([&](int w, int64_t k) { return b.bytes_from(1 + w, k); }, g);
   }
-  CRIA_INLINE I32x16 scale_at(HalfBlock b, int64_t g) { return scale_of<FormatK4>(scale_bits(b, g)); }
+  CRIA_INLINE I32x16 scale_at(Rows16 b, int64_t g) { return scale_of<PanelFormatK4>(scale_bits(b, g)); }
   struct Header {
-    I32x16 d_and_dmin, scales[2], mins[2];
-    CRIA_METHOD void read(HalfBlock b) {
-      const I32x16 w0 = b.dword(1), w1 = b.dword(2), w2 = b.dword(3);
-      const int32_t six = 0x3f3f3f3f, four = 0x0f0f0f0f, upper = 0x30303030;
+    I32x16 d_and_dmin;
+    K4Scales<I32x16> six_bits;
+    CRIA_METHOD void read(Rows16 b) {
       d_and_dmin = b.dword(0);
-      scales[0] = w0 & six;
-      scales[1] = (w2 & four) | ((w0 >> 2) & upper);
-      mins[0] = w1 & six;
-      mins[1] = ((w2 >> 4) & four) | ((w1 >> 2) & upper);
+      six_bits = k4_scales(b.dword(1), b.dword(2), b.dword(3));
     }
-    CRIA_METHOD I32x16 scale(int g) const { return byte_of(scales[g / 4], g % 4); }
-    CRIA_METHOD I32x16 min_pair(int j) const { return words_of(mins[j / 2], j % 2); }
+    CRIA_METHOD I32x16 scale(int g) const { return byte_of(six_bits.scale[g / 4], g % 4); }
+    CRIA_METHOD I32x16 min_pair(int j) const { return words_of(six_bits.min[j / 2], j % 2); }
     CRIA_METHOD F32x16 d() const { return low_f16(d_and_dmin); }
     CRIA_METHOD F32x16 minus_dmin() const { return 0.0f - low_f16(d_and_dmin >> 16); }
   };
 };
 
-struct FormatQ4_K : FormatK4 {
-  static constexpr DType kType = DType::q4_k;
+template <>
+struct PanelFormat<BlockQ4_K> : PanelFormatK4<BlockQ4_K> {
   static constexpr int kInner = 2, kMaxAbsWeight = 15;
-  // Where the instruction takes whole bytes the upper nibbles are multiplied where they stand.
+  // Where the instruction takes all eight bits, the upper nibbles are multiplied in place.
   static constexpr int shift(int i) { return kWholeBytes ? 4 * i : 0; }
-  CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int i, int k) {
+  CRIA_INLINE I32x16 bytes(Rows16 b, int64_t outer, int i, int k) {
     const I32x16 v = b.dword(4 + 8 * outer + k);
     return i && kWholeBytes ? v & 0xf0f0f0f0 : nibbles(v, i);
   }
 };
 
-struct FormatQ5_K : FormatK4 {
-  static constexpr DType kType = DType::q5_k;
+template <>
+struct PanelFormat<BlockQ5_K> : PanelFormatK4<BlockQ5_K> {
   static constexpr int kInner = 1, kMaxAbsWeight = 31;
   static constexpr int shift(int) { return 0; }
-  CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
+  CRIA_INLINE I32x16 bytes(Rows16 b, int64_t outer, int, int k) {
     return unpack5([&](int i) { return b.dword(4 + 5 * outer + i); }, k);
   }
 };
 
-struct FormatQ6_K {
-  static constexpr DType kType = DType::q6_k;
-  static constexpr bool kSigned = false, kHasMin = false;
-  static constexpr int kOffset = 32, kGroups = 16, kInner = 1, kMaxAbsWeight = 32, kScaleBits = 8;
+template <>
+struct PanelFormat<BlockQ6_K> : PanelFormatOf<BlockQ6_K> {
+  static constexpr bool kSigned = false;
+  static constexpr int kOffset = 32, kInner = 1, kMaxAbsWeight = 32, kScaleBits = 8;
   static constexpr bool kSignedScales = true;
   static constexpr int shift(int) { return 0; }
-  CRIA_INLINE I32x16 scale_bits(HalfBlock b, int64_t g) { return b.bytes_from<64>(0, g); }
-  CRIA_INLINE I32x16 scale_at(HalfBlock b, int64_t g) { return scale_of<FormatQ6_K>(scale_bits(b, g)); }
+  CRIA_INLINE I32x16 scale_bits(Rows16 b, int64_t g) { return b.bytes_from<64>(0, g); }
+  CRIA_INLINE I32x16 scale_at(Rows16 b, int64_t g) { return scale_of<PanelFormat>(scale_bits(b, g)); }
   struct Header {
     I32x16 scales[4];
     F32x16 halves;
-    CRIA_METHOD void read(HalfBlock b) {
+    CRIA_METHOD void read(Rows16 b) {
       halves = b.halves(0);
       CRIA_UNROLL(4)
       for (int i = 0; i < 4; i++) scales[i] = b.dword<64>(i);
@@ -196,24 +199,24 @@ struct FormatQ6_K {
     }
     CRIA_METHOD F32x16 d() const { return halves; }
   };
-  CRIA_INLINE I32x16 dword(HalfBlock b, int64_t outer, int i) { return b.dword<64>(4 + 6 * outer + i); }
-  CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
+  CRIA_INLINE I32x16 dword(Rows16 b, int64_t outer, int i) { return b.dword<64>(4 + 6 * outer + i); }
+  CRIA_INLINE I32x16 bytes(Rows16 b, int64_t outer, int, int k) {
     return unpack6([&](int i) { return dword(b, outer, i); }, k);
   }
-  CRIA_INLINE I32x16 low_bytes(HalfBlock b, int64_t outer, int i, int k) { return bytes(b, outer, i, k); }
+  CRIA_INLINE I32x16 low_bytes(Rows16 b, int64_t outer, int i, int k) { return bytes(b, outer, i, k); }
 };
 
-struct FormatQ2_K {
-  static constexpr DType kType = DType::q2_k;
-  static constexpr bool kSigned = false, kHasMin = true;
-  static constexpr int kOffset = 0, kGroups = 16, kInner = 4, kMaxAbsWeight = 3, kScaleBits = 4;
+template <>
+struct PanelFormat<BlockQ2_K> : PanelFormatOf<BlockQ2_K> {
+  static constexpr bool kSigned = false;
+  static constexpr int kOffset = 0, kInner = 4, kMaxAbsWeight = 3, kScaleBits = 4;
   static constexpr bool kSignedScales = false;
-  CRIA_INLINE I32x16 scale_bits(HalfBlock b, int64_t g) { return b.bytes_from(1, g); }
-  CRIA_INLINE I32x16 scale_at(HalfBlock b, int64_t g) { return scale_of<FormatQ2_K>(scale_bits(b, g)); }
+  CRIA_INLINE I32x16 scale_bits(Rows16 b, int64_t g) { return b.bytes_from(1, g); }
+  CRIA_INLINE I32x16 scale_at(Rows16 b, int64_t g) { return scale_of<PanelFormat>(scale_bits(b, g)); }
   static constexpr int shift(int i) { return kWholeBytes ? 2 * i : 0; }
   struct Header {
     I32x16 d_and_dmin, both[4];
-    CRIA_METHOD void read(HalfBlock b) {
+    CRIA_METHOD void read(Rows16 b) {
       d_and_dmin = b.dword(0);
       for (int i = 0; i < 4; i++) both[i] = b.dword(1 + i);
     }
@@ -222,76 +225,64 @@ struct FormatQ2_K {
     CRIA_METHOD F32x16 d() const { return low_f16(d_and_dmin); }
     CRIA_METHOD F32x16 minus_dmin() const { return 0.0f - low_f16(d_and_dmin >> 16); }
   };
-  CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int i, int k) {
+  CRIA_INLINE I32x16 bytes(Rows16 b, int64_t outer, int i, int k) {
     const I32x16 v = b.dword(5 + 8 * outer + k);
     return kWholeBytes ? v & repeat_byte(3 << (2 * i)) : (v >> (2 * i)) & 0x03030303;
   }
-  CRIA_INLINE I32x16 low_bytes(HalfBlock b, int64_t outer, int i, int k) {
+  CRIA_INLINE I32x16 low_bytes(Rows16 b, int64_t outer, int i, int k) {
     return (b.dword(5 + 8 * outer + k) >> (2 * i)) & 0x03030303;
   }
 };
 
-struct FormatQ3_K {
-  static constexpr DType kType = DType::q3_k;
-  static constexpr bool kSigned = false, kHasMin = false;
-  static constexpr int kOffset = 4, kGroups = 16, kInner = 1, kMaxAbsWeight = 4, kScaleBits = 6;
+template <>
+struct PanelFormat<BlockQ3_K> : PanelFormatOf<BlockQ3_K> {
+  static constexpr bool kSigned = false;
+  static constexpr int kOffset = 4, kInner = 1, kMaxAbsWeight = 4, kScaleBits = 6;
   static constexpr bool kSignedScales = true;
   static constexpr int shift(int) { return 0; }
-  CRIA_INLINE I32x16 scale_bits(HalfBlock b, int64_t g) {  // those of q3_k_scales(), less 32
-    const int i = static_cast<int>(g / 4);
-    const I32x16 low = b.bytes_from<64>(i % 2, g % 4) >> (4 * (i / 2));
-    const I32x16 high = (b.bytes_from<64>(2, g % 4) >> (2 * i)) << 4;
-    return ((low & 0x0f0f0f0f) | (high & 0x30303030)) ^ 0x20202020;
+  CRIA_INLINE I32x16 scale_bits(Rows16 b, int64_t g) {  // 32 taken off by turning the sign bit
+    return q3_k_scale_bits([&](int w, int64_t k) { return b.bytes_from<64>(w, k); }, g) ^ 0x20202020;
   }
-  CRIA_INLINE I32x16 scale_at(HalfBlock b, int64_t g) { return scale_of<FormatQ3_K>(scale_bits(b, g)); }
+  CRIA_INLINE I32x16 scale_at(Rows16 b, int64_t g) { return scale_of<PanelFormat>(scale_bits(b, g)); }
   struct Header {
     I32x16 scales[4];
     F32x16 halves;
-    CRIA_METHOD void read(HalfBlock b) {
-      halves = b.halves(0);  // q3_k_scales() for sixteen rows
-      const I32x16 w[2] = {b.dword<64>(0), b.dword<64>(1)}, w2 = b.dword<64>(2);
-      for (int i = 0; i < 4; i++)
-        scales[i] = nibbles(w[i % 2], i / 2) | ((i == 3 ? w2 >> 2 : w2 << (4 - 2 * i)) & 0x30303030);
+    CRIA_METHOD void read(Rows16 b) {
+      halves = b.halves(0);
+      const I32x16 w0 = b.dword<64>(0), w1 = b.dword<64>(1), w2 = b.dword<64>(2);
+      for (int i = 0; i < 4; i++) scales[i] = q3_k_scale_word(w0, w1, w2, i);
     }
     CRIA_METHOD I32x16 scale(int g) const { return byte_of(scales[g / 4], g % 4) - 32; }
     CRIA_METHOD F32x16 d() const { return halves; }
   };
-  CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
+  CRIA_INLINE I32x16 bytes(Rows16 b, int64_t outer, int, int k) {
     return unpack3([&](int i) { return b.dword<64>(3 + 3 * outer + i); }, k);
   }
-  CRIA_INLINE I32x16 low_bytes(HalfBlock b, int64_t outer, int i, int k) { return bytes(b, outer, i, k); }
+  CRIA_INLINE I32x16 low_bytes(Rows16 b, int64_t outer, int i, int k) { return bytes(b, outer, i, k); }
 };
 
-struct FormatIQ4_XS {
-  static constexpr DType kType = DType::iq4_xs;
-  static constexpr bool kSigned = true, kHasMin = false;
-  static constexpr int kOffset = 0, kGroups = 8, kInner = 1, kMaxAbsWeight = 127;
+template <>
+struct PanelFormat<BlockIQ4_XS> : PanelFormatOf<BlockIQ4_XS> {
+  static constexpr bool kSigned = true;
+  static constexpr int kOffset = 0, kInner = 1, kMaxAbsWeight = 127;
   static constexpr int shift(int) { return 0; }
-  CRIA_INLINE I32x16 scale_at(HalfBlock b, int64_t g) {  // iq4_xs_scale() for sixteen rows
-    const I32x16 high = (b.dword(0) >> static_cast<int>(16 + 2 * g)) & 3;
-    const I32x16 six = ((b.dword(1) >> static_cast<int>(4 * g)) & 15) | (high << 4);
-    return six - 32;
-  }
+  CRIA_INLINE I32x16 scale_at(Rows16 b, int64_t g) { return iq4_xs_scale(b.dword(0), b.dword(1), g); }
   struct Header {
     I32x16 d_and_high, low;
-    CRIA_METHOD void read(HalfBlock b) {
+    CRIA_METHOD void read(Rows16 b) {
       d_and_high = b.dword(0);
       low = b.dword(1);
     }
-    CRIA_METHOD I32x16 scale(int g) const {  // iq4_xs_scale() for sixteen rows
-      const I32x16 high = (d_and_high >> (16 + 2 * g)) & 3;
-      const I32x16 six = ((low >> (4 * g)) & 15) | (high << 4);
-      return six - 32;
-    }
+    CRIA_METHOD I32x16 scale(int g) const { return iq4_xs_scale(d_and_high, low, g); }
     CRIA_METHOD F32x16 d() const { return low_f16(d_and_high); }
   };
-  CRIA_INLINE I32x16 bytes(HalfBlock b, int64_t outer, int, int k) {
+  CRIA_INLINE I32x16 bytes(Rows16 b, int64_t outer, int, int k) {
     return lookup(kIq4Values, nibbles(b.dword(2 + 4 * outer + k % 4), k / 4));
   }
 };
 
 /// Bytes of a panel's block.
 template <class F>
-constexpr int kPanelBlockBytes = kPanelRows * block_shape(F::kType).bytes();
+constexpr int kPanelBlockBytes = kPanelRows * static_cast<int>(sizeof(typename F::Block));
 
 }  // namespace cria::CRIA_ISA

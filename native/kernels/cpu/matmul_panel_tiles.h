@@ -1,59 +1,69 @@
-// Tiles of matmul_panels.h: 32 repacked rows by a few tokens, a run of blocks at a time. Compiled per
+// The tiles of matmul_panels.h: 32 repacked rows by up to twelve tokens, over a run of blocks. Compiled per
 // level.
+//
+// A tile keeps its integer sums in registers: rows along the lanes, one or two vectors a token. Each weight
+// vector is unpacked once and multiplied with every token's four activations, broadcast from memory, so
+// unpacking is amortised over the tokens and the dot-product instruction bounds a full tile; one token is
+// bound by unpacking or by memory (matmul_stream.h). The run of weights stays in L1 while the tiles of all
+// tokens pass over it.
 #pragma once
 
 #include "kernels/cpu/matmul_formats.h"
 
 namespace cria::CRIA_ISA {
 
-// Tokens of a tile at most, of super-blocks and of blocks of 32; and few: no more than the memory keeps up
-// with. Sanitizers, which slow the compiler down, see the same code in smaller tiles.
+// Tokens of a tile at most, of super-blocks and of blocks of 32; and the most for which streaming from memory
+// is the bound. Under sanitizers, which slow the compiler down, the same code in smaller tiles.
 #if defined(CRIA_SMALL_TILES)
 constexpr int kMaxTokens = 2, kMaxTokens32 = 2, kStreamTokens = 1;
 #else
 constexpr int kMaxTokens = kTileSums, kMaxTokens32 = kTileSums / kTileHalves, kStreamTokens = 3;
 #endif
-constexpr int kManyBlocks = 64;  // of 32 columns: a run for many tokens
+/// Blocks of 32 columns in the longest run.
+constexpr int kMaxRunBlocks = 64;
 
-/// What unsigned bytes have too much. Formats with a minimum have none.
+/// Bias of the bytes that the dot-product instruction sees over the quants. Formats with a min have none.
 template <class F>
-constexpr int kUnsignedOffset = F::kSigned ? kSignedOffset : F::kOffset;
+constexpr int kByteOffset = F::kSigned ? kSignedOffset : F::kOffset;
 
-/// Lines that a tile fetches while it computes, a few at a step.
-struct Fetch {
+/// Cache lines that a tile prefetches while it computes, a few at a step.
+struct Prefetcher {
   const uint8_t *next, *end;
   int64_t bytes_per_step = 0;
 
-  /// So many steps are to come.
-  CRIA_METHOD void divide(int steps) { bytes_per_step = ((end - next) / 64 + steps - 1) / steps * 64; }
+  /// Spreads the lines over so many steps.
+  CRIA_METHOD void spread(int steps) { bytes_per_step = ((end - next) / 64 + steps - 1) / steps * 64; }
   CRIA_METHOD void step() {
     const uint8_t* stop = next + bytes_per_step < end ? next + bytes_per_step : end;
     for (; next < stop; next += 64) prefetch(next);
   }
 };
 
-/// The most that a format's products are shifted by. Scales for tiles make up for it, so that all have it in
-/// common, and a block's sum is shifted once.
+/// The largest shift of a format's products. In tiles the scales bring the other groups up to it, so that a
+/// block's sum is shifted once.
 template <class F>
 constexpr int kMaxShift = F::shift(F::kInner - 1);
 
-/// The most that the magnitudes of sixteen activations may add up to if a group's sum is to fit sixteen bits.
+/// The largest sum of the magnitudes of sixteen activations for which a group's sum fits sixteen bits.
 template <class F>
 constexpr int kMaxAbsSum16 = 32767 / (F::kMaxAbsWeight * 16 / F::kGroups);
-/// Whether groups 2j and 2j + 1 meet their scales at once, as words of a dword: where their sums nearly
-/// always fit. (Of 256 normally distributed activations, the largest 127, sixteen have about 600; one block
-/// in a thousand has sixteen with 1023.)
+/// Whether the sums of groups 2j and 2j + 1 are multiplied by their scales at once, as words of a dword:
+/// where they nearly always fit. (Of 256 normally distributed activations, the largest 127, the magnitudes of
+/// sixteen add up to about 600; in one block in a thousand, to 1023.)
 template <class F>
 constexpr bool kPairs = kPairsOfSums && kMaxAbsSum16<F> > 1000;
 
 struct PanelTile {
-  const uint8_t* panel;  // the run's first block
+  /// The run: its first block in the panel, that block's number, and how many.
+  const uint8_t* panel;
   int64_t first_block;
   int blocks;
+  /// Activations of n_tokens tokens; the tile's first is `token`.
   const ActivationRows* x;
-  int64_t n_tokens, token;    // of x; the tile's first
-  float (*sums)[kPanelRows];  // of the columns before, to which the run's are added
-  Fetch fetch;
+  int64_t n_tokens, token;
+  /// Of the columns before, by token; the run's are added.
+  float (*sums)[kPanelRows];
+  Prefetcher prefetcher;
 };
 
 CRIA_INLINE I32x16 dot(bool is_signed, I32x16 acc, I32x16 w, Bytes4 x) {
@@ -71,7 +81,7 @@ CRIA_INLINE void multiply_group(Bytes bytes, Activations q, I32x16 (&acc)[kToken
     for (int h = 0; h < kHalves; h++) {
       w[h] = bytes(h, k);
       if (F::kSigned) w[h] = signed_bytes(w[h]);
-      pin(w[h]);  // or gcc 12 loads it again for every token
+      pin(w[h]);  // or gcc 12 loads it again for each token
     }
     CRIA_UNROLL(16)
     for (int t = 0; t < kTokens; t++) {
@@ -86,37 +96,38 @@ template <class F, int kTokens>
 static void tile_blocks32(const PanelTile& tile) {
   const ActivationRows& x = *tile.x;
   const int8_t* q[kTokens];
-  // Where a block's sum starts: at what the offset of the bytes adds to it, taken off.
-  int32_t start[kTokens][kManyBlocks];
+  // Of each token's sums, a block each, for the bias of the bytes: they start at minus the bias times the sum
+  // of the activations.
+  int32_t compensation[kTokens][kMaxRunBlocks];
   for (int t = 0; t < kTokens; t++) {
     const int64_t token = tile.token + t;
     q[t] = x.q + token * x.stride + kBlockSize * tile.first_block;
     const int16_t* sums = x.sums16 + token * x.sums_stride + 2 * tile.first_block;
-    if constexpr (kUnsignedOffset<F> != 0) {
+    if constexpr (kByteOffset<F> != 0) {
       for (int b = 0; b < tile.blocks; b += 8) {  // a row of sums is padded to a multiple of eight blocks
         int16_t of_32[8];
         add_pairs(sums + 2 * b, of_32);
         CRIA_UNROLL(16)
-        for (int i = 0; i < 8; i++) start[t][b + i] = -kUnsignedOffset<F> * of_32[i];
+        for (int i = 0; i < 8; i++) compensation[t][b + i] = -kByteOffset<F> * of_32[i];
       }
     }
   }
   const float* scale = x.scale + tile.token * x.scale_stride + tile.first_block;
   const float* weighted =
       F::kHasMin ? x.weighted_sum + tile.token * x.scale_stride + tile.first_block : nullptr;
-  Fetch fetch = tile.fetch;
-  fetch.divide(2 / kTileHalves * tile.blocks);
+  Prefetcher prefetcher = tile.prefetcher;
+  prefetcher.spread(2 / kTileHalves * tile.blocks);
   for (int first = 0; first < 2; first += kTileHalves) {
     F32x16 acc[kTokens][kTileHalves];
     for (int t = 0; t < kTokens; t++)
       for (int h = 0; h < kTileHalves; h++) acc[t][h] = load(tile.sums[t] + 16 * (first + h));
     for (int b = 0; b < tile.blocks; b++) {
-      fetch.step();
-      HalfBlock block[kTileHalves];
+      prefetcher.step();
+      Rows16 block[kTileHalves];
       for (int h = 0; h < kTileHalves; h++) block[h] = {tile.panel + b * kPanelBlockBytes<F>, first + h};
       I32x16 isum[kTokens][kTileHalves];
       for (int t = 0; t < kTokens; t++)
-        for (int h = 0; h < kTileHalves; h++) isum[t][h] = set1(kUnsignedOffset<F> != 0 ? start[t][b] : 0);
+        for (int h = 0; h < kTileHalves; h++) isum[t][h] = set1(kByteOffset<F> != 0 ? compensation[t][b] : 0);
       multiply_group<F, kTokens, 8>([&](int h, int k) { return F::bytes(block[h], k); },
                                     [&](int t) { return q[t] + 32 * b; }, isum);
       CRIA_UNROLL(2)
@@ -138,19 +149,20 @@ static void tile_blocks32(const PanelTile& tile) {
 
 // ---- super-blocks ----
 
-/// Added to a dword whose low word is signed, so that it leaves the high word alone.
+/// Added to a dword whose low word is signed, so that no borrow reaches the high word.
 constexpr int32_t kLowWord = 0x8000;
 alignas(64) constexpr int32_t kLowWords[16] = {kLowWord, 0, kLowWord, 0, kLowWord, 0, kLowWord, 0,
                                                kLowWord, 0, kLowWord, 0, kLowWord, 0, kLowWord, 0};
 
-/// A tile's activations of one super-block, and their sums: by groups, two words to a dword, which meet the
-/// mins, or times what the offset of the bytes adds to the products, taken off (for add_pair kLowWord is
+/// A tile's activations of one super-block, and their sums by groups: as words, two to a dword, which are
+/// multiplied with the mins; and as the compensation for the bias of the bytes (for add_pair() with kLowWord
 /// added to every other one).
 template <class F, int kTokens, bool kForPairs = false>
 struct SuperActivations {
-  const int8_t* q;  // token t's at q + 256 t
+  /// Token t's 256 at q + 256 t.
+  const int8_t* q;
   const float* scale;
-  alignas(64) int32_t pairs[kTokens][8], start[kTokens][16];
+  alignas(64) int32_t pairs[kTokens][8], compensation[kTokens][16];
 
   CRIA_METHOD SuperActivations(const ActivationRows& x, int64_t n_tokens, int64_t token, int64_t block) {
     const int64_t at = block * n_tokens + token;
@@ -161,17 +173,18 @@ struct SuperActivations {
       int16_t of_32[8];
       if constexpr (F::kGroups == 8) add_pairs(sums, of_32);
       if constexpr (F::kHasMin) __builtin_memcpy(pairs[t], F::kGroups == 8 ? of_32 : sums, 2 * F::kGroups);
-      if constexpr (kUnsignedOffset<F> != 0) {
+      if constexpr (kByteOffset<F> != 0) {
         if constexpr (F::kGroups == 16) {
-          const I32x16 from = load_i16(sums) * -kUnsignedOffset<F>;
-          store(start[t], kForPairs ? from + load_i32(kLowWords) : from);
+          const I32x16 from = load_i16(sums) * -kByteOffset<F>;
+          store(compensation[t], kForPairs ? from + load_i32(kLowWords) : from);
         } else {
           static_assert(!kForPairs, "no format has eight groups, an offset and sums that fit sixteen bits");
-          for (int g = 0; g < 8; g++) start[t][g] = -kUnsignedOffset<F> * of_32[g];
+          for (int g = 0; g < 8; g++) compensation[t][g] = -kByteOffset<F> * of_32[g];
         }
       }
     }
-    asm("" : : "r"(pairs), "r"(start) : "memory");  // they stay in memory, where broadcasts are free
+    // They stay in memory, from where a broadcast costs no instruction.
+    asm("" : : "r"(pairs), "r"(compensation) : "memory");
   }
 };
 
@@ -181,18 +194,19 @@ CRIA_INLINE void add_group(const uint8_t* panel, const SuperActivations<F, kToke
                            I32x16 (&isum)[kTokens][kHalves]) {
   constexpr int kParts = F::kGroups / 8, kSteps = 8 / kParts;
   const int64_t group = F::kInner * outer + kI, scaled = kParts * group + kPart;
-  asm("" : "+r"(panel));  // or gcc keeps what other groups loaded from here in registers that it lacks
+  asm("" : "+r"(panel));  // or gcc keeps other groups' loads alive and spills
   const int8_t* q = x.q + 32 * group + 4 * kSteps * kPart;
   I32x16 products[kTokens][kHalves];
   CRIA_UNROLL(16)
   for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
-  for (int h = 0; h < kHalves; h++) products[t][h] = set1(kUnsignedOffset<F> != 0 ? x.start[t][scaled] : 0);
+  for (int h = 0; h < kHalves; h++)
+    products[t][h] = set1(kByteOffset<F> != 0 ? x.compensation[t][scaled] : 0);
   multiply_group<F, kTokens, kSteps>(
-      [&](int h, int k) { return F::bytes(HalfBlock{panel, kFirst + h}, outer, kI, kSteps * kPart + k); },
+      [&](int h, int k) { return F::bytes(Rows16{panel, kFirst + h}, outer, kI, kSteps * kPart + k); },
       [&](int t) { return q + kSuperBlockSize * t; }, products);
   CRIA_UNROLL(2)
   for (int h = 0; h < kHalves; h++) {
-    const I32x16 s = F::scale_at(HalfBlock{panel, kFirst + h}, scaled) << (kMaxShift<F> - F::shift(kI));
+    const I32x16 s = F::scale_at(Rows16{panel, kFirst + h}, scaled) << (kMaxShift<F> - F::shift(kI));
     CRIA_UNROLL(16)
     for (int t = 0; t < kTokens; t++) isum[t][h] += products[t][h] * s;
   }
@@ -200,12 +214,12 @@ CRIA_INLINE void add_group(const uint8_t* panel, const SuperActivations<F, kToke
 /// Groups (outer, kI) and those after it.
 template <class F, int kTokens, int kHalves, int kFirst, int kI>
 CRIA_INLINE void add_groups(const uint8_t* panel, const SuperActivations<F, kTokens>& x, int64_t outer,
-                            Fetch& fetch, I32x16 (&isum)[kTokens][kHalves]) {
-  fetch.step();
+                            Prefetcher& prefetcher, I32x16 (&isum)[kTokens][kHalves]) {
+  prefetcher.step();
   add_group<F, kTokens, kHalves, kFirst, kI, 0>(panel, x, outer, isum);
   if constexpr (F::kGroups == 16) add_group<F, kTokens, kHalves, kFirst, kI, 1>(panel, x, outer, isum);
   if constexpr (kI + 1 < F::kInner)
-    add_groups<F, kTokens, kHalves, kFirst, kI + 1>(panel, x, outer, fetch, isum);
+    add_groups<F, kTokens, kHalves, kFirst, kI + 1>(panel, x, outer, prefetcher, isum);
 }
 
 /// sums += group 2j + kOdd, which is kOdd of `outer`'s two, or (sixteen groups) of those of (outer, kI).
@@ -213,38 +227,39 @@ template <class F, int kTokens, int kHalves, int kFirst, int kI, int kOdd>
 CRIA_INLINE void multiply_one_of_pair(const uint8_t* panel, const int8_t* q, int64_t outer,
                                       I32x16 (&sums)[kTokens][kHalves]) {
   constexpr int kSteps = 64 / F::kGroups;
-  asm("" : "+r"(panel));  // or gcc keeps what the other one loaded from here in registers that it lacks
+  asm("" : "+r"(panel));  // or gcc keeps the other one's loads alive and spills
   multiply_group<F, kTokens, kSteps>(
       [&](int h, int k) {
-        const HalfBlock block{panel, kFirst + h};
+        const Rows16 block{panel, kFirst + h};
         if constexpr (F::kGroups == 16) return F::low_bytes(block, outer, kI, kSteps * kOdd + k);
         return F::bytes(block, outer, kOdd, k);
       },
       [&](int t) { return q + kSuperBlockSize * t + 4 * kSteps * kOdd; }, sums);
 }
 
-/// Groups 2j and 2j + 1, whose sums fit sixteen bits: isum += scale * sum of products, of both in one
-/// instruction. The odd group's sum moves to the high words, and the even one's adds up below it.
+/// Groups 2j and 2j + 1, whose sums fit sixteen bits: isum += scale * sum of products, both in one
+/// instruction (vpdpwssd). The odd group's sum moves to the high words, and the even one's accumulates below
+/// it.
 template <class F, int kTokens, int kHalves, int kFirst, int kI>
 CRIA_INLINE void add_pair(const uint8_t* panel, const SuperActivations<F, kTokens, true>& x, int64_t outer,
                           I32x16 (&isum)[kTokens][kHalves]) {
-  constexpr bool kStarts = kUnsignedOffset<F> != 0;
+  constexpr bool kCompensate = kByteOffset<F> != 0;
   constexpr int kShift = F::kGroups == 16 ? 0 : F::shift(1);
   const int64_t j = F::kGroups == 16 ? F::kInner * outer + kI : outer;
   const int8_t* q = x.q + 512 / F::kGroups * j;
   I32x16 sums[kTokens][kHalves];
   CRIA_UNROLL(16)
   for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
-  for (int h = 0; h < kHalves; h++) sums[t][h] = set1(kStarts ? x.start[t][2 * j + 1] : 0);
+  for (int h = 0; h < kHalves; h++) sums[t][h] = set1(kCompensate ? x.compensation[t][2 * j + 1] : 0);
   multiply_one_of_pair<F, kTokens, kHalves, kFirst, kI, 1>(panel, q, outer, sums);
   CRIA_UNROLL(16)
   for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
   for (int h = 0; h < kHalves; h++)
-    sums[t][h] = (sums[t][h] << (16 - kShift)) + set1(kStarts ? x.start[t][2 * j] : kLowWord);
+    sums[t][h] = (sums[t][h] << (16 - kShift)) + set1(kCompensate ? x.compensation[t][2 * j] : kLowWord);
   multiply_one_of_pair<F, kTokens, kHalves, kFirst, kI, 0>(panel, q, outer, sums);
   CRIA_UNROLL(2)
   for (int h = 0; h < kHalves; h++) {
-    const I32x16 s = scales_of<F>(F::scale_bits(HalfBlock{panel, kFirst + h}, 2 * j));
+    const I32x16 s = scales_of<F>(F::scale_bits(Rows16{panel, kFirst + h}, 2 * j));
     CRIA_UNROLL(16)
     for (int t = 0; t < kTokens; t++) isum[t][h] = dot_i16(isum[t][h], sums[t][h] ^ kLowWord, s);
   }
@@ -252,12 +267,12 @@ CRIA_INLINE void add_pair(const uint8_t* panel, const SuperActivations<F, kToken
 /// The pairs of `outer` from kI on.
 template <class F, int kTokens, int kHalves, int kFirst, int kI>
 CRIA_INLINE void add_groups(const uint8_t* panel, const SuperActivations<F, kTokens, true>& x, int64_t outer,
-                            Fetch& fetch, I32x16 (&isum)[kTokens][kHalves]) {
-  fetch.step();
-  if (F::kGroups == 8) fetch.step();
+                            Prefetcher& prefetcher, I32x16 (&isum)[kTokens][kHalves]) {
+  prefetcher.step();
+  if (F::kGroups == 8) prefetcher.step();
   add_pair<F, kTokens, kHalves, kFirst, kI>(panel, x, outer, isum);
   if constexpr (F::kGroups == 16 && kI + 1 < F::kInner)
-    add_groups<F, kTokens, kHalves, kFirst, kI + 1>(panel, x, outer, fetch, isum);
+    add_groups<F, kTokens, kHalves, kFirst, kI + 1>(panel, x, outer, prefetcher, isum);
 }
 
 /// The float step of a block: what it adds to `before`.
@@ -271,19 +286,19 @@ CRIA_INLINE F32x16 block_step(F32x16 before, F32x16 d, F32x16 minus_dmin, float 
 /// Halves kFirst .. kFirst + kHalves - 1 of a block's rows.
 template <class F, int kHalves, int kFirst, int kTokens, bool kByPairs>
 CRIA_INLINE void add_super_block(const PanelTile& tile, const SuperActivations<F, kTokens, kByPairs>& x,
-                                 Fetch& fetch) {
+                                 Prefetcher& prefetcher) {
   I32x16 isum[kTokens][kHalves];
   CRIA_UNROLL(16)
   for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
   for (int h = 0; h < kHalves; h++) isum[t][h] = set1(0);
   for (int64_t outer = 0; outer < 8 / F::kInner; outer++) {
-    asm("" : "+r"(outer));  // a real loop: unrolled it overflows the cache of decoded instructions
-    add_groups<F, kTokens, kHalves, kFirst, 0>(tile.panel, x, outer, fetch, isum);
+    asm("" : "+r"(outer));  // a real loop: unrolled, it overflows the micro-op cache
+    add_groups<F, kTokens, kHalves, kFirst, 0>(tile.panel, x, outer, prefetcher, isum);
   }
   CRIA_UNROLL(2)
   for (int h = 0; h < kHalves; h++) {
     typename F::Header header;
-    header.read(HalfBlock{tile.panel, kFirst + h});
+    header.read(Rows16{tile.panel, kFirst + h});
     I32x16 m[kTokens];
     CRIA_UNROLL(16)
     for (int t = 0; t < kTokens; t++) m[t] = set1(0);
@@ -311,21 +326,22 @@ CRIA_INLINE void add_super_block(const PanelTile& tile, const SuperActivations<F
 template <class F, int kTokens, bool kByPairs>
 CRIA_INLINE void add_tile256(const PanelTile& tile) {
   const SuperActivations<F, kTokens, kByPairs> x(*tile.x, tile.n_tokens, tile.token, tile.first_block);
-  // Beyond what registers hold of two halves, one half at a time. Weights that several dwords make up take
-  // registers too.
+  // Where two halves' sums do not fit the registers, one half at a time. Weights unpacked from several dwords
+  // take registers too.
   constexpr int kSums = kTileSums - (F::kGroups == 16 && kTileHalves > 1 ? 4 : 0);
   constexpr int kHalves = kTileHalves * kTokens <= kSums ? kTileHalves : 1;
-  Fetch fetch = tile.fetch;
-  fetch.divide(8 * 2 / kHalves);
-  add_super_block<F, kHalves, 0>(tile, x, fetch);
-  if constexpr (kHalves == 1) add_super_block<F, 1, 1>(tile, x, fetch);
+  Prefetcher prefetcher = tile.prefetcher;
+  prefetcher.spread(8 * 2 / kHalves);
+  add_super_block<F, kHalves, 0>(tile, x, prefetcher);
+  if constexpr (kHalves == 1) add_super_block<F, 1, 1>(tile, x, prefetcher);
 }
 
-/// A tile with activations so large that a group's sum may not fit sixteen bits: rare, hence small code, of
-/// two tokens at a time.
+/// A tile with activations so large that a group's sum may not fit sixteen bits. Rare, so two tokens at a
+/// time in little code.
 template <class F>
 static __attribute__((noinline)) void add_wide_tile256(PanelTile tile, int tokens) {
-  for (; tokens > 0; tokens -= 2, tile.token += 2, tile.sums += 2, tile.fetch.next = tile.fetch.end) {
+  for (; tokens > 0;
+       tokens -= 2, tile.token += 2, tile.sums += 2, tile.prefetcher.next = tile.prefetcher.end) {
     if (tokens > 1)
       add_tile256<F, 2, false>(tile);
     else
@@ -338,9 +354,9 @@ template <class F, int kTokens>
 static void tile_blocks256(const PanelTile& tile) {
   if constexpr (kPairs<F> && kMaxAbsSum16<F> < 16 * 127) {
     const int16_t* max_abs_sum16 = tile.x->max_abs_sum16 + tile.first_block * tile.n_tokens + tile.token;
-    int most = 0;
-    for (int t = 0; t < kTokens; t++) most = max_abs_sum16[t] > most ? max_abs_sum16[t] : most;
-    if (most > kMaxAbsSum16<F>) return add_wide_tile256<F>(tile, kTokens);
+    int max = 0;
+    for (int t = 0; t < kTokens; t++) max = max_abs_sum16[t] > max ? max_abs_sum16[t] : max;
+    if (max > kMaxAbsSum16<F>) return add_wide_tile256<F>(tile, kTokens);
   }
   add_tile256<F, kTokens, kPairs<F>>(tile);
 }

@@ -1,10 +1,14 @@
 // Products of quantized weights with any number of tokens. Compiled per level.
 //
-// Weights come repacked (repack.h): 32 rows at a time, a vector load brings four columns of sixteen
-// rows, and a broadcast of four activations meets them. Tiles of a few tokens add a panel's blocks to their
-// sums, one run of blocks after the other, so that the run stays in L1 for all tiles; meanwhile the bytes
-// ahead are fetched, a few lines at a time. Weights in the file's layout are repacked into scratch first,
-// a run at a time.
+// Weights come repacked (repack.h): a vector load brings four columns of sixteen rows, and is multiplied with
+// four activations of a token, broadcast. Loop order, outermost first:
+//
+//   panel of 32 rows      sum_panel(); its sums of all tokens are in L1 or L2
+//   run of blocks         256 columns in L1, or 2048 in L2, while the next run is prefetched
+//   tile of tokens        up to twelve, whose sums are in registers (matmul_panel_tiles.h)
+//   block, group, dword   in the order of the columns
+//
+// Weights in the file's layout are repacked a run at a time, into scratch.
 //
 // Order of summation (docs/numerics.md): an accumulator per output element, one float step per block
 // (k-quants with mins: two), in the order of the columns. Sums of integers are exact.
@@ -19,99 +23,106 @@ namespace cria::CRIA_ISA {
 
 using PanelTileFunction = void (*)(const PanelTile& tile);
 
-struct PanelFormat {
-  // [tokens - 1]: for few tokens that stream, and for any number.
+struct PanelKernels {
+  /// By tokens - 1: tiles for so few that memory is the bound, and for any number.
   PanelTileFunction stream[kStreamTokens], tiles[kMaxTokens];
-  int most_tokens;                          // of a tile
-  int block_size, few_blocks, many_blocks;  // blocks of a run: for few tokens, and for many
-  int64_t block_bytes;                      // of a panel's block
+  /// Tokens of the largest tile.
+  int max_tokens;
+  /// Columns of a block, and blocks of a run that stays in L1 and of one that stays in L2.
+  int block_size, l1_blocks, l2_blocks;
+  /// Bytes of a panel's block.
+  int64_t block_bytes;
 };
 
-// Lists of tiles, by tokens.
+// Fill the lists of tiles, largest first.
 template <class F, int kTokens>
-CRIA_INLINE void add_tiles32(PanelFormat& format) {
-  format.tiles[kTokens - 1] = tile_blocks32<F, kTokens>;
-  if constexpr (kTokens <= kStreamTokens) format.stream[kTokens - 1] = tile_blocks32<F, kTokens>;
-  if constexpr (kTokens > 1) add_tiles32<F, kTokens - 1>(format);
+CRIA_INLINE void add_tiles32(PanelKernels& kernels) {
+  kernels.tiles[kTokens - 1] = tile_blocks32<F, kTokens>;
+  if constexpr (kTokens <= kStreamTokens) kernels.stream[kTokens - 1] = tile_blocks32<F, kTokens>;
+  if constexpr (kTokens > 1) add_tiles32<F, kTokens - 1>(kernels);
 }
 template <class F, int kTokens>
-CRIA_INLINE void add_tiles256(PanelFormat& format) {
-  format.tiles[kTokens - 1] = tile_blocks256<F, kTokens>;
-  if constexpr (kTokens <= kStreamTokens) format.stream[kTokens - 1] = stream_blocks256<F, kTokens>;
-  if constexpr (kTokens > 1) add_tiles256<F, kTokens - 1>(format);
+CRIA_INLINE void add_tiles256(PanelKernels& kernels) {
+  kernels.tiles[kTokens - 1] = tile_blocks256<F, kTokens>;
+  if constexpr (kTokens <= kStreamTokens) kernels.stream[kTokens - 1] = stream_blocks256<F, kTokens>;
+  if constexpr (kTokens > 1) add_tiles256<F, kTokens - 1>(kernels);
 }
 
 template <class F>
-CRIA_INLINE PanelFormat blocks32() {
-  PanelFormat format{{}, {}, kMaxTokens32, kBlockSize, 8, kManyBlocks, kPanelBlockBytes<F>};
-  add_tiles32<F, kMaxTokens32>(format);
-  return format;
+CRIA_INLINE PanelKernels blocks32() {
+  PanelKernels kernels{.max_tokens = kMaxTokens32,
+                       .block_size = kBlockSize,
+                       .l1_blocks = 8,
+                       .l2_blocks = kMaxRunBlocks,
+                       .block_bytes = kPanelBlockBytes<F>};
+  add_tiles32<F, kMaxTokens32>(kernels);
+  return kernels;
 }
 template <class F>
-CRIA_INLINE PanelFormat blocks256() {
-  PanelFormat format{{}, {}, kMaxTokens, kSuperBlockSize, 1, 1, kPanelBlockBytes<F>};
-  add_tiles256<F, kMaxTokens>(format);
-  return format;
+CRIA_INLINE PanelKernels blocks256() {
+  PanelKernels kernels{.max_tokens = kMaxTokens,
+                       .block_size = kSuperBlockSize,
+                       .l1_blocks = 1,
+                       .l2_blocks = 1,
+                       .block_bytes = kPanelBlockBytes<F>};
+  add_tiles256<F, kMaxTokens>(kernels);
+  return kernels;
 }
 
-static PanelFormat panel_format(DType dtype) {
-  switch (dtype) {
-    case DType::q4_0: return blocks32<FormatQ4_0>();
-    case DType::q4_1: return blocks32<FormatQ4_1>();
-    case DType::q5_0: return blocks32<FormatQ5_0>();
-    case DType::q5_1: return blocks32<FormatQ5_1>();
-    case DType::q8_0: return blocks32<FormatQ8_0>();
-    case DType::iq4_nl: return blocks32<FormatIQ4_NL>();
-    case DType::q2_k: return blocks256<FormatQ2_K>();
-    case DType::q3_k: return blocks256<FormatQ3_K>();
-    case DType::q4_k: return blocks256<FormatQ4_K>();
-    case DType::q5_k: return blocks256<FormatQ5_K>();
-    case DType::q6_k: return blocks256<FormatQ6_K>();
-    case DType::iq4_xs: return blocks256<FormatIQ4_XS>();
-    default: return {};
-  }
+static PanelKernels panel_kernels(DType dtype) {
+  return visit_dtype(dtype, [](auto format) -> PanelKernels {
+    using Block = typename decltype(format)::Block;
+    if constexpr (!kIsRepacked<Block>)
+      return {};
+    else if constexpr (Block::kElements == kBlockSize)
+      return blocks32<PanelFormat<Block>>();
+    else
+      return blocks256<PanelFormat<Block>>();
+  });
 }
 
-// Up to here runs of 256 columns that stay in L1; for more tokens of blocks of 32 runs of 2048, since a
-// tile's setting out costs more than reading them from L2. Few tokens take runs of 2048 columns in one go.
-constexpr int64_t kFewTokens = 32, kStreamColumns = 2048;
-constexpr int64_t kFetchAhead = 4096;  // bytes beyond a run that stays in L1 (docs/performance.md)
+/// Up to so many tokens a run is 256 columns and stays in L1. Beyond, blocks of 32 take runs of 2048: setting
+/// up a tile costs more than reading the weights from L2. Streaming tiles take 2048 columns at once.
+constexpr int64_t kMaxL1Tokens = 32, kStreamColumns = 2048;
+/// Bytes between a run in L1 and what is prefetched meanwhile (docs/performance.md).
+constexpr int64_t kPrefetchAhead = 4096;
 
-/// Scratch for a run that was repacked.
+/// Scratch for a run that is repacked on the fly.
 static int64_t panel_scratch_bytes(DType dtype) {
-  const PanelFormat f = panel_format(dtype);
+  const PanelKernels f = panel_kernels(dtype);
   return kStreamColumns / f.block_size * f.block_bytes;
 }
 
 /// The sums of rows [row, row + 32) with all tokens. `scratch`: panel_scratch_bytes, aligned to 64.
 static void sum_panel(const MatmulRows& args, int64_t row, int64_t row_end, uint8_t* scratch,
                       float (*sums)[kPanelRows]) {
-  const PanelFormat format = panel_format(args.dtype);
+  const PanelKernels format = panel_kernels(args.dtype);
   __builtin_memset(sums, 0, static_cast<size_t>(args.n_tokens) * sizeof *sums);
 
-  const bool stream = args.n_tokens <= kStreamTokens, many = args.n_tokens > kFewTokens;
+  const bool stream = args.n_tokens <= kStreamTokens, many = args.n_tokens > kMaxL1Tokens;
   const PanelTileFunction* functions = stream ? format.stream : format.tiles;
   const int64_t blocks = args.cols / format.block_size;
   const int64_t row_bytes = blocks * format.block_bytes / kPanelRows;
   const int64_t at_once = stream ? kStreamColumns / format.block_size
-                          : many ? format.many_blocks
-                                 : format.few_blocks;
+                          : many ? format.l2_blocks
+                                 : format.l1_blocks;
   const uint8_t* panel = args.weights + row * row_bytes;
   RowPointers rows;
   rows.count = static_cast<int>(row_end - row < kPanelRows ? row_end - row : kPanelRows);
   for (int i = 0; i < rows.count; i++) rows.row[i] = panel + i * row_bytes;
 
   // Even shares: 32 tokens are 11 + 11 + 10, never 12 + 12 + 8.
-  const int64_t tiles = (args.n_tokens + format.most_tokens - 1) / format.most_tokens;
+  const int64_t tiles = (args.n_tokens + format.max_tokens - 1) / format.max_tokens;
   const int64_t share = args.n_tokens / tiles, with_one_more = args.n_tokens % tiles;
-  // Each tile fetches its share of what comes after the run; in the file's layout, of the next 32 rows. For
-  // few tokens the processor itself does, or, in the file's layout, repacking.
-  const int64_t fetched_by_each = stream ? 0 : (at_once * format.block_bytes / 64 + tiles - 1) / tiles * 64;
-  const int64_t lead = args.repacked ? at_once * format.block_bytes + kFetchAhead : kPanelRows * row_bytes;
+  // Each tile prefetches its share of what comes after the run; in the file's layout, of the next 32 rows.
+  // When streaming, the hardware prefetcher does it, or, in the file's layout, repacking.
+  const int64_t prefetch_bytes = stream ? 0 : (at_once * format.block_bytes / 64 + tiles - 1) / tiles * 64;
+  const int64_t distance =
+      args.repacked ? at_once * format.block_bytes + kPrefetchAhead : kPanelRows * row_bytes;
   for (int64_t b = 0; b < blocks; b += at_once) {
     const int count = static_cast<int>(blocks - b < at_once ? blocks - b : at_once);
     const uint8_t* run = panel + b * format.block_bytes;
-    const uint8_t* ahead = run + lead;
+    const uint8_t* ahead = run + distance;
     if (!args.repacked) {
       repack_ahead(args.dtype, rows, b, count, scratch, stream ? ahead : nullptr);
       run = scratch;
@@ -119,9 +130,15 @@ static void sum_panel(const MatmulRows& args, int64_t row, int64_t row_end, uint
     int64_t token = 0;
     for (int64_t i = 0; i < tiles; i++) {
       const int64_t tokens = share + (i < with_one_more ? 1 : 0);
-      const uint8_t* next = ahead + i * fetched_by_each;
-      functions[tokens - 1](
-          {run, b, count, &args.x, args.n_tokens, token, sums + token, {next, next + fetched_by_each}});
+      const uint8_t* next = ahead + i * prefetch_bytes;
+      functions[tokens - 1]({.panel = run,
+                             .first_block = b,
+                             .blocks = count,
+                             .x = &args.x,
+                             .n_tokens = args.n_tokens,
+                             .token = token,
+                             .sums = sums + token,
+                             .prefetcher = {.next = next, .end = next + prefetch_bytes}});
       token += tokens;
     }
   }

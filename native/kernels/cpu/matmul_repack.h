@@ -9,11 +9,11 @@ namespace cria::CRIA_ISA {
 using DwordRow = uint32_t[kPanelRows];
 
 // Dwords [from, to) of one block of each row, at row[i] + offset.
-template <DType kType>
+template <class Block>
 CRIA_INLINE void repack_dwords(const RowPointers& rows, int64_t offset, int from, int to, DwordRow* out) {
   for (int i = 0; i < rows.count; i++)
     for (int j = from; j < to; j++)
-      __builtin_memcpy(&out[dword_place(kType, j)][i], rows.row[i] + offset + 4 * j, 4);
+      __builtin_memcpy(&out[panel_dword<Block>(j)][i], rows.row[i] + offset + 4 * j, 4);
 }
 
 #if defined(CRIA_WIDE)
@@ -54,7 +54,7 @@ CRIA_INLINE __m512i four_quarters(const uint8_t* a, const uint8_t* b, const uint
 }
 
 // All 32 rows, 16 dwords and then 4 at a time.
-template <DType kType>
+template <class Block>
 CRIA_INLINE int repack_wide(const RowPointers& rows, int64_t offset, int dwords, DwordRow* out) {
   int j = 0;
   for (; j + 16 <= dwords; j += 16) {
@@ -64,7 +64,7 @@ CRIA_INLINE int repack_wide(const RowPointers& rows, int64_t offset, int dwords,
       for (int i = 0; i < 16; i++) r[i] = _mm512_loadu_si512(rows.row[16 * half + i] + offset + 4 * j);
       transpose16(r);
       CRIA_UNROLL(16)
-      for (int k = 0; k < 16; k++) _mm512_store_si512(out[dword_place(kType, j + k)] + 16 * half, r[k]);
+      for (int k = 0; k < 16; k++) _mm512_store_si512(out[panel_dword<Block>(j + k)] + 16 * half, r[k]);
     }
   }
   for (; j + 4 <= dwords; j += 4) {
@@ -75,10 +75,10 @@ CRIA_INLINE int repack_wide(const RowPointers& rows, int64_t offset, int dwords,
       for (int i = 0; i < 4; i++) h[i] = four_quarters(at(i), at(4 + i), at(8 + i), at(12 + i));
       const __m512i low01 = _mm512_unpacklo_epi32(h[0], h[1]), low23 = _mm512_unpacklo_epi32(h[2], h[3]);
       const __m512i high01 = _mm512_unpackhi_epi32(h[0], h[1]), high23 = _mm512_unpackhi_epi32(h[2], h[3]);
-      _mm512_store_si512(out[dword_place(kType, j)] + 16 * half, _mm512_unpacklo_epi64(low01, low23));
-      _mm512_store_si512(out[dword_place(kType, j + 1)] + 16 * half, _mm512_unpackhi_epi64(low01, low23));
-      _mm512_store_si512(out[dword_place(kType, j + 2)] + 16 * half, _mm512_unpacklo_epi64(high01, high23));
-      _mm512_store_si512(out[dword_place(kType, j + 3)] + 16 * half, _mm512_unpackhi_epi64(high01, high23));
+      _mm512_store_si512(out[panel_dword<Block>(j)] + 16 * half, _mm512_unpacklo_epi64(low01, low23));
+      _mm512_store_si512(out[panel_dword<Block>(j + 1)] + 16 * half, _mm512_unpackhi_epi64(low01, low23));
+      _mm512_store_si512(out[panel_dword<Block>(j + 2)] + 16 * half, _mm512_unpacklo_epi64(high01, high23));
+      _mm512_store_si512(out[panel_dword<Block>(j + 3)] + 16 * half, _mm512_unpackhi_epi64(high01, high23));
     }
   }
   return j;
@@ -86,15 +86,15 @@ CRIA_INLINE int repack_wide(const RowPointers& rows, int64_t offset, int dwords,
 
 #endif
 
-// Sixteen rows at a time, in place.
-template <DType kType>
-CRIA_INLINE void arrange_bits(DwordRow* block) {
-  constexpr int kCount = block_shape(kType).cols / 32 * repacked_bits(kType);
+// Weights of 3, 5 and 6 bits, from the file's form to the panel's, in place: sixteen rows at a time.
+template <class Block>
+CRIA_INLINE void repack_bits(DwordRow* block) {
+  constexpr int kCount = Block::kElements / 32 * Block::kPanelBits;
   for (int half = 0; half < 2; half++) {
     I32x16 file[kCount], panel[kCount];
-    for (int i = 0; i < kCount; i++) file[i] = load_i32(block[first_weight_dword(kType) + i] + 16 * half);
-    pack_bits<kType>(file, panel);
-    for (int i = 0; i < kCount; i++) store(block[first_weight_dword(kType) + i] + 16 * half, panel[i]);
+    for (int i = 0; i < kCount; i++) file[i] = load_i32(block[kFirstWeightDword<Block> + i] + 16 * half);
+    pack_bits<Block>(file, panel);
+    for (int i = 0; i < kCount; i++) store(block[kFirstWeightDword<Block> + i] + 16 * half, panel[i]);
   }
 }
 
@@ -103,11 +103,11 @@ CRIA_INLINE uint8_t* repack_words(const RowPointers& rows, int64_t offset, uint8
   return out + 2 * kPanelRows;
 }
 
-// Meanwhile as many bytes are fetched from `ahead`, unless that is null.
-template <DType kType>
+// Prefetches as many bytes from `ahead` meanwhile, unless that is null.
+template <class Block>
 CRIA_INLINE void repack_blocks(const RowPointers& rows, int64_t first_block, int64_t n_blocks, uint8_t* out,
                                const uint8_t* ahead) {
-  constexpr BlockShape kShape = block_shape(kType);
+  constexpr BlockShape kShape = block_shape<Block>();
   constexpr int kBytes = kShape.bytes();
   if (rows.count < kPanelRows) __builtin_memset(out, 0, static_cast<size_t>(n_blocks * kBytes * kPanelRows));
   for (int64_t b = first_block; b < first_block + n_blocks; b++) {
@@ -122,31 +122,20 @@ CRIA_INLINE void repack_blocks(const RowPointers& rows, int64_t first_block, int
     auto* dwords = reinterpret_cast<DwordRow*>(out);
     int done = 0;
 #if defined(CRIA_WIDE)
-    if (rows.count == kPanelRows) done = repack_wide<kType>(rows, offset, kShape.dwords, dwords);
+    if (rows.count == kPanelRows) done = repack_wide<Block>(rows, offset, kShape.dwords, dwords);
 #endif
-    repack_dwords<kType>(rows, offset, done, kShape.dwords, dwords);
-    if constexpr (repacked_bits(kType) > 0) arrange_bits<kType>(dwords);
+    repack_dwords<Block>(rows, offset, done, kShape.dwords, dwords);
+    if constexpr (Block::kPanelBits > 0) repack_bits<Block>(dwords);
     out += kShape.dwords * sizeof(DwordRow);
   }
 }
 
 static void repack_ahead(DType dtype, const RowPointers& rows, int64_t first_block, int64_t n_blocks,
                          uint8_t* out, const uint8_t* ahead) {
-  switch (dtype) {
-    case DType::q4_0:
-    case DType::iq4_nl: return repack_blocks<DType::q4_0>(rows, first_block, n_blocks, out, ahead);
-    case DType::q4_1: return repack_blocks<DType::q4_1>(rows, first_block, n_blocks, out, ahead);
-    case DType::q5_0: return repack_blocks<DType::q5_0>(rows, first_block, n_blocks, out, ahead);
-    case DType::q5_1: return repack_blocks<DType::q5_1>(rows, first_block, n_blocks, out, ahead);
-    case DType::q8_0: return repack_blocks<DType::q8_0>(rows, first_block, n_blocks, out, ahead);
-    case DType::q2_k: return repack_blocks<DType::q2_k>(rows, first_block, n_blocks, out, ahead);
-    case DType::q3_k: return repack_blocks<DType::q3_k>(rows, first_block, n_blocks, out, ahead);
-    case DType::q4_k: return repack_blocks<DType::q4_k>(rows, first_block, n_blocks, out, ahead);
-    case DType::q5_k: return repack_blocks<DType::q5_k>(rows, first_block, n_blocks, out, ahead);
-    case DType::q6_k: return repack_blocks<DType::q6_k>(rows, first_block, n_blocks, out, ahead);
-    case DType::iq4_xs: return repack_blocks<DType::iq4_xs>(rows, first_block, n_blocks, out, ahead);
-    default: return;
-  }
+  visit_dtype(dtype, [&](auto format) {
+    using Block = typename decltype(format)::Block;
+    if constexpr (kIsRepacked<Block>) repack_blocks<Block>(rows, first_block, n_blocks, out, ahead);
+  });
 }
 
 static void repack(DType dtype, const RowPointers* rows, int64_t first_block, int64_t n_blocks,

@@ -1,36 +1,38 @@
-// matmul_panels.h for few tokens, whose weights stream from memory: sums stay in registers, and what is
-// loaded serves every group of columns that has bits of it. The processor itself fetches ahead, better than
-// instructions that tell it to (docs/performance.md). Compiled per level.
+// The tiles of matmul_panels.h for up to three tokens, bound by the memory that weights stream from: scales
+// and sums stay in registers, and each loaded dword serves every group of columns that has bits in it. The
+// hardware prefetcher does better here than prefetch instructions (docs/performance.md). Compiled per level.
 #pragma once
 
 #include "kernels/cpu/matmul_panel_tiles.h"
 
 namespace cria::CRIA_ISA {
 
-/// The groups of `outer`, for few tokens: what is loaded serves all groups that have bits of it.
+/// isum += scale * sum of products, for the groups of `outer`: each loaded dword serves all that have bits in
+/// it.
 template <class F, int kTokens, int kFirst>
 CRIA_INLINE void stream_groups(const uint8_t* panel, const SuperActivations<F, kTokens>& x, int64_t outer,
                                const typename F::Header* header, I32x16 isum[][kTileHalves]) {
   constexpr int kParts = F::kGroups / 8, kSteps = 8 / kParts;
   CRIA_UNROLL(2)
   for (int part = 0; part < kParts; part++) {
-    const int64_t first = kParts * F::kInner * outer + part;  // and every kParts-th after it
+    // The first of the groups with a scale of their own, then every kParts-th.
+    const int64_t first = kParts * F::kInner * outer + part;
     I32x16 products[F::kInner][kTokens][kTileHalves];
     CRIA_UNROLL(4)
     for (int i = 0; i < F::kInner; i++) {
       CRIA_UNROLL(8)
       for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
       for (int h = 0; h < kTileHalves; h++)
-        products[i][t][h] = set1(kUnsignedOffset<F> != 0 ? x.start[t][first + kParts * i] : 0);
+        products[i][t][h] = set1(kByteOffset<F> != 0 ? x.compensation[t][first + kParts * i] : 0);
     }
-    // Q6_K's fourth value is of three dwords: left to itself the compiler loads them again, in an order that
-    // the processor does not foresee.
+    // Q6_K's fourth value is unpacked from three dwords. The compiler would load them again, in an order that
+    // the hardware prefetcher does not follow.
     I32x16 loaded[3][kTileHalves];
-    if constexpr (F::kType == DType::q6_k) {
+    if constexpr (F::Block::kPanelBits == 6) {
       CRIA_UNROLL(3)
       for (int i = 0; i < 3; i++) CRIA_UNROLL(2)
       for (int h = 0; h < kTileHalves; h++) {
-        loaded[i][h] = F::dword(HalfBlock{panel, kFirst + h}, outer, 3 * part + i);
+        loaded[i][h] = F::dword(Rows16{panel, kFirst + h}, outer, 3 * part + i);
         pin(loaded[i][h]);
       }
     }
@@ -41,10 +43,10 @@ CRIA_INLINE void stream_groups(const uint8_t* panel, const SuperActivations<F, k
         I32x16 w[kTileHalves];
         CRIA_UNROLL(2)
         for (int h = 0; h < kTileHalves; h++) {
-          if constexpr (F::kType == DType::q6_k)
+          if constexpr (F::Block::kPanelBits == 6)
             w[h] = unpack6([&](int d) { return loaded[d % 3][h]; }, k);
           else
-            w[h] = F::bytes(HalfBlock{panel, kFirst + h}, outer, i, k);
+            w[h] = F::bytes(Rows16{panel, kFirst + h}, outer, i, k);
           if (F::kSigned) w[h] = signed_bytes(w[h]);
         }
         CRIA_UNROLL(8)
@@ -78,13 +80,13 @@ CRIA_INLINE void stream_super_block(const uint8_t* panel, const SuperActivations
                                     F32x16 acc[][2]) {
   typename F::Header header[kTileHalves];
   CRIA_UNROLL(2)
-  for (int h = 0; h < kTileHalves; h++) header[h].read(HalfBlock{panel, kFirst + h});
+  for (int h = 0; h < kTileHalves; h++) header[h].read(Rows16{panel, kFirst + h});
   I32x16 isum[kTokens][kTileHalves];
   CRIA_UNROLL(8)
   for (int t = 0; t < kTokens; t++) CRIA_UNROLL(2)
   for (int h = 0; h < kTileHalves; h++) isum[t][h] = set1(0);
   for (int64_t outer = 0; outer < 8 / F::kInner; outer++) {
-    asm("" : "+r"(outer));  // a real loop: the processor fetches ahead for few loads, not for a hundred
+    asm("" : "+r"(outer));  // a real loop: the hardware prefetcher follows a few loads, not a hundred
     stream_groups<F, kTokens, kFirst>(panel, x, outer, header, isum);
   }
   CRIA_UNROLL(2)
@@ -111,7 +113,7 @@ CRIA_INLINE void stream_super_block(const uint8_t* panel, const SuperActivations
   }
 }
 
-// A run of blocks for few tokens, which stream from memory.
+// A run of blocks for the tokens of a streaming tile.
 template <class F, int kTokens>
 static void stream_blocks256(const PanelTile& tile) {
   F32x16 acc[kTokens][2];

@@ -1,28 +1,28 @@
-// float32 -> the storage types. Two kinds, one function:
+// float32 -> the storage types: activations and weights.
 //
-// Activations (F16, BF16, Q8_0, Q8_1, Q8_K) follow llama.cpp's reference code, and the scalar code here
-// *defines* the bits: a vectorised version must give the same ones. With every operation in float32, rounded
-// to nearest even and not fused:
+// Activations (F16, BF16, Q8_0, Q8_1, Q8_K) follow llama.cpp's reference code. The scalar code here *defines*
+// the bits, and vector code gives the same. Every operation is float32, rounded to nearest even and not
+// fused:
 //
-//   Q8_0, Q8_1  amax = max |x| over the 32; d = amax / 127; inv = 1 / d (0 when d is 0 or 1 / d is not
-//   finite);
-//               q = x * inv rounded to the nearest integer, halves away from zero; stored d = f32_to_f16(d).
-//               Q8_1 adds s = f32_to_f16(d * float(sum of q)) with d before its rounding to binary16.
-//               (Vectors: t = trunc(v); q = t + (|v - t| >= 0.5 ? copysign(1, v) : 0); v - t is exact.)
-//   Q8_K        m = the x of largest magnitude over the 256, the one of lowest index among equals (its sign
-//   counts);
-//               inv = -127 / m; q = min(127, inv * x rounded to the nearest integer, halves to even); d = 1 /
-//               inv; bsums[g] = sum of q over group g of 16. When m is 0 or inv is not finite, all is zero.
-//   F16, BF16   f32_to_f16, f32_to_bf16.
+// - Q8_0, Q8_1: amax = max |x| over the 32; d = amax / 127; inv = 1 / d, or 0 when d is 0 or 1 / d is not
+// finite;
+//   q = x * inv rounded to the nearest integer, halves away from zero; the stored d is f32_to_f16(d). Q8_1
+//   adds s = f32_to_f16(d * float(sum of q)), with d before its rounding to binary16. (Vectors: t = trunc(v);
+//   q = t +
+//   (|v - t| >= 0.5 ? copysign(1, v) : 0); v - t is exact.)
+// - Q8_K: m = the x of largest magnitude over the 256, with its sign, the first among equals; inv = -127 / m;
+//   q = min(127, inv * x rounded to the nearest integer, halves to even); d = 1 / inv; bsums[g] = sum of q
+//   over group g of 16. When m is 0 or inv is not finite, everything is zero.
+// - F16, BF16: f32_to_f16, f32_to_bf16.
+// - A block with a NaN or an infinity (amax, compared as bits without the sign, is at least 0x7f800000) gets
+// the
+//   quiet NaN 0x7e00 (Q8_0, Q8_1: d and s) or 0x7fc00000 (Q8_K: d) as its scale and zeros elsewhere, so that
+//   results become NaN and the fault shows. A finite Q8_0 block above 127 * 65519 gets an infinite d, for the
+//   same reason.
 //
-//   A block that holds a NaN or an infinity (amax, compared as bits without the sign, is at least 0x7f800000)
-//   gets the quiet NaN 0x7e00 (Q8_0, Q8_1: d and s) or 0x7fc00000 (Q8_K: d) as its scale and zeros elsewhere,
-//   so that what is computed from it is NaN and the fault is seen. A finite Q8_0 block above 127 * 65519 gets
-//   an infinite d, likewise.
-//
-// Weights (the other types): for tests, benchmarks and small models made on the spot. Plain min/max or
-// largest-magnitude fits, no search for the least error: a quantizer of quality is no part of this library.
-// Scales saturate at binary16's largest value; a block with a NaN or an infinity becomes NaN.
+// Weights (the other types) are quantized for tests, benchmarks and small models made on the spot: plain
+// min/max or largest-magnitude fits (quantize_blocks.h), without a search for the smallest error. Scales
+// saturate at binary16's largest value; a block with a NaN or an infinity becomes NaN.
 #pragma once
 
 #include <cstdint>
@@ -31,9 +31,8 @@
 
 namespace cria {
 
-/// The type that activations are quantized to before they meet a weight of type `weight` (llama.cpp's
-/// vec_dot_type): F32, F16 and BF16 their own; Q4_0, Q5_0, Q8_0, IQ4_NL: Q8_0; Q4_1, Q5_1: Q8_1; k-quants and
-/// IQ4_XS: Q8_K. ERR_INVALID_ARGUMENT for a type that is not a weight's.
+/// The type that activations are quantized to for a product with weights of type `weight` (kDTypes).
+/// ERR_INVALID_ARGUMENT for a type that is not a weight's.
 DType activation_dtype(DType weight);
 
 /// dst = the n float32 of `src` as `dtype`, row_bytes(dtype, n) bytes in the file layout (blocks.h).

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "kernels/cpu/bit_layout.h"
 
@@ -17,17 +18,6 @@ Lane operator|(Lane a, Lane b) { return {a.v | b.v}; }
 Lane& operator|=(Lane& a, Lane b) { return a = a | b; }
 Lane operator<<(Lane a, int n) { return {a.v << n}; }
 Lane operator>>(Lane a, int n) { return {a.v >> n}; }
-
-void unpack_bits(DType dtype, const Lane* panel, Lane* file) {
-  switch (dtype) {
-    case DType::q3_k: return portable::unpack_bits<DType::q3_k>(panel, file);
-    case DType::q5_k: return portable::unpack_bits<DType::q5_k>(panel, file);
-    case DType::q6_k: return portable::unpack_bits<DType::q6_k>(panel, file);
-    default: return portable::unpack_bits<DType::q5_0>(panel, file);
-  }
-}
-
-constexpr int kMaxDwords = 64;  // of a block
 
 std::size_t panel_bytes(DType dtype, std::int64_t cols) {
   return kPanelRows * row_bytes(dtype, static_cast<std::size_t>(cols));
@@ -61,29 +51,42 @@ void repack_rows(const CpuKernels& kernels, DType dtype, std::int64_t cols, std:
   }
 }
 
-void unpack_row(DType dtype, std::int64_t cols, std::int64_t row, const void* matrix, void* to) {
-  const BlockShape shape = block_shape(dtype);
-  const std::int64_t at = row % kPanelRows;
-  const auto* from = static_cast<const std::uint8_t*>(matrix) +
-                     panel_bytes(dtype, cols) * static_cast<std::size_t>(row / kPanelRows);
-  auto* out = static_cast<std::uint8_t*>(to);
-  const int first_weight =
-      portable::repacked_bits(dtype) > 0 ? portable::first_weight_dword(dtype) : shape.dwords;
-  for (std::int64_t b = 0; b < cols / shape.cols; b++, out += shape.bytes()) {
-    if (shape.leading_word || shape.trailing_word) {
-      std::memcpy(out + (shape.leading_word ? 0 : 4 * shape.dwords), from + 2 * at, 2);
-      from += 2 * kPanelRows;
+namespace {
+
+/// A row of a panel, whose first block begins at `panel`.
+template <class Block>
+void unpack_panel_row(const std::uint8_t* panel, std::int64_t blocks, std::int64_t row, std::uint8_t* out) {
+  constexpr BlockShape kShape = block_shape<Block>();
+  for (std::int64_t b = 0; b < blocks; b++, out += sizeof(Block)) {
+    if (kShape.leading_word || kShape.trailing_word) {
+      std::memcpy(out + (kShape.leading_word ? 0 : 4 * kShape.dwords), panel + 2 * row, 2);
+      panel += 2 * kPanelRows;
     }
-    Lane dwords[kMaxDwords], weights[kMaxDwords];
-    for (int i = 0; i < shape.dwords; i++) std::memcpy(dwords + i, from + 4 * (kPanelRows * i + at), 4);
-    from += 4 * kPanelRows * shape.dwords;
-    if (first_weight < shape.dwords) {
-      unpack_bits(dtype, dwords + first_weight, weights);
-      std::copy(weights, weights + (shape.dwords - first_weight), dwords + first_weight);
+    Lane dwords[kShape.dwords];
+    for (int i = 0; i < kShape.dwords; i++) std::memcpy(dwords + i, panel + 4 * (kPanelRows * i + row), 4);
+    panel += 4 * kPanelRows * kShape.dwords;
+    if constexpr (Block::kPanelBits > 0) {
+      constexpr int kFirst = portable::kFirstWeightDword<Block>;
+      Lane weights[kShape.dwords - kFirst];
+      portable::unpack_bits<Block>(dwords + kFirst, weights);
+      std::copy(std::begin(weights), std::end(weights), dwords + kFirst);
     }
-    std::uint8_t* to_dwords = out + (shape.leading_word ? 2 : 0);
-    for (int i = 0; i < shape.dwords; i++) std::memcpy(to_dwords + 4 * i, dwords + dword_place(dtype, i), 4);
+    std::uint8_t* to = out + (kShape.leading_word ? 2 : 0);
+    for (int i = 0; i < kShape.dwords; i++) std::memcpy(to + 4 * i, dwords + panel_dword<Block>(i), 4);
   }
+}
+
+}  // namespace
+
+void unpack_row(DType dtype, std::int64_t cols, std::int64_t row, const void* matrix, void* to) {
+  const auto* panel = static_cast<const std::uint8_t*>(matrix) +
+                      panel_bytes(dtype, cols) * static_cast<std::size_t>(row / kPanelRows);
+  visit_dtype(dtype, [&](auto format) {
+    using Block = typename decltype(format)::Block;
+    if constexpr (kIsRepacked<Block>)
+      unpack_panel_row<Block>(panel, cols / Block::kElements, row % kPanelRows,
+                              static_cast<std::uint8_t*>(to));
+  });
 }
 
 }  // namespace cria

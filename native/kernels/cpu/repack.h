@@ -1,12 +1,11 @@
 // How the CPU keeps matrices of quantized weights: rows repacked by 32.
 //
-// A panel is 32 rows. Its blocks follow each other in the order of the columns; of each block, whatever its
-// format, the panel holds one dword of all 32 rows, then another dword of all 32 rows, and so on:
-// [dword][row], in the order that products read them (dword_place). Formats of 4n + 2 bytes have their scale,
-// a 16-bit word, first or last: [row], it comes first. Weights of 3, 5 and 6 bits, whose bits a file keeps
-// apart, are put together (bit_layout.h). So a panel is a permutation of the file's bits, as large as they
-// are; a vector load brings the same bytes of sixteen rows, products need no transposing, and a thread reads
-// its rows as one stream. Rows beyond the last are zeros.
+// A panel is 32 rows. Its blocks follow each other in the order of the columns; each is [dword][row]: a dword
+// of all 32 rows, then the next, in the order in which products read them (panel_dword). Formats of 4n + 2
+// bytes have a 16-bit scale first or last in the file; here [row] of it comes first. Weights of 3, 5 and 6
+// bits, whose low and high bits a file keeps apart, are joined (bit_layout.h). A panel is a permutation of
+// the file's bits and no larger; a vector load brings the same bytes of sixteen rows, products need no
+// transpose, and a thread reads its rows as one stream. Rows beyond the last are zeros.
 //
 // Float weights stay as in the file.
 #pragma once
@@ -19,7 +18,7 @@
 
 namespace cria {
 
-/// Whether weights of this type are repacked: the quantized ones that products know.
+/// Whether weights of this type are repacked: the quantized ones.
 bool is_repacked(DType dtype);
 
 /// Bytes of a matrix as the CPU keeps it. `cols` is a multiple of the type's block.
@@ -31,7 +30,7 @@ std::size_t matrix_bytes(DType dtype, std::int64_t rows, std::int64_t cols);
 void repack_rows(const CpuKernels& kernels, DType dtype, std::int64_t cols, std::int64_t first,
                  std::int64_t n_rows, const void* from, void* matrix);
 
-/// Row `row` of an repacked matrix in the file's layout: row_bytes(dtype, cols) bytes.
+/// Row `row` of a repacked matrix in the file's layout: row_bytes(dtype, cols) bytes.
 void unpack_row(DType dtype, std::int64_t cols, std::int64_t row, const void* matrix, void* to);
 
 }  // namespace cria

@@ -1,8 +1,8 @@
 // How the registers of a packed chunk become operands of mma: shared by the products of few tokens (weights
 // from global memory) and of many (from shared memory).
 //
-// Quants come out as signed bytes times kScale: the bits of Q4_0 and Q6_K lie at the top of their bytes,
-// which saves the sign's extension; a sum is divided by kScale exactly, by a shift.
+// Quants are unpacked to signed bytes times 2^kShift: the bits of Q4_0 and Q6_K stay at the top of their
+// bytes, which saves extending the sign. A sum is divided by 2^kShift exactly, by a shift.
 #pragma once
 
 #include "kernels/cuda/math.cuh"
@@ -28,10 +28,11 @@ struct Format {
                                    kForm == WeightForm::k5 || kForm == WeightForm::k6;
   static constexpr bool kHasMins =
       kForm == WeightForm::k4 || kForm == WeightForm::k5 || kForm == WeightForm::k8_min;
-  static constexpr bool kSixBits =
-      kForm == WeightForm::k4 || kForm == WeightForm::k5;  // scales, of 32 columns
+  /// Scales of six bits, of 32 columns each.
+  static constexpr bool kSixBits = kForm == WeightForm::k4 || kForm == WeightForm::k5;
   static constexpr int kShift = kForm == WeightForm::q4 ? 4 : kForm == WeightForm::k6 ? 2 : 0;
-  static constexpr int kPairLoads = kNibbles ? 1 : 2;  // of 16 bytes
+  /// Loads of 16 bytes for a pair's quants.
+  static constexpr int kPairLoads = kNibbles ? 1 : 2;
   static constexpr int kHighLoads = kForm == WeightForm::k5 ? 1 : kForm == WeightForm::k6 ? 2 : 0;
   static constexpr int kActivationBytes = activation_chunk_bytes(kActivations);
   static constexpr Step kStep = kFloat                        ? Step::plain
@@ -79,21 +80,14 @@ CRIA_DEVICE float block_sum_of(int32_t s) {
   return fmaf(float_of_bits(static_cast<uint32_t>(s)), kUnit, -12582912.0f * kUnit);
 }
 
-/// The eight scales and minima of six bits of a row's header of Q4_K and Q5_K, four bytes a word (blocks.h).
-struct SixBits {
-  uint32_t scale[2], min[2];
-  CRIA_DEVICE explicit SixBits(const uint4& header) {
-    const uint32_t a = header.y, b = header.z, c = header.w;
-    scale[0] = a & 0x3f3f3f3fu;
-    scale[1] = (c & 0x0f0f0f0fu) | (a >> 2 & 0x30303030u);
-    min[0] = b & 0x3f3f3f3fu;
-    min[1] = (c >> 4 & 0x0f0f0f0fu) | (b >> 2 & 0x30303030u);
-  }
-  /// Minima of groups of 16, 4t .. 4t + 3.
-  CRIA_DEVICE uint32_t mins_of_16(int t) const {
-    return __byte_perm(t < 2 ? min[0] : min[1], 0, t & 1 ? 0x3322 : 0x1100);
-  }
-};
+/// The eight scales and mins of a row's header of Q4_K and Q5_K: d and dmin, then the file's twelve bytes.
+CRIA_DEVICE K4Scales<uint32_t> k4_scales_of(const uint4& header) {
+  return k4_scales(header.y, header.z, header.w);
+}
+/// Mins of groups of 16, 4t .. 4t + 3.
+CRIA_DEVICE uint32_t mins_of_16(const K4Scales<uint32_t>& scales, int t) {
+  return __byte_perm(t < 2 ? scales.min[0] : scales.min[1], 0, t & 1 ? 0x3322 : 0x1100);
+}
 
 CRIA_DEVICE int byte_of(uint32_t bytes, int i) { return static_cast<int>(bytes >> (8 * i) & 255u); }
 CRIA_DEVICE int signed_byte_of(uint32_t bytes, int i) {
@@ -150,7 +144,7 @@ CRIA_DEVICE void multiply_floats(float (&c)[4], const uint4& a, uint32_t b0, uin
     mma_f16(c, wide, b);
 }
 
-/// What becomes of a product: `second` is the row eight below, up where this is gate.
+/// The epilogue of a product. `second` is the product of the row eight below: up, where this is gate.
 CRIA_DEVICE void store_product(int epilogue, float product, float second, float* y) {
   if (epilogue == static_cast<int>(Epilogue::swiglu))
     *y = silu(product) * second;

@@ -21,121 +21,54 @@ struct UnpackedRow {
   int block_bytes;
 };
 
-void low_and_high_nibbles(const std::uint8_t* qs, int n, std::uint8_t* out) {
-  for (int j = 0; j < n; j++) {
-    out[j] = qs[j] & 15;
-    out[j + n] = qs[j] >> 4;
-  }
-}
-
-// ---- one block of 32 at group g ----
-
-void put_scale(UnpackedRow& row, int g, std::uint16_t d) { std::memcpy(row.scales + 2 * g, &d, 2); }
-
-void unpack(const BlockQ8_0& b, int g, UnpackedRow& row) {
-  std::memcpy(row.low + 32 * g, b.qs, 32);
-  put_scale(row, g, b.d);
-}
-void unpack(const BlockQ4_0& b, int g, UnpackedRow& row) {
-  low_and_high_nibbles(b.qs, 16, row.low + 32 * g);
-  for (int i = 0; i < 32; i++) row.low[32 * g + i] ^= 8;  // q - 8 in four bits
-  put_scale(row, g, b.d);
-}
-void unpack(const BlockQ4_1& b, int g, UnpackedRow& row) {
-  low_and_high_nibbles(b.qs, 16, row.low + 32 * g);
-  put_scale(row, g, b.d);
-  std::memcpy(row.mins + 2 * g, &b.m, 2);
-}
+/// Block b's columns from column `first` of the chunk on.
 template <class Block>
-void unpack_five_bits(const Block& b, int g, int offset, UnpackedRow& row) {
-  std::uint8_t* q = row.low + 32 * g;
-  low_and_high_nibbles(b.qs, 16, q);
-  const std::uint32_t high = q5_high_bits(b.qh);
-  for (int i = 0; i < 32; i++) q[i] = static_cast<std::uint8_t>((q[i] | (high >> i & 1) << 4) - offset);
-  put_scale(row, g, b.d);
-}
-void unpack(const BlockQ5_0& b, int g, UnpackedRow& row) { unpack_five_bits(b, g, 16, row); }
-void unpack(const BlockQ5_1& b, int g, UnpackedRow& row) {
-  unpack_five_bits(b, g, 0, row);
-  std::memcpy(row.mins + 2 * g, &b.m, 2);
-}
-void unpack(const BlockIQ4_NL& b, int g, UnpackedRow& row) {
-  low_and_high_nibbles(b.qs, 16, row.low + 32 * g);
-  for (int i = 0; i < 32; i++)
-    row.low[32 * g + i] = static_cast<std::uint8_t>(kIq4Values[row.low[32 * g + i]]);
-  put_scale(row, g, b.d);
-}
-
-// ---- a super-block ----
-
-void put_block(UnpackedRow& row, std::uint16_t d) {
-  std::memcpy(row.block, &d, 2);
-  row.block_bytes = 2;
-}
-
-void unpack(const BlockQ2_K& b, UnpackedRow& row) {
-  for (int e = 0; e < 256; e++) row.low[e] = b.qs[32 * (e / 128) + e % 32] >> (2 * (e % 128 / 32)) & 3;
-  for (int g = 0; g < 16; g++) {
-    row.scales[g] = b.scales[g] & 15;
-    row.mins[g] = b.scales[g] >> 4;
-  }
-  std::memcpy(row.block, &b.d, 2);
-  std::memcpy(row.block + 2, &b.dmin, 2);
-  row.block_bytes = 4;
-}
-void unpack(const BlockQ3_K& b, UnpackedRow& row) {
-  for (int e = 0; e < 256; e++) {
-    const int q =
-        (b.qs[32 * (e / 128) + e % 32] >> (2 * (e % 128 / 32)) & 3) | (b.hmask[e % 32] >> (e / 32) & 1) << 2;
-    row.low[e] = static_cast<std::uint8_t>(q - 4);
-  }
-  std::int8_t scales[16];
-  q3_k_scales(b.scales, scales);
-  std::memcpy(row.scales, scales, 16);
-  put_block(row, b.d);
-}
-template <class Block>
-void unpack_k4(const Block& b, UnpackedRow& row) {
-  for (int j = 0; j < 4; j++) low_and_high_nibbles(b.qs + 32 * j, 32, row.low + 64 * j);
-  std::memcpy(row.scales, &b.d, 2);
-  std::memcpy(row.scales + 2, &b.dmin, 2);
-  std::memcpy(row.scales + 4, b.scales, 12);
-  row.block_bytes = 0;
-}
-void unpack(const BlockQ4_K& b, UnpackedRow& row) { unpack_k4(b, row); }
-void unpack(const BlockQ5_K& b, UnpackedRow& row) {
-  unpack_k4(b, row);
-  for (int g = 0; g < 8; g++)
-    for (int i = 0; i < 32; i++) row.high[32 * g + i] = b.qh[i] >> g & 1;
-}
-void unpack(const BlockQ6_K& b, UnpackedRow& row) {
-  for (int h = 0; h < 2; h++) {
-    for (int i = 0; i < 64; i++) {
-      row.low[128 * h + i] = b.ql[64 * h + i] & 15;
-      row.low[128 * h + 64 + i] = b.ql[64 * h + i] >> 4;
+void unpack_quants(const Block& b, int first, UnpackedRow& row) {
+  constexpr WeightForm kForm = Block::kForm;
+  constexpr bool kNibbles = kForm == WeightForm::q4 || kForm == WeightForm::k4 || kForm == WeightForm::k5 ||
+                            kForm == WeightForm::k6;
+  for (int s = 0; s < Block::kElements / 16; s++)
+    for (int j = 0; j < 16; j++) {
+      const int q = b.quant(s, j), at = first + 16 * s + j;
+      row.low[at] = static_cast<std::uint8_t>(kNibbles ? q & 15 : q);
+      if (kForm == WeightForm::k5 || kForm == WeightForm::k6)
+        row.high[at] = static_cast<std::uint8_t>(q >> 4 & 3);
     }
-    for (int k = 0; k < 4; k++)
-      for (int i = 0; i < 32; i++)
-        row.high[128 * h + 32 * k + i] = (b.qh[32 * h + i] >> (2 * k) & 3) ^ 2;  // q - 32 in six bits
-  }
-  std::memcpy(row.scales, b.scales, 16);
-  put_block(row, b.d);
 }
-void unpack(const BlockIQ4_XS& b, UnpackedRow& row) {
-  for (int g = 0; g < 8; g++) {
-    low_and_high_nibbles(b.qs + 16 * g, 16, row.low + 32 * g);
-    const auto scale = static_cast<std::uint8_t>(iq4_xs_scale(b, g));
-    row.scales[2 * g] = row.scales[2 * g + 1] = scale;
+
+/// A block of 32: group g of the chunk.
+template <class Block>
+void unpack_block(const Block& b, int g, UnpackedRow& row) {
+  unpack_quants(b, 32 * g, row);
+  std::memcpy(row.scales + 2 * g, &b.d, 2);
+  if constexpr (Block::kHasMin) std::memcpy(row.mins + 2 * g, &b.m, 2);
+}
+
+/// A super-block: the chunk.
+template <class Block>
+void unpack_super_block(const Block& b, UnpackedRow& row) {
+  unpack_quants(b, 0, row);
+  if constexpr (Block::kForm == WeightForm::k4 || Block::kForm == WeightForm::k5) {
+    static_assert(offsetof(Block, d) == 0 && offsetof(Block, dmin) == 2 && offsetof(Block, scales) == 4);
+    std::memcpy(row.scales, &b, 16);
+    row.block_bytes = 0;
+  } else {
+    for (int s = 0; s < 16; s++) row.scales[s] = static_cast<std::uint8_t>(b.scale(16 * s / Block::kGroup));
+    std::memcpy(row.block, &b.d, 2);
+    row.block_bytes = 2;
+    if constexpr (Block::kHasMin) {
+      for (int s = 0; s < 16; s++) row.mins[s] = static_cast<std::uint8_t>(b.min(16 * s / Block::kGroup));
+      std::memcpy(row.block + 2, &b.dmin, 2);
+      row.block_bytes = 4;
+    }
   }
-  for (auto& q : row.low) q = static_cast<std::uint8_t>(kIq4Values[q]);
-  put_block(row, b.d);
 }
 
 /// The row's blocks from column `col` on, at most 256 columns.
 template <class Block>
 void unpack_chunk(const std::uint8_t* src, std::int64_t col, std::int64_t cols, UnpackedRow& row) {
-  if constexpr (requires(const Block& b) { unpack(b, row); }) {
-    unpack(reinterpret_cast<const Block*>(src)[col / 256], row);
+  if constexpr (Block::kElements == kSuperBlockSize) {
+    unpack_super_block(reinterpret_cast<const Block*>(src)[col / 256], row);
   } else {
     const Block* blocks = reinterpret_cast<const Block*>(src) + col / 32;
     const int n = static_cast<int>(std::min<std::int64_t>(256, cols - col) / 32);
@@ -144,7 +77,7 @@ void unpack_chunk(const std::uint8_t* src, std::int64_t col, std::int64_t cols, 
       std::memset(row.scales, 0, sizeof row.scales);
       std::memset(row.mins, 0, sizeof row.mins);
     }
-    for (int g = 0; g < n; g++) unpack(blocks[g], g, row);
+    for (int g = 0; g < n; g++) unpack_block(blocks[g], g, row);
   }
 }
 
@@ -207,21 +140,11 @@ void store_floats(WeightForm form, const std::uint8_t* src, std::int64_t first, 
 using UnpackChunk = void (*)(const std::uint8_t*, std::int64_t, std::int64_t, UnpackedRow&);
 
 UnpackChunk unpacker(DType dtype) {
-  switch (dtype) {
-    case DType::q8_0: return unpack_chunk<BlockQ8_0>;
-    case DType::q4_0: return unpack_chunk<BlockQ4_0>;
-    case DType::q4_1: return unpack_chunk<BlockQ4_1>;
-    case DType::q5_0: return unpack_chunk<BlockQ5_0>;
-    case DType::q5_1: return unpack_chunk<BlockQ5_1>;
-    case DType::iq4_nl: return unpack_chunk<BlockIQ4_NL>;
-    case DType::q2_k: return unpack_chunk<BlockQ2_K>;
-    case DType::q3_k: return unpack_chunk<BlockQ3_K>;
-    case DType::q4_k: return unpack_chunk<BlockQ4_K>;
-    case DType::q5_k: return unpack_chunk<BlockQ5_K>;
-    case DType::q6_k: return unpack_chunk<BlockQ6_K>;
-    case DType::iq4_xs: return unpack_chunk<BlockIQ4_XS>;
-    default: return nullptr;
-  }
+  return visit_dtype(dtype, [](auto format) -> UnpackChunk {
+    using Block = typename decltype(format)::Block;
+    if constexpr (Block::kElements > 1 && traits_of(Block::kType).is_weight) return unpack_chunk<Block>;
+    return nullptr;  // floats are stored as they are
+  });
 }
 
 void check(DType dtype, std::int64_t cols) {

@@ -127,12 +127,10 @@ CRIA_DEVICE uint4 load_unit(const uint8_t* shared) { return *reinterpret_cast<co
 CRIA_DEVICE uint32_t load_word(const uint8_t* shared) { return *reinterpret_cast<const uint32_t*>(shared); }
 CRIA_DEVICE float2 load_scales(const float* shared) { return *reinterpret_cast<const float2*>(shared); }
 
-/// The two scales of pair j in a row's header of Q4_K or Q5_K, in the low bytes: SixBits of the pair alone.
+/// The two scales of pair j in a row's header of Q4_K or Q5_K, in the low bytes.
 CRIA_DEVICE uint32_t six_bit_scales(const uint8_t* header, int j) {
-  const uint32_t a = load_word(header + 4);
-  uint32_t four = a & 0x3f3f3f3fu;
-  if (j >= 2) four = (load_word(header + 12) & 0x0f0f0f0fu) | (a >> 2 & 0x30303030u);
-  return four >> (j % 2 * 16);
+  const uint32_t own = load_word(header + 4), low = j >= 2 ? load_word(header + 12) : 0;
+  return k4_scale_word<false>(own, low, j / 2) >> (j % 2 * 16);
 }
 
 /// A token's unit, where copy_stage put it.
@@ -308,7 +306,7 @@ struct TileScales {
       const int row = g + 8 * i;
       if constexpr (F::kSixBits) {
         const uint4 header = load_unit(tile + F::kLayout.scales + row * 16);
-        mins[i] = SixBits(header).mins_of_16(t);
+        mins[i] = mins_of_16(k4_scales_of(header), t);
         d[i] = low_half(header.x);
         dmin[i] = high_half(header.x);
       } else if constexpr (F::kHasMins) {

@@ -223,9 +223,9 @@ struct VectorScales {
       for (int i = 0; i < 2; i++) {
         uint32_t pair;
         if constexpr (F::kSixBits) {
-          const SixBits six(w.scales[i]);
+          const K4Scales<uint32_t> six = k4_scales_of(w.scales[i]);
           pair = w.scales[i].x;
-          mins[i] = six.mins_of_16(t);
+          mins[i] = mins_of_16(six, t);
           group[i].x = six.scale[0];
           group[i].y = six.scale[1];
         } else {

@@ -21,11 +21,16 @@ CRIA_BOTH_SIDES constexpr ActivationForm form_of_activations(WeightForm form) {
 
 /// Arrays of a buffer of activations.
 struct Activations {
-  const uint8_t* q;       // [n, chunks, kActivationChunkBytes], 16-bit floats [n, chunks, 128]
-  const uint8_t* sums;    // q8_k: [n, chunks, kSumBytes]
-  const float* scale;     // q8_k: [chunks, stride]; q8_0: [chunks, 8, stride], blocks of 32
-  const float* weighted;  // q8_0: the same, scale times sum, rounded to f16
-  int64_t stride;         // n rounded up to a multiple of 4; what is beyond n is undefined
+  /// [n, chunks, kActivationChunkBytes]; 16-bit floats [n, chunks, 128].
+  const uint8_t* q;
+  /// q8_k: [n, chunks, kSumBytes].
+  const uint8_t* sums;
+  /// q8_k: [chunks, stride]; q8_0: [chunks, 8, stride], of blocks of 32.
+  const float* scale;
+  /// q8_0: as scale; scale times sum, rounded to f16.
+  const float* weighted;
+  /// n rounded up to a multiple of 4. The elements beyond n are undefined.
+  int64_t stride;
 };
 
 CRIA_BOTH_SIDES constexpr int activation_chunk_cols(ActivationForm form) {
@@ -38,7 +43,7 @@ CRIA_BOTH_SIDES constexpr int64_t activation_chunks(ActivationForm form, int64_t
   return (cols + activation_chunk_cols(form) - 1) / activation_chunk_cols(form);
 }
 
-/// How a buffer is divided; host and device alike. Every part is a multiple of 16 bytes.
+/// Divides a buffer into its arrays; host and device alike. Every part is a multiple of 16 bytes.
 inline Activations divide_activations(ActivationForm form, const void* buffer, int64_t n_tokens, int64_t cols,
                                       size_t* bytes = nullptr) {
   const int64_t row_chunks = activation_chunks(form, cols), stride = (n_tokens + 3) / 4 * 4;
@@ -73,7 +78,7 @@ CRIA_DEVICE int register_offset(int r, int c) {
   return (r % 8 * 4 + k % 16 / 4) * 16 + (r / 8 + 2 * (k / 16)) * 4;
 }
 
-/// The quant, with what the file's format takes off it.
+/// The quant, with the offset of the file's format taken off.
 template <WeightForm kForm>
 CRIA_DEVICE int quant_at(const uint8_t* chunk, int r, int c) {
   const int at = register_offset(r, c) + c % 4, group = c / 32;
@@ -95,12 +100,6 @@ CRIA_DEVICE int quant_at(const uint8_t* chunk, int r, int c) {
 }
 
 CRIA_DEVICE float half_at(const uint8_t* p) { return f16_to_float(*reinterpret_cast<const uint16_t*>(p)); }
-
-/// The scale (0) or minimum (1) of six bits of group g in the file's twelve bytes.
-CRIA_DEVICE int six_bits(const uint8_t* packed, int g, int min) {
-  if (g < 4) return packed[g + 4 * min] & 63;
-  return (packed[g + 4] >> (4 * min) & 15) | packed[g - 4 + 4 * min] >> 6 << 4;
-}
 
 /// The value, by the operations of the CPU's dequantize_row.
 template <WeightForm kForm>
@@ -127,8 +126,9 @@ CRIA_DEVICE float value_at(const uint8_t* chunk, int r, int c) {
                         static_cast<float>(chunk[layout.mins + r * 16 + c / 16]);
       return half_at(chunk + layout.blocks + r * 4) * static_cast<float>(scales[c / 16]) * q - min;
     } else {
-      const float min = half_at(scales + 2) * static_cast<float>(six_bits(scales + 4, c / 32, 1));
-      return half_at(scales) * static_cast<float>(six_bits(scales + 4, c / 32, 0)) * q - min;
+      const PackedBytes packed{scales + 4};
+      const float min = half_at(scales + 2) * static_cast<float>(k4_scale_bits<true>(packed, c / 32) & 63);
+      return half_at(scales) * static_cast<float>(k4_scale_bits<false>(packed, c / 32) & 63) * q - min;
     }
   }
 }

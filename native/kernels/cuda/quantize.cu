@@ -29,12 +29,6 @@ CRIA_DEVICE uint16_t to_bf16(float x) {
   return float_to_bf16(x);
 }
 
-struct DeviceMachine {
-  static CRIA_DEVICE uint16_t to_f16(float x) { return float_to_f16(x); }
-  static CRIA_DEVICE float from_f16(uint16_t bits) { return f16_to_float(bits); }
-  static CRIA_DEVICE float iq4_value(int index) { return cuda::iq4_value(index); }
-};
-
 struct QuantizeBlocksShared {
   SharedArray<GroupFits, kBlockThreads> fits;
 };
@@ -54,9 +48,9 @@ static __global__ void __launch_bounds__(kQuantizeThreads)
   const int64_t block = static_cast<int64_t>(blockIdx.x) * (kQuantizeThreads / kWarpSize) + warp_in_block();
   if (block >= n_blocks) return;  // the whole warp
   const float value = x[block * 32 + lane_in_warp()];
-  const uint32_t most = warp_max(magnitude_of(value));
-  const bool finite = is_finite_magnitude(most);
-  const float d = float_of_bits(most) / 127.0f;
+  const uint32_t amax = warp_max(magnitude_of(value));
+  const bool finite = is_finite_magnitude(amax);
+  const float d = float_of_bits(amax) / 127.0f;
   float inverse = d == 0.0f ? 0.0f : 1.0f / d;
   if (!finite || !is_finite_magnitude(bits_of(inverse))) inverse = 0.0f;
   const int q = finite ? static_cast<int>(roundf(value * inverse)) : 0;
@@ -78,21 +72,21 @@ static __global__ void __launch_bounds__(kQuantizeThreads)
   const int lane = lane_in_warp();
   const float* from = x + block * 256;
   float value[8];
-  uint32_t most = 0;
+  uint32_t amax = 0;
 #pragma unroll
   for (int i = 0; i < 8; i++) {
     value[i] = from[32 * i + lane];
-    most = max(most, magnitude_of(value[i]));
+    amax = max(amax, magnitude_of(value[i]));
   }
-  most = warp_max(most);
+  amax = warp_max(amax);
   // The value of largest magnitude, the first among equals.
   uint32_t index = 256;
 #pragma unroll
   for (int i = 7; i >= 0; i--)
-    if (magnitude_of(value[i]) == most) index = static_cast<uint32_t>(32 * i + lane);
+    if (magnitude_of(value[i]) == amax) index = static_cast<uint32_t>(32 * i + lane);
   index = warp_min(index);
-  const bool finite = is_finite_magnitude(most);
-  const float inverse = finite && most != 0 ? -127.0f / from[index] : 0.0f;
+  const bool finite = is_finite_magnitude(amax);
+  const float inverse = finite && amax != 0 ? -127.0f / from[index] : 0.0f;
   const bool usable = inverse != 0.0f && is_finite_magnitude(magnitude_of(inverse));
   BlockQ8_K& to = out[block];
 #pragma unroll
@@ -133,45 +127,47 @@ LaunchConfig config_of(std::int64_t n, int at_once, int threads, Stream stream) 
           .stream = stream};
 }
 
-template <class Block, int kElements>
-void quantize_blocks(const float* x, std::int64_t n, void* out, Stream stream) {
-  const std::int64_t blocks = n / kElements;
-  launch(config_of(blocks, kBlockThreads, kBlockThreads, stream), quantize_blocks_kernel<Block, kElements>, x,
-         blocks, static_cast<Block*>(out));
-}
-
 }  // namespace
+
+// Activations' types have kernels of their own.
+
+static void quantize_elements(const float* x, std::int64_t n, ElementF32* out, Stream stream) {
+  copy_on_device(out, x, static_cast<std::size_t>(n) * sizeof(float), stream);
+}
+static void quantize_elements(const float* x, std::int64_t n, ElementF16* out, Stream stream) {
+  launch(config_of(n, kQuantizeThreads, kQuantizeThreads, stream), quantize_half_kernel<false>, x, n,
+         &out->bits);
+}
+static void quantize_elements(const float* x, std::int64_t n, ElementBF16* out, Stream stream) {
+  launch(config_of(n, kQuantizeThreads, kQuantizeThreads, stream), quantize_half_kernel<true>, x, n,
+         &out->bits);
+}
+static void quantize_q8(const float* x, std::int64_t n, void* out, bool with_sum, Stream stream) {
+  launch(config_of(n / 32, kQuantizeThreads / kWarpSize, kQuantizeThreads, stream), quantize_q8_kernel, x,
+         n / 32, static_cast<uint8_t*>(out), with_sum);
+}
+static void quantize_elements(const float* x, std::int64_t n, BlockQ8_0* out, Stream stream) {
+  quantize_q8(x, n, out, false, stream);
+}
+static void quantize_elements(const float* x, std::int64_t n, BlockQ8_1* out, Stream stream) {
+  quantize_q8(x, n, out, true, stream);
+}
+static void quantize_elements(const float* x, std::int64_t n, BlockQ8_K* out, Stream stream) {
+  launch(config_of(n / 256, kQuantizeThreads / kWarpSize, kQuantizeThreads, stream), quantize_q8_k_kernel, x,
+         n / 256, out);
+}
+template <class Block>
+static void quantize_elements(const float* x, std::int64_t n, Block* out, Stream stream) {
+  const std::int64_t blocks = n / Block::kElements;
+  launch(config_of(blocks, kBlockThreads, kBlockThreads, stream),
+         quantize_blocks_kernel<Block, Block::kElements>, x, blocks, out);
+}
 
 void quantize(DType dtype, const float* x, std::int64_t n, void* out, Stream stream) {
   if (n == 0) return;
-  constexpr int kWarps = kQuantizeThreads / kWarpSize;
-  switch (dtype) {
-    case DType::f32: return copy_on_device(out, x, static_cast<std::size_t>(n) * sizeof(float), stream);
-    case DType::f16:
-      return launch(config_of(n, kQuantizeThreads, kQuantizeThreads, stream), quantize_half_kernel<false>, x,
-                    n, static_cast<uint16_t*>(out));
-    case DType::bf16:
-      return launch(config_of(n, kQuantizeThreads, kQuantizeThreads, stream), quantize_half_kernel<true>, x,
-                    n, static_cast<uint16_t*>(out));
-    case DType::q8_0:
-    case DType::q8_1:
-      return launch(config_of(n / 32, kWarps, kQuantizeThreads, stream), quantize_q8_kernel, x, n / 32,
-                    static_cast<uint8_t*>(out), dtype == DType::q8_1);
-    case DType::q8_k:
-      return launch(config_of(n / 256, kWarps, kQuantizeThreads, stream), quantize_q8_k_kernel, x, n / 256,
-                    static_cast<BlockQ8_K*>(out));
-    case DType::q4_0: return quantize_blocks<BlockQ4_0, 32>(x, n, out, stream);
-    case DType::q4_1: return quantize_blocks<BlockQ4_1, 32>(x, n, out, stream);
-    case DType::q5_0: return quantize_blocks<BlockQ5_0, 32>(x, n, out, stream);
-    case DType::q5_1: return quantize_blocks<BlockQ5_1, 32>(x, n, out, stream);
-    case DType::iq4_nl: return quantize_blocks<BlockIQ4_NL, 32>(x, n, out, stream);
-    case DType::q2_k: return quantize_blocks<BlockQ2_K, 256>(x, n, out, stream);
-    case DType::q3_k: return quantize_blocks<BlockQ3_K, 256>(x, n, out, stream);
-    case DType::q4_k: return quantize_blocks<BlockQ4_K, 256>(x, n, out, stream);
-    case DType::q5_k: return quantize_blocks<BlockQ5_K, 256>(x, n, out, stream);
-    case DType::q6_k: return quantize_blocks<BlockQ6_K, 256>(x, n, out, stream);
-    case DType::iq4_xs: return quantize_blocks<BlockIQ4_XS, 256>(x, n, out, stream);
-  }
+  visit_dtype(dtype, [=](auto format) {
+    quantize_elements(x, n, static_cast<typename decltype(format)::Block*>(out), stream);
+  });
 }
 
 }  // namespace cria::cuda

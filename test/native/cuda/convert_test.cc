@@ -17,10 +17,6 @@ using namespace cria::test;
 
 namespace {
 
-constexpr DType kTypes[] = {DType::f32,  DType::f16,  DType::bf16, DType::q4_0,   DType::q4_1,  DType::q5_0,
-                            DType::q5_1, DType::q8_0, DType::q8_1, DType::q2_k,   DType::q3_k,  DType::q4_k,
-                            DType::q5_k, DType::q6_k, DType::q8_k, DType::iq4_nl, DType::iq4_xs};
-
 /// Quantizes on the device, and checks that every byte is written and none beyond.
 std::vector<std::uint8_t> quantized(DType dtype, const std::vector<float>& x, std::size_t bytes) {
   const DeviceArray<float> from(x);
@@ -64,9 +60,10 @@ std::vector<float> rows_of(const std::vector<float>& plain, std::int32_t heads, 
 
 TEST_CASE("quantize and dequantize, every type: the CPU's bits") {
   CRIA_SEEDED_RNG(rng);
-  for (const DType dtype : kTypes) {
-    CAPTURE(name_of(dtype));
-    const std::size_t block = std::max<std::size_t>(traits_of(dtype).block_size, 32);
+  for (const DTypeTraits& traits : kDTypes) {
+    const DType dtype = traits.dtype;
+    CAPTURE(traits.name);
+    const std::size_t block = std::max<std::size_t>(traits.block_size, 32);
     for (const std::size_t blocks : {1, 7, 33}) {
       CAPTURE(blocks);
       std::vector<float> x = random_floats(rng, blocks * block, 3.0f);
@@ -88,11 +85,12 @@ TEST_CASE("quantize and dequantize, every type: the CPU's bits") {
 }
 
 TEST_CASE("quantize: what is no number stays visible, with the CPU's bits") {
-  for (const DType dtype : kTypes)
+  for (const DTypeTraits& traits : kDTypes)
     for (const float bad : {NAN, -NAN, INFINITY, -INFINITY, float_from_bits(0x7f812345u)}) {
-      CAPTURE(name_of(dtype));
+      const DType dtype = traits.dtype;
+      CAPTURE(traits.name);
       CAPTURE(bad);
-      const std::size_t block = std::max<std::size_t>(traits_of(dtype).block_size, 32);
+      const std::size_t block = std::max<std::size_t>(traits.block_size, 32);
       std::vector<float> x(3 * block, 1.5f);
       x[block + 11] = bad;  // must not affect the neighbouring blocks
       std::vector<std::uint8_t> expected(row_bytes(dtype, x.size()));

@@ -169,10 +169,10 @@ TEST_CASE("append_kv: RoPE in both layouts, and where each value lies") {
 
 TEST_CASE("embed from every type of weights in its file's layout") {
   CRIA_SEEDED_RNG(rng);
-  for (const DType dtype :
-       {DType::f32, DType::f16, DType::bf16, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0,
-        DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs}) {
-    CAPTURE(static_cast<int>(dtype));
+  for (const DTypeTraits& traits : kDTypes) {
+    if (!traits.is_weight) continue;
+    const DType dtype = traits.dtype;
+    CAPTURE(traits.name);
     const std::size_t hidden = 512, vocab = 9, row = row_bytes(dtype, hidden);
     std::vector<unsigned char> bytes(row * vocab);
     for (unsigned char& b : bytes)

@@ -28,9 +28,12 @@ static_assert(f32_to_f16(1.0f) == 0x3c00 && f16_to_f32(0x3c00) == 1.0f && f32_to
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-constexpr DType kBlockWeights[] = {DType::q4_0, DType::q4_1, DType::q5_0,   DType::q5_1,
-                                   DType::q8_0, DType::q2_k, DType::q3_k,   DType::q4_k,
-                                   DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs};
+const std::vector<DType> kBlockWeights = [] {
+  std::vector<DType> types;
+  for (const DTypeTraits& traits : kDTypes)
+    if (traits.is_weight && traits.block_size > 1) types.push_back(traits.dtype);
+  return types;
+}();
 
 /// `value` rounded to a binary float of `precision` significant bits and smallest exponent `min_exponent`.
 double round_to_format(double value, int precision, int min_exponent, double overflow) {
@@ -156,21 +159,16 @@ TEST_CASE("rounding to 16 bits is to nearest even") {
   CHECK(wrong == 0);
 }
 
-TEST_CASE("block structs have the sizes that the types state") {
-  CHECK(traits_of(DType::q4_0).block_bytes == sizeof(BlockQ4_0));
-  CHECK(traits_of(DType::q4_1).block_bytes == sizeof(BlockQ4_1));
-  CHECK(traits_of(DType::q5_0).block_bytes == sizeof(BlockQ5_0));
-  CHECK(traits_of(DType::q5_1).block_bytes == sizeof(BlockQ5_1));
-  CHECK(traits_of(DType::q8_0).block_bytes == sizeof(BlockQ8_0));
-  CHECK(traits_of(DType::q8_1).block_bytes == sizeof(BlockQ8_1));
-  CHECK(traits_of(DType::q2_k).block_bytes == sizeof(BlockQ2_K));
-  CHECK(traits_of(DType::q3_k).block_bytes == sizeof(BlockQ3_K));
-  CHECK(traits_of(DType::q4_k).block_bytes == sizeof(BlockQ4_K));
-  CHECK(traits_of(DType::q5_k).block_bytes == sizeof(BlockQ5_K));
-  CHECK(traits_of(DType::q6_k).block_bytes == sizeof(BlockQ6_K));
-  CHECK(traits_of(DType::q8_k).block_bytes == sizeof(BlockQ8_K));
-  CHECK(traits_of(DType::iq4_nl).block_bytes == sizeof(BlockIQ4_NL));
-  CHECK(traits_of(DType::iq4_xs).block_bytes == sizeof(BlockIQ4_XS));
+TEST_CASE("visit_dtype finds the block struct of each type, with the sizes that the type states") {
+  for (const DTypeTraits& traits : kDTypes) {
+    CAPTURE(traits.name);
+    visit_dtype(traits.dtype, [&](auto format) {
+      using Block = typename decltype(format)::Block;
+      CHECK(Block::kType == traits.dtype);
+      CHECK(Block::kElements == static_cast<int>(traits.block_size));
+      CHECK(sizeof(Block) == traits.block_bytes);
+    });
+  }
 }
 
 TEST_CASE("dequantization equals the published values bit for bit") {

@@ -104,8 +104,11 @@ std::vector<float> multiply(const CpuKernels& kernels, const Matrix& w, const fl
   return y;
 }
 
-inline constexpr DType kWeightTypes[] = {DType::f32,  DType::f16,  DType::bf16, DType::q8_0,   DType::q4_0,
-                                         DType::q4_1, DType::q5_0, DType::q5_1, DType::q2_k,   DType::q3_k,
-                                         DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl, DType::iq4_xs};
+inline const std::vector<DType> kWeightTypes = [] {
+  std::vector<DType> types;
+  for (const DTypeTraits& traits : kDTypes)
+    if (traits.is_weight) types.push_back(traits.dtype);
+  return types;
+}();
 
 }  // namespace cria::test
