@@ -12,10 +12,10 @@ namespace cria {
 const std::vector<const CpuKernels*>& runnable_levels();
 
 /// The level in use. Reads CRIA_CPU_ISA at every call. Throws ERR_INVALID_ARGUMENT when it names a level that
-/// is not to be had here, and lists those that are.
+/// this machine or build lacks, and lists those that it has.
 const CpuKernels& choose_level();
 
-/// The level of that name, or, where it is empty, the level in use. Throws likewise.
+/// The level of that name, or, if it is empty, the level in use. Throws in the same way.
 const CpuKernels& choose_level(const std::string& name);
 
 }  // namespace cria

@@ -1,4 +1,4 @@
-// What the memory of this machine gives to a stream of reads, or of reads and writes, as it is now.
+// The memory bandwidth of this machine under its current load, for a stream of reads or of reads and writes.
 #pragma once
 
 #include <cstddef>
@@ -9,13 +9,13 @@
 
 namespace cria {
 
-/// 512 MiB, far more than any cache, read and written round and round.
+/// Cycles through 512 MiB, far more than any cache.
 class MemoryStreams final : public MemoryProbe {
  public:
   /// Throws ERR_OUT_OF_MEMORY. `pool` outlives it.
   explicit MemoryStreams(ThreadPool& pool);
 
-  /// A few tens of MiB at a time. Writes go past the cache.
+  /// Reads or writes a few tens of MiB a call. Writes bypass the cache.
   double gbs(int reads, int writes) override;
 
  private:

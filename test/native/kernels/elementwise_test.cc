@@ -116,11 +116,11 @@ TEST_CASE("activations are quantized bit for bit as quantize.h defines") {
         REQUIRE(std::memcmp(rows.q + 256 * b, k[b].qs, 256) == 0);
         REQUIRE(float_bits(rows.scale[b]) == float_bits(k[b].d));
         REQUIRE(std::memcmp(rows.sums16 + 16 * b, k[b].bsums, sizeof k[b].bsums) == 0);
-        int most = 0;
+        int max = 0;
         for (std::size_t i = 0; i < 256; i += 16)
-          most = std::max(most, std::accumulate(k[b].qs + i, k[b].qs + i + 16, 0,
-                                                [](int sum, int q) { return sum + std::abs(q); }));
-        REQUIRE(rows.max_abs_sum16[b] == most);
+          max = std::max(max, std::accumulate(k[b].qs + i, k[b].qs + i + 16, 0,
+                                              [](int sum, int q) { return sum + std::abs(q); }));
+        REQUIRE(rows.max_abs_sum16[b] == max);
       }
       rows = buffer.prepare(*level, pool, DType::q4_1, x.data(), 1, cols);
       std::vector<BlockQ8_1> q(16);

@@ -318,12 +318,12 @@ TEST_CASE("quantization error is within each format's bound") {
         for (std::size_t i = 0; i < x.size(); i++) x[i] *= static_cast<float>(i % 16);
       const auto y = there_and_back(bound.dtype, x);
       for (std::size_t first = 0; first < x.size(); first += block) {
-        double most = 0, worst = 0;
+        double max = 0, worst = 0;
         for (std::size_t i = first; i < first + block; i++) {
-          most = std::max(most, std::fabs(double{x[i]}));
+          max = std::max(max, std::fabs(double{x[i]}));
           worst = std::max(worst, std::fabs(double{x[i]} - y[i]));
         }
-        REQUIRE(worst <= bound.worst * most + 128 * 0x1p-24);
+        REQUIRE(worst <= bound.worst * max + 128 * 0x1p-24);
       }
       if (seed % 8 != 0 || seed % 20 < 10) continue;  // rows large against the smallest half
       for (std::size_t i = 0; i < x.size(); i++) {

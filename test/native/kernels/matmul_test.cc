@@ -80,15 +80,15 @@ TEST_CASE("a token has the same bits alone and in a batch of any size, in the fi
         CAPTURE(level->isa);
         CAPTURE(std::string(name_of(dtype)));
         CAPTURE(cols);
-        const std::int64_t most = 33;
+        const std::int64_t max_tokens = 33;
         const TestMatrix w(rng, dtype, cols == block ? 7 : 45, cols);
-        const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(most * cols));
+        const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(max_tokens * cols));
         std::vector<float> alone;
-        for (std::int64_t t = 0; t < most; t++) {
+        for (std::int64_t t = 0; t < max_tokens; t++) {
           const std::vector<float> y = multiply(*level, w, x.data() + t * cols, 1);
           alone.insert(alone.end(), y.begin(), y.end());
         }
-        for (std::int64_t size = 1; size <= most; size++) {
+        for (std::int64_t size = 1; size <= max_tokens; size++) {
           CAPTURE(size);
           const std::vector<float> expected(alone.begin(), alone.begin() + size * w.rows);
           CHECK(same_bits(multiply(*level, w, x.data(), size), expected));
