@@ -1,6 +1,9 @@
 // Shared by the kernel tests: fresh random inputs, float64 references, comparison of bits.
 #pragma once
 
+#include <algorithm>
+#include <array>
+
 #include "core/dtype.h"
 #include "core/thread_pool.h"
 #include "kernels/cpu/activation_buffer.h"
@@ -12,7 +15,7 @@
 
 namespace cria::test {
 
-/// Memory aligned to 64: scratch of a product, or an repacked matrix.
+/// Memory aligned to 64: scratch of a product, or a repacked matrix.
 class Scratch {
  public:
   explicit Scratch(std::size_t bytes) : memory_(bytes + 64) {}
@@ -104,10 +107,12 @@ std::vector<float> multiply(const CpuKernels& kernels, const Matrix& w, const fl
   return y;
 }
 
-inline const std::vector<DType> kWeightTypes = [] {
-  std::vector<DType> types;
+inline constexpr auto kWeightTypes = [] {
+  constexpr auto kIsWeight = [](const DTypeTraits& traits) { return traits.is_weight; };
+  std::array<DType, static_cast<std::size_t>(std::ranges::count_if(kDTypes, kIsWeight))> types{};
+  std::size_t n = 0;
   for (const DTypeTraits& traits : kDTypes)
-    if (traits.is_weight) types.push_back(traits.dtype);
+    if (traits.is_weight) types[n++] = traits.dtype;
   return types;
 }();
 
