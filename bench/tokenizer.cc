@@ -3,29 +3,28 @@
 //   cmake --build build/native-tests --target bench_tokenizer
 //   bench_tokenizer llama2-vocab.gguf llama3-vocab.gguf
 //
-// Per vocabulary: the time to build it from an open GGUF file; MB/s over about 2 MB of each kind of text,
-// cold (the first call of a new tokenizer) and warm (best of five); the time for 100 KB of each text known to
-// make tokenizers quadratic. `mixed` holds a part of each kind. Sizes are bytes of UTF-8, 1 MB = 10^6 bytes;
-// times are of the processor, on one thread, so that other work on the machine disturbs them less.
+// For each vocabulary: the time to build it from an open GGUF file; MB/s for about 2 MB of each kind of text,
+// cold (the first call of a new tokenizer) and warm (best of five); the time for 100 KB of each kind of text
+// that makes some tokenizers quadratic. `mixed` contains a part of each kind. Sizes are bytes of UTF-8, 1 MB
+// = 10^6 bytes; times are CPU times of one thread, so that other work on the machine disturbs them less.
 //
-// Expected before measuring, from a prototype: 20 to 60 MB/s, random words slower since nothing repeats.
-// Measured on an AMD EPYC (Zen 4), 2 cores, both busy with other work (with less of it up to 1.6 times as
-// fast), MB/s cold and warm:
+// Results on an AMD EPYC (Zen 4), 2 cores, both busy with other work (up to 1.6 times as fast on an idle
+// machine), MB/s cold and warm:
 //
 //                Llama 2      Llama 3
 //   build        19 ms        82 to 126 ms
 //   mixed        36    38     31    35
 //   english      54    63     61    78
 //   code         29    33     47    49
-//   chinese      124   142    17    18    random characters: long words, hardly one of them twice
+//   chinese      124   142    17    18    random characters: long words that hardly ever repeat
 //   cyrillic     40    40     15    16    random letters: the worst case of ordinary text
 //   numbers      48    49     160   169
 //   whitespace   75    76     80    81
 //
 // 100 KB of one letter, spaces, newlines, one CJK character, an emoji, digits or random printable characters
-// take 0.4 to 17 ms, of random letters 6 and 29 ms. What made the difference: one tag byte per slot of the
-// pair table, since most look-ups find nothing (Llama 3 mixed: 20 to 28, code 29 to 71 MB/s), and heap
-// entries of 8 bytes instead of 24.
+// take 0.4 to 17 ms, of random letters 6 and 29 ms. Two changes mattered most: one tag byte per slot of the
+// pair table, since most look-ups find nothing (Llama 3, mixed: from 20 to 28 MB/s, code: from 29 to 71), and
+// heap entries of 8 bytes instead of 24.
 
 #include "tokenizer/tokenizer.h"
 
@@ -51,7 +50,7 @@ double seconds(const std::function<void()>& work) {
   return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
 }
 
-/// splitmix64: the same text on every machine.
+/// splitmix64, for the same text on every machine.
 class Random {
  public:
   explicit Random(std::uint64_t seed) : state_(seed) {}
@@ -62,7 +61,7 @@ class Random {
     return z ^ z >> 31;
   }
   std::size_t below(std::size_t n) { return next() % n; }
-  /// Small numbers often, large ones rarely: the frequencies of words.
+  /// Small numbers often and large ones rarely, like the frequencies of words.
   std::size_t skewed(std::size_t n) { return std::min(below(n), std::min(below(n), below(n))); }
   template <class T>
   const T& pick(const std::vector<T>& from) {
@@ -87,8 +86,8 @@ void append_character(std::string& out, std::uint32_t c) {
   }
 }
 
-/// The commonest English words, then twenty thousand made of syllables: more words than the piece cache can
-/// hold.
+/// The most common English words, then made-up words of syllables: 20,000 in all, more than the piece cache
+/// holds.
 std::vector<std::string> make_words(Random& random) {
   std::vector<std::string> words = {
       "the",    "of",    "and",   "to",    "a",     "in",    "is",    "that",   "it",   "was",   "for",

@@ -1,5 +1,5 @@
-# Builds for 64-bit ARM Linux on another kind of machine (Debian: g++-aarch64-linux-gnu), and runs the tests under
-# QEMU's user emulation (qemu-user-static). QEMU_CPU chooses the processor: max, cortex-a53 (neon alone), ...
+# Cross-compiles for 64-bit ARM Linux (Debian: g++-aarch64-linux-gnu), and runs the tests under QEMU's user
+# emulation (qemu-user-static). QEMU_CPU chooses the processor: max, cortex-a53 (only the level neon), ...
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)

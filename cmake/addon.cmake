@@ -1,5 +1,5 @@
-# cria_addon(<target> CUDA <backend> SOURCES <files below native/addon>...): <target>.node from all the rooms and one of the
-# backends of cmake/cuda.cmake. The target "cria" is build/Release/cria.node.
+# cria_addon(<target> CUDA <backend> SOURCES <files below native/addon>...): <target>.node, from all rooms and
+# one backend of cmake/cuda.cmake. The target "cria" is build/Release/cria.node.
 function(cria_addon target)
   cmake_parse_arguments(ARG "" "CUDA" "SOURCES" ${ARGN})
   if(NOT CMAKE_JS_INC)
@@ -15,7 +15,7 @@ function(cria_addon target)
   target_include_directories(${target} SYSTEM PRIVATE ${CMAKE_JS_INC} ${addon_api_dir})
   file(READ ${CMAKE_CURRENT_SOURCE_DIR}/package.json package_json)
   string(JSON package_version GET "${package_json}" version)
-  # SWALLOW_UNTHROWABLE: in a worker that is being terminated nothing can be thrown, and trying would end the process.
+  # SWALLOW_UNTHROWABLE: a worker that is being terminated cannot throw, and trying to would end the process.
   target_compile_definitions(${target} PRIVATE
     NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS
     NAPI_VERSION=8 NAPI_CPP_EXCEPTIONS NODE_API_NO_EXTERNAL_BUFFERS_ALLOWED
@@ -24,9 +24,9 @@ function(cria_addon target)
   if(NOT CRIA_SANITIZE)
     target_link_options(${target} PRIVATE -static-libstdc++ -static-libgcc)
   endif()
-  # nodelete: threads may still run library code while an environment unloads its addons.
+  # nodelete: threads may still run code of the addon while an environment unloads it.
   set(exports ${CMAKE_CURRENT_SOURCE_DIR}/cmake/addon.map)
   set_target_properties(${target} PROPERTIES LINK_DEPENDS ${exports})
-  target_link_options(${target} PRIVATE -Wl,--version-script=${exports} -Wl,--exclude-libs,ALL -Wl,--gc-sections
-    -Wl,-z,nodelete -Wl,-z,defs -Wl,--unresolved-symbols=ignore-in-object-files)
+  target_link_options(${target} PRIVATE -Wl,--version-script=${exports} -Wl,--exclude-libs,ALL
+    -Wl,--gc-sections -Wl,-z,nodelete -Wl,-z,defs -Wl,--unresolved-symbols=ignore-in-object-files)
 endfunction()

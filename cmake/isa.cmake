@@ -1,6 +1,7 @@
-# The same kernel source is compiled once per instruction set; native/kernels/cpu/isa.cc chooses one at load.
-# Each object holds no STL and only internal-linkage symbols besides its table (test/native/isa_symbols.cmake checks
-# that): a weak inline function compiled for AVX-512 must never be picked by code for a lesser machine.
+# Compiles the same kernel source once per instruction set; native/kernels/cpu/isa.cc chooses one at load
+# time. The objects use no STL and have only symbols with internal linkage besides their table
+# (test/native/isa_symbols.cmake checks it): the linker must never pick a weak inline function compiled for
+# AVX-512 for a lesser machine.
 string(TOLOWER "${CMAKE_SYSTEM_PROCESSOR}" CRIA_PROCESSOR)
 if(CRIA_PROCESSOR MATCHES "x86_64|amd64")
   set(CRIA_ISA_LEVELS avx2 avx_vnni avx512_vnni avx512_bf16)
@@ -8,7 +9,7 @@ if(CRIA_PROCESSOR MATCHES "x86_64|amd64")
   set(CRIA_ISA_FLAGS_avx_vnni -mavx2 -mfma -mf16c -mavxvnni)
   set(CRIA_ISA_FLAGS_avx512_vnni
     -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512
-    -Wno-maybe-uninitialized -Wno-uninitialized)  # gcc 12 sees some in its own _mm512 headers
+    -Wno-maybe-uninitialized -Wno-uninitialized)  # false alarms of gcc 12 in its own _mm512 headers
   set(CRIA_ISA_FLAGS_avx512_bf16 ${CRIA_ISA_FLAGS_avx512_vnni} -mavx512bf16)
 elseif(CRIA_PROCESSOR MATCHES "aarch64|arm64")
   set(CRIA_ISA_LEVELS neon neon_dotprod neon_i8mm)
@@ -19,9 +20,9 @@ else()
   set(CRIA_ISA_LEVELS)
 endif()
 
-# cria_isa_kernels(<room> <source>): adds one object library per level of this processor to the room.
+# cria_isa_kernels(<room> <source>): adds one object library per level of this processor to a room.
 function(cria_isa_kernels room source)
-  if(CRIA_SANITIZE)  # or Clang would take minutes for each level
+  if(CRIA_SANITIZE)  # Clang would otherwise take minutes per level
     set(small_tiles CRIA_SMALL_TILES=1)
   endif()
   target_compile_definitions(cria_${room} PRIVATE ${small_tiles})

@@ -1,4 +1,4 @@
-# A room is one folder of native/: an object library of its own, which sees only the rooms it depends on.
+# A room is a folder of native/ and a static library. It sees only the rooms that it depends on.
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
