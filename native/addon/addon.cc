@@ -22,7 +22,8 @@ namespace {
 
 constexpr auto kProgressInterval = std::chrono::milliseconds(50);
 
-/// Passes a load's progress on to JavaScript, not too often; always the last one.
+/// Forwards the progress of a load to JavaScript at most once per kProgressInterval, and the final one
+/// always.
 LoadProgress progress_to_js(std::shared_ptr<JsThread> js, std::uint64_t callback) {
   using Clock = std::chrono::steady_clock;
   return [js = std::move(js), callback, last = Clock::time_point()](std::uint64_t loaded,

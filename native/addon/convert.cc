@@ -7,9 +7,9 @@
 
 namespace cria {
 
-void throw_argument(const std::string& name, const char* expected) {
+void throw_argument(const std::string& name, const std::string& expected) {
   throw Error(ErrorCode::invalid_argument, name + ": expected " + expected,
-              {{"name", name}, {"expected", std::string(expected)}});
+              {{"name", name}, {"expected", expected}});
 }
 
 Napi::Object as_object(const Napi::Value& value, const std::string& name) {
@@ -54,7 +54,7 @@ std::uint64_t as_uint64(const Napi::Value& value, const std::string& name) {
   if (!value.IsBigInt()) throw_argument(name, "a bigint");
   bool lossless = false;
   const std::uint64_t number = value.As<Napi::BigInt>().Uint64Value(&lossless);
-  if (!lossless) throw_argument(name, "a bigint of 64 unsigned bits");
+  if (!lossless) throw_argument(name, "a bigint from 0 to 2^64 - 1");
   return number;
 }
 
@@ -62,7 +62,7 @@ std::vector<std::uint32_t> as_ids(const Napi::Value& value, const std::string& n
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint32_array)
     throw_argument(name, "a Uint32Array");
   const auto array = value.As<Napi::Uint32Array>();
-  // A detached or empty array has no data to point at.
+  // A detached or empty array has no data pointer.
   if (array.ElementLength() == 0) return {};
   return {array.Data(), array.Data() + array.ElementLength()};
 }

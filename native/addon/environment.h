@@ -1,4 +1,5 @@
-// What one JavaScript environment (the main thread or a worker) owns of cria: threads, the way back, classes.
+// The state of one JavaScript environment (the main thread or a worker): threads, the queue back to
+// JavaScript, the classes, and everything that must end with the environment.
 #pragma once
 
 #include <napi.h>
@@ -24,13 +25,13 @@ struct Environment {
   std::shared_ptr<JsThread> js;
   Executor executor;
   Napi::FunctionReference model_class, tokenizer_class, tensor_class;
-  std::shared_ptr<KernelRuntime> kernels;  // used by the executor's ordered thread alone
+  std::shared_ptr<KernelRuntime> kernels;  // only the executor's ordered thread uses it
 
-  // JS thread only: what has to be stopped when the environment ends.
+  // JS thread only: what must be stopped when the environment ends.
   std::set<std::shared_ptr<CancelFlag>> tasks;
   std::map<std::shared_ptr<Engine>, std::shared_ptr<RequestCallbacks>> engines;
-  /// Callbacks of loads in progress: other threads know them by number, so none of them ever destroys a
-  /// reference.
+  /// Callbacks of loads in progress. Other threads refer to them by number, so that no other thread ever
+  /// destroys a reference.
   std::map<std::uint64_t, Napi::FunctionReference> progress;
   std::uint64_t next_progress = 1;
   bool closed = false;
@@ -38,7 +39,7 @@ struct Environment {
   static const std::shared_ptr<Environment>& of(Napi::Env env) {
     return *env.GetInstanceData<std::shared_ptr<Environment>>();
   }
-  /// Cancels, stops and joins everything. After it no thread of cria touches the environment.
+  /// Cancels, stops and joins everything. Afterwards no thread of cria touches the environment.
   void shut_down() noexcept;
 };
 

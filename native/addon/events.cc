@@ -83,7 +83,7 @@ void RequestCallbacks::add(Napi::Env env, RequestId id, Handler handler) {
   js_->hold(env);
 }
 
-void RequestCallbacks::holds(Napi::Env env, RequestId id, bool held) {
+void RequestCallbacks::set_held(Napi::Env env, RequestId id, bool held) {
   const auto at = requests_.find(id);
   if (at == requests_.end() || at->second.held == held) return;
   at->second.held = held;
@@ -99,7 +99,7 @@ void RequestCallbacks::dispatch(Napi::Env env) {
     const std::lock_guard lock(mutex_);
     batch.swap(pending_);
   }
-  // One call a request, its events in order.
+  // One call per request, with its events in order.
   std::map<RequestId, std::vector<Event>> by_request;
   for (Delivery& d : batch) by_request[d.request].push_back(std::move(d.event));
   for (auto& [id, events] : by_request) {

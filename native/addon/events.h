@@ -1,4 +1,4 @@
-// Engine events -> JavaScript: one batch a step, handed to each request's handler on the JS thread.
+// Engine events -> JavaScript: one batch per step, dispatched to the requests' handlers on the JS thread.
 #pragma once
 
 #include <napi.h>
@@ -22,12 +22,14 @@ class RequestCallbacks final : public EventSink, public std::enable_shared_from_
 
   void deliver(std::vector<Delivery>&& deliveries) override;
 
-  // JS thread only. The handler is dropped with the request's last event; until then the process is kept
-  // alive, unless holds() says otherwise.
+  // JS thread only.
+
+  /// Registers the handler of a request until the request's last event. Until then the request keeps the
+  /// process alive, unless set_held() says otherwise.
   void add(Napi::Env env, RequestId id, Handler handler);
-  /// Whether the request keeps the process alive. Unknown or ended requests are ignored.
-  void holds(Napi::Env env, RequestId id, bool held);
-  /// Drops every handler: the environment ends.
+  /// Whether the request keeps the process alive. Unknown and ended requests are ignored.
+  void set_held(Napi::Env env, RequestId id, bool held);
+  /// Drops every handler when the environment ends.
   void drop() { requests_.clear(); }
 
  private:
@@ -45,7 +47,7 @@ class RequestCallbacks final : public EventSink, public std::enable_shared_from_
   std::vector<Delivery> pending_;
 };
 
-/// An event as lib/native.ts has it (NativeChunk, NativeStatus, NativeEnd, NativeFailure).
+/// The event of lib/native.ts: NativeChunk, NativeStatus, NativeEnd or NativeFailure.
 Napi::Object event_to_js(Napi::Env env, const Event& event);
 
 }  // namespace cria

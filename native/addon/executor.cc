@@ -11,7 +11,7 @@ void Executor::run_ordered(std::function<void()> work) { run_pooled(ordered_, st
 void Executor::run_pooled(Pool& pool, std::function<void()> work) {
   const std::lock_guard lock(mutex_);
   pool.queue.push_back(std::move(work));
-  if (pool.idle < pool.queue.size() && pool.threads.size() < pool.most_threads)
+  if (pool.idle < pool.queue.size() && pool.threads.size() < pool.max_threads)
     pool.threads.emplace_back([this, &pool] { pool_main(pool); });
   wake_.notify_all();
 }
@@ -27,7 +27,7 @@ void Executor::pool_main(Pool& pool) {
     pool.queue.pop_front();
     lock.unlock();
     work();
-    work = nullptr;  // what it holds goes while nobody waits for the lock
+    work = nullptr;  // destroys what it captured before taking the lock
     lock.lock();
   }
 }

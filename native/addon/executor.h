@@ -1,5 +1,5 @@
-// Threads of one environment for work that must not run on the JS thread: a small pool for short tasks
-// (encoding, decoding), one thread for kernels, a thread of its own for each long task (loading, freeing a
+// The threads of one environment for work that must not run on the JS thread: a small pool for short tasks
+// (encoding, decoding), one thread for kernels, and a new thread for each long task (loading or freeing a
 // model). All are joined when the environment ends.
 #pragma once
 
@@ -18,12 +18,12 @@ class Executor {
   Executor() = default;
   ~Executor() { join(); }
 
-  /// `work` must not throw.
+  // `work` must not throw.
   void run_short(std::function<void()> work);
   void run_long(std::function<void()> work);
-  /// One after the other, in the order of the calls: kernels, which share a worker pool.
+  /// Runs work one after the other, in the order of the calls: kernels, which share a worker pool.
   void run_ordered(std::function<void()> work);
-  /// Runs what is queued and joins every thread. Afterwards nothing may be run.
+  /// Runs what is queued and joins every thread. Nothing may be queued afterwards.
   void join() noexcept;
 
  private:
@@ -33,9 +33,9 @@ class Executor {
   };
 
   struct Pool {
-    std::size_t most_threads;
-    std::deque<std::function<void()>> queue;
-    std::vector<std::thread> threads;
+    std::size_t max_threads;
+    std::deque<std::function<void()>> queue{};
+    std::vector<std::thread> threads{};
     std::size_t idle = 0;
   };
   void run_pooled(Pool& pool, std::function<void()> work);
@@ -44,7 +44,7 @@ class Executor {
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  Pool short_{2, {}, {}}, ordered_{1, {}, {}};
+  Pool short_{.max_threads = 2}, ordered_{.max_threads = 1};
   std::list<LongThread> long_threads_;
   bool closing_ = false;
 };

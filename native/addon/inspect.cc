@@ -4,18 +4,17 @@
 #include <string>
 #include <variant>
 
+#include "core/error.h"
+
 namespace cria {
 namespace {
 
-constexpr std::size_t kArrayHead = 16;
+constexpr std::size_t kArrayHead = 16;  // elements shown of a metadata array
 
-// An integer as a number where a double holds it exactly, else as a bigint.
+/// A number where a double holds the integer exactly, else a bigint.
 template <class Integer>
 Napi::Value integer_to_js(Napi::Env env, Integer value) {
-  constexpr auto kExact = std::int64_t{1} << 53;
-  const bool exact = value <= static_cast<Integer>(kExact) &&
-                     (std::is_unsigned_v<Integer> || static_cast<std::int64_t>(value) >= -kExact);
-  if (exact) return Napi::Number::New(env, static_cast<double>(value));
+  if (is_exact_in_double(value)) return Napi::Number::New(env, static_cast<double>(value));
   return Napi::BigInt::New(env, value);
 }
 
@@ -26,7 +25,7 @@ Napi::Value element_to_js(Napi::Env env, const GgufArray& array, std::size_t i) 
     case GgufType::f64: return Napi::Number::New(env, array.number_at(i));
     case GgufType::boolean: return Napi::Boolean::New(env, array.number_at(i) != 0);
     case GgufType::u64:
-      // Beyond 63 bits integer_at() would refuse: shown as the nearest double.
+      // integer_at() refuses values beyond 63 bits; the nearest double serves for display.
       return Napi::Number::New(env, array.number_at(i));
     default: return integer_to_js(env, array.integer_at(i));
   }
@@ -49,17 +48,7 @@ Napi::Value value_to_js(Napi::Env env, const GgufValue& value) {
   return o;
 }
 
-}  // namespace
-
-Napi::Object file_info_to_js(Napi::Env env, const GgufFile& file) {
-  Napi::Object o = Napi::Object::New(env);
-  o.Set("path", Napi::String::New(env, file.path()));
-  o.Set("format", "gguf");
-  o.Set("version", Napi::Number::New(env, file.version()));
-  o.Set("fileBytes", Napi::Number::New(env, static_cast<double>(file.total_file_bytes())));
-  Napi::Array files = Napi::Array::New(env);
-  for (const auto& part : file.files()) files.Set(files.Length(), Napi::String::New(env, part->path()));
-  o.Set("files", files);
+Napi::Array metadata_to_js(Napi::Env env, const GgufFile& file) {
   Napi::Array metadata = Napi::Array::New(env, file.metadata().size());
   for (std::size_t i = 0; i < file.metadata().size(); i++) {
     const auto& [key, value] = file.metadata()[i];
@@ -69,7 +58,10 @@ Napi::Object file_info_to_js(Napi::Env env, const GgufFile& file) {
     entry.Set("value", value_to_js(env, value));
     metadata.Set(static_cast<std::uint32_t>(i), entry);
   }
-  o.Set("metadata", metadata);
+  return metadata;
+}
+
+Napi::Array tensors_to_js(Napi::Env env, const GgufFile& file) {
   Napi::Array tensors = Napi::Array::New(env, file.tensors().size());
   for (std::size_t i = 0; i < file.tensors().size(); i++) {
     const GgufTensor& t = file.tensors()[i];
@@ -84,7 +76,22 @@ Napi::Object file_info_to_js(Napi::Env env, const GgufFile& file) {
     entry.Set("file", Napi::Number::New(env, t.file_index));
     tensors.Set(static_cast<std::uint32_t>(i), entry);
   }
-  o.Set("tensors", tensors);
+  return tensors;
+}
+
+}  // namespace
+
+Napi::Object file_info_to_js(Napi::Env env, const GgufFile& file) {
+  Napi::Object o = Napi::Object::New(env);
+  o.Set("path", Napi::String::New(env, file.path()));
+  o.Set("format", "gguf");
+  o.Set("version", Napi::Number::New(env, file.version()));
+  o.Set("fileBytes", Napi::Number::New(env, static_cast<double>(file.total_file_bytes())));
+  Napi::Array files = Napi::Array::New(env);
+  for (const auto& part : file.files()) files.Set(files.Length(), Napi::String::New(env, part->path()));
+  o.Set("files", files);
+  o.Set("metadata", metadata_to_js(env, file));
+  o.Set("tensors", tensors_to_js(env, file));
   return o;
 }
 

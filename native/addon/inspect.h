@@ -1,4 +1,4 @@
-// NativeFileInfo of lib/native.ts: what a file says of itself.
+// NativeFileInfo of lib/native.ts: the metadata and tensors of a GGUF file.
 #pragma once
 
 #include <napi.h>

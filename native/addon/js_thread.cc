@@ -15,7 +15,7 @@ void JsThread::post(Closure closure) {
   if (closed_) return;
   queue_.push_back(std::move(closure));
   if (std::exchange(woken_, true)) return;
-  // Under the lock, so that close() never releases the function in the middle of a call.
+  // Under the lock, so that close() cannot release the function during the call.
   wake_.NonBlockingCall(this, [](Napi::Env env, Napi::Function, JsThread* self) {
     if (env != nullptr) self->run(env);
   });
@@ -25,7 +25,7 @@ void report_uncaught(Napi::Env env, const Napi::Error& error) noexcept {
   try {
     napi_fatal_exception(env, error.Value());
   } catch (const Napi::Error&) {
-    // The environment is being terminated: nobody is left to tell.
+    // The environment is being terminated and takes no more reports.
   }
 }
 

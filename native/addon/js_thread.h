@@ -1,4 +1,4 @@
-// The way back to the JS thread: closures posted from any thread run there, in order, in batches.
+// The queue back to the JS thread: closures posted from any thread run there in order, in batches.
 #pragma once
 
 #include <napi.h>
@@ -10,7 +10,7 @@
 
 namespace cria {
 
-/// A callback of the user threw: that is an uncaught exception of theirs, as from any event handler.
+/// Reports what a user's callback threw as an uncaught exception, like one from any event handler.
 void report_uncaught(Napi::Env env, const Napi::Error& error) noexcept;
 
 class JsThread {
@@ -20,15 +20,15 @@ class JsThread {
   /// JS thread only.
   explicit JsThread(Napi::Env env);
 
-  /// From any thread. Closures posted after close(), or that the environment no longer runs, are destroyed
-  /// unrun.
+  /// From any thread. A closure posted after close(), or while the environment ends, is destroyed without
+  /// being run.
   void post(Closure closure);
 
-  /// JS thread only: while something is held, pending work keeps the process alive.
+  /// JS thread only. The process stays alive while there are more calls of hold() than of release().
   void hold(Napi::Env env);
   void release(Napi::Env env);
 
-  /// JS thread only: no closure runs any more.
+  /// JS thread only. No closure runs afterwards.
   void close();
 
  private:

@@ -16,7 +16,7 @@ RopeTable::RopeTable(KernelCall& call, const std::vector<std::int32_t>& position
   const std::vector<float> frequencies = call.floats("frequencies");
   rope_dim_ = static_cast<std::int32_t>(2 * frequencies.size());
   if (rope_dim_ < 2 || rope_dim_ > head_dim)
-    throw_argument("frequencies", "one for each pair of a head's dimensions");
+    throw_argument("frequencies", "1 to headDim / 2 of them, one for each rotated pair");
   const std::size_t bytes = positions.size() * frequencies.size() * sizeof(float);
   cos_ = allocate_host(bytes);
   sin_ = allocate_host(bytes);
@@ -34,15 +34,16 @@ KernelBatch::KernelBatch(KernelCall& call, const std::vector<std::int64_t>& kv_s
                                   pages = call.integers("pages");
   const std::size_t n = first.size();
   if (count.size() != n || (n == 0 ? !pages.empty() : pages.size() % n != 0))
-    throw_argument("pages", "a row for each sequence");
+    throw_argument("pages", "one row per sequence");
   const std::size_t stride = n == 0 ? 0 : pages.size() / n;
   stride_ = static_cast<std::int32_t>(stride);
   for (const std::int32_t page : pages)
-    if (page < 0 || page >= kv_shape[1]) throw_argument("pages", "pages of the cache");
+    if (page < 0 || page >= kv_shape[1])
+      throw_argument("pages", "page numbers from 0 to " + std::to_string(kv_shape[1] - 1));
   for (std::size_t s = 0; s < n; s++) {
     if (first[s] < 0 || count[s] < 0 ||
         static_cast<std::int64_t>(first[s]) + count[s] > stride_ * kv_shape[3])
-      throw_argument("count", "tokens that fit the sequence's pages");
+      throw_argument("count", "no more tokens than the sequence's pages hold");
     if (count[s] == 0) continue;
     for (std::int32_t i = 0; i < count[s]; i++) {
       positions_.push_back(first[s] + i);
@@ -56,7 +57,7 @@ KernelBatch::KernelBatch(KernelCall& call, const std::vector<std::int64_t>& kv_s
 
 BatchPart KernelBatch::part(std::int64_t first, std::int32_t n, const RopeTable* table) const {
   const std::int32_t* const sequences = sequence_of_.data() + first;
-  BatchPart part{first, {}, {sequences, sequences + n}};
+  BatchPart part{.first = first, .batch = {}, .sequence_of = {sequences, sequences + n}};
   for (std::int32_t& s : part.sequence_of) s -= sequences[0];
   Batch& batch = part.batch;
   batch.n_tokens = n;
@@ -128,7 +129,7 @@ void sample_kernel(KernelCall& c) {
   params.typical_p = c.number("typicalP");
   params.seed = as_uint64(c.args().Get("seed"), "seed");
   std::vector<std::int32_t>& positions = *c.keep<std::vector<std::int32_t>>(c.integers("positions"));
-  if (static_cast<std::int64_t>(positions.size()) != rows) throw_argument("positions", "one for each row");
+  if (static_cast<std::int64_t>(positions.size()) != rows) throw_argument("positions", "one per row");
   Sampler& sampler = *c.keep<Sampler>(params, static_cast<std::uint32_t>(vocab));
   c.run = [&c, &logits, &positions, &sampler, greedy, vocab](Backend& b) {
     greedy(b);

@@ -13,16 +13,15 @@ namespace {
 DType dtype_named(const std::string& name, const std::string& field) {
   for (std::uint32_t id = 0; id < 64; id++)
     if (const DTypeTraits* t = find_dtype(id); t && t->name == name) return t->dtype;
-  throw Error(ErrorCode::invalid_argument, field + ": expected the name of a type, found '" + name + "'",
+  throw Error(ErrorCode::invalid_argument, field + ": expected the name of a data type, found '" + name + "'",
               {{"name", field}, {"found", name}});
 }
 
 void check_elements(const std::string& name, std::int64_t expected, std::int64_t found) {
   if (expected == found) return;
-  throw Error(
-      ErrorCode::invalid_argument,
-      name + ": expected " + std::to_string(expected) + " elements, found " + std::to_string(found),
-      {{"name", name}, {"expected", static_cast<double>(expected)}, {"found", static_cast<double>(found)}});
+  throw Error(ErrorCode::invalid_argument,
+              name + ": expected " + std::to_string(expected) + " elements, found " + std::to_string(found),
+              {{"name", name}, {"expected", expected}, {"found", found}});
 }
 
 std::vector<std::int64_t> as_shape(const Napi::Value& value, const std::string& name) {
@@ -47,7 +46,7 @@ std::vector<T> copy_typed(const Napi::Value& value, napi_typedarray_type type, c
   return values;
 }
 
-/// { data, dtype, shape }: copied, since the caller may change or detach it meanwhile.
+/// A copy of { data, dtype, shape }, since the caller may change or detach the array while the call runs.
 std::shared_ptr<KernelTensor> copy_host_tensor(const Napi::Value& value, const std::string& name) {
   const Napi::Object o = as_object(value, name);
   auto tensor = std::make_shared<KernelTensor>();
@@ -60,9 +59,7 @@ std::shared_ptr<KernelTensor> copy_host_tensor(const Napi::Value& value, const s
     throw Error(
         ErrorCode::invalid_argument,
         name + ": expected " + std::to_string(bytes) + " bytes, found " + std::to_string(data.ByteLength()),
-        {{"name", name},
-         {"expected", static_cast<double>(bytes)},
-         {"found", static_cast<double>(data.ByteLength())}});
+        {{"name", name}, {"expected", bytes}, {"found", data.ByteLength()}});
   tensor->memory = allocate_host(bytes);
   if (bytes > 0)
     std::memcpy(tensor->memory.data,
@@ -109,7 +106,7 @@ std::vector<std::uint32_t> KernelCall::ids(const char* name, std::int64_t below)
       throw Error(ErrorCode::invalid_argument,
                   std::string(name) + ": expected ids below " + std::to_string(below) + ", found " +
                       std::to_string(id),
-                  {{"expected", static_cast<double>(below)}, {"found", static_cast<double>(id)}});
+                  {{"expected", below}, {"found", id}});
   return found;
 }
 
@@ -150,7 +147,7 @@ Operand& KernelCall::matrix(const char* name, std::int64_t rows, std::int64_t co
 
 WeightGroup& KernelCall::weights(std::initializer_list<Operand*> matrices, bool gate_and_up) {
   for (Operand* o : matrices) {
-    if (!traits_of(o->tensor->dtype).is_weight) throw_argument(o->name, "a type of weights");
+    if (!traits_of(o->tensor->dtype).is_weight) throw_argument(o->name, "a weight type");
     o->is_weight = true;
   }
   WeightGroup& group = weights_.emplace_back();
@@ -166,10 +163,10 @@ Operand& KernelCall::output(const char* name, DType dtype, std::int64_t elements
   const bool is_callers = tensor != nullptr;
   if (is_callers) {
     if (tensor->is_kv()) throw_argument(name, "a plain tensor, not a KV cache");
-    if (tensor->dtype != dtype) throw_argument(name, std::string(name_of(dtype)).c_str());
+    if (tensor->dtype != dtype) throw_argument(name, std::string(name_of(dtype)));
     if (!may_alias)
       for (const Operand& other : operands_)
-        if (other.tensor == tensor) throw_argument(name, "a tensor that is not an input");
+        if (other.tensor == tensor) throw_argument(name, "a tensor that is not an input of the call");
   } else {
     const Napi::Object o = as_object(value, name);
     tensor = std::make_shared<KernelTensor>();
@@ -187,7 +184,7 @@ Operand& KernelCall::output(const char* name, DType dtype, std::int64_t elements
 
 Operand& KernelCall::in_out(const char* name, std::int64_t elements) {
   Operand& operand = input(name, elements);
-  if (operand.tensor->dtype != DType::f32) throw_argument(name, "F32, since it is changed in place");
+  if (operand.tensor->dtype != DType::f32) throw_argument(name, "F32, since the op changes it in place");
   operand.is_result = true;
   return operand;
 }
@@ -207,7 +204,7 @@ Operand& KernelCall::kv_cache(const char* name, bool or_host) {
     throw_argument("kv.shape", "[2, pages, kv heads, page tokens, head_dim]");
   if (planned->dtype != DType::f16 && planned->dtype != DType::f32) throw_argument("kv.dtype", "F16 or F32");
   Operand& kv = add(name, planned);
-  kv.is_kv_to_be = true;
+  kv.is_unpaged_kv = true;
   const Napi::Object outer = std::exchange(args_, o);
   Operand &k = input("k", planned->elements() / 2), &v = input("v", planned->elements() / 2);
   args_ = outer;
@@ -218,9 +215,7 @@ Operand& KernelCall::kv_cache(const char* name, bool or_host) {
       throw Error(ErrorCode::invalid_argument,
                   "kv: expected pages of " + std::to_string(expected) + " tokens on " +
                       backend.info().device + ", found " + std::to_string(shape[3]),
-                  {{"name", std::string("kv")},
-                   {"expected", static_cast<double>(expected)},
-                   {"found", static_cast<double>(shape[3])}});
+                  {{"name", "kv"}, {"expected", expected}, {"found", shape[3]}});
     kv.tensor = make_kv(backend, kv.tensor->dtype, shape[1], static_cast<std::int32_t>(shape[2]),
                         static_cast<std::int32_t>(shape[4]));
     backend.elementary().write_kv({kv_shape(kv, static_cast<std::int32_t>(shape[2])), kv_layer(kv),
@@ -229,8 +224,8 @@ Operand& KernelCall::kv_cache(const char* name, bool or_host) {
   return kv;
 }
 
-/// What was packed before serves again, unless a matrix was written since. Where the device reads files' own
-/// layout, nothing is packed and nothing is kept.
+/// Packs a group of weights, or reuses an earlier packed copy unless one of its matrices has been written
+/// since. Where the device reads the layout of the files, nothing is packed or kept.
 void KernelCall::pack(Backend& backend, WeightGroup& group) {
   const auto is_current = [](const PackedGroup& known) {
     return std::all_of(known.of.begin(), known.of.end(), [](const auto& one) {
@@ -275,14 +270,14 @@ void KernelCall::prepare(Backend& backend) {
   ElementaryOps& ops = backend.elementary();
   const std::string& device = backend.info().device;
   for (Operand& o : operands_) {
-    if (o.is_kv_to_be) continue;
+    if (o.is_unpaged_kv) continue;
     KernelTensor& tensor = *o.tensor;
     if (!tensor.device.empty() && tensor.device != device)
       throw Error(ErrorCode::invalid_argument,
                   o.name + ": expected a tensor on " + device + ", found one on " + tensor.device,
                   {{"name", o.name}, {"expected", device}, {"found", tensor.device}});
     if (tensor.device.empty()) {
-      if (!o.is_weight && !o.made_by_run)
+      if (!o.is_weight && !o.allocated_by_run)
         tensor.memory = tensor.memory.data ? ops.to_device(std::move(tensor.memory))
                                            : ops.allocate(tensor_bytes(tensor.dtype, tensor.shape, o.name));
       tensor.device = device;
@@ -315,7 +310,7 @@ double KernelCall::measure(Backend& backend) {
 
 void KernelCall::finish(Backend& backend) {
   for (Operand& o : operands_)
-    if (o.is_result && o.on_host && !o.made_by_run)
+    if (o.is_result && o.on_host && !o.allocated_by_run)
       o.tensor->memory = backend.elementary().to_host(std::move(o.tensor->memory));
 }
 

@@ -1,5 +1,5 @@
-// The ops of NativeKernels.run(): which arguments each reads, and what it calls. lib/kernels/native.ts names
-// the same fields.
+// The ops of NativeKernels.run(): the arguments that each reads and the kernel that it calls. The fields are
+// those of lib/kernels/native.ts.
 #include <algorithm>
 #include <map>
 
@@ -19,9 +19,10 @@ void require(bool holds, const char* name, const char* expected) {
   if (!holds) throw_argument(name, expected);
 }
 
-/// Tokens that only their number is known of.
-BatchPart tokens_alone(std::int64_t first, std::int32_t n) {
-  BatchPart part{first, {}, {}};
+/// A part of a batch of which only the token count matters.
+BatchPart token_count(std::int64_t first, std::int32_t n) {
+  BatchPart part;
+  part.first = first;
   part.batch.n_tokens = n;
   return part;
 }
@@ -52,7 +53,7 @@ void add_rms_norm(KernelCall& c) {
   const auto eps = static_cast<float>(c.number("eps"));
   Operand &x = c.in_out("x", rows * cols), &y = c.input("y", rows * cols), &weight = c.input("weight", cols),
           &out = c.output("out", DType::f32, rows * cols);
-  require(y.tensor != x.tensor && weight.tensor != x.tensor, "x", "a tensor that is no other input");
+  require(y.tensor != x.tensor && weight.tensor != x.tensor, "x", "a tensor that is not another input");
   c.run = [=, &x, &y, &weight, &out](Backend& b) {
     b.elementary().add_rms_norm({rows, cols, x.f32(), y.f32(), weight.f32(), eps, out.f32()});
   };
@@ -85,7 +86,7 @@ void matmul(KernelCall& c) {
   const WeightGroup& weights = c.weights({&weight});
   const bool accumulate = c.has("addTo");
   Operand& y = accumulate ? c.in_out("addTo", tokens * rows) : c.output("out", DType::f32, tokens * rows);
-  require(y.tensor != x.tensor && y.tensor != weight.tensor, "addTo", "a tensor that is no other input");
+  require(y.tensor != x.tensor && y.tensor != weight.tensor, "addTo", "a tensor that is not another input");
   c.run = [=, &x, &weights, &y](Backend& b) {
     if (tokens > 0) b.elementary().matmul({tokens, weights[0], x.f32(), y.f32(), accumulate});
   };
@@ -120,7 +121,7 @@ void swiglu(KernelCall& c) {
     layer.ffn_norm = {norm.f32(), DType::f32, 1, hidden};
     layer.gate = weights[0];
     layer.up = weights[1];
-    run_in_passes(b, timed, limits, tokens, tokens_alone, [&](const BatchPart& part) {
+    run_in_passes(b, timed, limits, tokens, token_count, [&](const BatchPart& part) {
       b.ops().swiglu(
           {part.batch.n_tokens, &layer, eps, x.f32() + part.first * hidden, out.f32() + part.first * ffn});
     });
@@ -192,7 +193,7 @@ void embed(KernelCall& c) {
     run_in_passes(
         b, timed, plain_limits(cols), n,
         [&](std::int64_t first, std::int32_t count) {
-          BatchPart part = tokens_alone(first, count);
+          BatchPart part = token_count(first, count);
           part.batch.tokens = ids.data() + first;
           return part;
         },
@@ -206,7 +207,7 @@ void quantize(KernelCall& c) {
   const DType dtype = c.dtype("dtype");
   const std::int64_t rows = c.integer("rows", 0, kMax), cols = c.integer("cols", 1, kMaxRows);
   Operand &x = c.input("x", rows * cols), &out = c.output("out", dtype, rows * cols);
-  require(cols % traits_of(dtype).block_size == 0, "cols", "a whole number of blocks");
+  require(cols % traits_of(dtype).block_size == 0, "cols", "a multiple of the block size");
   c.run = [=, &x, &out](Backend& b) {
     b.elementary().quantize({dtype, rows, cols, x.f32(), out.tensor->memory.data});
   };
@@ -249,7 +250,7 @@ void allocate(KernelCall& c) {
   c.run = [](Backend&) {};
 }
 
-/// A tensor of the host, on the device.
+/// A host tensor, copied to the device.
 void upload(KernelCall& c) {
   Operand& x = c.matrix("x", -1, -1);
   require(x.on_host, "x", "an array");
@@ -258,12 +259,13 @@ void upload(KernelCall& c) {
   c.run = [](Backend&) {};
 }
 
-/// And back. A copy in any case: later calls may write x before this one's result is in JavaScript.
+/// A device tensor, copied to the host. Always a copy: later calls may write x before JavaScript has the
+/// result.
 void download(KernelCall& c) {
   Operand& x = c.matrix("x", -1, -1);
   Operand& out = c.output("out", x.tensor->dtype, x.tensor->elements());
   require(!x.on_host && out.on_host, "out", "an array, and x resident");
-  out.made_by_run = true;
+  out.allocated_by_run = true;
   c.run = [&x, &out](Backend& b) {
     TensorMemory host = b.elementary().to_host(x.tensor->memory);
     if (host.data == x.tensor->memory.data) {
@@ -302,7 +304,9 @@ const std::map<std::string, void (*)(KernelCall&)>& table() {
 
 void parse_kernel(const std::string& op, KernelCall& call) {
   const auto at = table().find(op);
-  if (at == table().end()) throw Error(ErrorCode::invalid_argument, "op: no kernel is called '" + op + "'");
+  if (at == table().end())
+    throw Error(ErrorCode::invalid_argument, "op: expected the name of a kernel, found '" + op + "'",
+                {{"name", "op"}, {"found", op}});
   at->second(call);
 }
 

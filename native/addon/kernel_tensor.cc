@@ -29,7 +29,7 @@ std::size_t tensor_bytes(DType dtype, const std::vector<std::int64_t>& shape, co
     throw Error(ErrorCode::invalid_argument,
                 name + ": expected a last dimension that is a multiple of " + std::to_string(block) +
                     " for " + std::string(name_of(dtype)) + ", found " + std::to_string(cols),
-                {{"expected", static_cast<double>(block)}, {"found", static_cast<double>(cols)}});
+                {{"expected", block}, {"found", cols}});
   return row_bytes(dtype, static_cast<std::size_t>(n));
 }
 
@@ -56,9 +56,10 @@ TensorPointer JsTensor::of(Napi::Env env, const Napi::Value& value, const std::s
 
 JsTensor::JsTensor(const Napi::CallbackInfo& info) : Napi::ObjectWrap<JsTensor>(info) {
   guarded(info.Env(), [&] {
-    if (!info[0].IsExternal()) throw_argument("NativeTensor", "to be made by kernels.upload() and the like");
+    if (!info[0].IsExternal())
+      throw_argument("NativeTensor", "a tensor made by cria/kernels, e.g. by upload()");
     tensor_ = *info[0].As<Napi::External<TensorPointer>>().Data();
-    // So that the garbage collector knows what it would free.
+    // Tells the garbage collector how much memory the object holds.
     Napi::MemoryManagement::AdjustExternalMemory(info.Env(),
                                                  static_cast<std::int64_t>(tensor_->memory.bytes));
   });
@@ -68,17 +69,17 @@ JsTensor::~JsTensor() {
   if (tensor_ && !disposed_) drop();
 }
 
-// Whatever runs still holds the memory.
+// Replaces the tensor by its description. Calls in progress keep the memory until they end.
 void JsTensor::drop() {
   disposed_ = true;
   Napi::MemoryManagement::AdjustExternalMemory(Env(), -static_cast<std::int64_t>(tensor_->memory.bytes));
-  auto known = std::make_shared<KernelTensor>();
-  known->device = tensor_->device;
-  known->dtype = tensor_->dtype;
-  known->shape = tensor_->shape;
-  known->memory.bytes = tensor_->memory.bytes;
-  known->kv_page_bytes = tensor_->kv_page_bytes;
-  tensor_ = std::move(known);
+  auto description = std::make_shared<KernelTensor>();
+  description->device = tensor_->device;
+  description->dtype = tensor_->dtype;
+  description->shape = tensor_->shape;
+  description->memory.bytes = tensor_->memory.bytes;
+  description->kv_page_bytes = tensor_->kv_page_bytes;
+  tensor_ = std::move(description);
 }
 
 Napi::Value JsTensor::dtype(const Napi::CallbackInfo& info) {

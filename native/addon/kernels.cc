@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -27,7 +26,7 @@ BackendOptions as_backend_options(const Napi::Value& value) {
   return options;
 }
 
-/// Work on the kernels' thread, with a backend.
+/// Runs work(backend, cancel) on the kernel thread.
 template <class Work, class Convert>
 Napi::Object start_kernel_task(Napi::Env env, BackendOptions options, Work work, Convert convert) {
   return start_task(
@@ -37,33 +36,40 @@ Napi::Object start_kernel_task(Napi::Env env, BackendOptions options, Work work,
       std::move(convert));
 }
 
-/// What a kernel reads and writes, in proportion.
+/// The ratio of the bytes that a kernel reads and writes. No reads: unknown, or not to be measured.
 struct Mix {
-  int reads, writes;
+  int reads = 0, writes = 0;
+};
+
+/// How often run_calls() runs and what it measures.
+struct Schedule {
+  std::int64_t warmup, iterations;
+  Mix mix;
 };
 
 struct Ran {
   Calls calls;
-  std::vector<double> times;
-  // The memory's bandwidth beside each run, to streams of the kernel's mix and to reading alone; empty where
-  // it was not measured.
+  std::vector<double> times;  // microseconds
+  /// The memory bandwidth around each run, with the kernel's mix of reads and writes and with reads alone;
+  /// empty where it was not measured.
   std::vector<double> memory_gbs, read_gbs;
 };
 
-/// The memory between runs, every few milliseconds; a run gets the mean of what came before and after it.
-class RatesBeside {
+/// Measures the memory bandwidth between runs, every few milliseconds. A run gets the mean of the
+/// measurements before and after it.
+class BandwidthMeter {
  public:
-  RatesBeside(std::unique_ptr<MemoryProbe> probe, Mix mix, Ran& ran)
+  BandwidthMeter(std::unique_ptr<MemoryProbe> probe, Mix mix, Ran& ran)
       : probe_(std::move(probe)), mix_(mix), ran_(ran), before_(measure()) {}
 
   void after_run(double us, bool is_last) {
-    constexpr double kApart = 4000;
-    if ((spent_ += us) < kApart && !is_last) return;
+    constexpr double kIntervalUs = 4000;
+    if ((elapsed_us_ += us) < kIntervalUs && !is_last) return;
     const Rates after = measure();
     ran_.memory_gbs.resize(ran_.times.size(), (before_.mixed + after.mixed) / 2);
     ran_.read_gbs.resize(ran_.times.size(), (before_.read + after.read) / 2);
     before_ = after;
-    spent_ = 0;
+    elapsed_us_ = 0;
   }
 
  private:
@@ -79,37 +85,39 @@ class RatesBeside {
   const Mix mix_;
   Ran& ran_;
   Rates before_;
-  double spent_ = 0;
+  double elapsed_us_ = 0;
 };
 
-/// Calls in turn: `warmup` times, and as often as there are times to be taken. With a mix the memory is
-/// measured between them, where it is one that others use too.
-Ran run_calls(Backend& backend, const CancelFlag& cancel, Calls calls, std::int64_t warmup,
-              std::int64_t iterations, std::optional<Mix> mix) {
+/// Runs the calls in turn, warm-up runs first. With a mix, measures the memory bandwidth between the runs
+/// where the backend has a probe (its memory is shared with other programs).
+Ran run_calls(Backend& backend, const CancelFlag& cancel, Calls calls, const Schedule& schedule) {
   for (const auto& call : calls) call->prepare(backend);
-  Ran ran{std::move(calls), {}, {}, {}};
-  ran.times.reserve(static_cast<std::size_t>(iterations));
-  std::unique_ptr<MemoryProbe> probe = mix ? backend.elementary().memory_probe() : nullptr;
-  std::optional<RatesBeside> beside;
-  for (std::int64_t i = -warmup; i < iterations; i++) {
+  Ran ran;
+  ran.calls = std::move(calls);
+  ran.times.reserve(static_cast<std::size_t>(schedule.iterations));
+  std::unique_ptr<MemoryProbe> probe = schedule.mix.reads > 0 ? backend.elementary().memory_probe() : nullptr;
+  std::size_t turn = 0;
+  const auto run_next = [&] {
     cancel.check();
-    if (i == 0 && probe) beside.emplace(std::move(probe), *mix, ran);
-    KernelCall& call = *ran.calls[static_cast<std::size_t>(i + warmup) % ran.calls.size()];
-    const double us = call.measure(backend);
-    if (i < 0) continue;
-    ran.times.push_back(us);
-    if (beside) beside->after_run(us, i + 1 == iterations);
+    return ran.calls[turn++ % ran.calls.size()]->measure(backend);
+  };
+  for (std::int64_t i = 0; i < schedule.warmup; i++) run_next();
+  std::unique_ptr<BandwidthMeter> meter;
+  if (probe) meter = std::make_unique<BandwidthMeter>(std::move(probe), schedule.mix, ran);
+  for (std::int64_t i = 0; i < schedule.iterations; i++) {
+    ran.times.push_back(run_next());
+    if (meter) meter->after_run(ran.times.back(), i + 1 == schedule.iterations);
   }
   ran.calls.resize(1);
   ran.calls[0]->finish(backend);
   return ran;
 }
 
-std::optional<Mix> as_mix(const Napi::Value& value) {
-  if (value.IsUndefined()) return std::nullopt;
+Mix as_mix(const Napi::Value& value) {
+  if (value.IsUndefined()) return {};
   const Napi::Object o = as_object(value, "mix");
-  return Mix{static_cast<int>(as_integer(o.Get("reads"), "reads", 1, 8)),
-             static_cast<int>(as_integer(o.Get("writes"), "writes", 0, 8))};
+  return {.reads = static_cast<int>(as_integer(o.Get("reads"), "reads", 1, 8)),
+          .writes = static_cast<int>(as_integer(o.Get("writes"), "writes", 0, 8))};
 }
 
 Napi::Float64Array doubles_to_js(Napi::Env env, const std::vector<double>& values) {
@@ -127,9 +135,9 @@ Napi::Value run_kernel(const Napi::CallbackInfo& info) {
       throw_argument("calls", "an array of arguments");
     const auto list = info[1].As<Napi::Array>();
     BackendOptions options = as_backend_options(info[2]);
-    const std::int64_t warmup = as_integer(info[3], "warmup", 0, 1 << 20),
-                       iterations = as_integer(info[4], "iterations", 1, 1 << 20);
-    const std::optional<Mix> mix = as_mix(info[5]);
+    const Schedule schedule{.warmup = as_integer(info[3], "warmup", 0, 1 << 20),
+                            .iterations = as_integer(info[4], "iterations", 1, 1 << 20),
+                            .mix = as_mix(info[5])};
     Calls calls;
     for (std::uint32_t i = 0; i < list.Length(); i++) {
       calls.push_back(std::make_shared<KernelCall>(env, as_object(list.Get(i), "calls")));
@@ -137,9 +145,8 @@ Napi::Value run_kernel(const Napi::CallbackInfo& info) {
     }
     return start_kernel_task(
         env, std::move(options),
-        [calls = std::move(calls), warmup, iterations, mix](Backend& backend,
-                                                            const CancelFlag& cancel) mutable {
-          return run_calls(backend, cancel, std::move(calls), warmup, iterations, mix);
+        [calls = std::move(calls), schedule](Backend& backend, const CancelFlag& cancel) mutable {
+          return run_calls(backend, cancel, std::move(calls), schedule);
         },
         [](Napi::Env e, Ran&& ran) -> Napi::Value {
           const KernelCall& call = *ran.calls[0];
@@ -174,6 +181,7 @@ Napi::Value allocate_kv(const Napi::CallbackInfo& info) {
 
 using NamedTensors = std::vector<std::pair<std::string, std::shared_ptr<KernelTensor>>>;
 
+/// Every tensor of a GGUF, on the backend's device.
 NamedTensors load(Backend& backend, const CancelFlag& cancel, const std::string& path) {
   const GgufFile file = GgufFile::open(path);
   NamedTensors tensors;
@@ -251,6 +259,14 @@ Napi::Value ceilings(const Napi::CallbackInfo& info) {
   });
 }
 
+RopeScaling::Kind as_scaling_kind(const Napi::Value& value) {
+  const std::string name = as_string(value, "scaling");
+  if (name == "linear") return RopeScaling::Kind::linear;
+  if (name == "llama3") return RopeScaling::Kind::llama3;
+  if (name == "yarn") return RopeScaling::Kind::yarn;
+  return RopeScaling::Kind::none;
+}
+
 /// ropeFrequencies({ base, dim, scaling, factor, ... }) -> { frequencies, magnitude }
 Napi::Value rope_frequencies(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
@@ -258,11 +274,7 @@ Napi::Value rope_frequencies(const Napi::CallbackInfo& info) {
     const Napi::Object o = as_object(info[0], "options");
     const auto number = [&](const char* name) { return as_number(o.Get(name), name); };
     RopeScaling scaling;
-    const std::string kind = as_string(o.Get("scaling"), "scaling");
-    scaling.kind = kind == "linear"   ? RopeScaling::Kind::linear
-                   : kind == "llama3" ? RopeScaling::Kind::llama3
-                   : kind == "yarn"   ? RopeScaling::Kind::yarn
-                                      : RopeScaling::Kind::none;
+    scaling.kind = as_scaling_kind(o.Get("scaling"));
     scaling.factor = number("factor");
     scaling.low_freq_factor = number("lowFreqFactor");
     scaling.high_freq_factor = number("highFreqFactor");
@@ -274,7 +286,7 @@ Napi::Value rope_frequencies(const Napi::CallbackInfo& info) {
       const auto factors = o.Get("factors").As<Napi::Float32Array>();
       if (factors.TypedArrayType() != napi_float32_array ||
           factors.ElementLength() != static_cast<std::size_t>(dim / 2))
-        throw_argument("factors", "a Float32Array of one for each pair of dimensions");
+        throw_argument("factors", "a Float32Array with one element for each pair of dimensions");
       scaling.factors.assign(factors.Data(), factors.Data() + factors.ElementLength());
     }
     Napi::Object found = Napi::Object::New(env);
@@ -287,14 +299,16 @@ Napi::Value rope_frequencies(const Napi::CallbackInfo& info) {
 }  // namespace
 
 Backend& KernelRuntime::backend(const BackendOptions& options) {
-  for (auto at = entries_.begin(); at != entries_.end(); ++at)
-    if (at->options.device == options.device && at->options.threads == options.threads &&
-        at->options.isa == options.isa) {
-      entries_.splice(entries_.begin(), entries_, at);
-      return *entries_.front().backend;
-    }
+  const auto known = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) {
+    return entry.options.device == options.device && entry.options.threads == options.threads &&
+           entry.options.isa == options.isa;
+  });
+  if (known != entries_.end()) {
+    entries_.splice(entries_.begin(), entries_, known);
+    return *entries_.front().backend;
+  }
   auto backend = create_backend(options);
-  if (entries_.size() >= kMax) entries_.pop_back();
+  if (entries_.size() >= kMaxBackends) entries_.pop_back();
   entries_.push_front({options, std::move(backend)});
   return *entries_.front().backend;
 }

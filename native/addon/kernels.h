@@ -1,4 +1,4 @@
-// NativeKernels of lib/kernels/native.ts.
+// NativeKernels of lib/kernels/native.ts: kernels that a script calls and measures.
 #pragma once
 
 #include <napi.h>
@@ -11,10 +11,11 @@
 
 namespace cria {
 
-/// The backends that kernels ran on lately, by device, level and number of threads. The kernels' thread alone
+/// The backends used last, by device, instruction-set level and number of threads. Only the kernel thread
 /// uses it.
 class KernelRuntime {
  public:
+  /// A backend with these options; creates it where it is not among those used last.
   Backend& backend(const BackendOptions& options);
 
  private:
@@ -22,8 +23,8 @@ class KernelRuntime {
     BackendOptions options;
     std::unique_ptr<Backend> backend;
   };
-  static constexpr std::size_t kMax = 4;
-  std::list<Entry> entries_;  // the last used first
+  static constexpr std::size_t kMaxBackends = 4;
+  std::list<Entry> entries_;  // most recently used first
 };
 
 Napi::Object kernels_to_js(Napi::Env env);

@@ -9,14 +9,14 @@
 namespace cria {
 namespace {
 
-/// Two steps behind one promise: cancel() goes to the one under way. JS thread only.
+/// The cancel() of a task with two steps, passed on to the step in progress. JS thread only.
 struct Cancel {
-  std::function<void()> now;
+  std::function<void()> current_step;
   bool called = false;
 
   void operator()() {
     called = true;
-    if (now) now();
+    if (current_step) current_step();
   }
 };
 
@@ -27,13 +27,27 @@ Napi::Object file_to_js(Napi::Env env, std::size_t tokens, std::size_t bytes) {
   return o;
 }
 
-/// Follows a task made by start_task: its promise, and its cancel().
+/// Makes a task of start_task() the step in progress. Returns its promise.
 Napi::Value follow(const Napi::Object& task, Cancel& cancel) {
   const auto call =
       std::make_shared<Napi::FunctionReference>(Napi::Persistent(task.Get("cancel").As<Napi::Function>()));
-  cancel.now = [call] { call->Call({}); };
+  cancel.current_step = [call] { call->Call({}); };
   if (cancel.called) cancel();
   return task.Get("promise");
+}
+
+/// Writes the file of a saved state. The result is the task of start_task().
+Napi::Object start_write(Napi::Env env, const KvStateHeader& header, const std::string& path,
+                         const std::shared_ptr<const KvState>& state) {
+  return start_task(
+      env, TaskLength::long_work,
+      [state, header, path](const CancelFlag& flag) {
+        write_kv_state(path, header, state->tokens, {state->pages.data(), state->pages.size()}, &flag);
+        return true;
+      },
+      [state](Napi::Env at, bool) -> Napi::Value {
+        return file_to_js(at, state->tokens.size(), state->pages.size());
+      });
 }
 
 }  // namespace
@@ -41,39 +55,27 @@ Napi::Value follow(const Napi::Object& task, Cancel& cancel) {
 Napi::Object save_state(Napi::Env env, const StateTarget& target, std::string path, Prompt prompt) {
   const RequestId id = target.engine->submit(SaveStateRequest{std::move(prompt)});
   const auto cancel = std::make_shared<Cancel>();
-  cancel->now = [engine = target.engine, id] { engine->cancel(id); };
+  cancel->current_step = [engine = target.engine, id] { engine->cancel(id); };
   const auto deferred = Napi::Promise::Deferred::New(env);
-  target.callbacks->add(
-      env, id,
-      [deferred, cancel, header = target.header, path = std::move(path)](Napi::Env e,
-                                                                         std::vector<Event>&& events) {
-        if (const auto* error = std::get_if<Error>(&events.back())) {
-          deferred.Reject(to_js_error(e, *error).Value());
-        } else if (const auto* saved = std::get_if<StateSavedEvent>(&events.back())) {
-          const std::shared_ptr<const KvState> state = saved->state;
-          try {
-            deferred.Resolve(follow(start_task(
-                                        e, TaskLength::long_work,
-                                        [state, header, path](const CancelFlag& flag) {
-                                          write_kv_state(path, header, state->tokens,
-                                                         {state->pages.data(), state->pages.size()}, &flag);
-                                          return true;
-                                        },
-                                        [state](Napi::Env at, bool) -> Napi::Value {
-                                          return file_to_js(at, state->tokens.size(), state->pages.size());
-                                        }),
-                                    *cancel));
-          } catch (const Napi::Error& thrown) {
-            deferred.Reject(thrown.Value());
-          }
-        }
-      });
+  target.callbacks->add(env, id,
+                        [deferred, cancel, header = target.header, path = std::move(path)](
+                            Napi::Env e, std::vector<Event>&& events) {
+                          if (const auto* error = std::get_if<Error>(&events.back())) {
+                            deferred.Reject(to_js_error(e, *error).Value());
+                          } else if (const auto* saved = std::get_if<StateSavedEvent>(&events.back())) {
+                            try {
+                              deferred.Resolve(follow(start_write(e, header, path, saved->state), *cancel));
+                            } catch (const Napi::Error& thrown) {
+                              deferred.Reject(thrown.Value());
+                            }
+                          }
+                        });
   return task_object(env, deferred.Promise(), [cancel] { (*cancel)(); });
 }
 
 Napi::Object restore_state(Napi::Env env, const StateTarget& target, std::string path) {
   const auto cancel = std::make_shared<Cancel>();
-  // The second step begins on the JS thread, when the file has been read.
+  // The second step begins on the JS thread after the file has been read.
   const Napi::Object reading = start_task(
       env, TaskLength::long_work,
       [target, path = std::move(path)](const CancelFlag& flag) {
@@ -84,7 +86,7 @@ Napi::Object restore_state(Napi::Env env, const StateTarget& target, std::string
       [target, cancel](Napi::Env e, std::shared_ptr<KvState> state) -> Napi::Value {
         const std::size_t bytes = state->pages.size();
         const RequestId id = target.engine->submit(RestoreStateRequest{std::move(state)});
-        cancel->now = [engine = target.engine, id] { engine->cancel(id); };
+        cancel->current_step = [engine = target.engine, id] { engine->cancel(id); };
         const auto deferred = Napi::Promise::Deferred::New(e);
         target.callbacks->add(e, id, [deferred, bytes](Napi::Env at, std::vector<Event>&& events) {
           if (const auto* error = std::get_if<Error>(&events.back()))

@@ -1,4 +1,5 @@
-// model.saveState and model.restoreState: the file on a thread of its own, the cache on the engine's.
+// model.saveState() and model.restoreState(): a task of its own reads or writes the file, the engine thread
+// reads or writes the cache.
 #pragma once
 
 #include <napi.h>
@@ -12,7 +13,7 @@
 
 namespace cria {
 
-/// What both need of a model.
+/// The parts of a model that both need.
 struct StateTarget {
   std::shared_ptr<Engine> engine;
   std::shared_ptr<RequestCallbacks> callbacks;
@@ -21,7 +22,7 @@ struct StateTarget {
   std::int32_t context_length = 0;
 };
 
-/// NativeTask<NativeStateFile>.
+// Both return a NativeTask<NativeStateFile>.
 Napi::Object save_state(Napi::Env env, const StateTarget& target, std::string path, Prompt prompt);
 Napi::Object restore_state(Napi::Env env, const StateTarget& target, std::string path);
 

@@ -12,7 +12,7 @@
 namespace cria {
 namespace {
 
-/// What a model object is made from; handed to the constructor through an External.
+/// The parts of a model object, passed to its constructor through an External.
 struct Parts {
   std::shared_ptr<Engine> engine;
   std::shared_ptr<RequestCallbacks> callbacks;
@@ -20,11 +20,14 @@ struct Parts {
   Napi::Object info, tokenizer;
 };
 
+template <class Number>
+void set_number(Napi::Object& o, const char* name, Number value) {
+  o.Set(name, Napi::Number::New(o.Env(), static_cast<double>(value)));
+}
+
 Napi::Object stats_to_js(Napi::Env env, const EngineStats& stats) {
   Napi::Object o = Napi::Object::New(env);
-  const auto number = [&](const char* name, auto value) {
-    o.Set(name, Napi::Number::New(env, static_cast<double>(value)));
-  };
+  const auto number = [&](const char* name, auto value) { set_number(o, name, value); };
   number("running", stats.running);
   number("waiting", stats.waiting);
   number("paused", stats.paused);
@@ -54,9 +57,7 @@ Napi::Object info_to_js(Napi::Env env, const LoadedModel& loaded, const LoadOpti
   const BackendInfo& backend = loaded.decoder->backend().info();
   const ModelWeights& weights = loaded.decoder->weights();
   Napi::Object o = Napi::Object::New(env);
-  const auto number = [&](const char* name, auto value) {
-    o.Set(name, Napi::Number::New(env, static_cast<double>(value)));
-  };
+  const auto number = [&](const char* name, auto value) { set_number(o, name, value); };
   const auto text = [&](const char* name, const std::string& value) {
     o.Set(name, Napi::String::New(env, value));
   };
@@ -65,8 +66,7 @@ Napi::Object info_to_js(Napi::Env env, const LoadedModel& loaded, const LoadOpti
   text("architecture", config.architecture);
   number("fileBytes", loaded.file_bytes);
   Napi::Object types = Napi::Object::New(env);
-  for (const auto& [type, bytes] : loaded.bytes_by_type)
-    types.Set(type, Napi::Number::New(env, static_cast<double>(bytes)));
+  for (const auto& [type, bytes] : loaded.bytes_by_type) set_number(types, type.c_str(), bytes);
   o.Set("tensorTypes", types);
   number("parameters", weights.parameters);
   number("vocabSize", config.vocab_size);
@@ -114,15 +114,18 @@ Napi::Object JsModel::create(Napi::Env env, LoadedModel&& loaded, const LoadOpti
   const std::uint32_t vocab_size = loaded.decoder->config().vocab_size;
   parts.engine =
       std::make_shared<Engine>(std::move(loaded.decoder), loaded.tokenizer, loaded.engine, parts.callbacks);
-  parts.state_target = {parts.engine, parts.callbacks, loaded.state_header, vocab_size,
-                        loaded.engine.context_length};
+  parts.state_target = {.engine = parts.engine,
+                        .callbacks = parts.callbacks,
+                        .header = loaded.state_header,
+                        .vocab_size = vocab_size,
+                        .context_length = loaded.engine.context_length};
   environment->engines.emplace(parts.engine, parts.callbacks);
   return environment->model_class.New({Napi::External<Parts>::New(env, &parts)});
 }
 
 JsModel::JsModel(const Napi::CallbackInfo& info) : Napi::ObjectWrap<JsModel>(info) {
   guarded(info.Env(), [&] {
-    if (!info[0].IsExternal()) throw_argument("NativeModel", "to be made by loadModel()");
+    if (!info[0].IsExternal()) throw_argument("NativeModel", "an object made by loadModel()");
     const Parts& parts = *info[0].As<Napi::External<Parts>>().Data();
     environment_ = Environment::of(info.Env());
     engine_ = parts.engine;
@@ -133,7 +136,7 @@ JsModel::JsModel(const Napi::CallbackInfo& info) : Napi::ObjectWrap<JsModel>(inf
   });
 }
 
-// Collected without dispose(): stop the engine elsewhere, since a step may take a while.
+// When it is collected without dispose(), another thread stops the engine: a step may take a while.
 JsModel::~JsModel() {
   if (!environment_ || environment_->closed || !disposal_.IsEmpty()) return;
   environment_->engines.erase(engine_);
@@ -151,7 +154,7 @@ Napi::Value JsModel::generate(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
     GenerateRequest request = as_request(info[0]);
-    // Shared, because a handler is copied while it runs; both copies live and die on the JS thread.
+    // Shared, because dispatch() copies a handler before it calls it. Both copies stay on the JS thread.
     const auto on_events =
         std::make_shared<Napi::FunctionReference>(Napi::Persistent(as_function(info[1], "onEvents")));
     const RequestId id = engine_->submit(std::move(request));
@@ -166,10 +169,10 @@ Napi::Value JsModel::generate(const Napi::CallbackInfo& info) {
                        call(i.Env());
                      }));
     };
-    // Nobody reads a paused request: it must not keep the process alive.
+    // A paused request has no reader, so it must not keep the process alive.
     const auto pause = [engine = engine_, callbacks = callbacks_, id](Napi::Env e, bool paused) {
       engine->set_paused(id, paused);
-      callbacks->holds(e, id, !paused);
+      callbacks->set_held(e, id, !paused);
     };
     method("cancel", [engine = engine_, id](Napi::Env) { engine->cancel(id); });
     method("pause", [pause](Napi::Env e) { pause(e, true); });

@@ -84,7 +84,7 @@ GenerateRequest as_request(const Napi::Value& value) {
   r.starts_text = as_bool(o.Get("startsText"), "startsText");
   r.priority = static_cast<std::int32_t>(as_integer(o.Get("priority"), "priority", -1000, 1000));
   r.timeout_ms = as_number(o.Get("timeoutMs"), "timeoutMs");
-  if (!(r.timeout_ms >= 0)) throw_argument("timeoutMs", "at least 0");
+  if (!(r.timeout_ms >= 0)) throw_argument("timeoutMs", "a number of at least 0");
   r.on_context_full = as_on_context_full(o.Get("onContextFull"));
   r.keep_tokens = static_cast<std::int32_t>(as_integer(o.Get("keepTokens"), "keepTokens", -1, INT32_MAX));
   r.sampling = as_sampling(as_object(o.Get("sampling"), "sampling"));

@@ -1,4 +1,4 @@
-// Requests and options of lib/native.ts -> C++.
+// Converts the requests and options of lib/native.ts.
 #pragma once
 
 #include <napi.h>
@@ -14,7 +14,7 @@ LoadOptions as_load_options(const Napi::Value& value);
 /// NativeRequest.
 GenerateRequest as_request(const Napi::Value& value);
 
-/// NativeText or ids; `bos` counts for text alone.
+/// NativeText or token ids; `bos` applies only to text.
 Prompt as_prompt(const Napi::Value& prompt, const Napi::Value& bos);
 
 }  // namespace cria

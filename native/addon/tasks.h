@@ -1,11 +1,11 @@
-// NativeTask of lib/native.ts: work on another thread behind a promise and a cancel().
+// NativeTask of lib/native.ts: work on another thread, with a promise and a cancel().
 #pragma once
 
 #include <napi.h>
 
-#include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "addon/environment.h"
@@ -13,14 +13,15 @@
 
 namespace cria {
 
+/// Which of the Executor's threads a task runs on.
 enum class TaskLength { short_work, long_work, ordered_work };
 
-/// { promise, cancel() } of a promise that is settled elsewhere.
+/// A NativeTask { promise, cancel() } whose promise is settled elsewhere.
 Napi::Object task_object(Napi::Env env, const Napi::Promise& promise, std::function<void()> cancel);
 
-/// Runs `work(const CancelFlag&)` on another thread and resolves with `convert(env, result)` on this one,
-/// after `settled(environment)`. What they capture may be destroyed on any thread: no references to
-/// JavaScript values.
+/// Runs `work(const CancelFlag&)` on another thread. Back on this one, calls `settled(environment)` and
+/// resolves the promise with `convert(env, result)`. What the functions capture may be destroyed on any
+/// thread, so they must not capture references to JavaScript values.
 template <class Work, class Convert>
 Napi::Object start_task(Napi::Env env, TaskLength length, Work work, Convert convert,
                         std::function<void(Environment&)> settled = {}) {
@@ -30,7 +31,7 @@ Napi::Object start_task(Napi::Env env, TaskLength length, Work work, Convert con
     Napi::Promise::Deferred deferred;
     std::shared_ptr<CancelFlag> cancel = std::make_shared<CancelFlag>();
     std::unique_ptr<Result> result;
-    std::exception_ptr error;
+    std::optional<Error> error;
   };
   Environment& environment = *Environment::of(env);
   auto state = std::make_shared<State>(env);
@@ -42,7 +43,7 @@ Napi::Object start_task(Napi::Env env, TaskLength length, Work work, Convert con
     at.js->release(e);
     if (settled) settled(at);
     try {
-      if (state->error) throw to_js_error(e, to_cria_error(state->error));
+      if (state->error) throw to_js_error(e, *state->error);
       state->deferred.Resolve(guarded(e, [&] { return convert(e, std::move(*state->result)); }));
     } catch (const Napi::Error& error) {
       state->deferred.Reject(error.Value());
@@ -52,7 +53,7 @@ Napi::Object start_task(Napi::Env env, TaskLength length, Work work, Convert con
     try {
       state->result = std::make_unique<Result>(work(*state->cancel));
     } catch (...) {
-      state->error = std::current_exception();
+      state->error = current_error();
     }
     js->post(std::move(finish));
   };

@@ -25,7 +25,7 @@ Napi::Object JsTokenizer::create(Napi::Env env, TokenizerPointer tokenizer) {
 
 JsTokenizer::JsTokenizer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<JsTokenizer>(info) {
   guarded(info.Env(), [&] {
-    if (!info[0].IsExternal()) throw_argument("NativeTokenizer", "to be made by loadTokenizer()");
+    if (!info[0].IsExternal()) throw_argument("NativeTokenizer", "an object made by loadTokenizer()");
     tokenizer_ = *info[0].As<Napi::External<TokenizerPointer>>().Data();
   });
 }

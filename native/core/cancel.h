@@ -11,7 +11,7 @@ class CancelFlag {
  public:
   void cancel() noexcept { cancelled_.store(true, std::memory_order_release); }
   bool cancelled() const noexcept { return cancelled_.load(std::memory_order_acquire); }
-  /// Throws ERR_ABORTED once cancel() was called.
+  /// Throws ERR_ABORTED once cancel() has been called.
   void check() const {
     if (cancelled()) throw Error(ErrorCode::aborted, "the operation was aborted");
   }

@@ -1,6 +1,17 @@
 #include "core/error.h"
 
+#include <new>
+#include <system_error>
+
 namespace cria {
+namespace {
+
+// Made at load time and never destroyed: reporting that memory ran out must not need memory. Copies share the
+// text.
+const Error* const kOutOfMemory =
+    new Error(ErrorCode::out_of_memory, "there is not enough memory for this operation");
+
+}  // namespace
 
 std::string_view error_code_name(ErrorCode code) noexcept {
   switch (code) {
@@ -24,6 +35,26 @@ std::string_view error_code_name(ErrorCode code) noexcept {
     case ErrorCode::internal: return "ERR_INTERNAL";
   }
   return "ERR_INTERNAL";
+}
+
+Error current_error() noexcept {
+  try {
+    try {
+      throw;
+    } catch (const Error& e) {
+      return e;
+    } catch (const std::bad_alloc&) {
+      return *kOutOfMemory;
+    } catch (const std::system_error& e) {
+      return {ErrorCode::out_of_memory, std::string("the system refused a resource: ") + e.what()};
+    } catch (const std::exception& e) {
+      return {ErrorCode::internal, e.what()};
+    } catch (...) {
+      return {ErrorCode::internal, "an unknown exception"};
+    }
+  } catch (...) {  // building or copying the Error took memory
+    return *kOutOfMemory;
+  }
 }
 
 }  // namespace cria

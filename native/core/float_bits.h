@@ -1,10 +1,9 @@
-// Conversions between float32 and its 16-bit storage types, on bits, the same on every machine.
+// Bitwise conversions between float32 and its 16-bit storage types, identical on every machine.
 // Sources: IEEE 754-2019 binary16; bfloat16 is the upper half of a float32.
 //
-// The functions have internal linkage and use no library, so that objects compiled for one instruction set
-// may include this header. They agree bit for bit with F16C (vcvtph2ps, and vcvtps2ph rounding to nearest
-// even). AVX-512's vcvtneps2bf16 differs in one point: it flushes subnormals to zero, these functions keep
-// them.
+// The functions have internal linkage and need no library, so objects compiled for one instruction set may
+// include this header. They agree bit for bit with F16C (vcvtph2ps, and vcvtps2ph rounding to nearest even).
+// AVX-512's vcvtneps2bf16 differs in one point: it flushes subnormals to zero, these functions keep them.
 #pragma once
 
 #include <stdint.h>
@@ -14,7 +13,7 @@ namespace cria {
 static constexpr uint32_t float_bits(float value) { return __builtin_bit_cast(uint32_t, value); }
 static constexpr float float_from_bits(uint32_t bits) { return __builtin_bit_cast(float, bits); }
 
-/// Exact. A NaN keeps sign and payload and comes out quiet.
+/// Exact. A NaN keeps its sign and payload and becomes quiet.
 static constexpr float f16_to_f32(uint16_t half) {
   const uint32_t sign = (half & 0x8000u) << 16;
   const uint32_t magnitude = half & 0x7fffu;
@@ -26,7 +25,8 @@ static constexpr float f16_to_f32(uint16_t half) {
   return float_from_bits(sign | float_bits(value));
 }
 
-/// Rounds to nearest, ties to even; 65520 and above give infinity. A NaN keeps sign and upper payload, quiet.
+/// Rounds to nearest, ties to even; 65520 and above give infinity. A NaN keeps its sign and upper payload and
+/// becomes quiet.
 static constexpr uint16_t f32_to_f16(float value) {
   const uint32_t bits = float_bits(value);
   const uint32_t sign = (bits >> 16) & 0x8000u;
@@ -37,10 +37,11 @@ static constexpr uint16_t f32_to_f16(float value) {
   } else if (magnitude >= 0x477ff000u) {
     half = 0x7c00u;
   } else if (magnitude >= 0x38800000u) {
-    const uint32_t rebased =
-        magnitude - 0x38000000u;  // a carry out of the mantissa moves the exponent up, as it should
+    // A carry out of the mantissa increments the exponent, which is the correct rounding.
+    const uint32_t rebased = magnitude - 0x38000000u;
     half = (rebased + 0x0fffu + ((rebased >> 13) & 1u)) >> 13;
-  } else if (magnitude > 0x33000000u) {  // above 2^-25, half of the smallest subnormal
+  } else if (magnitude > 0x33000000u) {
+    // Above 2^-25, which is half of the smallest subnormal.
     const uint32_t shift = 126u - (magnitude >> 23);
     const uint32_t mantissa = (magnitude & 0x7fffffu) | 0x800000u;
     const uint32_t kept = mantissa >> shift;
@@ -51,13 +52,14 @@ static constexpr uint16_t f32_to_f16(float value) {
   return static_cast<uint16_t>(sign | half);
 }
 
-/// Exact. A NaN comes out quiet.
+/// Exact. A NaN becomes quiet.
 static constexpr float bf16_to_f32(uint16_t bits16) {
   const uint32_t bits = static_cast<uint32_t>(bits16) << 16;
   return float_from_bits((bits & 0x7fffffffu) > 0x7f800000u ? bits | 0x400000u : bits);
 }
 
-/// Rounds to nearest, ties to even; subnormals are kept. A NaN keeps sign and upper payload, quiet.
+/// Rounds to nearest, ties to even; subnormals are kept. A NaN keeps its sign and upper payload and becomes
+/// quiet.
 static constexpr uint16_t f32_to_bf16(float value) {
   const uint32_t bits = float_bits(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);

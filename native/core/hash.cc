@@ -39,7 +39,7 @@ Xxh64::Xxh64(std::uint64_t seed) noexcept
 void Xxh64::update(const void* data, std::size_t bytes) noexcept {
   if (bytes == 0) return;
   const auto* in = static_cast<const unsigned char*>(data);
-  // Copied, so that they stay in registers: bytes may alias the members.
+  // Local copies stay in registers; the members cannot, since the bytes may alias them.
   std::uint64_t a = lanes_[0], b = lanes_[1], c = lanes_[2], d = lanes_[3];
   const auto consume = [&](const unsigned char* stripe) noexcept {
     a = round(a, load<std::uint64_t>(stripe));

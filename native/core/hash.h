@@ -1,5 +1,5 @@
-// A fast 64-bit hash, for integrity and identification: it notices damage, not an adversary, who can make
-// collisions at will. Never a replacement for a cryptographic digest.
+// A fast 64-bit hash for integrity checks and identification. It detects damage, not tampering: an adversary
+// can construct collisions at will. It does not replace a cryptographic digest.
 //
 // XXH64, as described in "xxHash fast digest algorithm", version 0.1.1, section "XXH64 Algorithm Description"
 // (github.com/Cyan4973/xxHash, doc/xxhash_spec.md).
@@ -10,8 +10,8 @@
 
 namespace cria {
 
-/// The hash of a message that comes in pieces; how it is cut makes no difference. 32 bytes a step, of which
-/// four lanes run in parallel: more than 10 GB/s on a current core, so memory and disks are slower.
+/// The hash of a message that arrives in pieces; where it is cut makes no difference. Each step takes 32
+/// bytes in four parallel lanes: more than 10 GB/s on a current core, faster than memory and disks deliver.
 class Xxh64 {
  public:
   explicit Xxh64(std::uint64_t seed = 0) noexcept;
@@ -28,7 +28,7 @@ class Xxh64 {
   std::uint64_t lanes_[4];
   std::uint64_t seed_;
   std::uint64_t length_ = 0;        // bytes so far, modulo 2^64
-  unsigned char pending_[kStripe];  // the first length_ % kStripe bytes: what fills no stripe yet
+  unsigned char pending_[kStripe];  // the last length_ % kStripe bytes, which do not fill a stripe yet
 };
 
 /// The hash of one piece.

@@ -25,7 +25,7 @@ namespace {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
-// First line of a small text file of /proc or /sys, or "".
+/// The first line of a small text file below /proc or /sys, or "".
 std::string first_line(const char* path) {
   std::string line;
   if (std::FILE* f = std::fopen(path, "re")) {
@@ -48,15 +48,14 @@ HugeMemory::HugeMemory(std::size_t bytes, const char* what) {
   if (p == MAP_FAILED) {
     throw Error(ErrorCode::out_of_memory,
                 std::string("cannot reserve ") + std::to_string(bytes) + " bytes for " + what,
-                {{"requestedBytes", static_cast<double>(bytes)},
-                 {"availableBytes", static_cast<double>(available_memory())}});
+                {{"requestedBytes", bytes}, {"availableBytes", available_memory()}});
   }
   mapping_ = p;
   const auto base = (reinterpret_cast<std::uintptr_t>(p) + kHugePage - 1) & ~(kHugePage - 1);
   data_ = reinterpret_cast<std::byte*>(base);
   size_ = bytes;
 #if defined(MADV_HUGEPAGE)
-  ::madvise(data_, rounded, MADV_HUGEPAGE);  // advice only: without huge pages it is merely slower
+  ::madvise(data_, rounded, MADV_HUGEPAGE);  // may fail: without huge pages everything works, only slower
 #endif
 }
 

@@ -1,5 +1,5 @@
-// Large anonymous memory, 2 MiB-aligned and advised for huge pages: with 4 KiB pages decode loses about 15 %
-// to the TLB.
+// Large anonymous memory, aligned to 2 MiB and advised for huge pages: with 4 KiB pages, TLB misses cost
+// decode about 15 %. Also what the process may still use of the machine: memory and cores.
 #pragma once
 
 #include <cstddef>
@@ -10,8 +10,8 @@ namespace cria {
 class HugeMemory {
  public:
   HugeMemory() = default;
-  /// Zero-filled; pages are only taken when touched. Throws ERR_OUT_OF_MEMORY, saying what was wanted and
-  /// `what` for.
+  /// Zero-filled; a page takes physical memory when it is first touched. Throws ERR_OUT_OF_MEMORY with the
+  /// requested and the available bytes; `what` names the purpose in the message.
   HugeMemory(std::size_t bytes, const char* what);
   ~HugeMemory();
   HugeMemory(HugeMemory&& other) noexcept { swap(other); }
@@ -37,15 +37,15 @@ class HugeMemory {
   std::size_t mapping_bytes_ = 0;
 };
 
-/// Memory the process may still take, in bytes: the smaller of the system's available memory and the cgroup's
-/// rest.
+/// Bytes the process may still allocate: the smaller of the system's available memory and what the cgroup's
+/// limit leaves.
 std::size_t available_memory() noexcept;
 
-/// Gives memory that was freed back to the system where the allocator would keep it.
+/// Returns freed memory to the system where the allocator would keep it.
 void trim_freed_memory() noexcept;
 
-/// Physical cores this process may run on: affinity, hyper-thread siblings and the cgroup's CPU quota counted
-/// in.
+/// Physical cores that this process may use. Respects the CPU affinity and the cgroup's CPU quota, and counts
+/// hyper-thread siblings once.
 int usable_cores() noexcept;
 
 }  // namespace cria

@@ -7,7 +7,8 @@
 namespace cria {
 namespace {
 
-/// YaRN's ramp: 1 where a dimension is slowed down, 0 where it stays.
+/// YaRN's ramp for dimension pair `i`: 1 where the frequency is divided by the factor, 0 where it is
+/// unchanged.
 double yarn_ramp(double base, std::int32_t rope_dim, const RopeScaling& s, std::int32_t i) {
   // The dimension that turns `rotations` times within the original context.
   const auto dimension_of = [&](double rotations) {
@@ -19,8 +20,7 @@ double yarn_ramp(double base, std::int32_t rope_dim, const RopeScaling& s, std::
   return std::clamp((i - low) / (high > low ? high - low : 0.001), 0.0, 1.0);
 }
 
-}  // namespace
-
+/// Llama 3.1: low frequencies are divided by the factor, high ones are unchanged, those between are blended.
 double llama3_frequency(double frequency, const RopeScaling& s) {
   const double wavelength = 2 * std::numbers::pi / frequency;
   if (wavelength > s.original_context / s.low_freq_factor) return frequency / s.factor;
@@ -29,6 +29,8 @@ double llama3_frequency(double frequency, const RopeScaling& s) {
       (s.original_context / wavelength - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
   return (1 - smooth) * frequency / s.factor + smooth * frequency;
 }
+
+}  // namespace
 
 std::vector<float> rope_inverse_frequencies(double base, std::int32_t rope_dim, const RopeScaling& s) {
   std::vector<float> frequencies;
@@ -40,8 +42,8 @@ std::vector<float> rope_inverse_frequencies(double base, std::int32_t rope_dim, 
       case RopeScaling::Kind::linear: frequency /= s.factor; break;
       case RopeScaling::Kind::llama3: frequency = llama3_frequency(frequency, s); break;
       case RopeScaling::Kind::yarn: {
-        const double slowed = yarn_ramp(base, rope_dim, s, i);
-        frequency = frequency / s.factor * slowed + frequency * (1 - slowed);
+        const double scaled = yarn_ramp(base, rope_dim, s, i);
+        frequency = frequency / s.factor * scaled + frequency * (1 - scaled);
         break;
       }
     }

@@ -23,7 +23,7 @@ void pause() noexcept {
 #endif
 }
 
-// Spins until `done()` or the budget is spent; says which.
+/// Spins until `done()` holds or the time budget is spent; returns whether it holds.
 template <class Done>
 bool spin_until(Done done) {
   for (int i = 0; i < 64; i++) {
@@ -49,7 +49,7 @@ ThreadPool::ThreadPool(int threads) {
   try {
     for (int i = 1; i < threads; i++) workers_.emplace_back([this, i] { worker_main(i); });
   } catch (...) {
-    // The system gave fewer threads than asked for: run with those there are.
+    // The system granted fewer threads than requested: run with those.
   }
 }
 
@@ -66,7 +66,7 @@ void ThreadPool::run(std::int64_t chunks, std::int64_t n, std::int64_t grain, vo
     grain *= 2;
     chunks = (n + grain - 1) / grain;
   }
-  loop_ = {body, thunk, n, grain};
+  loop_ = {.body = body, .thunk = thunk, .n = n, .grain = grain};
   chunks_left_.store(static_cast<std::int32_t>(chunks), std::memory_order_relaxed);
   loop_number_ = (loop_number_ + 1) & kNumberMask;
   ticket_.store(loop_number_ << (2 * kChunkBits) | static_cast<std::uint64_t>(chunks) << kChunkBits,
@@ -79,8 +79,8 @@ void ThreadPool::run(std::int64_t chunks, std::int64_t n, std::int64_t grain, vo
   }
 }
 
-// Takes chunks of one loop until none is left. A claimed chunk keeps its loop alive, so `loop_` is read only
-// after a claim, and a worker that comes late finds another number in the ticket and claims nothing.
+/// Runs chunks of one loop until none is left. A claimed chunk keeps its loop alive, so `loop_` is read only
+/// after a claim; a late worker finds another loop number in the ticket and claims nothing.
 void ThreadPool::work(std::uint64_t loop_number, int thread) {
   std::uint64_t ticket = ticket_.load(std::memory_order_acquire);
   while (number_of(ticket) == loop_number) {
@@ -105,13 +105,13 @@ void ThreadPool::wake_sleepers() {
 void ThreadPool::worker_main(int thread) {
   std::uint64_t seen = 0;
   for (;;) {
-    const auto news = [&] {
+    const auto has_news = [&] {
       return number_of(ticket_.load(std::memory_order_acquire)) != seen ||
              stop_.load(std::memory_order_relaxed);
     };
-    if (!spin_until(news)) {
+    if (!spin_until(has_news)) {
       sleepers_.fetch_add(1, std::memory_order_seq_cst);
-      for (std::int32_t at = wake_.load(std::memory_order_seq_cst); !news();
+      for (std::int32_t at = wake_.load(std::memory_order_seq_cst); !has_news();
            at = wake_.load(std::memory_order_seq_cst))
         wake_.wait(at, std::memory_order_seq_cst);
       sleepers_.fetch_sub(1, std::memory_order_seq_cst);

@@ -1,8 +1,8 @@
-// Worker pool for short, frequent parallel loops: a decode step has about a hundred, a microsecond apart.
+// Worker pool for short, frequent parallel loops: a decode step runs about a hundred, a microsecond apart.
 //
-// Chunks are claimed from one atomic word that also carries the loop's number, so a loop ends when its chunks
-// are done, not when every worker has shown up: a core taken by another process delays only the chunk it
-// holds. Workers spin for some tens of microseconds between loops and then sleep on a futex.
+// Threads claim chunks from one atomic word that also carries the loop's number. A loop therefore ends when
+// its chunks are done, not when every worker has checked in: a worker that loses its core to another process
+// delays only the chunk it holds. Workers spin for tens of microseconds between loops, then sleep on a futex.
 #pragma once
 
 #include <atomic>
@@ -15,7 +15,7 @@ namespace cria {
 
 class ThreadPool {
  public:
-  /// `threads` counts the calling thread: `threads - 1` workers are started. At least 1.
+  /// `threads`, at least 1, includes the calling thread: `threads - 1` workers are started.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -23,15 +23,15 @@ class ThreadPool {
 
   int size() const noexcept { return static_cast<int>(workers_.size()) + 1; }
 
-  /// At most `most`, and so that every thread has two ranges of [0, n) to take, where n allows.
-  std::int64_t grain_for(std::int64_t n, std::int64_t most) const noexcept {
+  /// A grain for [0, n) of at most `max_grain` that gives every thread two ranges where n is large enough.
+  std::int64_t grain_for(std::int64_t n, std::int64_t max_grain) const noexcept {
     const std::int64_t even = n / (2 * size());
-    return even < 1 ? 1 : even < most ? even : most;
+    return even < 1 ? 1 : even < max_grain ? even : max_grain;
   }
 
-  /// Calls body(begin, end), or body(begin, end, thread) with a thread number below size(), for consecutive
-  /// ranges of at most `grain` indices that cover [0, n), on all threads, and returns when all are done.
-  /// `body` must not throw and must not call the pool. One caller at a time.
+  /// Splits [0, n) into consecutive ranges of at most `grain` indices and calls body(begin, end), or
+  /// body(begin, end, thread) with a thread number below size(), for each of them on all threads. Returns
+  /// when all are done. `body` must not throw and must not call the pool. One caller at a time.
   template <class Body>
   void parallel_for(std::int64_t n, std::int64_t grain, Body&& body) {
     if (n <= 0) return;
@@ -71,7 +71,7 @@ class ThreadPool {
   // ticket: loop number (24 bits) | chunks (20 bits) | next chunk (20 bits)
   alignas(64) std::atomic<std::uint64_t> ticket_{0};
   alignas(64) std::atomic<std::int32_t> chunks_left_{0};
-  alignas(64) std::atomic<std::int32_t> wake_{0};  // futex word: changes at every published loop
+  alignas(64) std::atomic<std::int32_t> wake_{0};  // futex word: changes with every published loop
   std::atomic<std::int32_t> sleepers_{0};
   std::atomic<bool> stop_{false};
   Loop loop_{};

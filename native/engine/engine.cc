@@ -1,7 +1,6 @@
 #include "engine/engine.h"
 
 #include <algorithm>
-#include <new>
 #include <string>
 #include <utility>
 
@@ -12,31 +11,20 @@ Error disposed_error() { return {ErrorCode::disposed, "the model was disposed"};
 Error aborted_error() { return {ErrorCode::aborted, "the request was aborted"}; }
 
 Error timeout_error(double timeout_ms) {
-  return {ErrorCode::timeout,
-          "the request took longer than its timeout of " +
-              std::to_string(static_cast<std::int64_t>(timeout_ms)) + " ms",
-          {{"timeoutMs", timeout_ms}}};
+  return {
+      ErrorCode::timeout,
+      "the request exceeded its timeout of " + std::to_string(static_cast<std::int64_t>(timeout_ms)) + " ms",
+      {{"timeoutMs", timeout_ms}}};
 }
 
 SchedulerLimits limits_of(const Decoder& decoder, std::int32_t n_pages) {
-  return {n_pages, decoder.backend().info().page_tokens, decoder.max_batch_tokens(), decoder.max_sequences()};
+  return {.n_pages = n_pages,
+          .page_tokens = decoder.backend().info().page_tokens,
+          .max_batch_tokens = decoder.max_batch_tokens(),
+          .max_sequences = decoder.max_sequences()};
 }
 
 }  // namespace
-
-Error current_error() noexcept {
-  try {
-    throw;
-  } catch (const Error& e) {
-    return e;
-  } catch (const std::bad_alloc&) {
-    return {ErrorCode::out_of_memory, "there is not enough memory to go on with this request"};
-  } catch (const std::exception& e) {
-    return {ErrorCode::internal, e.what()};
-  } catch (...) {
-    return {ErrorCode::internal, "an unknown exception in the engine"};
-  }
-}
 
 Engine::Engine(std::unique_ptr<Decoder> decoder, std::shared_ptr<const Tokenizer> tokenizer,
                const EngineOptions& options, std::shared_ptr<EventSink> sink)
@@ -59,18 +47,16 @@ RequestId Engine::submit(AnyRequest request) {
   const std::lock_guard lock(mutex_);
   if (stopping_) throw disposed_error();
   const auto waiting = static_cast<std::int64_t>(inbox_.size()) + stats_.waiting;
-  const std::int64_t places = std::max(0, scheduler_.limits().max_sequences - stats_.running);
-  if (waiting >= places + options_.max_queue) {
+  const std::int64_t free_slots = std::max(0, scheduler_.limits().max_sequences - stats_.running);
+  if (waiting >= free_slots + options_.max_queue) {
     throw Error(ErrorCode::queue_full,
-                "the queue is full: " + std::to_string(stats_.running) + " requests run and " +
-                    std::to_string(waiting) + " wait, at most " + std::to_string(options_.max_queue) +
-                    " may (maxQueue)",
-                {{"running", static_cast<double>(stats_.running)},
-                 {"waiting", static_cast<double>(waiting)},
-                 {"maxQueue", static_cast<double>(options_.max_queue)}});
+                "the queue is full: " + std::to_string(stats_.running) + " requests are running and " +
+                    std::to_string(waiting) + " are waiting; at most " + std::to_string(options_.max_queue) +
+                    " may wait (maxQueue)",
+                {{"running", stats_.running}, {"waiting", waiting}, {"maxQueue", options_.max_queue}});
   }
   const RequestId id = next_id_++;
-  inbox_.push_back({id, std::move(request), cancel, Clock::now()});
+  inbox_.push_back({.id = id, .request = std::move(request), .cancel = cancel, .queued = Clock::now()});
   cancels_.emplace(id, std::move(cancel));
   wake_.notify_one();
   return id;
@@ -92,7 +78,7 @@ void Engine::set_paused(RequestId id, bool paused) noexcept {
     pauses_.emplace_back(id, paused);
     wake_.notify_one();
   } catch (...) {
-    // Out of memory: the request goes on unpaused, and what it produces waits in the caller's memory.
+    // Out of memory: the request continues unpaused, and the caller's memory holds its output.
   }
 }
 
@@ -112,7 +98,7 @@ void Engine::stop() noexcept {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
     stop_flag_.cancel();
-    for (auto& [id, cancel] : cancels_) cancel->cancel();  // ends an encoding in progress too
+    for (auto& [id, cancel] : cancels_) cancel->cancel();  // also ends an encoding in progress
     wake_.notify_one();
   }
   if (thread_.joinable()) thread_.join();
@@ -129,7 +115,8 @@ void Engine::thread_main() noexcept {
       deliver();
     }
   } catch (...) {
-    // Only the bookkeeping between requests can throw here (out of memory): end everything rather than hang.
+    // Only the bookkeeping between requests can throw here, for lack of memory: end all requests rather than
+    // hang.
   }
   try {
     {
@@ -147,7 +134,7 @@ void Engine::thread_main() noexcept {
   decoder_.reset();
 }
 
-/// Sleeps until there is something to do, and takes in what came; false when the engine is to stop.
+/// Sleeps until there is work, and admits the submitted requests. False when the engine must stop.
 bool Engine::wait_for_work() {
   std::vector<Submitted> arrived;
   std::vector<std::pair<RequestId, bool>> pauses;
@@ -163,7 +150,7 @@ bool Engine::wait_for_work() {
     if (stopping_) return false;
     arrived.swap(inbox_);
     pauses.swap(pauses_);
-    // Until update_stats(), for the queue's bound.
+    // Keeps the bound of the queue valid until update_stats().
     stats_.waiting += static_cast<std::int32_t>(arrived.size());
   }
   for (Submitted& s : arrived) admit(std::move(s));
@@ -188,18 +175,15 @@ void Engine::check_ids(std::span<const TokenId> ids, bool generates) const {
     throw Error(ErrorCode::invalid_argument,
                 "token id at index " + std::to_string(i) + ": expected less than " +
                     std::to_string(vocab_size_) + ", found " + std::to_string(ids[i]),
-                {{"index", static_cast<double>(i)},
-                 {"found", static_cast<double>(ids[i])},
-                 {"vocabSize", static_cast<double>(vocab_size_)}});
+                {{"index", i}, {"found", ids[i]}, {"vocabSize", vocab_size_}});
   }
-  // A generation needs room for one token more.
-  const std::size_t most = static_cast<std::size_t>(options_.context_length) - (generates ? 1 : 0);
-  if (ids.size() > most) {
+  // A generation needs room for at least one new token.
+  const std::size_t max_tokens = static_cast<std::size_t>(options_.context_length) - (generates ? 1 : 0);
+  if (ids.size() > max_tokens) {
     throw Error(ErrorCode::prompt_too_long,
                 "the prompt has " + std::to_string(ids.size()) + " tokens; a context of " +
-                    std::to_string(options_.context_length) + " has room for " + std::to_string(most),
-                {{"promptTokens", static_cast<double>(ids.size())},
-                 {"contextLength", static_cast<double>(options_.context_length)}});
+                    std::to_string(options_.context_length) + " has room for " + std::to_string(max_tokens),
+                {{"promptTokens", ids.size()}, {"contextLength", options_.context_length}});
   }
 }
 
@@ -265,26 +249,27 @@ void Engine::restore(RequestId id, const KvState& state) {
   const auto n_tokens = static_cast<std::int32_t>(state.tokens.size());
   const auto wanted = static_cast<std::size_t>(scheduler_.pages_for(n_tokens));
   KvCache& kv = decoder_->kv();
-  if (state.pages.size() != wanted * kv.page_bytes())
-    throw Error(ErrorCode::internal, "the saved state has another number of bytes than its pages need");
+  if (state.pages.size() != wanted * kv.page_bytes()) {
+    throw Error(ErrorCode::internal, "expected a saved state of " + std::to_string(wanted * kv.page_bytes()) +
+                                         " bytes, found " + std::to_string(state.pages.size()));
+  }
   const std::vector<PageId> pages = scheduler_.adopt(state.tokens, [&](std::span<const PageId> to) {
     for (std::size_t i = 0; i < to.size(); i++)
       kv.write_page(to[i], state.pages.data() + i * kv.page_bytes());
   });
   if (pages.empty()) {
     throw Error(ErrorCode::out_of_memory,
-                "the saved state needs " + std::to_string(wanted) + " pages of the KV cache, " +
+                "the saved state needs " + std::to_string(wanted) + " pages of the KV cache; " +
                     std::to_string(scheduler_.pool().available_pages()) +
-                    " are not in use; wait for requests to end or raise kvMemory",
-                {{"neededPages", static_cast<double>(wanted)},
-                 {"availablePages", static_cast<double>(scheduler_.pool().available_pages())}});
+                    " are available; wait for requests to end or raise kvMemory",
+                {{"neededPages", wanted}, {"availablePages", scheduler_.pool().available_pages()}});
   }
   counts_.finished++;
   send(id, StateRestoredEvent{n_tokens});
   retire(id);
 }
 
-/// Ends what was cancelled and what ran out of time.
+/// Ends requests that were cancelled or have timed out.
 void Engine::end_due() {
   {
     const std::lock_guard lock(mutex_);
@@ -311,12 +296,12 @@ void Engine::end_due() {
     }
   }
   if (due.empty()) return;
-  // They need not wait for the step of the others.
+  // Delivers now: these requests need not wait for the step of the others.
   update_stats();
   deliver();
 }
 
-/// Ends a request from outside, with what it has.
+/// Ends a request for an outside reason; a generation keeps its text so far.
 void Engine::finish(RequestId id, FinishReason reason) {
   Active& active = active_.at(id);
   if (!active.sequence) {

@@ -156,7 +156,4 @@ class Engine {
   std::thread thread_;
 };
 
-/// The exception being handled, as the one type that callers see.
-Error current_error() noexcept;
-
 }  // namespace cria

@@ -1,4 +1,4 @@
-// What the engine does, in numbers: for model.stats() and dashboards.
+// The engine's counters and rates, for model.stats() and dashboards.
 #pragma once
 
 #include <algorithm>
@@ -9,14 +9,14 @@
 namespace cria {
 
 struct EngineStats {
-  // Now.
-  std::int32_t running = 0;  // requests with pages that are not paused
-  std::int32_t waiting = 0;  // in the queue
-  std::int32_t paused = 0;   // whose reader does not read
+  // Current state.
+  std::int32_t running = 0;  // requests that hold pages and are not paused
+  std::int32_t waiting = 0;  // requests in the queue
+  std::int32_t paused = 0;   // requests whose reader does not read
   std::int32_t pages = 0, pages_used = 0, pages_shared = 0, pages_cached = 0, pages_free = 0;
   std::int32_t page_tokens = 0;
-  // Of the last second.
-  double prompt_tokens_per_second = 0;  // computed; what was found in the cache is not counted
+  // During the last second.
+  double prompt_tokens_per_second = 0;  // computed ones; tokens found in the cache do not count
   double generated_tokens_per_second = 0;
   // Since the model was loaded.
   std::uint64_t finished = 0, failed = 0, cancelled = 0;  // requests
@@ -26,7 +26,7 @@ struct EngineStats {
   double last_step_ms = 0, longest_step_ms = 0;
 };
 
-/// A count per second, over the last second.
+/// Measures a rate per second over the last second.
 class RateMeter {
  public:
   using Clock = std::chrono::steady_clock;

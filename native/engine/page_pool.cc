@@ -16,11 +16,11 @@ PagePool::PagePool(std::int32_t n_pages, std::int32_t page_tokens)
 std::optional<PageId> PagePool::take() {
   if (free_.empty()) {
     if (oldest_ == kNone) return std::nullopt;
-    // The page released first is a leaf of the tree, unless pages below it are still held; those lose their
-    // place in the tree with it and nothing else.
-    std::vector<PageId> forgotten;
-    tree_.erase(oldest_, forgotten);
-    for (const PageId page : forgotten) {
+    // The least recently released page is a leaf of the tree, unless pages below it are still used; those
+    // only lose their place in the tree.
+    std::vector<PageId> erased;
+    tree_.erase(oldest_, erased);
+    for (const PageId page : erased) {
       if (!at(page).is_cached) continue;
       remove_cached(page);
       free_.push_back(page);
@@ -35,7 +35,7 @@ std::optional<PageId> PagePool::take() {
 void PagePool::retain(PageId page) {
   Page& p = at(page);
   if (p.references == 0 && !p.is_cached)
-    throw Error(ErrorCode::internal, "KV page " + std::to_string(page) + " is retained while free");
+    throw Error(ErrorCode::internal, "KV page " + std::to_string(page) + " was retained while free");
   if (p.is_cached) remove_cached(page);
   if (++p.references == 2) n_shared_++;
 }
@@ -43,7 +43,7 @@ void PagePool::retain(PageId page) {
 void PagePool::release(PageId page) {
   Page& p = at(page);
   if (p.references == 0)
-    throw Error(ErrorCode::internal, "KV page " + std::to_string(page) + " is released by nobody");
+    throw Error(ErrorCode::internal, "KV page " + std::to_string(page) + " was released while free");
   p.references--;
   if (p.references == 1) n_shared_--;
   if (p.references > 0) return;
@@ -60,9 +60,9 @@ PageId PagePool::publish(PageId page, PageId parent, std::span<const std::uint32
     if (known == page) return page;
     if (known) {
       retain(*known);
-      // What was known of the page while it filled is known of the other one too.
-      std::vector<PageId> forgotten;
-      if (at(page).references == 1 && tree_.contains(page)) tree_.erase(page, forgotten);
+      // The other page has the content that was recorded of this one while it filled.
+      std::vector<PageId> erased;
+      if (at(page).references == 1 && tree_.contains(page)) tree_.erase(page, erased);
       release(page);
       return *known;
     }
@@ -74,11 +74,11 @@ PageId PagePool::publish(PageId page, PageId parent, std::span<const std::uint32
   return page;
 }
 
-std::vector<PageId> PagePool::match(std::span<const std::uint32_t> tokens, std::size_t most) {
+std::vector<PageId> PagePool::match(std::span<const std::uint32_t> tokens, std::size_t max_tokens) {
   std::vector<PageId> pages;
   const auto n = static_cast<std::size_t>(page_tokens_);
   PageId parent = PrefixTree::kRoot;
-  for (std::size_t first = 0; first + n <= std::min(tokens.size(), most); first += n) {
+  for (std::size_t first = 0; first + n <= std::min(tokens.size(), max_tokens); first += n) {
     const std::optional<PageId> page = tree_.find(parent, tokens.subspan(first, n));
     if (!page) break;
     retain(*page);

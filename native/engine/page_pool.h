@@ -1,11 +1,11 @@
-// Pages of the KV cache as integers: who holds which, and what is kept for requests to come. Touches no
-// tensors.
+// Pages of the KV cache as integers: their reference counts, and which stay cached for later requests.
+// Touches no tensors.
 //
 // A page is in one of three states:
-//   free    nobody holds it, and nothing is known of its content
-//   used    sequences hold it: as many references as block tables that name it
-//   cached  nobody holds it, but its content is in the prefix tree; taken back when no page is free, the one
-//           that was released first (Least Recently Used) going first
+//   free    no references, no known content
+//   used    one reference for each block table that contains it
+//   cached  no references, but its content is in the prefix tree; when no page is free, the least recently
+//           released one is evicted first (LRU)
 #pragma once
 
 #include <cstdint>
@@ -21,33 +21,34 @@ class PagePool {
  public:
   PagePool(std::int32_t n_pages, std::int32_t page_tokens);
 
-  /// A page with one reference: a free one (the one freed last: it is warm), else the cached one that was
-  /// released first, whose content is forgotten; nothing when all are used.
+  /// A page with one reference: the page freed last (its memory is warm), else the least recently released
+  /// cached page, whose content is evicted. Nothing when all pages are used.
   std::optional<PageId> take();
+  /// Adds a reference to a used or cached page. Throws ERR_INTERNAL for a free one.
   void retain(PageId page);
-  /// Drops a reference. A page without any is cached when the prefix tree knows it, else free. A sequence
-  /// releases its pages from the last to the first, so that no cached page outlives what precedes it. Throws
-  /// ERR_INTERNAL for a page that nobody holds.
+  /// Drops a reference. A page without references becomes cached when it is in the prefix tree, else free. A
+  /// sequence releases its pages from last to first, so that a cached page is never evicted before those that
+  /// follow it. Throws ERR_INTERNAL for a page without references.
   void release(PageId page);
 
-  /// Says that `page`, which somebody holds, has the K and V of `tokens` (1 to page_tokens of them, from its
-  /// start) after the pages up to `parent`. Returns the page to use from now on: another one when its full
-  /// content was there already (the caller's reference has moved to it), else `page` itself. Does nothing
-  /// when `parent` is not in the tree.
+  /// Records that `page`, a used page, holds the K and V of `tokens` (1 to page_tokens of them, from its
+  /// start) after those of the pages up to `parent`. Returns the page to use from now on: another page when
+  /// that one already has the same full content (the caller's reference moves to it), else `page`. Does
+  /// nothing when `parent` is not in the tree.
   PageId publish(PageId page, PageId parent, std::span<const std::uint32_t> tokens);
 
-  /// The full pages that hold the beginning of `tokens`, at most `most` tokens of it, each with a reference
-  /// more.
-  std::vector<PageId> match(std::span<const std::uint32_t> tokens, std::size_t most);
+  /// The full pages that hold the longest known prefix of `tokens`, of at most `max_tokens`. Adds a reference
+  /// to each.
+  std::vector<PageId> match(std::span<const std::uint32_t> tokens, std::size_t max_tokens);
 
   std::int32_t size() const { return static_cast<std::int32_t>(pages_.size()); }
   std::int32_t page_tokens() const { return page_tokens_; }
   std::int32_t free_pages() const { return static_cast<std::int32_t>(free_.size()); }
   std::int32_t cached_pages() const { return n_cached_; }
   std::int32_t used_pages() const { return size() - free_pages() - cached_pages(); }
-  /// Of the used pages, those with more than one reference.
+  /// Used pages with more than one reference.
   std::int32_t shared_pages() const { return n_shared_; }
-  /// What take() can give.
+  /// How many pages take() can return.
   std::int32_t available_pages() const { return free_pages() + cached_pages(); }
   std::int32_t references(PageId page) const { return at(page).references; }
   const PrefixTree& tree() const { return tree_; }

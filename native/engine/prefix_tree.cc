@@ -8,8 +8,8 @@
 namespace cria {
 namespace {
 
-// The finalizer of splitmix64 (Steele, Lea, Flood 2014), chained over parent and tokens. Speed alone depends
-// on its quality: whoever is found by it has their tokens compared.
+// The finalizer of splitmix64 (Steele, Lea, Flood 2014), chained over parent and tokens. Its quality affects
+// only speed: find() compares the tokens.
 std::uint64_t mix(std::uint64_t x) {
   x += 0x9e3779b97f4a7c15;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
@@ -57,10 +57,11 @@ void PrefixTree::insert(PageId page, PageId parent, std::span<const std::uint32_
   Node& n = node(page);
   if (n.n_tokens != 0 || held.empty() || held.size() > page_tokens_ ||
       (parent != kRoot && static_cast<std::size_t>(node(parent).n_tokens) != page_tokens_))
-    throw Error(ErrorCode::internal, "KV page " + std::to_string(page) + " cannot enter the prefix tree");
+    throw Error(ErrorCode::internal,
+                "KV page " + std::to_string(page) + " cannot be put into the prefix tree");
   std::ranges::copy(held, token_slots(page));
   PageId& first = first_child(parent);
-  n = {parent, kNone, first, kNone, static_cast<std::int32_t>(held.size())};
+  n = {.parent = parent, .next = first, .n_tokens = static_cast<std::int32_t>(held.size())};
   if (first != kNone) node(first).previous = page;
   first = page;
   index(page);
@@ -82,7 +83,7 @@ void PrefixTree::index(PageId page) {
 
 void PrefixTree::erase(PageId page, std::vector<PageId>& erased) {
   while (!is_leaf(page)) {
-    // Down to a leaf and back up, without recursion: a long conversation is a deep tree.
+    // Erases leaf by leaf, so that the recursion stays shallow: a long conversation is a deep tree.
     PageId leaf = page;
     while (!is_leaf(leaf)) leaf = node(leaf).first_child;
     erase(leaf, erased);

@@ -1,6 +1,6 @@
-// Which page holds which tokens after which prefix: a tree whose nodes are pages. The way from the root to a
-// page spells the sequence whose K and V the pages hold, so that a request that begins the same way can use
-// them. Touches no tensors; says nothing about who uses a page (see PagePool).
+// Which page holds which tokens after which prefix: a tree whose nodes are pages. The path from the root to a
+// page spells the tokens whose K and V the pages hold, so that a request with the same prefix can reuse them.
+// Touches no tensors and does not know who uses a page (see PagePool).
 #pragma once
 
 #include <cstdint>
@@ -19,23 +19,24 @@ class PrefixTree {
 
   PrefixTree(std::int32_t n_pages, std::int32_t page_tokens);
 
-  /// The full page below `parent` that holds exactly these page_tokens tokens.
+  /// The full child of `parent` that holds exactly these page_tokens tokens.
   std::optional<PageId> find(PageId parent, std::span<const std::uint32_t> tokens) const;
 
-  /// The page below `parent` that begins with the most of `tokens`, and how many they are; the lowest id
-  /// among equals.
+  /// The child of `parent` that has the longest common prefix with `tokens`, and its length; the lowest id of
+  /// equal ones.
   struct Overlap {
     PageId page = kRoot;
     std::int32_t n_tokens = 0;
   };
   Overlap longest_overlap(PageId parent, std::span<const std::uint32_t> tokens) const;
 
-  /// Says what `page`, which is not in the tree, holds: 1 to page_tokens tokens that follow `parent` (kRoot
-  /// or a full page of the tree). A full page whose content is in the tree already may not be inserted.
+  /// Adds `page`, which is not in the tree, with 1 to page_tokens tokens that follow `parent` (kRoot or a
+  /// full page of the tree). A full page must not have the content of another one in the tree.
   void insert(PageId page, PageId parent, std::span<const std::uint32_t> tokens);
-  /// `page`, which is in the tree, holds these tokens more. The same holds when that fills it.
+  /// Appends tokens to `page`, which is in the tree. If that fills it, it must not have the content of
+  /// another one.
   void extend(PageId page, std::span<const std::uint32_t> tokens);
-  /// Takes a page out, with all that is below it; their ids are appended to `erased`.
+  /// Removes a page with its descendants, and appends their ids to `erased`.
   void erase(PageId page, std::vector<PageId>& erased);
 
   bool contains(PageId page) const { return node(page).n_tokens > 0; }
@@ -65,7 +66,8 @@ class PrefixTree {
   std::vector<Node> nodes_;
   std::vector<std::uint32_t> tokens_;  // [n_pages, page_tokens]
   PageId first_of_root_ = kNone;
-  // Full pages by the hash of parent and tokens. Two contents of one hash: the second is not found by find().
+  // Full pages by the hash of parent and tokens. When two contents share a hash, find() misses the second
+  // one.
   std::unordered_map<std::uint64_t, PageId> full_pages_;
 };
 

@@ -1,4 +1,4 @@
-// What a caller asks of the engine, and what it answers.
+// Requests to the engine and the events it answers with.
 #pragma once
 
 #include <cstdint>
@@ -20,18 +20,20 @@ namespace cria {
 
 using RequestId = std::uint64_t;
 
-/// A prompt as text in pieces (see Tokenizer::encode), kept by the request.
+/// A prompt as text in pieces (see Tokenizer::encode).
 struct PromptText {
-  std::vector<std::pair<std::string, bool>> pieces;  // text, and whether special-token spellings in it count
+  /// Text, and whether the spellings of special tokens in it become those tokens.
+  std::vector<std::pair<std::string, bool>> pieces;
+  /// EncodeOptions::bos.
   std::optional<bool> bos;
 };
 using Prompt = std::variant<PromptText, std::vector<TokenId>>;
 
 /// What happens when a generation has filled the context.
 enum class OnContextFull {
-  stop,   // it ends, with FinishReason::context
-  error,  // it fails, with ERR_CONTEXT_FULL
-  shift,  // older tokens are dropped and the rest is computed anew
+  stop,   // it ends with FinishReason::context
+  error,  // it fails with ERR_CONTEXT_FULL
+  shift,  // older tokens are dropped and the rest is recomputed
 };
 
 struct GenerateRequest {
@@ -41,25 +43,25 @@ struct GenerateRequest {
   std::vector<std::string> stop;
   std::vector<TokenId> stop_tokens;
   bool ignore_eos = false;
-  bool show_special = false;  // control tokens are spelled out in the text
-  bool starts_text = false;   // a dummy-prefix space at the start of the answer is dropped
-  std::int32_t priority = 0;  // greater goes first (Scheduler says how)
+  bool show_special = false;  // the text includes the spellings of control tokens
+  bool starts_text = false;   // drop SentencePiece's dummy prefix at the start of the text
+  std::int32_t priority = 0;  // higher goes first; see Scheduler
   double timeout_ms = 0;      // from submission to the last token; 0: none
   OnContextFull on_context_full = OnContextFull::stop;
-  std::int32_t keep_tokens =
-      -1;  // first tokens that a shift keeps; -1: the prompt, at most half of the context
+  /// The number of leading tokens that a shift keeps; -1: the prompt, but at most half of the context.
+  std::int32_t keep_tokens = -1;
 };
 
-/// Logits after the last id.
+/// Asks for the logits after the last id.
 struct LogitsRequest {
   std::vector<TokenId> ids;
 };
 
-/// The K and V of a prompt, computed when they are not in the cache.
+/// Asks for the K and V of a prompt; computes those that are not in the cache.
 struct SaveStateRequest {
   Prompt prompt;
 };
-/// Puts K and V, saved by a model with the same fingerprint and layout, into the cache.
+/// Puts K and V saved by a model with the same fingerprint and layout into the cache.
 struct RestoreStateRequest {
   std::shared_ptr<const KvState> state;
 };
@@ -68,7 +70,7 @@ enum class FinishReason { stop, stop_string, length, context, abort };
 
 struct Usage {
   std::int32_t prompt_tokens = 0;
-  std::int32_t cached_tokens = 0;  // of the prompt, those whose K and V were in the cache
+  std::int32_t cached_tokens = 0;  // prompt tokens whose K and V were in the cache
   std::int32_t generated_tokens = 0;
   std::int32_t dropped_tokens = 0;  // by context shifts
   std::int32_t preemptions = 0;
@@ -78,9 +80,9 @@ struct Usage {
 struct ChunkEvent {
   std::string text;  // whole UTF-8 characters
   std::vector<TokenId> tokens;
-  std::vector<SampledToken> logprobs;  // one per token when asked for, else empty
+  std::vector<SampledToken> logprobs;  // one per token if requested, else empty
 };
-/// The request goes from one state to another; for whoever watches.
+/// A change of state, for information.
 struct StatusEvent {
   enum class Status { started, preempted } status;
 };
@@ -101,8 +103,8 @@ struct StateRestoredEvent {
 using Event =
     std::variant<ChunkEvent, StatusEvent, EndEvent, LogitsEvent, StateSavedEvent, StateRestoredEvent, Error>;
 
-/// Whether nothing comes after it: a request has any number of ChunkEvents and StatusEvents, then exactly one
-/// event of another type.
+/// Whether it is a request's last event: a request has any number of ChunkEvents and StatusEvents, then
+/// exactly one event of another type.
 inline bool is_last(const Event& event) {
   return !std::holds_alternative<ChunkEvent>(event) && !std::holds_alternative<StatusEvent>(event);
 }
@@ -112,10 +114,11 @@ struct Delivery {
   Event event;
 };
 
-/// Receives what a step produced, on the engine thread; must not block for long and must not throw.
+/// Receives the events of each step.
 class EventSink {
  public:
   virtual ~EventSink() = default;
+  /// Called on the engine thread. Must not throw, nor block for long.
   virtual void deliver(std::vector<Delivery>&& deliveries) = 0;
 };
 

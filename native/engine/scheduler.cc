@@ -6,10 +6,11 @@
 namespace cria {
 namespace {
 
-// Waiting a step for somebody else's tokens pays when they are at least this many, or all that is missing.
+// A sequence waits a step for tokens that another one computes if they are at least this many, or all that it
+// needs.
 constexpr std::int32_t kWorthWaiting = 8;
-// A prompt that takes more steps than this leaves a quarter of each to those behind it: a short prompt does
-// not wait for a long one.
+// A prompt that takes more steps than this leaves a quarter of each step's budget to later prompts, so that a
+// short prompt does not wait for a long one.
 constexpr std::int32_t kLongPromptSteps = 4;
 
 std::pair<std::int64_t, SequenceId> order_of(const ScheduledSequence& s) { return {s.rank, s.id}; }
@@ -19,7 +20,7 @@ std::pair<std::int64_t, SequenceId> order_of(const ScheduledSequence& s) { retur
 Scheduler::Scheduler(const SchedulerLimits& limits)
     : limits_(limits), pool_(limits.n_pages, limits.page_tokens) {}
 
-// ---- what the engine tells ----
+// ---- changes reported by the engine ----
 
 void Scheduler::add(SequenceId id, std::span<const std::uint32_t> tokens, std::int32_t priority) {
   ScheduledSequence& s = sequences_[id];
@@ -93,7 +94,7 @@ std::vector<PageId> Scheduler::adopt(std::span<const std::uint32_t> tokens,
     parent = pool_.publish(pages[i], parent, tokens.subspan(i * n, std::min(n, tokens.size() - i * n)));
     held.push_back(parent);
   }
-  // Of the pages handed out, those whose content was there already are free again: writing them does no harm.
+  // Pages whose content was already in the cache are free again; that they were written is harmless.
   for (const PageId page : std::views::reverse(held)) pool_.release(page);
   return pages;
 }
@@ -120,7 +121,8 @@ SchedulerPlan Scheduler::plan(const PrefillBudget& budgets) {
   std::int32_t budget =
       std::min(n_decodes > 0 ? budgets.beside_decodes : budgets.alone, limits_.max_batch_tokens - n_decodes);
 
-  // By rank, those that run and those that wait; the first that cannot start holds back all that wait.
+  // Merges active and waiting sequences by rank. The first one that cannot be admitted holds back all later
+  // ones.
   const std::vector<std::pair<std::int64_t, SequenceId>> active(active_.begin(), active_.end());
   auto running = active.begin();
   auto waiting = waiting_.begin();
@@ -159,14 +161,15 @@ void Scheduler::plan_decodes(SchedulerPlan& plan) {
     ScheduledSequence& s = sequences_.at(id);
     if (!s.is_paused && s.n_pending() == 1) decodes.push_back(&s);
   }
-  // A slot is left for a prompt, if one runs.
+  // One slot is reserved for a prompt if one is active.
   const bool all_decode = decodes.size() == active_.size() - n_active_paused_;
-  const auto most = static_cast<std::size_t>(std::min(limits_.max_sequences, limits_.max_batch_tokens) -
-                                             (all_decode || limits_.max_sequences == 1 ? 0 : 1));
-  if (decodes.size() > most) {
-    // More than a step takes, after pauses ended: whoever waited longest.
+  const auto max_decodes =
+      static_cast<std::size_t>(std::min(limits_.max_sequences, limits_.max_batch_tokens) -
+                               (all_decode || limits_.max_sequences == 1 ? 0 : 1));
+  if (decodes.size() > max_decodes) {
+    // More than fit in a step, after pauses ended: those that waited longest run.
     std::ranges::stable_sort(decodes, {}, [](const ScheduledSequence* s) { return s->last_step_; });
-    decodes.resize(most);
+    decodes.resize(max_decodes);
     std::ranges::sort(decodes, {}, [](const ScheduledSequence* s) { return order_of(*s); });
   }
   for (ScheduledSequence* s : decodes)
@@ -178,17 +181,18 @@ void Scheduler::plan_prefill(ScheduledSequence& s, std::int32_t& budget, Schedul
   reuse_full_pages(s);
   if (is_being_computed(s, plan)) return;
   reuse_part_of_page(s, plan);
-  std::int32_t most = budget;
+  std::int32_t max_count = budget;
   const bool others_want_more = sequences_.size() - n_paused_ > plan.chunks.size() + 1;
-  if (s.n_pending() / kLongPromptSteps >= budget && others_want_more) most = std::max(1, budget - budget / 4);
-  const std::int32_t count = std::min(s.n_pending(), most);
+  if (s.n_pending() / kLongPromptSteps >= budget && others_want_more)
+    max_count = std::max(1, budget - budget / 4);
+  const std::int32_t count = std::min(s.n_pending(), max_count);
   if (!take_pages(s, s.n_cached + count, plan)) return;
   add_chunk(s, count, plan);
   budget -= count;
 }
 
-// The head of the queue starts when there are pages for all of its tokens, and one more for each sequence
-// that runs; for them, whoever is paused or of higher rank is preempted.
+// Admits the head of the queue when there are pages for all of its tokens and one more for each running
+// sequence. Preempts paused sequences and those of higher rank to make room. False when it must wait.
 bool Scheduler::admit(ScheduledSequence& s, SchedulerPlan& plan) {
   std::vector<PageId> found = pool_.match(s.tokens, s.tokens.size() - 1);
   const std::int32_t wanted = pages_for(s.n_tokens()) - static_cast<std::int32_t>(found.size());
@@ -196,9 +200,9 @@ bool Scheduler::admit(ScheduledSequence& s, SchedulerPlan& plan) {
     const auto running = static_cast<std::int32_t>(active_.size() - n_active_paused_);
     const bool lacks_pages = !active_.empty() && wanted + running > pool_.available_pages();
     if (!lacks_pages && running < limits_.max_sequences && has_slot(plan)) break;
-    ScheduledSequence* victim = lacks_pages ? youngest(Paused::only) : nullptr;
+    ScheduledSequence* victim = lacks_pages ? lowest_priority(Paused::only) : nullptr;
     if (!victim) {
-      victim = youngest(Paused::none);
+      victim = lowest_priority(Paused::none);
       if (order_of(*victim) < order_of(s)) {
         for (const PageId page : std::views::reverse(found)) pool_.release(page);
         return false;
@@ -214,19 +218,19 @@ bool Scheduler::admit(ScheduledSequence& s, SchedulerPlan& plan) {
   return true;
 }
 
-// Whether the sequence stands at the end of its pages, and these are known to others.
+// Whether the cached tokens fill the sequence's pages exactly and these are in the prefix tree.
 bool Scheduler::can_reuse(const ScheduledSequence& s) const {
   if (s.n_cached != static_cast<std::int32_t>(s.pages.size()) * limits_.page_tokens) return false;
   return s.pages.empty() || pool_.tree().contains(s.pages.back());
 }
 
-// The tokens that come next, at most a page of them, without the last: its logits are wanted.
+// The next tokens, at most a page of them. Excludes the last one, which must be computed for its logits.
 std::span<const std::uint32_t> Scheduler::next_page(const ScheduledSequence& s) const {
   const std::int32_t count = std::min(limits_.page_tokens, s.n_pending() - 1);
   return std::span(s.tokens).subspan(static_cast<std::size_t>(s.n_cached), static_cast<std::size_t>(count));
 }
 
-// Pages that others have filled since.
+// Takes over full pages that other sequences have computed since.
 void Scheduler::reuse_full_pages(ScheduledSequence& s) {
   if (!can_reuse(s)) return;
   while (s.n_pending() > limits_.page_tokens) {
@@ -238,7 +242,7 @@ void Scheduler::reuse_full_pages(ScheduledSequence& s) {
   }
 }
 
-// A page that begins with the tokens that come next is copied: that costs far less than computing one token.
+// Copies a page that begins with the next tokens: that costs far less than computing one token.
 void Scheduler::reuse_part_of_page(ScheduledSequence& s, SchedulerPlan& plan) {
   if (!can_reuse(s)) return;
   const PrefixTree::Overlap overlap = pool_.tree().longest_overlap(last_page(s), next_page(s));
@@ -250,12 +254,13 @@ void Scheduler::reuse_part_of_page(ScheduledSequence& s, SchedulerPlan& plan) {
     return;
   }
   copied_from_.push_back(overlap.page);
-  plan.copies.push_back({overlap.page, *copy});
+  plan.copies.push_back({.from = overlap.page, .to = *copy});
   s.pages.push_back(*copy);
   advance(s, s.n_cached + overlap.n_tokens, true);
 }
 
-// Whether a chunk of this step computes what the sequence needs next: then it waits, and finds it.
+// Whether a chunk of this step computes the tokens that the sequence needs next. It then waits and reuses
+// them.
 bool Scheduler::is_being_computed(const ScheduledSequence& s, const SchedulerPlan& plan) const {
   const std::int32_t n = limits_.page_tokens, page = s.n_cached / n;
   const auto before = static_cast<std::size_t>(page);
@@ -267,15 +272,16 @@ bool Scheduler::is_being_computed(const ScheduledSequence& s, const SchedulerPla
     const auto computed =
         std::span(other.tokens).subspan(0, static_cast<std::size_t>(chunk.first + chunk.count));
     const auto needed = std::span(s.tokens).subspan(0, s.tokens.size() - 1);
-    const auto alike = std::ranges::mismatch(computed.subspan(start), needed.subspan(start)).in1;
-    const auto n_alike = static_cast<std::int32_t>(alike - computed.begin());
-    const std::int32_t gain = n_alike - std::max(s.n_cached, chunk.first);
+    const auto common_end = std::ranges::mismatch(computed.subspan(start), needed.subspan(start)).in1;
+    const auto n_common = static_cast<std::int32_t>(common_end - computed.begin());
+    const std::int32_t gain = n_common - std::max(s.n_cached, chunk.first);
     if (gain >= 2 && gain >= std::min(kWorthWaiting, s.n_pending() - 1)) return true;
   }
   return false;
 }
 
-/// Pages for the first `n_cached` tokens; false when it must wait, was preempted or cannot go on.
+// Takes pages for the first `n_cached` tokens, preempting others where necessary. False when the sequence
+// must wait, was preempted itself or cannot continue.
 bool Scheduler::take_pages(ScheduledSequence& s, std::int32_t n_cached, SchedulerPlan& plan) {
   const auto wanted = static_cast<std::size_t>(pages_for(n_cached));
   while (s.pages.size() < wanted) {
@@ -283,10 +289,10 @@ bool Scheduler::take_pages(ScheduledSequence& s, std::int32_t n_cached, Schedule
       s.pages.push_back(*page);
       continue;
     }
-    ScheduledSequence* victim = youngest(Paused::only);
-    if (!victim) victim = youngest(Paused::none);
+    ScheduledSequence* victim = lowest_priority(Paused::only);
+    if (!victim) victim = lowest_priority(Paused::none);
     if (victim == &s && active_.size() == 1) {
-      // Alone. What copies were made from is free at the next plan.
+      // No other sequence is active. The sources of copies become available with the next plan.
       if (copied_from_.empty()) plan.out_of_pages = s.id;
       return false;
     }
@@ -297,11 +303,12 @@ bool Scheduler::take_pages(ScheduledSequence& s, std::int32_t n_cached, Schedule
 }
 
 void Scheduler::add_chunk(ScheduledSequence& s, std::int32_t count, SchedulerPlan& plan) {
-  plan.chunks.push_back({s.id, s.n_cached, count, count == s.n_pending()});
+  plan.chunks.push_back(
+      {.id = s.id, .first = s.n_cached, .count = count, .reaches_end = count == s.n_pending()});
   s.last_step_ = step_;
 }
 
-ScheduledSequence* Scheduler::youngest(Paused paused) {
+ScheduledSequence* Scheduler::lowest_priority(Paused paused) {
   for (const auto& [rank, id] : std::views::reverse(active_)) {
     ScheduledSequence& s = sequences_.at(id);
     if (s.is_paused == (paused == Paused::only)) return &s;

@@ -1,14 +1,15 @@
-// What runs in the next step: sequences as lists of token ids and of pages. Touches no tensors.
+// Plans the next step. A sequence is a list of token ids and a list of pages; the scheduler touches no
+// tensors.
 //
-// Continuous batching: a step takes one token of every sequence that decodes, then chunks of prompts within a
-// budget of tokens, so that running streams never wait long for somebody's prompt (Yu et al., Orca, 2022;
-// Agrawal et al., Sarathi, 2023). Pages are shared by all sequences that begin alike. When no page is left,
-// the sequence that came last is preempted: its pages are released and it is computed again later (Kwon et
+// Continuous batching: a step takes one token of every decoding sequence, then chunks of prompts within a
+// token budget, so that running streams never wait long for the prompt of another request (Yu et al., Orca,
+// 2022; Agrawal et al., Sarathi, 2023). Sequences with a common prefix share its pages. When no page is left,
+// the sequence with the highest rank is preempted: it releases its pages and is recomputed later (Kwon et
 // al., PagedAttention, 2023).
 //
-// Order: a sequence's rank is the count of arrivals when it came, minus kHeadStart for every level of
-// priority. The lowest rank goes first, always; so a sequence is overtaken by at most kHeadStart later ones
-// per level, and none starves.
+// Order: the rank of a sequence is the number of arrivals before it, minus kHeadStart per level of priority.
+// The lowest rank always goes first. A sequence is therefore overtaken by at most kHeadStart later ones per
+// level, and none starves.
 #pragma once
 
 #include <cstdint>
@@ -30,12 +31,12 @@ using SequenceId = std::uint64_t;
 struct ScheduledSequence {
   SequenceId id = 0;
   std::int64_t rank = 0;
-  std::vector<std::uint32_t> tokens;  // the prompt and what was sampled
-  std::int32_t n_cached = 0;          // of these, how many have their K and V in the pages
+  std::vector<std::uint32_t> tokens;  // the prompt and the sampled tokens
+  std::int32_t n_cached = 0;          // leading tokens whose K and V are in the pages
   std::vector<PageId> pages;          // block table, in order of position
-  bool is_active = false;             // admitted: holds pages. Else it waits
-  bool is_paused = false;             // nobody reads what it produces
-  std::int32_t n_reused = 0;          // tokens whose K and V were found, not computed, when first needed
+  bool is_active = false;             // admitted, and may hold pages; else waiting
+  bool is_paused = false;             // the caller does not read its output
+  std::int32_t n_reused = 0;          // tokens whose K and V were in the cache when first needed
   std::int32_t n_preemptions = 0;
 
   std::int32_t n_tokens() const { return static_cast<std::int32_t>(tokens.size()); }
@@ -44,18 +45,19 @@ struct ScheduledSequence {
  private:
   friend class Scheduler;
   std::int32_t n_peak_ = 0;      // the largest n_cached so far
-  std::uint64_t last_step_ = 0;  // when it last ran
+  std::uint64_t last_step_ = 0;  // the step in which it last ran
 };
 
-/// Run tokens [first, first + count) of the sequence.
+/// Tokens [first, first + count) of a sequence, to run in this step.
 struct ScheduledChunk {
   SequenceId id = 0;
   std::int32_t first = 0;
   std::int32_t count = 0;
-  bool reaches_end = false;  // the last known token is in the chunk: its logits are wanted
+  bool reaches_end = false;  // it contains the last known token, whose logits are needed
 };
 
-/// Before the chunks run: the first tokens of page `from` are copied to page `to`, or the whole page.
+/// A copy to make before the chunks run: the whole of page `from`, or at least its first tokens, to page
+/// `to`.
 struct PageCopy {
   PageId from = 0;
   PageId to = 0;
@@ -64,11 +66,11 @@ struct PageCopy {
 struct SchedulerLimits {
   std::int32_t n_pages = 0;
   std::int32_t page_tokens = 0;
-  std::int32_t max_batch_tokens = 0;  // of a step
-  std::int32_t max_sequences = 0;     // of a step
+  std::int32_t max_batch_tokens = 0;  // per step
+  std::int32_t max_sequences = 0;     // per step
 };
 
-/// The most tokens of prompts in a step: without a running stream that waits for it, and with one.
+/// The maximal number of prompt tokens in a step without decoding sequences, and in one with some.
 struct PrefillBudget {
   std::int32_t alone = 0;
   std::int32_t beside_decodes = 0;
@@ -78,7 +80,7 @@ struct SchedulerPlan {
   std::vector<PageCopy> copies;
   std::vector<ScheduledChunk> chunks;  // decodes first
   std::vector<SequenceId> preempted;
-  // It alone holds pages, and they do not suffice: it cannot go on.
+  /// The only active sequence, when the pool has too few pages for it to continue.
   std::optional<SequenceId> out_of_pages;
 };
 
@@ -88,28 +90,28 @@ class Scheduler {
 
   explicit Scheduler(const SchedulerLimits& limits);
 
-  /// A new sequence of at least one token, waiting. `priority`: greater goes first.
+  /// Queues a new sequence of at least one token. A higher `priority` goes first.
   void add(SequenceId id, std::span<const std::uint32_t> tokens, std::int32_t priority = 0);
-  /// Takes it out, wherever it is, and releases its pages. Unknown ids are ignored, here and below.
+  /// Removes a sequence in any state and releases its pages. Unknown ids are ignored, here and below.
   void remove(SequenceId id);
-  /// A paused sequence keeps its place and, while nobody else needs them, its pages.
+  /// A paused sequence keeps its place and, until another sequence needs them, its pages.
   void set_paused(SequenceId id, bool paused);
 
-  /// The next step, with pages taken for it. A plan that is not committed is made again; its copies must be
-  /// carried out in any case, and copies_made() said then.
+  /// Plans the next step and takes the pages for it. Chunks that are not committed are planned again. The
+  /// caller must make the plan's copies in any case, and then call copies_made().
   SchedulerPlan plan(const PrefillBudget& budgets);
-  /// Lets go of what the copies of the last plan were made from: it may be the last plan for long.
+  /// Releases the sources of the last plan's copies; the next plan may be far off.
   void copies_made();
-  /// The chunk ran: its tokens are cached, and its pages are there for others.
+  /// The chunk ran: marks its tokens as cached, and publishes its pages.
   void commit(const ScheduledChunk& chunk);
-  /// A token was sampled.
+  /// Appends a sampled token.
   void append_token(SequenceId id, std::uint32_t token);
-  /// The sequence is another one from now on (of at least one token), with none of its pages.
+  /// Replaces the tokens by others (at least one), and releases the pages.
   void replace_tokens(SequenceId id, std::span<const std::uint32_t> tokens);
 
-  /// Puts pages into the cache that hold the K and V of `tokens`, computed elsewhere: `write` fills them (or
-  /// the caller, before the next plan); when it throws, nothing has changed. Empty when the pool has too few
-  /// pages to spare.
+  /// Adds pages to the cache for the K and V of `tokens`, which were computed elsewhere. `write` fills them
+  /// (or the caller does, before the next plan); if it throws, nothing changes. Returns the pages, or none
+  /// when the pool has too few available.
   std::vector<PageId> adopt(std::span<const std::uint32_t> tokens,
                             const std::function<void(std::span<const PageId>)>& write = nullptr);
 
@@ -122,7 +124,7 @@ class Scheduler {
   std::size_t waiting_paused() const { return n_paused_ - n_active_paused_; }
   bool has_work() const { return sequences_.size() > n_paused_; }
   const PagePool& pool() const { return pool_; }
-  /// Pages held for the copies of the last plan.
+  /// The sources of the last plan's copies.
   std::span<const PageId> copied_from() const { return copied_from_; }
   const SchedulerLimits& limits() const { return limits_; }
   std::int32_t pages_for(std::int32_t n_tokens) const {
@@ -148,7 +150,8 @@ class Scheduler {
   bool take_pages(ScheduledSequence& s, std::int32_t n_cached, SchedulerPlan& plan);
   void add_chunk(ScheduledSequence& s, std::int32_t count, SchedulerPlan& plan);
   enum class Paused { none, only };
-  ScheduledSequence* youngest(Paused paused);  // of the active ones; null when there is none
+  /// The active sequence with the highest rank among those paused or not paused; null when there is none.
+  ScheduledSequence* lowest_priority(Paused paused);
   void preempt(ScheduledSequence& s, SchedulerPlan& plan);
   void release_pages(ScheduledSequence& s);
   void advance(ScheduledSequence& s, std::int32_t n_cached, bool reused);
@@ -160,7 +163,7 @@ class Scheduler {
   std::size_t n_paused_ = 0, n_active_paused_ = 0;
   std::int64_t n_arrivals_ = 0;
   std::uint64_t step_ = 0;
-  std::vector<PageId> copied_from_;  // held until the copies of the last plan have been made
+  std::vector<PageId> copied_from_;  // retained until the copies of the last plan are made
 };
 
 }  // namespace cria

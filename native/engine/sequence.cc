@@ -14,14 +14,14 @@ bool contains(const std::vector<TokenId>& ids, TokenId id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
 }
 
-// Length of the longest end of `text` that is a proper beginning of `stop`.
+/// Length of the longest suffix of `text` that is a proper prefix of `stop`.
 std::size_t overlap(const std::string& text, const std::string& stop) {
   for (std::size_t n = std::min(text.size(), stop.size() - 1); n > 0; n--)
     if (text.compare(text.size() - n, n, stop, 0, n) == 0) return n;
   return 0;
 }
 
-// The largest cut at or before `at` that splits no UTF-8 character.
+/// The last position at or before `at` that does not split a UTF-8 character.
 std::size_t character_boundary(const std::string& text, std::size_t at) {
   while (at > 0 && at < text.size() && (static_cast<unsigned char>(text[at]) & 0xc0) == 0x80) at--;
   return at;
@@ -86,7 +86,7 @@ void Sequence::shift() {
   const auto size = static_cast<std::int32_t>(tokens_.size());
   std::int32_t keep = request_.keep_tokens;
   if (keep < 0) keep = std::min(usage_.prompt_tokens, context_length_ / 2);
-  keep = std::min(keep, size - 2);  // something is dropped, and something is left after what is kept
+  keep = std::min(keep, size - 2);  // at least one token is dropped and one remains after the kept ones
   const std::int32_t dropped = std::max(1, (size - keep) / 2);
   tokens_.erase(tokens_.begin() + keep, tokens_.begin() + keep + dropped);
   usage_.dropped_tokens += dropped;
@@ -107,18 +107,18 @@ std::optional<EndEvent> Sequence::accept(SampledToken token, std::vector<Event>&
   if (request_.sampling.logprobs >= 0) held_.logprobs.push_back(std::move(token));
   held_text_ += decoder_.push(id);
 
-  std::size_t found = std::string::npos;
-  const std::string* which = nullptr;
+  std::size_t stop_at = std::string::npos;
+  const std::string* found = nullptr;
   for (const std::string& stop : request_.stop) {
     const std::size_t at = held_text_.find(stop);
-    if (at < found) {
-      found = at;
-      which = &stop;
+    if (at < stop_at) {
+      stop_at = at;
+      found = &stop;
     }
   }
-  if (which) {
-    held_text_.resize(found);
-    return end(FinishReason::stop_string, *which, out);
+  if (found) {
+    held_text_.resize(stop_at);
+    return end(FinishReason::stop_string, *found, out);
   }
   send_ready(false, out);
   if (request_.max_tokens >= 0 && usage_.generated_tokens >= request_.max_tokens)
@@ -144,7 +144,7 @@ void Sequence::send_ready(bool all, std::vector<Event>& out) {
 EndEvent Sequence::end(FinishReason reason, std::string stop_string, std::vector<Event>& out) {
   if (reason != FinishReason::stop_string) held_text_ += decoder_.finish();
   send_ready(true, out);
-  // Whichever it was stopped in.
+  // The time of the phase that it ended in.
   double& last_ms = !has_started_ ? usage_.queue_ms : !has_prefilled_ ? usage_.prefill_ms : usage_.decode_ms;
   last_ms = ms_between(prefilled_, Clock::now());
   return {reason, std::move(stop_string), usage_};

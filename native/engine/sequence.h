@@ -1,4 +1,4 @@
-// One generation in progress: its tokens, its sampler, and the text that waits to be sent.
+// One generation in progress: its tokens, its sampler, and the text not sent yet.
 #pragma once
 
 #include <chrono>
@@ -19,12 +19,13 @@ using Clock = std::chrono::steady_clock;
 
 class Sequence {
  public:
-  /// `prompt` has been checked. Throws ERR_INVALID_ARGUMENT for bad sampling parameters.
+  /// The caller has checked `prompt`. Throws ERR_INVALID_ARGUMENT for bad sampling parameters.
   Sequence(RequestId id, GenerateRequest request, std::vector<TokenId> prompt,
            std::shared_ptr<const Tokenizer> tokenizer, std::int32_t context_length, Clock::time_point queued);
 
   RequestId id() const { return id_; }
-  std::span<const TokenId> tokens() const { return tokens_; }  // prompt and generated
+  /// Prompt and generated tokens.
+  std::span<const TokenId> tokens() const { return tokens_; }
   std::int32_t max_tokens() const { return request_.max_tokens; }
   OnContextFull on_context_full() const { return request_.on_context_full; }
   const Usage& usage() const { return usage_; }
@@ -34,27 +35,30 @@ class Sequence {
   /// The next token from the logits after the last one.
   SampledToken sample(std::span<const float> logits);
 
-  /// Takes a sampled token in: appends what became ready to send to `out`, and says whether the sequence has
-  /// ended. Not called again after an end.
+  /// Adds a sampled token. Appends text that is ready to send to `out`, and returns the end of the sequence
+  /// if the token ends it. Not to be called after an end.
   std::optional<EndEvent> accept(SampledToken token, std::vector<Event>& out);
 
-  /// Whether the context is full after accept(): the sequence goes on only after shift().
+  /// Whether the context is full after accept(): then the sequence can continue only after shift().
   bool needs_shift() const;
-  /// Drops the older half of what follows the kept tokens.
+  /// Drops the older half of the tokens after those to keep.
   void shift();
 
-  /// Ends it from outside (cancel, no room), sending what was held back.
+  /// Ends the sequence for an outside reason (cancelled, no memory), and appends the text not sent yet to
+  /// `out`.
   EndEvent finish(FinishReason reason, std::vector<Event>& out);
 
-  void started();                                // its first step begins
-  void prefilled(std::int32_t n_cached_tokens);  // its prompt is in the cache
+  /// The first step begins.
+  void started();
+  /// The whole prompt is in the cache; `n_cached_tokens` of it were there before.
+  void prefilled(std::int32_t n_cached_tokens);
   void preempted() { usage_.preemptions++; }
 
  private:
-  /// Of the next token. Counts dropped tokens too, so that no random bits are used twice.
+  /// The position of the next token. It counts dropped tokens, so that no random bits are used twice.
   std::uint64_t position() const;
   bool ends_generation(TokenId id) const;
-  /// Moves text that can no longer become a stop string to `out`; all of it when `all`.
+  /// Moves text that can no longer begin a stop string to `out`, or with `all` the whole text.
   void send_ready(bool all, std::vector<Event>& out);
   EndEvent end(FinishReason reason, std::string stop_string, std::vector<Event>& out);
 
@@ -65,8 +69,8 @@ class Sequence {
   std::vector<TokenId> tokens_;
   Sampler sampler_;
   StreamDecoder decoder_;
-  std::string held_text_;  // might be the beginning of a stop string
-  ChunkEvent held_;        // tokens whose text is not complete or not sent yet
+  std::string held_text_;  // text that may begin a stop string
+  ChunkEvent held_;        // tokens whose text is incomplete or not sent yet
   Usage usage_;
   Clock::time_point queued_, started_, prefilled_;
   bool has_started_ = false, has_prefilled_ = false;

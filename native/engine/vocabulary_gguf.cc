@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "io/file_error.h"
 
 namespace cria {
 namespace {
@@ -11,18 +12,19 @@ TokenizerKind read_kind(const GgufFile& file) {
   const std::string model = file.get_string("tokenizer.ggml.model");
   if (model == "llama") return TokenizerKind::sentencepiece;
   if (model == "gpt2") return TokenizerKind::bpe;
-  throw Error(ErrorCode::unsupported_model,
-              "tokenizer.ggml.model is \"" + model +
-                  "\"; supported: \"llama\" (SentencePiece) and \"gpt2\" (byte-level BPE)",
-              {{"key", "tokenizer.ggml.model"}, {"value", model}});
+  throw Error(
+      ErrorCode::unsupported_model,
+      "tokenizer.ggml.model: expected \"llama\" (SentencePiece) or \"gpt2\" (byte-level BPE), found " +
+          quote(model),
+      {{"key", "tokenizer.ggml.model"}, {"expected", "llama or gpt2"}, {"found", model}});
 }
 
 std::optional<TokenId> read_id(const GgufFile& file, std::string_view key) {
   const std::optional<std::uint64_t> id = file.find_uint(key);
   if (!id) return std::nullopt;
-  // Too large for an id: certainly beyond the vocabulary, which Tokenizer::build reports.
-  constexpr TokenId kLargest = std::numeric_limits<TokenId>::max();
-  return *id < kLargest ? static_cast<TokenId>(*id) : kLargest;
+  // A value too large for an id is beyond every vocabulary; Tokenizer::build reports it.
+  constexpr TokenId kMaxId = std::numeric_limits<TokenId>::max();
+  return *id < kMaxId ? static_cast<TokenId>(*id) : kMaxId;
 }
 
 std::vector<std::string> read_strings(const GgufArray& array) {
@@ -38,8 +40,10 @@ std::vector<TokenType> read_types(const GgufArray& array) {
   for (std::size_t i = 0; i < array.size(); ++i) {
     const std::int64_t type = array.integer_at(i);
     if (type < 1 || type > 6) {
-      throw Error(ErrorCode::invalid_model, "tokenizer.ggml.token_type: token " + std::to_string(i) +
-                                                " has the unknown type " + std::to_string(type));
+      throw Error(ErrorCode::invalid_model,
+                  "tokenizer.ggml.token_type: expected 1 to 6 for token " + std::to_string(i) + ", found " +
+                      std::to_string(type),
+                  {{"key", "tokenizer.ggml.token_type"}, {"index", i}, {"found", type}});
     }
     types.push_back(static_cast<TokenType>(type));
   }
@@ -53,7 +57,7 @@ VocabularySource read_vocabulary(const GgufFile& file) {
   source.kind = read_kind(file);
   source.pre_tokenizer = file.find_string("tokenizer.ggml.pre").value_or("");
   source.tokens = read_strings(file.get_array("tokenizer.ggml.tokens"));
-  // The first Llama 3 files were written before the key existed; no other vocabulary has this size.
+  // The first Llama 3 files predate the key; no other vocabulary has this size.
   constexpr std::size_t kLlama3Tokens = 128256;
   if (source.kind == TokenizerKind::bpe && source.pre_tokenizer.empty() &&
       source.tokens.size() == kLlama3Tokens)
@@ -73,7 +77,7 @@ VocabularySource read_vocabulary(const GgufFile& file) {
   source.eos = read_id(file, "tokenizer.ggml.eos_token_id");
   source.eot = read_id(file, "tokenizer.ggml.eot_token_id");
   source.unk = read_id(file, "tokenizer.ggml.unknown_token_id");
-  // Nothing here pads, and files with the id -1 are about: such an id is left out rather than refused.
+  // cria never pads, and some files have the id -1: ignored rather than refused.
   source.pad = read_id(file, "tokenizer.ggml.padding_token_id");
   if (source.pad && *source.pad >= source.tokens.size()) source.pad.reset();
   if (const auto eom = read_id(file, "tokenizer.ggml.eom_token_id")) source.extra_eog.push_back(*eom);

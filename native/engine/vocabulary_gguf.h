@@ -1,4 +1,4 @@
-// The vocabulary of a GGUF file.
+// The vocabulary in the metadata of a GGUF file.
 #pragma once
 
 #include "io/gguf.h"
@@ -6,7 +6,7 @@
 
 namespace cria {
 
-/// The `tokenizer.*` metadata as plain data; Tokenizer::build checks what it says. Errors: ERR_INVALID_MODEL
+/// The `tokenizer.*` metadata as plain data, which Tokenizer::build checks. Errors: ERR_INVALID_MODEL
 /// (a missing key, a value of the wrong type), ERR_UNSUPPORTED_MODEL (a tokenizer.ggml.model other than
 /// "llama" and "gpt2").
 VocabularySource read_vocabulary(const GgufFile& file);

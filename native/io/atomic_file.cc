@@ -17,9 +17,9 @@ namespace {
 
 // Linux moves at most 0x7ffff000 bytes per write; macOS refuses more than INT_MAX.
 constexpr std::size_t kMaxWriteBytes = std::size_t{1} << 30;
-constexpr int kMaxNames = 16;  // of 64 random bits each: even one that is taken is next to impossible
+constexpr int kMaxNames = 16;  // names have 64 random bits: even one collision is next to impossible
 
-/// 0, or the errno.
+/// Returns 0 or the errno.
 int sync_to_disk(int fd) noexcept {
 #if defined(F_FULLFSYNC)
   // macOS: fsync() alone leaves the data in the drive's cache. Some file systems know only fsync().
@@ -45,7 +45,7 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
   while (folder_ < 0 && errno == EINTR);
   if (folder_ < 0) fail("cannot open the folder to write to", errno);
   try {
-    // rename() would replace a device, too: "/dev/null" as a target must not cost the machine its /dev/null.
+    // rename() would replace a device too: a target of "/dev/null" must not cost the machine its /dev/null.
     struct stat status;
     if (::fstatat(folder_, name_.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(status.st_mode) &&
         !S_ISLNK(status.st_mode))
@@ -65,12 +65,10 @@ AtomicFile::~AtomicFile() {
 
 void AtomicFile::create_temporary() {
   for (int i = 0; i < kMaxNames; ++i) {
-    // Unpredictable, so that nobody who may write to the folder can hold the name ready.
+    // Unpredictable, so that another user of the folder cannot create the name in advance.
     std::uint64_t random;
     if (::getentropy(&random, sizeof(random)) != 0) fail("cannot get random bytes for a name", errno);
-    std::string name = ".cria-";
-    for (int shift = 60; shift >= 0; shift -= 4) name += "0123456789abcdef"[random >> shift & 15];
-    name += ".tmp";
+    std::string name = ".cria-" + hex(random) + ".tmp";
     do
       file_ = ::openat(folder_, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
                        S_IRUSR | S_IWUSR);
@@ -89,7 +87,7 @@ void AtomicFile::write_at(std::uint64_t offset, const void* src, std::size_t byt
   while (bytes > 0) {
     const ssize_t done = ::pwrite(file_, in, std::min(bytes, kMaxWriteBytes), static_cast<off_t>(offset));
     if (done < 0 && errno == EINTR) continue;
-    // No file system should take nothing and call it success; if one does, this must not go on for ever.
+    // A file system should never report success for zero bytes; if one does, this loop must still end.
     if (done <= 0) fail("cannot write at byte " + std::to_string(offset), done < 0 ? errno : EIO);
     in += done;
     offset += static_cast<std::uint64_t>(done);
@@ -98,14 +96,14 @@ void AtomicFile::write_at(std::uint64_t offset, const void* src, std::size_t byt
 }
 
 void AtomicFile::commit() {
-  if (const int error = sync_to_disk(file_)) fail("cannot bring the file to the disk", error);
-  // Network file systems may report a failed write only now. Whatever it says, the descriptor is gone.
+  if (const int error = sync_to_disk(file_)) fail("cannot sync the file to disk", error);
+  // Network file systems may report a failed write only here. The descriptor is closed in either case.
   const int fd = std::exchange(file_, -1);
   if (::close(fd) != 0 && errno != EINTR) fail("cannot close the file", errno);
   if (::renameat(folder_, temporary_.c_str(), folder_, name_.c_str()) != 0)
-    fail("cannot put the file in place", errno);
+    fail("cannot rename the temporary file to it", errno);
   temporary_.clear();
-  // Without this the rename itself may be lost with the power. Some file systems know no sync of a folder.
+  // Without this a power failure may undo the rename. Some file systems do not support syncing a folder.
   const int error = sync_to_disk(folder_);
   if (error != 0 && error != EINVAL && error != ENOTSUP)
     fail("the file is in place, but its folder could not be synced", error);

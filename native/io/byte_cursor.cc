@@ -46,7 +46,7 @@ std::string ByteCursor::read_string(std::uint64_t max_bytes, std::string_view wh
     fail(ErrorCode::invalid_file,
          std::string(what) + " has " + std::to_string(length) + " bytes; at most " +
              std::to_string(max_bytes) + " are allowed",
-         {{"expected", number_detail(max_bytes)}, {"found", number_detail(length)}});
+         {{"expected", max_bytes}, {"found", length}});
   }
   std::string text(static_cast<std::size_t>(length), '\0');
   read_bytes(text.data(), text.size(), what);
@@ -80,15 +80,15 @@ void ByteCursor::require(std::uint64_t count, std::uint64_t element_bytes, std::
                                                   : std::to_string(count) + " times at least " +
                                                         std::to_string(element_bytes) + " bytes";
     fail(ErrorCode::invalid_file,
-         std::string(what) + " takes " + needed + ", but the file ends " + std::to_string(remaining()) +
-             " bytes further on; it is truncated or damaged",
-         {{"expected", number_detail(count)}, {"remaining", number_detail(remaining())}});
+         std::string(what) + " needs " + needed + ", but the file ends after another " +
+             std::to_string(remaining()) + " bytes; it is truncated or damaged",
+         {{"expected", count}, {"remaining", remaining()}});
   }
   if (bytes > limit_ - position()) {
     fail(ErrorCode::unsupported_file,
-         std::string(what) + " would make the header larger than " + std::to_string(limit_) +
-             " bytes, the most that is read",
-         {{"limit", number_detail(limit_)}, {"found", number_detail(bytes)}});
+         std::string(what) + " would make the header larger than the supported " + std::to_string(limit_) +
+             " bytes",
+         {{"limit", limit_}, {"found", bytes}});
   }
 }
 
@@ -99,7 +99,7 @@ void ByteCursor::fail_at(std::uint64_t offset, ErrorCode code, const std::string
   text += message + " (at byte " + std::to_string(offset) + ")";
   details.emplace_back("path", file_.path());
   if (!context_.empty()) details.emplace_back("where", context_);
-  details.emplace_back("offset", number_detail(offset));
+  details.emplace_back("offset", offset);
   throw Error(code, text, std::move(details));
 }
 

@@ -1,5 +1,5 @@
-// The one bounds-checked way through untrusted bytes: every read, skip and count is checked against the
-// file's size before memory is touched or allocated. Little endian.
+// The bounds-checked reader of untrusted bytes: it checks every read, skip and count against the file's size
+// before it touches or allocates memory. Little endian.
 #pragma once
 
 #include <bit>
@@ -15,7 +15,7 @@
 
 namespace cria {
 
-static_assert(std::endian::native == std::endian::little, "files are little endian and are read as they are");
+static_assert(std::endian::native == std::endian::little, "files are little endian and are not converted");
 
 /// a + b, or false when it does not fit 64 bits.
 [[nodiscard]] constexpr bool checked_add(std::uint64_t a, std::uint64_t b, std::uint64_t* sum) noexcept {
@@ -37,20 +37,21 @@ static_assert(std::endian::native == std::endian::little, "files are little endi
   return true;
 }
 
-/// Reads a file's leading part in order, through a buffer of fixed size. Not for use by several threads.
+/// Reads the leading part of a file in order, through a buffer of fixed size. For one thread.
 class ByteCursor {
  public:
-  /// Only the first `limit` bytes may be read: what a header may be at most. The file must outlive the
+  /// `limit` is the maximal size of a header in bytes: nothing beyond it is read. The file must outlive the
   /// cursor.
   ByteCursor(const File& file, std::uint64_t limit);
 
   std::uint64_t position() const noexcept { return buffer_offset_ + buffer_used_; }
-  std::uint64_t remaining() const noexcept { return size_ - position(); }  // bytes to the end of the file
+  /// Bytes to the end of the file.
+  std::uint64_t remaining() const noexcept { return size_ - position(); }
 
-  /// What is being read, e.g. `metadata key "llama.block_count"`: part of every later error.
+  /// What is being read, e.g. `metadata key "llama.block_count"`; every later error mentions it.
   void set_context(std::string context) { context_ = std::move(context); }
 
-  /// `what` names the value in an error when the file ends before it.
+  /// `what` names the value in errors.
   template <typename T>
   T read(std::string_view what) {
     static_assert(std::is_arithmetic_v<T> && !std::is_same_v<T, bool>);
@@ -64,14 +65,14 @@ class ByteCursor {
     return value;
   }
   void read_bytes(void* dst, std::size_t bytes, std::string_view what);
-  /// A 64-bit length and that many bytes. Longer than `max_bytes`: ERR_INVALID_FILE.
+  /// Reads a 64-bit length and that many bytes. Throws ERR_INVALID_FILE for more than `max_bytes`.
   std::string read_string(std::uint64_t max_bytes, std::string_view what);
   void skip(std::uint64_t bytes, std::string_view what);
-  /// Back to a position that was read before.
+  /// Moves back to an earlier position.
   void seek_back(std::uint64_t position) noexcept;
 
-  /// Throws unless `count` elements of at least `element_bytes` follow within the file and the limit. Called
-  /// before anything is allocated for them.
+  /// Throws unless the file and the limit leave room for `count` elements of at least `element_bytes` each.
+  /// Call it before allocating memory for them.
   void require(std::uint64_t count, std::uint64_t element_bytes, std::string_view what) const;
 
   /// Throws `code` with the path, the context, `message` and the byte offset.
@@ -87,12 +88,12 @@ class ByteCursor {
 
   const File& file_;
   std::uint64_t size_;
-  std::uint64_t limit_;  // <= size_
+  std::uint64_t limit_;  // at most size_
   std::string context_;
   std::vector<std::uint8_t> buffer_;
-  std::uint64_t buffer_offset_ = 0;  // of buffer_[0] in the file
+  std::uint64_t buffer_offset_ = 0;  // position of buffer_[0] in the file
   std::size_t buffer_size_ = 0;      // valid bytes
-  std::size_t buffer_used_ = 0;      // bytes already read
+  std::size_t buffer_used_ = 0;      // bytes already consumed
 };
 
 }  // namespace cria

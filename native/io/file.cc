@@ -20,12 +20,19 @@ static_assert(sizeof(off_t) == 8, "files beyond 2 GiB need a 64-bit off_t");
 // Linux moves at most 0x7ffff000 bytes per read; macOS refuses more than INT_MAX.
 constexpr std::size_t kMaxReadBytes = std::size_t{1} << 30;
 
+[[noreturn]] void throw_truncated(const std::string& path, std::uint64_t offset, std::size_t bytes,
+                                  std::uint64_t size) {
+  throw Error(ErrorCode::io,
+              path + ": expected " + std::to_string(bytes) + " bytes at byte " + std::to_string(offset) +
+                  ", found the end of the file, which had " + std::to_string(size) + " bytes when opened",
+              {{"path", path}, {"offset", offset}, {"size", size}});
+}
+
 class PosixFile final : public File {
  public:
   explicit PosixFile(const std::string& path) : path_(path) {
     check_path(path);
-    // O_NONBLOCK: opening a pipe that nobody writes to would wait forever. It changes nothing for regular
-    // files.
+    // O_NONBLOCK: opening a pipe without a writer would block forever. Regular files are unaffected.
     do fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     while (fd_ < 0 && errno == EINTR);
     if (fd_ < 0) {
@@ -55,7 +62,7 @@ class PosixFile final : public File {
   std::uint64_t size() const override { return size_; }
 
   void read_at(std::uint64_t offset, void* dst, std::size_t bytes) const override {
-    if (offset > size_ || bytes > size_ - offset) throw_shorter(path_, offset, bytes, size_);
+    if (offset > size_ || bytes > size_ - offset) throw_truncated(path_, offset, bytes, size_);
     auto* out = static_cast<std::uint8_t*>(dst);
     while (bytes > 0) {
       const ssize_t got = ::pread(fd_, out, std::min(bytes, kMaxReadBytes), static_cast<off_t>(offset));
@@ -63,20 +70,11 @@ class PosixFile final : public File {
         if (errno == EINTR) continue;
         throw_os_error(ErrorCode::io, path_, "cannot read at byte " + std::to_string(offset), errno);
       }
-      if (got == 0) throw_shorter(path_, offset, bytes, size_);
+      if (got == 0) throw_truncated(path_, offset, bytes, size_);
       out += got;
       offset += static_cast<std::uint64_t>(got);
       bytes -= static_cast<std::size_t>(got);
     }
-  }
-
-  [[noreturn]] static void throw_shorter(const std::string& path, std::uint64_t offset, std::size_t bytes,
-                                         std::uint64_t size) {
-    throw Error(ErrorCode::io,
-                path + ": the file ended before " + std::to_string(bytes) + " bytes at byte " +
-                    std::to_string(offset) + " were read; it had " + std::to_string(size) +
-                    " bytes when opened",
-                {{"path", path}, {"offset", number_detail(offset)}, {"size", number_detail(size)}});
   }
 
  private:
@@ -95,7 +93,7 @@ class MemoryFile final : public File {
 
   void read_at(std::uint64_t offset, void* dst, std::size_t bytes) const override {
     if (offset > bytes_.size() || bytes > bytes_.size() - offset)
-      PosixFile::throw_shorter(path_, offset, bytes, bytes_.size());
+      throw_truncated(path_, offset, bytes, bytes_.size());
     if (bytes > 0) std::memcpy(dst, bytes_.data() + offset, bytes);
   }
 

@@ -6,17 +6,21 @@
 #include <system_error>
 
 namespace cria {
+namespace {
+
+constexpr char kHexDigits[] = "0123456789abcdef";
+
+}  // namespace
 
 std::string quote(std::string_view text) {
   constexpr std::size_t kMaxQuoted = 80;
-  constexpr char kHex[] = "0123456789abcdef";
   std::string out = "\"";
   for (const char c : text.substr(0, kMaxQuoted)) {
     const auto byte = static_cast<unsigned char>(c);
     if (byte < 0x20 || byte > 0x7e) {
       out += "\\x";
-      out += kHex[byte >> 4];
-      out += kHex[byte & 15];
+      out += kHexDigits[byte >> 4];
+      out += kHexDigits[byte & 15];
     } else {
       out += c;
     }
@@ -31,15 +35,15 @@ std::string number_text(double value) {
   return error == std::errc() ? std::string(digits, end) : "a number";
 }
 
-std::variant<double, std::string> number_detail(std::uint64_t value) {
-  constexpr std::uint64_t kExactInDouble = std::uint64_t{1} << 53;
-  if (value <= kExactInDouble) return static_cast<double>(value);
-  return std::to_string(value);
+std::string hex(std::uint64_t value) {
+  std::string digits;
+  for (int shift = 60; shift >= 0; shift -= 4) digits += kHexDigits[value >> shift & 15];
+  return digits;
 }
 
 void throw_os_error(ErrorCode code, const std::string& path, const std::string& what, int error) {
   throw Error(code, path + ": " + what + ": " + std::generic_category().message(error),
-              {{"path", path}, {"errno", static_cast<double>(error)}});
+              {{"path", path}, {"errno", error}});
 }
 
 void throw_not_regular(const std::string& path, std::uint32_t mode) {
@@ -53,7 +57,7 @@ void throw_not_regular(const std::string& path, std::uint32_t mode) {
 
 void check_path(const std::string& path) {
   if (path.find('\0') != std::string::npos)
-    throw Error(ErrorCode::invalid_argument, "a path holds a NUL byte: " + quote(path));
+    throw Error(ErrorCode::invalid_argument, "expected a path without a NUL byte, found " + quote(path));
 }
 
 }  // namespace cria

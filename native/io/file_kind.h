@@ -1,4 +1,4 @@
-// Recognises what a file is when it is not what was expected, so that the error can say so.
+// Recognises the format of a file, for errors about files of an unexpected format.
 #pragma once
 
 #include <cstddef>
@@ -8,10 +8,11 @@
 
 namespace cria {
 
-/// How many leading bytes describe_file_kind wants to see.
+/// How many leading bytes describe_file_kind() needs.
 inline constexpr std::size_t kFileKindBytes = 64;
 
-/// A few words for what the leading bytes look like ("a safetensors file", ...), else the bytes themselves.
+/// Describes a file by its leading bytes: "a safetensors file", ..., or the bytes themselves where they match
+/// no known format.
 std::string describe_file_kind(std::span<const std::uint8_t> head, std::uint64_t file_size);
 
 }  // namespace cria

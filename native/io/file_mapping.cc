@@ -21,7 +21,7 @@ FileMapping::FileMapping(const File& file) : size_(static_cast<std::size_t>(file
       fd >= 0 && ::fstat(fd, &status) == 0 && static_cast<std::uint64_t>(status.st_size) == file.size();
   void* p = same ? ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0) : MAP_FAILED;
   const int error = errno;
-  if (fd >= 0) ::close(fd);  // the mapping keeps the file
+  if (fd >= 0) ::close(fd);  // the mapping outlives the descriptor
   if (p == MAP_FAILED) {
     throw Error(ErrorCode::io,
                 file.path() + ": cannot map the file: " +

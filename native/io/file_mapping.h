@@ -1,6 +1,6 @@
-// A whole file mapped read-only. Faster to start than reading, but decode is slower on 4 KiB pages, and a
-// file that is truncated while it is mapped kills the process (SIGBUS): an option for those who know their
-// files, never the default.
+// A whole file mapped read-only. It starts faster than reading, but decode is slower on 4 KiB pages, and
+// truncating the file while it is mapped kills the process (SIGBUS). Therefore it is an option, not the
+// default.
 #pragma once
 
 #include <cstddef>
@@ -12,8 +12,8 @@ namespace cria {
 
 class FileMapping {
  public:
-  /// Maps the file at `file.path()`. Throws ERR_IO when the system refuses, or when its size is no longer
-  /// `file.size()`.
+  /// Maps the file at `file.path()`. Throws ERR_IO when the system refuses or the size has changed since
+  /// `file` was opened.
   explicit FileMapping(const File& file);
   ~FileMapping();
   FileMapping(const FileMapping&) = delete;

@@ -27,10 +27,7 @@ std::string_view name_of(const GgufValue& value) {
   throw Error(ErrorCode::invalid_model,
               file.path() + ": metadata key " + quote(key) + ": expected " + std::string(expected) +
                   ", found " + found,
-              {{"path", file.path()},
-               {"key", std::string(key)},
-               {"expected", std::string(expected)},
-               {"found", found}});
+              {{"path", file.path()}, {"key", key}, {"expected", expected}, {"found", found}});
 }
 
 template <typename T>
@@ -39,7 +36,7 @@ T required(std::optional<T> value, const GgufFile& file, std::string_view key, s
   return *std::move(value);
 }
 
-/// Element of `items` with this name by binary search over `order`, or nullptr.
+/// The element of `items` with this name, found by binary search in `order`, or nullptr.
 template <typename Items, typename NameOf>
 auto find_by_name(const Items& items, const std::vector<std::uint32_t>& order, std::string_view name,
                   NameOf name_of_item) -> const typename Items::value_type* {
@@ -89,14 +86,12 @@ std::string_view name_of(GgufType type) noexcept {
 // ---- arrays ----
 
 void GgufArray::throw_kind(std::size_t i, std::string_view expected) const {
-  throw Error(ErrorCode::invalid_model,
-              "metadata key " + quote(key_) + ": expected " + std::string(expected) + " as element " +
-                  std::to_string(i) + ", found an array of " + std::to_string(size_) + " " +
-                  std::string(cria::name_of(element_type_)),
-              {{"key", key_},
-               {"element", static_cast<double>(i)},
-               {"expected", std::string(expected)},
-               {"found", std::string(cria::name_of(element_type_))}});
+  throw Error(
+      ErrorCode::invalid_model,
+      "metadata key " + quote(key_) + ": expected " + std::string(expected) + " as element " +
+          std::to_string(i) + ", found an array of " + std::to_string(size_) + " " +
+          std::string(cria::name_of(element_type_)),
+      {{"key", key_}, {"element", i}, {"expected", expected}, {"found", cria::name_of(element_type_)}});
 }
 
 const std::uint8_t* GgufArray::element(std::size_t i) const {
@@ -167,10 +162,8 @@ void GgufFile::drop_metadata() noexcept {
 void GgufFile::build_indices() {
   metadata_order_ = sorted_by_name(metadata_, key_of);
   tensor_order_ = sorted_by_name(tensors_, tensor_name);
-  for (std::size_t i = 1; i < tensor_order_.size(); ++i) {
-    const GgufTensor& a = tensors_[tensor_order_[i - 1]];
-    const GgufTensor& b = tensors_[tensor_order_[i]];
-    if (a.name != b.name) continue;
+  if (const auto twice = first_duplicate(tensors_, tensor_order_, tensor_name)) {
+    const GgufTensor &a = tensors_[twice->first], &b = tensors_[twice->second];
     throw Error(ErrorCode::invalid_file,
                 path_ + ": the tensor " + quote(a.name) + " is in two parts of the split: " +
                     files_[a.file_index]->path() + " and " + files_[b.file_index]->path(),

@@ -11,14 +11,16 @@
 namespace cria {
 namespace {
 
-constexpr std::uint32_t kMagic = 0x46554747;                // "GGUF"
-constexpr std::uint32_t kSwappedMagic = 0x47475546;         // "FUGG"
-constexpr std::uint64_t kMaxKeyBytes = 65535;               // the specification's
-constexpr std::uint64_t kMaxTensorNameBytes = 64;           // the specification's
-constexpr std::uint64_t kMinMetadataBytes = 8 + 1 + 4 + 1;  // key length, key, type, value
-constexpr std::uint64_t kMinTensorInfoBytes =
-    8 + 1 + 4 + 8 + 4 + 8;  // name length, name, rank, dim, type, offset
+constexpr std::uint32_t kMagic = 0x46554747;         // "GGUF"
+constexpr std::uint32_t kSwappedMagic = 0x47475546;  // "FUGG"
+// Limits of the specification.
+constexpr std::uint64_t kMaxKeyBytes = 65535;
+constexpr std::uint64_t kMaxTensorNameBytes = 64;
 constexpr std::uint32_t kMaxRank = 4;
+// The smallest metadata entry: length of the key, key, type, value.
+constexpr std::uint64_t kMinMetadataBytes = 8 + 1 + 4 + 1;
+// The smallest tensor description: length of the name, name, rank, dimension, type, offset.
+constexpr std::uint64_t kMinTensorInfoBytes = 8 + 1 + 4 + 8 + 4 + 8;
 constexpr std::uint64_t kDefaultAlignment = 32;
 
 struct NamedType {
@@ -26,8 +28,7 @@ struct NamedType {
   std::string_view name;
 };
 
-// ggml's types that are no weight types of ours, so that an error can name them. Source: ggml.h, enum
-// ggml_type.
+// ggml's types that cria does not read, so that an error can name them. Source: ggml.h, enum ggml_type.
 constexpr NamedType kUnsupportedTypes[] = {
     {4, "Q4_2"},    {5, "Q4_3"},        {9, "Q8_1"},        {15, "Q8_K"},       {16, "IQ2_XXS"},
     {17, "IQ2_XS"}, {18, "IQ3_XXS"},    {19, "IQ1_S"},      {21, "IQ3_S"},      {22, "IQ2_S"},
@@ -65,8 +66,8 @@ std::uint32_t element_bytes(GgufType type) {
 
 }  // namespace
 
-/// Reads one file from front to back: prologue, metadata, tensor descriptions; then checks the tensors'
-/// places.
+/// Reads one file from front to back (prologue, metadata, tensor descriptions), then checks where the
+/// tensors' data lie.
 class GgufPartParser {
  public:
   GgufPartParser(const File& file, std::uint32_t file_index)
@@ -123,7 +124,7 @@ void GgufPartParser::read_prologue() {
   cursor_.set_context("header");
   const std::uint64_t version_at = cursor_.position();
   const auto version = cursor_.read<std::uint32_t>("the version");
-  // A version below 2^16 written in the other byte order has only upper bits.
+  // In the other byte order, a version below 2^16 has only its upper bits set.
   if (version != 0 && (version & 0xffff) == 0) {
     cursor_.fail_at(version_at, ErrorCode::unsupported_file,
                     "the GGUF file is big endian; only little endian is supported",
@@ -132,7 +133,7 @@ void GgufPartParser::read_prologue() {
   if (version != 2 && version != 3) {
     cursor_.fail_at(version_at, ErrorCode::unsupported_file,
                     "GGUF version " + std::to_string(version) + " is not supported; expected 2 or 3",
-                    {{"expected", "2 or 3"}, {"found", number_detail(version)}});
+                    {{"expected", "2 or 3"}, {"found", version}});
   }
   part_.version = version;
   tensor_count_ = cursor_.read<std::uint64_t>("the tensor count");
@@ -143,9 +144,9 @@ void GgufPartParser::read_prologue() {
     cursor_.require(count, min_bytes, "the list of " + what);
     if (count > limit) {
       cursor_.fail(ErrorCode::unsupported_file,
-                   "there are " + std::to_string(count) + " " + what + "; at most " + std::to_string(limit) +
-                       " are supported",
-                   {{"expected", number_detail(limit)}, {"found", number_detail(count)}});
+                   "the file has " + std::to_string(count) + " " + what + "; at most " +
+                       std::to_string(limit) + " are supported",
+                   {{"expected", limit}, {"found", count}});
     }
   };
   check_count(metadata_count_, kMinMetadataBytes, kMaxGgufMetadata, "metadata entries");
@@ -181,7 +182,7 @@ GgufType GgufPartParser::read_type(std::string_view what) {
   if (id > static_cast<std::uint32_t>(GgufType::f64)) {
     cursor_.fail_at(at, ErrorCode::invalid_file,
                     std::string(what) + " is " + std::to_string(id) + "; expected 0 to 12",
-                    {{"expected", "0 to 12"}, {"found", number_detail(id)}});
+                    {{"expected", "0 to 12"}, {"found", id}});
   }
   return static_cast<GgufType>(id);
 }
@@ -211,7 +212,7 @@ bool GgufPartParser::read_bool() {
   const auto byte = cursor_.read<std::uint8_t>("the value");
   if (byte > 1) {
     cursor_.fail_at(at, ErrorCode::invalid_file, "a bool is " + std::to_string(byte) + "; expected 0 or 1",
-                    {{"expected", "0 or 1"}, {"found", number_detail(byte)}});
+                    {{"expected", "0 or 1"}, {"found", byte}});
   }
   return byte == 1;
 }
@@ -229,7 +230,7 @@ GgufArray GgufPartParser::read_array(const std::string& key) {
     cursor_.fail(ErrorCode::unsupported_file,
                  "the array has " + std::to_string(count) + " elements; at most " +
                      std::to_string(kMaxGgufArrayElements) + " are supported",
-                 {{"expected", number_detail(kMaxGgufArrayElements)}, {"found", number_detail(count)}});
+                 {{"expected", kMaxGgufArrayElements}, {"found", count}});
   }
   array.size_ = static_cast<std::size_t>(count);
   if (array.holds_strings()) {
@@ -245,14 +246,14 @@ GgufArray GgufPartParser::read_array(const std::string& key) {
         cursor_.fail_at(at + i, ErrorCode::invalid_file,
                         "bool " + std::to_string(i) + " of the array is " + std::to_string(array.bytes_[i]) +
                             "; expected 0 or 1",
-                        {{"expected", "0 or 1"}, {"found", number_detail(array.bytes_[i])}});
+                        {{"expected", "0 or 1"}, {"found", array.bytes_[i]}});
       }
     }
   }
   return array;
 }
 
-// Twice over the bytes: first the lengths, so that the strings then go into memory of exactly their size.
+// Two passes: the first adds up the lengths, so that the second reads into memory of exactly the right size.
 void GgufPartParser::read_strings(GgufArray* array) {
   constexpr std::string_view kWhat = "a string of the array";
   const std::uint64_t begin = cursor_.position();
@@ -260,7 +261,7 @@ void GgufPartParser::read_strings(GgufArray* array) {
   for (std::size_t i = 0; i < array->size_; ++i) {
     const auto length = cursor_.read<std::uint64_t>(kWhat);
     cursor_.skip(length, kWhat);
-    total += length;  // <= kMaxGgufHeaderBytes: the cursor reads no further
+    total += length;  // at most kMaxGgufHeaderBytes, where the cursor stops
   }
   cursor_.seek_back(begin);
   array->string_ends_.reserve(array->size_);
@@ -276,17 +277,14 @@ void GgufPartParser::read_strings(GgufArray* array) {
 }
 
 void GgufPartParser::check_duplicate_keys() const {
-  const auto& entries = part_.metadata;
-  const auto order =
-      sorted_by_name(entries, [](const auto& entry) -> std::string_view { return entry.first; });
-  for (std::size_t i = 1; i < order.size(); ++i) {
-    if (entries[order[i]].first != entries[order[i - 1]].first) continue;
-    throw Error(ErrorCode::invalid_file,
-                file_.path() + ": the metadata key " + quote(entries[order[i]].first) +
-                    " appears twice, as entries " + std::to_string(order[i - 1]) + " and " +
-                    std::to_string(order[i]),
-                {{"path", file_.path()}, {"key", entries[order[i]].first}});
-  }
+  const auto key_of = [](const auto& entry) -> std::string_view { return entry.first; };
+  const auto twice = first_duplicate(part_.metadata, sorted_by_name(part_.metadata, key_of), key_of);
+  if (!twice) return;
+  const std::string& key = part_.metadata[twice->first].first;
+  throw Error(ErrorCode::invalid_file,
+              file_.path() + ": the metadata key " + quote(key) + " appears twice, as entries " +
+                  std::to_string(twice->first) + " and " + std::to_string(twice->second),
+              {{"path", file_.path()}, {"key", key}});
 }
 
 // ---- tensors ----
@@ -312,18 +310,18 @@ GgufTensor GgufPartParser::read_tensor() {
   if (tensor.n_dims < 1 || tensor.n_dims > kMaxRank) {
     cursor_.fail(ErrorCode::invalid_file,
                  "the tensor has " + std::to_string(tensor.n_dims) + " dimensions; expected 1 to 4",
-                 {{"expected", "1 to 4"}, {"found", number_detail(tensor.n_dims)}});
+                 {{"expected", "1 to 4"}, {"found", tensor.n_dims}});
   }
   std::uint64_t elements = 1;
   for (std::uint32_t d = 0; d < kMaxRank; ++d) {
     tensor.dims[d] = d < tensor.n_dims ? cursor_.read<std::uint64_t>("a dimension") : 1;
     if (tensor.dims[d] == 0)
-      cursor_.fail(ErrorCode::invalid_file, "dimension " + std::to_string(d) + " is zero", {{"found", 0.0}});
+      cursor_.fail(ErrorCode::invalid_file, "dimension " + std::to_string(d) + " is zero", {{"found", 0}});
     if (!checked_mul(elements, tensor.dims[d], &elements) || elements > INT64_MAX) {
       cursor_.fail(ErrorCode::invalid_file,
                    "the number of elements does not fit 63 bits: dimension " + std::to_string(d) + " is " +
                        std::to_string(tensor.dims[d]),
-                   {{"found", number_detail(tensor.dims[d])}});
+                   {{"found", tensor.dims[d]}});
     }
   }
 
@@ -332,36 +330,35 @@ GgufTensor GgufPartParser::read_tensor() {
   if (type == nullptr || !type->is_weight) {
     const std::string found = describe_tensor_type(type_id);
     cursor_.fail(ErrorCode::unsupported_file, "the tensor is of " + found + ", which cria does not read",
-                 {{"tensor", tensor.name}, {"found", found}, {"typeId", number_detail(type_id)}});
+                 {{"tensor", tensor.name}, {"found", found}, {"typeId", type_id}});
   }
   tensor.dtype = type->dtype;
   if (tensor.dims[0] % type->block_size != 0) {
     cursor_.fail(ErrorCode::invalid_file,
-                 "dimension 0 is " + std::to_string(tensor.dims[0]) + ", no multiple of " +
-                     std::string(type->name) + "'s block of " + std::to_string(type->block_size),
+                 "dimension 0 is " + std::to_string(tensor.dims[0]) + ", not a multiple of " +
+                     std::string(type->name) + "'s block size " + std::to_string(type->block_size),
                  {{"tensor", tensor.name},
                   {"expected", "a multiple of " + std::to_string(type->block_size)},
-                  {"found", number_detail(tensor.dims[0])}});
+                  {"found", tensor.dims[0]}});
   }
   if (!checked_mul(elements / type->block_size, type->block_bytes, &tensor.bytes)) {
     cursor_.fail(ErrorCode::invalid_file, "the number of bytes does not fit 64 bits",
-                 {{"tensor", tensor.name}, {"elements", number_detail(elements)}});
+                 {{"tensor", tensor.name}, {"elements", elements}});
   }
   tensor.offset = cursor_.read<std::uint64_t>("the offset");  // place_tensors makes it absolute
   return tensor;
 }
 
 void GgufPartParser::check_duplicate_tensors() const {
-  const auto& tensors = part_.tensors;
-  const auto order = sorted_by_name(tensors, [](const GgufTensor& t) -> std::string_view { return t.name; });
-  for (std::size_t i = 1; i < order.size(); ++i) {
-    const std::string& name = tensors[order[i]].name;
-    if (name != tensors[order[i - 1]].name) continue;
-    throw Error(ErrorCode::invalid_file,
-                file_.path() + ": the tensor name " + quote(name) + " appears twice, as tensors " +
-                    std::to_string(order[i - 1]) + " and " + std::to_string(order[i]),
-                {{"path", file_.path()}, {"tensor", name}});
-  }
+  const auto name_of_tensor = [](const GgufTensor& t) -> std::string_view { return t.name; };
+  const auto twice =
+      first_duplicate(part_.tensors, sorted_by_name(part_.tensors, name_of_tensor), name_of_tensor);
+  if (!twice) return;
+  const std::string& name = part_.tensors[twice->first].name;
+  throw Error(ErrorCode::invalid_file,
+              file_.path() + ": the tensor name " + quote(name) + " appears twice, as tensors " +
+                  std::to_string(twice->first) + " and " + std::to_string(twice->second),
+              {{"path", file_.path()}, {"tensor", name}});
 }
 
 std::uint64_t GgufPartParser::alignment() const {
@@ -383,7 +380,7 @@ std::uint64_t GgufPartParser::alignment() const {
   return kDefaultAlignment;
 }
 
-// The tensors' offsets count from the end of the descriptions, rounded up to the alignment.
+// Offsets in the file count from the end of the descriptions, rounded up to the alignment.
 void GgufPartParser::place_tensors() {
   const std::uint64_t align = alignment();
   if (part_.tensors.empty()) return;
@@ -395,17 +392,17 @@ void GgufPartParser::place_tensors() {
     const auto fail = [&](const std::string& message) {
       cursor_.fail_at(data_begin, ErrorCode::invalid_file, message,
                       {{"tensor", tensor.name},
-                       {"tensorOffset", number_detail(tensor.offset)},
-                       {"tensorBytes", number_detail(tensor.bytes)},
-                       {"fileBytes", number_detail(file_.size())}});
+                       {"tensorOffset", tensor.offset},
+                       {"tensorBytes", tensor.bytes},
+                       {"fileBytes", file_.size()}});
     };
     if (tensor.offset % align != 0) {
-      fail("its offset " + std::to_string(tensor.offset) + " is no multiple of the alignment " +
+      fail("its offset " + std::to_string(tensor.offset) + " is not a multiple of the alignment " +
            std::to_string(align));
     }
     std::uint64_t begin = 0, end = 0;
     if (!checked_add(data_begin, tensor.offset, &begin) || !checked_add(begin, tensor.bytes, &end))
-      fail("its offset " + std::to_string(tensor.offset) + " and size wrap around 64 bits");
+      fail("its offset " + std::to_string(tensor.offset) + " plus its size wraps around 64 bits");
     if (end > file_.size()) {
       fail("it ends at byte " + std::to_string(end) + ", but the file has " + std::to_string(file_.size()) +
            " bytes; it is truncated or damaged");

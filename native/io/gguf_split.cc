@@ -1,6 +1,6 @@
 // Split GGUFs: a model in files named `<prefix>-00001-of-0000N.gguf`. Each part has the keys split.no (from
-// 0), split.count and split.tensors.count (of all parts); its tensors lie in the same file. The first part
-// has the rest of the metadata. Source: llama.cpp, tools/gguf-split and llama_split_path.
+// 0), split.count and split.tensors.count (over all parts), and holds the data of its own tensors. The first
+// part holds the rest of the metadata. Source: llama.cpp, tools/gguf-split and llama_split_path.
 
 #include <cstdio>
 #include <string>
@@ -12,7 +12,8 @@
 namespace cria {
 namespace {
 
-constexpr std::uint64_t kMaxParts = 1024;  // bounds the open files; real splits have a few dozen
+// Bounds the number of open files; real splits have a few dozen parts.
+constexpr std::uint64_t kMaxParts = 1024;
 
 const GgufValue* find_in(const GgufPart& part, std::string_view key) {
   for (const auto& entry : part.metadata)
@@ -20,7 +21,7 @@ const GgufValue* find_in(const GgufPart& part, std::string_view key) {
   return nullptr;
 }
 
-/// A key of the split that must be a non-negative integer where it is present.
+/// A split.* key, which must be a non-negative integer if it is present.
 std::optional<std::uint64_t> find_split_number(const GgufPart& part, const std::string& path,
                                                std::string_view key) {
   const GgufValue* value = find_in(part, key);
@@ -31,10 +32,10 @@ std::optional<std::uint64_t> find_split_number(const GgufPart& part, const std::
   const std::string found = number != nullptr ? std::to_string(*number) : "another type";
   throw Error(ErrorCode::invalid_file,
               path + ": metadata key " + quote(key) + ": expected a non-negative integer, found " + found,
-              {{"path", path}, {"key", std::string(key)}, {"found", found}});
+              {{"path", path}, {"key", key}, {"found", found}});
 }
 
-/// The key's value must be `expected`.
+/// Throws ERR_INVALID_FILE unless the key's value is `expected`.
 void check_split_number(const GgufPart& part, const std::string& path, std::string_view key,
                         std::uint64_t expected) {
   const auto found = find_split_number(part, path, key);
@@ -43,9 +44,9 @@ void check_split_number(const GgufPart& part, const std::string& path, std::stri
               path + ": metadata key " + quote(key) + ": expected " + std::to_string(expected) +
                   " in this part of the split, found " + (found ? std::to_string(*found) : "nothing"),
               {{"path", path},
-               {"key", std::string(key)},
-               {"expected", number_detail(expected)},
-               {"found", found ? number_detail(*found) : "nothing"}});
+               {"key", key},
+               {"expected", expected},
+               {"found", found ? ErrorValue(*found) : ErrorValue("nothing")}});
 }
 
 std::string part_suffix(std::uint64_t no, std::uint64_t count) {
@@ -61,12 +62,59 @@ std::shared_ptr<const File> open_named_part(const FileOpener& open_part, const s
     return open_part(path);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::file_not_found) throw;
-    throw Error(
-        ErrorCode::file_not_found,
-        "part " + std::to_string(no + 1) + " of " + std::to_string(count) +
-            " of a split model is missing: " + path,
-        {{"path", path}, {"part", static_cast<double>(no + 1)}, {"parts", static_cast<double>(count)}});
+    throw Error(ErrorCode::file_not_found,
+                "part " + std::to_string(no + 1) + " of " + std::to_string(count) +
+                    " of a split model is missing: " + path,
+                {{"path", path}, {"part", no + 1}, {"parts", count}});
   }
+}
+
+/// Which part of how many a file is.
+struct Place {
+  std::uint64_t no = 0;
+  std::uint64_t count = 1;
+};
+
+/// A file without split.* keys is part 0 of 1.
+Place place_of(const GgufPart& part, const std::string& path) {
+  const Place place{.no = find_split_number(part, path, "split.no").value_or(0),
+                    .count = find_split_number(part, path, "split.count").value_or(1)};
+  if (place.count < 1 || place.count > kMaxParts) {
+    throw Error(ErrorCode::invalid_file,
+                path + ": metadata key \"split.count\": expected 1 to " + std::to_string(kMaxParts) +
+                    ", found " + std::to_string(place.count),
+                {{"path", path}, {"key", "split.count"}, {"found", place.count}});
+  }
+  if (place.no >= place.count) {
+    throw Error(ErrorCode::invalid_file,
+                path + ": metadata key \"split.no\": expected below " + std::to_string(place.count) +
+                    ", found " + std::to_string(place.no),
+                {{"path", path}, {"key", "split.no"}, {"found", place.no}});
+  }
+  return place;
+}
+
+/// The common prefix of all parts' names. Throws ERR_INVALID_FILE when the suffix of `path` contradicts the
+/// file's place.
+std::string prefix_of(const std::string& path, const Place& place) {
+  const std::string suffix = part_suffix(place.no, place.count);
+  if (path.ends_with(suffix)) return path.substr(0, path.size() - suffix.size());
+  throw Error(ErrorCode::invalid_file,
+              path + ": by its metadata the file is part " + std::to_string(place.no + 1) + " of " +
+                  std::to_string(place.count) + " of a split model, so its name must end in " + suffix,
+              {{"path", path}, {"expected", suffix}});
+}
+
+/// Checks the split.* keys of a part against its place, and the number of tensors up to it against the limit.
+void check_part(const GgufPart& part, const std::string& path, const Place& place,
+                std::uint64_t total_tensors) {
+  check_split_number(part, path, "split.count", place.count);
+  check_split_number(part, path, "split.no", place.no);
+  if (total_tensors <= kMaxGgufTensors) return;
+  throw Error(
+      ErrorCode::unsupported_file,
+      path + ": the parts of the split have more than " + std::to_string(kMaxGgufTensors) + " tensors",
+      {{"path", path}, {"expected", kMaxGgufTensors}});
 }
 
 }  // namespace
@@ -75,22 +123,9 @@ std::vector<GgufPart> join_gguf_split(std::shared_ptr<const File> file, GgufPart
                                       const FileOpener& open_part,
                                       std::vector<std::shared_ptr<const File>>* files) {
   const std::string path = file->path();
-  const std::uint64_t count = find_split_number(first, path, "split.count").value_or(1);
-  if (count < 1 || count > kMaxParts) {
-    throw Error(ErrorCode::invalid_file,
-                path + ": metadata key \"split.count\": expected 1 to " + std::to_string(kMaxParts) +
-                    ", found " + std::to_string(count),
-                {{"path", path}, {"key", "split.count"}, {"found", number_detail(count)}});
-  }
-  const std::uint64_t opened_no = find_split_number(first, path, "split.no").value_or(0);
-  if (opened_no >= count) {
-    throw Error(ErrorCode::invalid_file,
-                path + ": metadata key \"split.no\": expected below " + std::to_string(count) + ", found " +
-                    std::to_string(opened_no),
-                {{"path", path}, {"key", "split.no"}, {"found", number_detail(opened_no)}});
-  }
+  const Place opened = place_of(first, path);
   std::vector<GgufPart> parts;
-  if (count == 1) {
+  if (opened.count == 1) {
     if (find_in(first, "split.tensors.count") != nullptr)
       check_split_number(first, path, "split.tensors.count", first.tensors.size());
     parts.push_back(std::move(first));
@@ -98,36 +133,21 @@ std::vector<GgufPart> join_gguf_split(std::shared_ptr<const File> file, GgufPart
     return parts;
   }
 
-  const std::string suffix = part_suffix(opened_no, count);
-  if (!path.ends_with(suffix)) {
-    throw Error(ErrorCode::invalid_file,
-                path + ": the file says that it is part " + std::to_string(opened_no + 1) + " of " +
-                    std::to_string(count) + " of a split model, so its name must end in " + suffix,
-                {{"path", path}, {"expected", suffix}});
-  }
-  const std::string prefix = path.substr(0, path.size() - suffix.size());
-
+  const std::string prefix = prefix_of(path, opened);
   std::uint64_t total_tensors = 0;
-  for (std::uint64_t no = 0; no < count; ++no) {
+  for (std::uint64_t no = 0; no < opened.count; ++no) {
     std::shared_ptr<const File> part_file = file;
     GgufPart part;
-    if (no == opened_no) {
+    if (no == opened.no) {
       part = std::move(first);
       for (GgufTensor& tensor : part.tensors) tensor.file_index = static_cast<std::uint32_t>(no);
     } else {
-      part_file = open_named_part(open_part, prefix + part_suffix(no, count), no, count);
+      part_file = open_named_part(open_part, prefix + part_suffix(no, opened.count), no, opened.count);
       part = parse_gguf_part(*part_file, static_cast<std::uint32_t>(no));
     }
-    check_split_number(part, part_file->path(), "split.count", count);
-    check_split_number(part, part_file->path(), "split.no", no);
     total_tensors += part.tensors.size();
-    if (total_tensors > kMaxGgufTensors) {
-      throw Error(
-          ErrorCode::unsupported_file,
-          path + ": the parts of the split have more than " + std::to_string(kMaxGgufTensors) + " tensors",
-          {{"path", path}});
-    }
-    if (no > 0) {  // only the first part's metadata is used
+    check_part(part, part_file->path(), {.no = no, .count = opened.count}, total_tensors);
+    if (no > 0) {  // only the metadata of the first part is used
       part.metadata.clear();
       part.metadata.shrink_to_fit();
     }

@@ -1,5 +1,5 @@
-// Metadata -> checked configuration. Key names: the GGUF specification, "LLM"; their meaning: llama.cpp's
-// "llama".
+// Metadata -> checked configuration. The names of the keys are those of the GGUF specification, section
+// "LLM"; their meaning is that of llama.cpp's architecture "llama".
 #include "model/config.h"
 
 #include <cmath>
@@ -12,7 +12,7 @@
 namespace cria {
 namespace {
 
-// Far beyond any Llama; below them every product of two sizes fits 64 bits with room to spare.
+// Far beyond any Llama. Within these limits the product of any two sizes fits 64 bits with room to spare.
 constexpr std::uint64_t kMaxVocab = 1 << 22;
 constexpr std::uint64_t kMaxHidden = 1 << 20;
 constexpr std::uint64_t kMaxLayers = 1024;
@@ -25,7 +25,7 @@ std::string key_of(const ModelConfig& config, std::string_view suffix) {
   return config.architecture + "." + std::string(suffix);
 }
 
-/// An integer that may also be stored per layer, as an array whose elements must then all be equal.
+/// An integer that a file may also store per layer, as an array; its elements must then all be equal.
 std::optional<std::uint64_t> find_uniform_uint(const GgufFile& file, const std::string& key) {
   const GgufValue* value = file.find(key);
   const auto* array = value == nullptr ? nullptr : std::get_if<GgufArray>(value);
@@ -68,12 +68,35 @@ void check_kind_of_file(const GgufFile& file, const ModelConfig& config) {
   }
   if (file.tensors().empty()) {
     throw Error(ErrorCode::invalid_model,
-                file.path() + ": the file holds no tensors: it is a vocabulary alone, not a model",
+                file.path() + ": expected a model, found a vocabulary without tensors",
                 {{"path", file.path()}, {"expected", "tensors"}, {"found", "none"}});
   }
 }
 
-/// Variants that share the name "llama" but compute something else.
+/// Refuses scalings and caps that this decoder does not apply.
+void check_neutral_scales(const GgufFile& file, const ModelConfig& config) {
+  struct Neutral {
+    std::string_view suffix;
+    double value;  // besides 0: the value that changes nothing
+  };
+  constexpr Neutral kNeutral[] = {
+      {"logit_scale", 1},
+      {"residual_scale", 1},
+      {"embedding_scale", 1},
+      {"attention.clamp_kqv", 0},
+      {"attn_logit_softcapping", 0},
+      {"final_logit_softcapping", 0},
+      {"attention.max_alibi_bias", 0},
+  };
+  for (const Neutral& neutral : kNeutral) {
+    const std::string key = key_of(config, neutral.suffix);
+    const auto value = file.find_float(key);
+    if (value && *value != 0 && *value != neutral.value)
+      throw_unsupported_key(file, key, "this variant of Llama is not supported", number_text(*value));
+  }
+}
+
+/// Refuses variants that share the name "llama" but compute something else.
 void check_variant(const GgufFile& file, const ModelConfig& config) {
   const std::string experts = key_of(config, "expert_count");
   if (const auto n = file.find_uint(experts); n && *n > 0)
@@ -96,25 +119,8 @@ void check_variant(const GgufFile& file, const ModelConfig& config) {
     }
   }
 
-  struct Neutral {
-    std::string_view suffix;
-    double value;  // besides 0: the value that changes nothing
-  };
-  constexpr Neutral kNeutral[] = {
-      {"logit_scale", 1},
-      {"residual_scale", 1},
-      {"embedding_scale", 1},
-      {"attention.clamp_kqv", 0},
-      {"attn_logit_softcapping", 0},
-      {"final_logit_softcapping", 0},
-      {"attention.max_alibi_bias", 0},
-  };
-  for (const Neutral& neutral : kNeutral) {
-    const std::string key = key_of(config, neutral.suffix);
-    const auto value = file.find_float(key);
-    if (value && *value != 0 && *value != neutral.value)
-      throw_unsupported_key(file, key, "this variant of Llama is not supported", number_text(*value));
-  }
+  check_neutral_scales(file, config);
+
   const std::string parallel = key_of(config, "use_parallel_residual");
   if (file.find_bool(parallel).value_or(false))
     throw_unsupported_key(file, parallel, "parallel residuals are not supported", "true");
@@ -158,7 +164,7 @@ void read_heads(const GgufFile& file, ModelConfig* config) {
   }
 }
 
-/// The vocabulary's size from the embedding's rows, where the metadata and the tokens must agree with it.
+/// The size of the vocabulary: the rows of the embedding, with which the metadata and the tokens must agree.
 std::uint32_t read_vocab_size(const GgufFile& file, const ModelConfig& config) {
   const GgufTensor* embedding = file.find_tensor("token_embd.weight");
   if (embedding == nullptr)
@@ -185,7 +191,7 @@ std::uint32_t read_vocab_size(const GgufFile& file, const ModelConfig& config) {
 float read_epsilon(const GgufFile& file, const ModelConfig& config) {
   const std::string key = key_of(config, "attention.layer_norm_rms_epsilon");
   const double epsilon = file.get_float(key);
-  // The comparison is false for NaN; the lower bound keeps the float above zero.
+  // False for NaN too; the lower bound keeps the float above zero.
   if (!(epsilon >= std::numeric_limits<float>::min() && epsilon < 1))
     throw_invalid_key(file, key, "a number above 0 and below 1", number_text(epsilon));
   return static_cast<float>(epsilon);

@@ -1,4 +1,4 @@
-// The checked shape of a Llama: everything the decoder needs to know that is not a weight.
+// The checked configuration of a Llama: everything the decoder needs besides the weights.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace cria {
 
-/// Order of the two halves of a rotated pair inside a head.
+/// Which dimensions of a head RoPE rotates together.
 enum class RopeLayout {
   interleaved,  // (0,1), (2,3), ... : Meta's weights and GGUF's "llama"
   half,         // (0,d/2), (1,d/2+1), ... : Hugging Face's weights
@@ -26,23 +26,23 @@ struct ModelConfig {
   std::uint32_t n_kv_heads = 0;  // divides n_heads
   std::uint32_t head_dim = 0;    // even; attention.key_length or hidden / n_heads
   std::uint32_t ffn_hidden = 0;
-  std::uint32_t context_length = 0;  // what the model was trained for
+  std::uint32_t context_length = 0;  // tokens that the model was trained for
   float rms_norm_eps = 0;
   RopeLayout rope_layout = RopeLayout::interleaved;
-  std::uint32_t rope_dim = 0;  // leading dimensions of a head that are rotated, even, <= head_dim
-  double rope_base = 0;        // before any scaling
-  std::string rope_scaling;    // "none", "linear", "llama3", "tensor" or "linear+tensor": for people to read
-  std::vector<float> rope_inv_freq;  // [rope_dim / 2], every scaling (linear, Llama 3.1) already applied
-  bool tied_output = false;          // no output.weight: the embedding serves as the output matrix
+  std::uint32_t rope_dim = 0;        // leading dimensions of a head that are rotated; even, at most head_dim
+  double rope_base = 0;              // before any scaling
+  std::string rope_scaling;          // "none", "linear", "llama3", "tensor" or "linear+tensor": for display
+  std::vector<float> rope_inv_freq;  // [rope_dim / 2], with every scaling (linear, Llama 3.1) applied
+  bool tied_output = false;          // no output.weight: the embedding is also the output matrix
 };
 
-/// Reads and checks the configuration of a GGUF that holds a whole model, its `rope_freqs.weight` included.
-/// Checks every required tensor's presence, rank, shape and type against the configuration. Errors:
-/// ERR_UNSUPPORTED_MODEL for another architecture (named) or a variant that is not run, ERR_INVALID_MODEL for
-/// a contradiction.
+/// Reads the configuration of a GGUF that holds a whole model, including its `rope_freqs.weight`, and checks
+/// that every required tensor exists with the rank, shape and type that the configuration implies. Errors:
+/// ERR_UNSUPPORTED_MODEL for another architecture (named) or an unsupported variant, ERR_INVALID_MODEL for a
+/// contradiction.
 ModelConfig read_config(const GgufFile& file);
 
-/// The second half of read_config: the tensors against the configuration. Sets nothing.
+/// The second half of read_config: checks the tensors against the configuration.
 void check_tensors(const GgufFile& file, const ModelConfig& config);
 
 }  // namespace cria

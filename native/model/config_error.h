@@ -1,5 +1,5 @@
-// Errors about a model's metadata and tensors, all built alike: path, where, what was expected, what was
-// found.
+// Errors about a model's metadata and tensors. All have one form: the path, the key or tensor, what was
+// expected and what was found.
 #pragma once
 
 #include <cstdint>
@@ -15,11 +15,12 @@ namespace cria {
 [[noreturn]] void throw_invalid_key(const GgufFile& file, std::string_view key, const std::string& expected,
                                     const std::string& found);
 
-/// ERR_UNSUPPORTED_MODEL: the metadata key asks for a variant that is not run. `why` is a clause, e.g.
-/// "mixture of experts is not supported".
+/// ERR_UNSUPPORTED_MODEL: the metadata key asks for an unsupported variant. `why` is a clause, e.g. "mixture
+/// of experts is not supported".
 [[noreturn]] void throw_unsupported_key(const GgufFile& file, std::string_view key, const std::string& why,
                                         const std::string& found);
 
+/// The same for a tensor.
 [[noreturn]] void throw_invalid_tensor(const GgufFile& file, std::string_view tensor,
                                        const std::string& expected, const std::string& found);
 [[noreturn]] void throw_unsupported_tensor(const GgufFile& file, std::string_view tensor,

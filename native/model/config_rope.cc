@@ -1,6 +1,7 @@
 #include "model/config_rope.h"
 
 #include <cmath>
+#include <utility>
 
 #include "core/rope_frequencies.h"
 #include "io/file_error.h"
@@ -24,24 +25,22 @@ double get_factor(const GgufFile& file, const std::string& key, double min) {
   return check_factor(file, key, file.get_float(key), min);
 }
 
-constexpr double kMinFactor = 1e-3;  // shrinking positions is odd but defined; zero is not
+constexpr double kMinFactor = 1e-3;  // a factor below 1 is odd but well-defined; zero is not
 
 /// Llama 3.1's scaling from its parameters.
-void apply_llama3(const GgufFile& file, const ModelConfig& config, std::vector<double>* inv_freq) {
-  const double factor = get_factor(file, rope_key(config, "scaling.factor"), kMinFactor);
-  const double low = get_factor(file, rope_key(config, "scaling.low_freq_factor"), kMinFactor);
+RopeScaling read_llama3(const GgufFile& file, const ModelConfig& config) {
+  RopeScaling scaling;
+  scaling.kind = RopeScaling::Kind::llama3;
+  scaling.factor = get_factor(file, rope_key(config, "scaling.factor"), kMinFactor);
+  scaling.low_freq_factor = get_factor(file, rope_key(config, "scaling.low_freq_factor"), kMinFactor);
   const std::string high_key = rope_key(config, "scaling.high_freq_factor");
-  const double high = get_factor(file, high_key, kMinFactor);
-  if (!(high > low))
-    throw_invalid_key(file, high_key, "more than the low_freq_factor " + number_text(low), number_text(high));
-  const std::string original_key = rope_key(config, "scaling.original_context_length");
-  const double original = get_factor(file, original_key, 1);
-  const RopeScaling scaling{.kind = RopeScaling::Kind::llama3,
-                            .factor = factor,
-                            .low_freq_factor = low,
-                            .high_freq_factor = high,
-                            .original_context = original};
-  for (double& freq : *inv_freq) freq = llama3_frequency(freq, scaling);
+  scaling.high_freq_factor = get_factor(file, high_key, kMinFactor);
+  if (!(scaling.high_freq_factor > scaling.low_freq_factor)) {
+    throw_invalid_key(file, high_key, "more than the low_freq_factor " + number_text(scaling.low_freq_factor),
+                      number_text(scaling.high_freq_factor));
+  }
+  scaling.original_context = get_factor(file, rope_key(config, "scaling.original_context_length"), 1);
+  return scaling;
 }
 
 /// Linear scaling: positions divided by a factor. `rope.scale_linear` is its older spelling.
@@ -56,8 +55,8 @@ double read_linear_factor(const GgufFile& file, const ModelConfig& config, bool 
   return 1;
 }
 
-/// The factors of a `rope_freqs.weight` tensor, in which converters store Llama 3.1's scaling; empty without
-/// one.
+/// The factors of the tensor `rope_freqs.weight`, in which converters store Llama 3.1's scaling; empty when
+/// the file has no such tensor.
 std::vector<float> read_factor_tensor(const GgufFile& file, const ModelConfig& config) {
   const GgufTensor* tensor = file.find_tensor("rope_freqs.weight");
   if (tensor == nullptr) return {};
@@ -80,6 +79,32 @@ std::vector<float> read_factor_tensor(const GgufFile& file, const ModelConfig& c
   return factors;
 }
 
+RopeScaling read_scaling(const GgufFile& file, const ModelConfig& config) {
+  std::vector<float> factors = read_factor_tensor(file, config);
+  const std::string key = rope_key(config, "scaling.type");
+  const std::string type = file.find_string(key).value_or("");
+  if (type == "llama3") {
+    if (!factors.empty())
+      throw_invalid_key(file, key, "no scaling beside the tensor rope_freqs.weight", quote(type));
+    return read_llama3(file, config);
+  }
+  if (!type.empty() && type != "none" && type != "linear")
+    throw_unsupported_key(file, key, "only the scalings none, linear and llama3 are supported", quote(type));
+  RopeScaling scaling;
+  scaling.factor = type == "none" ? 1 : read_linear_factor(file, config, type == "linear");
+  if (scaling.factor != 1) scaling.kind = RopeScaling::Kind::linear;
+  scaling.factors = std::move(factors);
+  return scaling;
+}
+
+/// ModelConfig::rope_scaling.
+std::string scaling_name(const RopeScaling& scaling) {
+  const bool linear = scaling.kind == RopeScaling::Kind::linear;
+  if (!scaling.factors.empty()) return linear ? "linear+tensor" : "tensor";
+  if (scaling.kind == RopeScaling::Kind::llama3) return "llama3";
+  return linear ? "linear" : "none";
+}
+
 }  // namespace
 
 void read_rope(const GgufFile& file, ModelConfig* config) {
@@ -96,31 +121,10 @@ void read_rope(const GgufFile& file, ModelConfig* config) {
   const std::string base_key = rope_key(*config, "freq_base");
   config->rope_base = check_factor(file, base_key, file.find_float(base_key).value_or(10000), 1);
 
-  std::vector<double> inv_freq(config->rope_dim / 2);
-  for (std::size_t i = 0; i < inv_freq.size(); ++i)
-    inv_freq[i] = std::pow(config->rope_base, -2.0 * static_cast<double>(i) / config->rope_dim);
-
-  const std::vector<float> factors = read_factor_tensor(file, *config);
-  const std::string type_key = rope_key(*config, "scaling.type");
-  const std::string type = file.find_string(type_key).value_or("");
-  if (type == "llama3") {
-    if (!factors.empty())
-      throw_invalid_key(file, type_key, "no scaling beside the tensor rope_freqs.weight", quote(type));
-    apply_llama3(file, *config, &inv_freq);
-    config->rope_scaling = "llama3";
-  } else if (type.empty() || type == "none" || type == "linear") {
-    const double factor = type == "none" ? 1 : read_linear_factor(file, *config, type == "linear");
-    for (double& freq : inv_freq) freq /= factor;
-    config->rope_scaling = factor == 1 ? "none" : "linear";
-  } else {
-    throw_unsupported_key(file, type_key, "only the scalings none, linear and llama3 are supported",
-                          quote(type));
-  }
-  if (!factors.empty()) {
-    for (std::size_t i = 0; i < inv_freq.size(); ++i) inv_freq[i] /= factors[i];
-    config->rope_scaling = config->rope_scaling == "linear" ? "linear+tensor" : "tensor";
-  }
-  config->rope_inv_freq.assign(inv_freq.begin(), inv_freq.end());
+  const RopeScaling scaling = read_scaling(file, *config);
+  config->rope_scaling = scaling_name(scaling);
+  config->rope_inv_freq =
+      rope_inverse_frequencies(config->rope_base, static_cast<std::int32_t>(rope_dim), scaling);
 }
 
 }  // namespace cria

@@ -1,5 +1,5 @@
-// Rotary position embedding: base, rotated dimensions and every scaling, folded into one table of inverse
-// frequencies.
+// The rotary position embedding (RoPE): base, rotated dimensions and scaling, folded into one table of
+// inverse frequencies.
 #pragma once
 
 #include "io/gguf.h"

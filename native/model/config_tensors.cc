@@ -1,4 +1,5 @@
-// The tensors of a "llama" GGUF against its configuration. Names: llama.cpp, gguf-py/gguf/constants.py.
+// Checks the tensors of a "llama" GGUF against its configuration. The names are those of llama.cpp,
+// gguf-py/gguf/constants.py.
 #include <charconv>
 #include <optional>
 
@@ -12,7 +13,7 @@ namespace {
 enum class Kind { matrix, norm };
 
 struct TensorRule {
-  std::string_view name;  // after "blk.N." for those of a layer
+  std::string_view name;  // for a layer's tensor, the part after "blk.N."
   Kind kind;
   std::uint64_t cols;
   std::uint64_t rows;  // matrices only
@@ -52,7 +53,7 @@ struct LayerName {
   std::string_view rest;  // after "blk.N."
 };
 
-/// Splits "blk.<n>.<rest>"; nothing for any other name. A number written otherwise ("blk.01.") is no layer's.
+/// Splits "blk.<n>.<rest>"; nothing for any other name, including a number with leading zeros ("blk.01.").
 std::optional<LayerName> parse_layer_name(std::string_view name) {
   constexpr std::string_view kPrefix = "blk.";
   if (!name.starts_with(kPrefix)) return std::nullopt;
@@ -65,15 +66,15 @@ std::optional<LayerName> parse_layer_name(std::string_view name) {
   return LayerName{layer, {after + 1, static_cast<std::size_t>(end - after - 1)}};
 }
 
-// Outside the layers: tensors that change what a model computes. Others there (e.g. "rope_freqs.weight",
-// which is read with the metadata) are no business of the decoder's.
+// Tensors outside the layers that change what a model computes. Others there do not concern the decoder (e.g.
+// "rope_freqs.weight", which is read with the metadata).
 constexpr std::string_view kRefusedPrefixes[] = {
     "output.bias",  "output.scale",   "output_norm.bias", "token_embd_norm.",
     "token_types.", "position_embd.", "rope_factors_",    "enc.",
     "dec.",         "cls.",           "token_embd.bias",  "output_hc_",
 };
 
-// Written by early converters; its values follow from the metadata.
+// Written by early converters; the values follow from the metadata.
 constexpr std::string_view kHarmlessInLayer[] = {"attn_rot_embd", "attn_rot_embd.weight"};
 
 template <std::size_t N>
@@ -128,7 +129,7 @@ void check_tensors(const GgufFile& file, const ModelConfig& config) {
       {"ffn_up.weight", Kind::matrix, hidden, config.ffn_hidden},
       {"ffn_down.weight", Kind::matrix, config.ffn_hidden, hidden},
   };
-  // First what is there and should not be: a variant's own tensors explain more than a missing one.
+  // Unknown tensors first: the tensors of an unsupported variant explain more than a missing one.
   check_known(file, config, layer_rules);
   for (const TensorRule& rule : model_rules) check_required(file, std::string(rule.name), rule);
   if (!config.tied_output) check_required(file, std::string(output_rule.name), output_rule);

@@ -18,7 +18,7 @@ class Fingerprint {
   void add(T value) {
     hash_.update(&value, sizeof(value));
   }
-  // With its length: what follows must not be able to continue it.
+  // The length first, so that a text and its successor cannot be confused with another pair.
   void add(std::string_view text) {
     add(static_cast<std::uint64_t>(text.size()));
     hash_.update(text.data(), text.size());
@@ -43,7 +43,7 @@ void add_config(const ModelConfig& config, Fingerprint* print) {
     print->add(size);
   print->add(config.rms_norm_eps);
   print->add(config.rope_base);
-  // Every scaling is in these already; its name is for people.
+  // The frequencies include every scaling; its name is for display only.
   print->add(static_cast<std::uint64_t>(config.rope_inv_freq.size()));
   for (const float frequency : config.rope_inv_freq) print->add(frequency);
 }
@@ -67,7 +67,7 @@ void add_tensor(const GgufFile& file, const GgufTensor& tensor, Fingerprint* pri
 
 std::uint64_t model_fingerprint(const GgufFile& file, const ModelConfig& config) {
   Fingerprint print;
-  print.add(std::string_view("cria model fingerprint 1"));  // another number when the recipe changes
+  print.add(std::string_view("cria model fingerprint 1"));  // raise the number when the recipe changes
   add_config(config, &print);
   print.add(static_cast<std::uint64_t>(file.tensors().size()));
   for (const GgufTensor& tensor : file.tensors()) add_tensor(file, tensor, &print);

@@ -5,24 +5,20 @@
 #include "tokenizer/unicode.h"
 
 namespace cria {
-namespace {
-
-[[noreturn]] void fail(std::string message) {
-  throw Error(ErrorCode::invalid_model, "tokenizer: " + message);
-}
-
-}  // namespace
 
 BpeEncoder::BpeEncoder(const Vocabulary& vocabulary, std::string_view splitter,
                        const std::vector<std::string>& merges)
     : vocabulary_(vocabulary), pairs_(merges.empty() ? vocabulary.size() * 2 : merges.size()) {
   if (!is_llama3_splitter(splitter)) {
-    const std::string name = splitter.empty() ? "no name" : "the name " + to_well_formed(splitter);
+    const std::string found = splitter.empty() ? "nothing" : to_well_formed(splitter);
     throw Error(ErrorCode::unsupported_model,
-                "tokenizer: the text splitter (tokenizer.ggml.pre) has " + name + "; supported: llama-bpe",
-                {{"pre", std::string(splitter)}});
+                "tokenizer: the text splitter (tokenizer.ggml.pre): expected llama-bpe, found " + found,
+                {{"expected", "llama-bpe"}, {"found", found}});
   }
-  if (merges.size() > kMaxMergePairs) fail(std::to_string(merges.size()) + " merges are too many");
+  if (merges.size() > kMaxMergePairs) {
+    throw_invalid_vocabulary("expected at most " + std::to_string(kMaxMergePairs) + " merges, found " +
+                             std::to_string(merges.size()));
+  }
   if (merges.empty()) {
     derive_merges();
   } else {
@@ -31,13 +27,13 @@ BpeEncoder::BpeEncoder(const Vocabulary& vocabulary, std::string_view splitter,
 }
 
 void BpeEncoder::add_merges(const std::vector<std::string>& merges) {
-  // tiktoken ranks the union of a pair, not the pair. Files converted from it list all the ways to cut a
-  // token one after another, so consecutive merges with the same result share a rank: the ties among them are
-  // then broken from the left, as tiktoken does. Where each token has one merge, as in a trained merge list,
-  // this changes nothing.
+  // tiktoken ranks the union of a pair, not the pair. A file converted from it lists all the ways to split a
+  // token one after the other. Consecutive merges with the same result therefore share a rank; ties between
+  // them are broken from the left, as in tiktoken. A trained merge list has one merge per token and is
+  // unaffected.
   const auto find = [&](std::size_t i, std::string_view bytes) {
     const std::optional<TokenId> id = vocabulary_.find_piece(bytes);
-    if (!id) fail("merge " + std::to_string(i) + " names a piece that is no token");
+    if (!id) throw_invalid_vocabulary("merge " + std::to_string(i) + " contains a piece that is not a token");
     return *id;
   };
   std::string left, right;
@@ -49,7 +45,8 @@ void BpeEncoder::add_merges(const std::vector<std::string>& merges) {
     const std::size_t space = merge.find(' ');
     if (space == merge.npos || !decode_byte_alphabet(merge.substr(0, space), left) ||
         !decode_byte_alphabet(merge.substr(space + 1), right) || left.empty() || right.empty()) {
-      fail("merge " + std::to_string(i) + " is not two pieces of the byte alphabet");
+      throw_invalid_vocabulary("merge " + std::to_string(i) +
+                               " is not a pair of pieces in the byte alphabet");
     }
     const TokenId left_id = find(i, left), right_id = find(i, right);
     const bool same =
@@ -67,7 +64,7 @@ void BpeEncoder::derive_merges() {
   PrefixHash hash;
   for (TokenId id = 0; id < vocabulary_.size(); ++id) {
     const std::string_view bytes = vocabulary_.bytes(id);
-    if (vocabulary_.find_piece(bytes) != id) continue;  // a control token, or one that only looks like it
+    if (vocabulary_.find_piece(bytes) != id) continue;  // a control token, or one with the bytes of a piece
     hash.assign(bytes);
     for (std::size_t cut = 1; cut < bytes.size(); ++cut) {
       const StringIndex& pieces = vocabulary_.pieces();
@@ -77,7 +74,7 @@ void BpeEncoder::derive_merges() {
           pieces.find(vocabulary_.all_bytes(), bytes.substr(cut), hash.range(cut, bytes.size()));
       if (right == StringIndex::kAbsent) continue;
       pairs_.insert(left, right, {id, id});
-      if (pairs_.size() > kMaxMergePairs) fail("the tokens have too many ways to merge");
+      if (pairs_.size() > kMaxMergePairs) throw_invalid_vocabulary("the tokens have too many merges");
     }
   }
 }

@@ -13,13 +13,13 @@
 
 namespace cria {
 
-/// Exactly tiktoken (openai/tiktoken, src/lib.rs): the text is cut by the splitter; a piece that is itself a
-/// token is taken whole (tokenizer.json's ignore_merges); of the others the bytes are merged, the pair whose
-/// union has the lowest rank first, the leftmost on ties.
+/// Identical to tiktoken (openai/tiktoken, src/lib.rs). The splitter cuts the text into pieces. A piece that
+/// is a token becomes that token (tokenizer.json's ignore_merges). The bytes of other pieces are merged: the
+/// pair whose union has the lowest rank first, the leftmost on ties.
 class BpeEncoder final : public TextEncoder {
  public:
-  /// Without merges any two tokens merge whose union is a token, and the ids are the ranks.
-  /// Throws ERR_INVALID_MODEL (a bad merge), ERR_UNSUPPORTED_MODEL (an unknown splitter).
+  /// Without `merges`, any two tokens whose union is a token merge, and the ids are the ranks. Throws
+  /// ERR_INVALID_MODEL (a bad merge) and ERR_UNSUPPORTED_MODEL (an unknown splitter).
   BpeEncoder(const Vocabulary& vocabulary, std::string_view splitter, const std::vector<std::string>& merges);
 
   void encode(std::string_view text, EncodeRun& run) const override;

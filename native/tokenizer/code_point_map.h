@@ -1,4 +1,4 @@
-// Code point -> number, in two stages: pages of 256 that exist only where something was set.
+// Code point -> number, as a two-stage table: a page of 256 exists only where a number was set.
 #pragma once
 
 #include <array>
@@ -25,7 +25,7 @@ class CodePointMap {
 
  private:
   std::uint32_t absent_;
-  std::array<std::uint16_t, 0x1100> page_of_{};  // 0: the page without anything
+  std::array<std::uint16_t, 0x1100> page_of_{};  // 0: the empty page
   std::vector<std::array<std::uint32_t, 256>> pages_;
 };
 

@@ -1,4 +1,4 @@
-// The merge loop that both kinds of BPE share: again and again the pair of lowest rank, the leftmost on ties.
+// The merge loop of both kinds of BPE: repeatedly merges the pair of lowest rank, the leftmost on ties.
 #pragma once
 
 #include <algorithm>
@@ -12,10 +12,10 @@
 
 namespace cria {
 
-/// Symbols with this bit never merge; what the other bits mean is the encoder's own affair.
+/// Symbols with this bit never merge; the encoder gives meaning to the other bits.
 inline constexpr std::uint32_t kUnmergeable = 0x80000000;
 
-/// Polls a cancel flag once per few thousand units of work.
+/// Checks a cancel flag once per few thousand units of work.
 class CancelPoll {
  public:
   explicit CancelPoll(const CancelFlag* flag) : flag_(flag) {}
@@ -34,7 +34,7 @@ class CancelPoll {
   std::uint32_t left_ = kUnits;
 };
 
-/// Buffers of the loop, kept from call to call.
+/// Buffers of the merge loop, reused from call to call.
 struct MergeBuffers {
   struct Link {
     std::uint32_t previous, next;
@@ -43,7 +43,7 @@ struct MergeBuffers {
   std::vector<Link> links;
   std::vector<std::uint64_t> heap;
 
-  /// One huge text must not pin its memory for the life of the tokenizer.
+  /// Frees large buffers: one huge text must not hold its memory for the life of the tokenizer.
   void release_excess() {
     constexpr std::size_t kKeep = 1 << 16;
     if (symbols.capacity() > kKeep) symbols = {};
@@ -55,14 +55,15 @@ struct MergeBuffers {
 namespace merge_detail {
 
 inline constexpr std::uint32_t kEnd = 0xffffffff;
-inline constexpr std::size_t kScanLimit = 40;  // up to here scanning all ranks beats a heap (measured)
+/// Up to this many symbols a scan is faster than a heap (measured).
+inline constexpr std::size_t kScanLimit = 40;
 
 inline Merge find_merge(const PairTable& pairs, std::uint32_t left, std::uint32_t right) noexcept {
   if ((left | right) & kUnmergeable) return {};
   return pairs.find(left, right);
 }
 
-/// Quadratic, without any bookkeeping: the words of ordinary text.
+/// Quadratic, but without bookkeeping: for the words of ordinary text.
 inline void merge_by_scanning(const PairTable& pairs, std::vector<std::uint32_t>& symbols) {
   std::uint32_t ranks[kScanLimit], ids[kScanLimit];
   std::uint32_t* const s = symbols.data();
@@ -90,10 +91,11 @@ inline void merge_by_scanning(const PairTable& pairs, std::vector<std::uint32_t>
   symbols.resize(n);
 }
 
-/// n log n: a heap of candidates over a linked list. A candidate is its rank and its left symbol's position,
-/// in one number. It is stale when the pair at that position has another rank by now, or none; when it has
-/// the same rank again, merging that pair is what is due, so nothing else need be remembered. `observe(left,
-/// right, id)` sees each candidate in the order SentencePiece adds them to its agenda.
+/// O(n log n): a heap of candidates over a linked list. A candidate is one number: its rank and the position
+/// of its left symbol. It is stale when the pair at that position now has another rank or none. When the pair
+/// changed but has the same rank, it is the next one to merge, so a candidate needs no more than these two.
+/// `observe(left, right, id)` receives the candidates in the order in which SentencePiece adds them to its
+/// agenda.
 template <class Observe>
 void merge_by_heap(const PairTable& pairs, MergeBuffers& buffers, CancelPoll& poll, Observe observe) {
   auto& [symbols, links, heap] = buffers;
@@ -125,7 +127,7 @@ void merge_by_heap(const PairTable& pairs, MergeBuffers& buffers, CancelPoll& po
     const Merge merge = find_merge(pairs, symbols[left], symbols[right]);
     if (merge.rank != rank) continue;
     symbols[left] = merge.id;
-    symbols[right] = kEnd;  // kUnmergeable: what still names it is stale
+    symbols[right] = kEnd;  // has kUnmergeable set, so that candidates with this symbol are stale
     const std::uint32_t next = links[right].next;
     links[left].next = next;
     if (next != kEnd) links[next].previous = left;
@@ -154,7 +156,7 @@ inline void merge_symbols(const PairTable& pairs, MergeBuffers& buffers, CancelP
   }
 }
 
-/// The same, reporting every candidate as it arises.
+/// The same, and reports every candidate when it arises.
 template <class Observe>
 void merge_symbols_observed(const PairTable& pairs, MergeBuffers& buffers, CancelPoll& poll,
                             Observe observe) {

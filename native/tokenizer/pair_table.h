@@ -1,4 +1,4 @@
-// What two neighbouring symbols merge into.
+// A hash table of the pairs of symbols that merge.
 #pragma once
 
 #include <bit>
@@ -15,16 +15,16 @@ struct Merge {
   explicit operator bool() const noexcept { return rank != kNone; }
 };
 
-/// (left symbol, right symbol) -> Merge by open addressing. It grows while building and is read-only
-/// afterwards. Most look-ups of a merge loop find nothing: one tag byte per slot answers those from cache,
-/// where the slots (8 MB for Llama 3) would come from memory.
+/// (left symbol, right symbol) -> Merge, with open addressing. It grows while it is built and is read-only
+/// afterwards. Most look-ups of a merge loop find nothing. One tag byte per slot answers them from the cache;
+/// the slots (8 MB for Llama 3) would come from memory.
 class PairTable {
  public:
   explicit PairTable(std::size_t expected = 0) { resize(std::bit_ceil(expected * 8 / 5 + 2)); }
 
   std::size_t size() const noexcept { return size_; }
 
-  /// Keeps the first merge of a pair. False when the pair was present.
+  /// False when the pair is already present; its first merge is kept.
   bool insert(std::uint32_t left, std::uint32_t right, Merge merge) {
     if ((size_ + 1) * 8 > slots_.size() * 5) grow();
     const std::uint64_t key = key_of(left, right);

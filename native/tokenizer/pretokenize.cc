@@ -30,7 +30,7 @@ inline Char char_at(const char* p) noexcept {
 
 inline bool is_newline(char c) noexcept { return c == '\r' || c == '\n'; }
 
-/// Skips characters of `cls`, at most `limit`.
+/// Skips at most `limit` characters of class `cls`.
 inline const char* skip(const char* p, const char* end, CharClass cls,
                         std::size_t limit = SIZE_MAX) noexcept {
   for (; p < end && limit > 0; --limit) {
@@ -41,9 +41,9 @@ inline const char* skip(const char* p, const char* end, CharClass cls,
   return p;
 }
 
-/// (?i:'s|'t|'re|'ve|'m|'ll|'d) at `p`, which holds the apostrophe; `p` itself when there is none. Under
-/// Unicode's simple case folding the long s (U+017F) is an s as well; no other letter of the pattern has a
-/// foreign relative.
+/// The end of a match of (?i:'s|'t|'re|'ve|'m|'ll|'d) at the apostrophe `p`, or `p` without a match. Under
+/// Unicode's simple case folding the long s (U+017F) equals s; the pattern's other letters have no such
+/// equivalent outside ASCII.
 const char* contraction_end(const char* p, const char* end) noexcept {
   const auto lower = [&](std::ptrdiff_t i) {
     return end - p > i ? static_cast<char>(p[i] >= 'A' && p[i] <= 'Z' ? p[i] + 32 : p[i]) : '\0';
@@ -56,9 +56,9 @@ const char* contraction_end(const char* p, const char* end) noexcept {
   return p;
 }
 
-/// \s*[\r\n]+|\s+(?!\S)|\s+ : up to the last line break of the run of white space; without one, all of the
-/// run but its last character when something follows (which that character then leads); at least one
-/// character.
+/// The end of a match of \s*[\r\n]+|\s+(?!\S)|\s+ : the last line break in the run of white space. Without a
+/// line break, the whole run, less its last character when text follows (that character begins the next
+/// piece); but at least one character.
 const char* space_end(const char* p, const char* end) noexcept {
   const char* after_newline = nullptr;
   const char* last = p;
@@ -92,8 +92,8 @@ const char* llama3_piece_end(const char* p, const char* end) noexcept {
   bool symbols = first.cls == CharClass::other;
   if (!is_newline(*p) && next < end) {
     const Char second = char_at(next);
-    // One character that is neither a line break nor a number may lead a run of letters, a space a run of
-    // symbols.
+    // A character that is neither a line break nor a number may begin a run of letters; a space may begin a
+    // run of symbols.
     if (second.cls == CharClass::letter) return skip(next + second.length, end, CharClass::letter);
     symbols = symbols || (*p == ' ' && second.cls == CharClass::other);
   }

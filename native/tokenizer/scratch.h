@@ -1,5 +1,5 @@
-// What an encode call works with: buffers and a bounded cache of pieces, leased from a pool that the
-// tokenizer owns. (Not thread_local: that would outlive the tokenizer on every thread that ever encoded.)
+// The working memory of an encode call: buffers and a bounded cache of pieces, leased from a pool that the
+// tokenizer owns. (thread_local memory would outlive the tokenizer on every thread that ever encoded.)
 #pragma once
 
 #include <cstdint>
@@ -15,22 +15,22 @@
 
 namespace cria {
 
-/// Short pieces -> ids, direct-mapped: 2 MiB for ever, one cache line per look-up, no way for a text to make
-/// it grow.
+/// Short pieces -> ids, direct-mapped: a fixed 2 MiB that no text can make grow, and one cache line per
+/// look-up.
 class PieceCache {
  public:
   static constexpr std::size_t kMaxBytes = 24;
   static constexpr std::size_t kMaxIds = 9;
 
   struct Key {
-    std::uint64_t words[3];  // with the length, these determine the bytes
+    std::uint64_t words[3];  // these and the length determine the bytes
     std::uint32_t length;
     std::size_t slot;
   };
 
   PieceCache() : slots_(kSlots) {}
 
-  /// `piece` must have 1 to kMaxBytes bytes.
+  /// `piece` has 1 to kMaxBytes bytes.
   static Key key_of(std::string_view piece) noexcept {
     const char* p = piece.data();
     const std::size_t n = piece.size();
@@ -52,7 +52,7 @@ class PieceCache {
     return key;
   }
 
-  /// Appends the ids of the piece to `out`; false when they are not here.
+  /// Appends the ids of the piece to `out`; false when they are not cached.
   bool append(const Key& key, std::vector<TokenId>& out) const {
     const Slot& slot = slots_[key.slot];
     if (slot.length != key.length || std::memcmp(slot.words, key.words, sizeof key.words) != 0) return false;
@@ -64,7 +64,7 @@ class PieceCache {
     return true;
   }
 
-  /// Remembers the `count` ids, if they fit.
+  /// Caches the ids unless there are more than kMaxIds.
   void put(const Key& key, const TokenId* ids, std::size_t count) {
     if (count > kMaxIds) return;
     Slot& slot = slots_[key.slot];
@@ -102,7 +102,7 @@ struct Scratch {
   std::string text;
 };
 
-/// One encode call's state.
+/// The state of one encode call.
 struct EncodeRun {
   Scratch& scratch;
   std::vector<TokenId>& out;
@@ -125,7 +125,7 @@ class ScratchPool {
   };
 
  private:
-  static constexpr std::size_t kKept = 4;  // beyond these, concurrent calls bring their own and free it
+  static constexpr std::size_t kMaxKept = 4;  // further concurrent calls allocate a Scratch and free it
 
   std::unique_ptr<Scratch> take() {
     {
@@ -142,14 +142,14 @@ class ScratchPool {
     scratch->merge.release_excess();
     if (scratch->text.capacity() > (1 << 20)) std::string().swap(scratch->text);
     const std::lock_guard lock(mutex_);
-    if (free_.size() < kKept) free_.push_back(std::move(scratch));
+    if (free_.size() < kMaxKept) free_.push_back(std::move(scratch));
   }
 
   std::mutex mutex_;
   std::vector<std::unique_ptr<Scratch>> free_ = reserved();
   static std::vector<std::unique_ptr<Scratch>> reserved() {
     std::vector<std::unique_ptr<Scratch>> list;
-    list.reserve(kKept);  // so that giving back cannot throw
+    list.reserve(kMaxKept);  // so that give_back() cannot throw
     return list;
   }
 };

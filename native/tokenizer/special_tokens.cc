@@ -8,8 +8,8 @@ SpellingMatcher::SpellingMatcher(std::vector<std::pair<std::string_view, TokenId
   std::erase_if(spellings, [](const auto& s) { return s.first.empty(); });
   if (spellings.empty()) return;
   std::sort(spellings.begin(), spellings.end());  // by spelling, then id
-  // Breadth first: a node is a range of the sorted spellings with a common prefix of `depth` bytes, and its
-  // children are the sub-ranges by the next byte, so that the edges of a node lie together and in order.
+  // Breadth first. A node is a range of the sorted spellings with a common prefix of `depth` bytes; its
+  // children are the sub-ranges by the next byte. The edges of a node are therefore adjacent and sorted.
   struct Range {
     std::size_t begin, end, depth;
   };

@@ -1,4 +1,4 @@
-// Finds spellings of whole tokens (control, user-defined) in text.
+// Finds the spellings of special tokens (control, user-defined) in text.
 #pragma once
 
 #include <array>
@@ -11,7 +11,7 @@
 
 namespace cria {
 
-/// A byte trie. The cost of a search does not depend on how many spellings there are.
+/// A byte trie: the cost of a search does not depend on the number of spellings.
 class SpellingMatcher {
  public:
   struct Match {
@@ -21,15 +21,15 @@ class SpellingMatcher {
   };
 
   SpellingMatcher() = default;
-  /// Of equal spellings the lowest id is kept; empty ones are left out.
+  /// Keeps the lowest id of equal spellings and ignores empty ones.
   explicit SpellingMatcher(std::vector<std::pair<std::string_view, TokenId>> spellings);
 
   bool empty() const noexcept { return nodes_.empty(); }
   /// Whether some spelling begins with this byte.
   bool begins(char c) const noexcept { return roots_[static_cast<unsigned char>(c)]; }
-  /// The longest spelling that `text` has at `position`.
+  /// The longest match that begins at `position`.
   Match longest_at(std::string_view text, std::size_t position) const noexcept;
-  /// The leftmost match from `position` on, the longest there.
+  /// The leftmost match at or after `position`, the longest one there; without a match {text.size(), 0, 0}.
   Match find(std::string_view text, std::size_t position) const noexcept;
 
  private:

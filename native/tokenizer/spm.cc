@@ -4,13 +4,10 @@
 #include <numeric>
 #include <unordered_map>
 
-#include "core/error.h"
 #include "tokenizer/unicode.h"
 
 namespace cria {
 namespace {
-
-constexpr std::string_view kSpaceSymbol = "\xE2\x96\x81";  // U+2581
 
 std::string_view character_at(std::string_view text, std::size_t i) noexcept {
   return text.substr(i, utf8_length(text[i]));
@@ -33,7 +30,7 @@ SpmEncoder::SpmEncoder(const Vocabulary& vocabulary, bool add_space_prefix)
   add_pairs();
 }
 
-/// Whether text can become this piece by merging. (User-defined pieces are matched before, and never merge.)
+/// Whether merging can produce this piece. (User-defined pieces are matched beforehand and never merge.)
 bool SpmEncoder::is_mergeable(TokenId id) const noexcept {
   const TokenType type = vocabulary_.type(id);
   if (type != TokenType::normal && type != TokenType::unused) return false;
@@ -57,8 +54,8 @@ std::uint32_t SpmEncoder::symbol_for(std::string_view character) {
   const std::uint32_t code_point = utf8_code_point(character.data());
   std::uint32_t symbol = symbol_of_.get(code_point);
   if (symbol == kNoSymbol) {
-    // Not a piece, but part of one: SentencePiece merges by the union's spelling alone, so it may still
-    // merge.
+    // Part of a piece but not a piece itself: it may merge, since SentencePiece only looks at the spelling of
+    // the union.
     symbol = vocabulary_.size() + part_characters_.size();
     part_characters_.add(character);
     symbol_of_.set(code_point, symbol);
@@ -69,8 +66,7 @@ std::uint32_t SpmEncoder::symbol_for(std::string_view character) {
 void SpmEncoder::add_characters() {
   for (TokenId id = 0; id < vocabulary_.size(); ++id) {
     const std::string_view piece = vocabulary_.bytes(id);
-    // An unused character is a part like any other: it may merge, but alone it is written as bytes, never as
-    // its token.
+    // An unused piece of one character may merge as a part, but alone it becomes bytes and never its token.
     if (vocabulary_.type(id) != TokenType::normal || !is_mergeable(id)) continue;
     if (piece.size() == utf8_length(piece[0])) symbol_of_.set(utf8_code_point(piece.data()), id);
   }
@@ -105,23 +101,18 @@ void SpmEncoder::add_pairs() {
       if (right == kNoSymbol) continue;
       pairs_.insert(left, right, {rank_[id], id});
       if (pairs_.size() > kMaxMergePairs) {
-        throw Error(ErrorCode::invalid_model, "tokenizer: the pieces have too many ways to merge");
+        throw_invalid_vocabulary("the pieces have too many merges");
       }
     }
   }
 }
 
 void SpmEncoder::encode(std::string_view text, EncodeRun& run) const {
-  // SentencePiece writes spaces as U+2581; here it is the other way round, one byte instead of three, and a
-  // U+2581 of the text itself is the same symbol as a space.
+  // SentencePiece replaces spaces by U+2581. Here U+2581 becomes a space, one byte instead of three; in
+  // either case both are the same symbol.
   std::string& spaced = run.scratch.text;
   spaced.assign(add_space_prefix_ ? 1 : 0, ' ');
-  for (std::size_t i; (i = text.find(kSpaceSymbol)) != text.npos;
-       text.remove_prefix(i + kSpaceSymbol.size())) {
-    spaced.append(text.substr(0, i));
-    spaced += ' ';
-  }
-  spaced.append(text);
+  append_with_spaces(text, spaced);
 
   const std::string_view all = spaced;
   if (has_unused_) return encode_with_unused(all, run);
@@ -151,7 +142,8 @@ void SpmEncoder::encode_words(std::string_view text, EncodeRun& run) const {
 
 void SpmEncoder::encode_word(std::string_view word, EncodeRun& run) const {
   if (word.size() <= PieceCache::kMaxBytes) return encode_short(word, run);
-  // Cut where no piece joins two characters. (Scripts without spaces have few pieces of several characters.)
+  // Cut between characters that are not side by side in any piece. (Scripts without spaces have few pieces of
+  // several characters.)
   std::size_t begin = 0;
   std::uint32_t previous = kNoSymbol;
   for (std::size_t i = 0; i < word.size(); i += utf8_length(word[i])) {
@@ -177,7 +169,7 @@ void SpmEncoder::encode_short(std::string_view word, EncodeRun& run) const {
   run.scratch.cache.put(key, run.out.data() + before, run.out.size() - before);
 }
 
-/// Appends the characters of `text` as symbols; `base` is where it begins in the text that emit() will get.
+/// Appends the characters of `text` as symbols; `base` is its offset in the text that emit() will get.
 void SpmEncoder::push_symbols(std::string_view text, std::size_t base,
                               std::vector<std::uint32_t>& symbols) const {
   for (std::size_t i = 0; i < text.size(); i += utf8_length(text[i])) {
@@ -194,8 +186,9 @@ void SpmEncoder::merge_run(std::string_view text, EncodeRun& run) const {
   for (std::uint32_t symbol : symbols) emit(symbol, text, run.out);
 }
 
-/// An unused piece is cut again into the two halves it was last *seen* as, anywhere in the text, which ties
-/// the whole text together: no words, no cache. (Llama's own vocabularies have no unused pieces.)
+/// SentencePiece splits an unused piece into the two halves it was last seen as anywhere in the text. The
+/// result depends on the whole text, so there are no words and no cache. (Llama's vocabularies have no unused
+/// pieces.)
 void SpmEncoder::encode_with_unused(std::string_view text, EncodeRun& run) const {
   std::vector<std::uint32_t>& symbols = run.scratch.merge.symbols;
   symbols.clear();

@@ -12,25 +12,28 @@
 
 namespace cria {
 
-/// Exactly google/sentencepiece, src/bpe_model.cc, with the normalizer of Llama (identity; no white space
-/// removed or collapsed): the text, led by a dummy space, is cut into user-defined pieces (the longest at
-/// each place, never merged) and characters; characters merge to the piece of the highest score, the leftmost
-/// on ties; unused pieces take part, but are cut again at the end the way they were last found; characters
-/// without a piece become their bytes.
+/// Identical to google/sentencepiece, src/bpe_model.cc, with Llama's normalizer (identity; white space is
+/// neither removed nor collapsed). A dummy space is put before the text. The text is cut into user-defined
+/// pieces (the longest at each position, never merged) and characters. Characters merge into the piece of the
+/// highest score, the leftmost on ties. Unused pieces take part in the merging and are split again at the
+/// end, into the halves they were last seen as. Characters without a piece become byte tokens.
 ///
-/// Two properties of a vocabulary make this fast where they hold, and are computed, not assumed. When no
-/// piece goes on with a space after something else, words are independent. When no piece holds two characters
-/// side by side, the text can be cut between them.
+/// Two properties of a vocabulary, computed when it is loaded, make encoding fast. If no piece has a space
+/// after another character, words are independent. If no piece contains two characters side by side, the text
+/// can be cut between these characters.
 class SpmEncoder final : public TextEncoder {
  public:
-  /// Throws ERR_INVALID_MODEL when the pieces have unreasonably many ways to merge.
+  /// Throws ERR_INVALID_MODEL when the pieces have unreasonably many merges.
   SpmEncoder(const Vocabulary& vocabulary, bool add_space_prefix);
 
   void encode(std::string_view text, EncodeRun& run) const override;
 
  private:
-  // Symbols of the merge loop: a token id; above the vocabulary, a character that is no piece but part of
-  // some; with kUnmergeable, the offset of a character that no piece has, or (kFrozen) a user-defined token.
+  // A symbol of the merge loop is
+  //   a token id;
+  //   from the size of the vocabulary on, a character that is part of a piece but not a piece itself;
+  //   with kUnmergeable, the offset in the text of a character that is in no piece;
+  //   with kUnmergeable and kFrozen, a user-defined token.
   static constexpr std::uint32_t kFrozen = 0x40000000;
   static constexpr std::uint32_t kNoSymbol = 0xffffffff;
 
@@ -58,7 +61,7 @@ class SpmEncoder final : public TextEncoder {
   CodePointMap symbol_of_{kNoSymbol};
   StringList part_characters_;  // by symbol - vocabulary size
   PairTable pairs_;
-  PairTable neighbours_;  // characters that some piece holds side by side; only the keys matter
+  PairTable neighbours_;  // pairs of characters that are side by side in a piece; only the keys matter
   SpellingMatcher user_defined_;
 };
 

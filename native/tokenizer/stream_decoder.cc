@@ -6,14 +6,14 @@ namespace cria {
 
 std::string_view TextBytes::next(TokenId id) {
   std::string_view bytes = tokenizer_.token_bytes(id, special_);
-  if (bytes.empty()) return bytes;  // a hidden token leaves the start where it is
+  if (bytes.empty()) return bytes;  // a hidden token does not end the start of the text
   const TokenType type = tokenizer_.type(id);
   if (type == TokenType::control || type == TokenType::unknown) {
     at_prefix_ = tokenizer_.adds_space_prefix();
     return bytes;
   }
-  // Only the prefix's own symbol: a byte token <0x20> at the start is a space that somebody meant
-  // (sentencepiece, src/sentencepiece_processor.cc, Decode).
+  // A byte token <0x20> at the start is part of the text and not the prefix (sentencepiece,
+  // src/sentencepiece_processor.cc, Decode).
   if (at_prefix_ && bytes[0] == ' ' && type != TokenType::byte) bytes.remove_prefix(1);
   at_prefix_ = false;
   return bytes;

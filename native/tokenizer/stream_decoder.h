@@ -1,4 +1,4 @@
-// Turns a stream of tokens into text that never holds half a character.
+// Decodes a stream of tokens into text, never splitting a character.
 #pragma once
 
 #include <memory>
@@ -9,7 +9,7 @@
 
 namespace cria {
 
-/// The bytes of tokens in running text, without SentencePiece's dummy-prefix spaces.
+/// The bytes of tokens in running text, without SentencePiece's dummy prefixes.
 class TextBytes {
  public:
   /// `tokenizer` must outlive this.
@@ -21,20 +21,19 @@ class TextBytes {
  private:
   const Tokenizer& tokenizer_;
   bool special_;
-  bool at_prefix_;  // a space would be the dummy prefix
+  bool at_prefix_;  // a space here is the dummy prefix
 };
 
 class StreamDecoder {
  public:
-  /// `at_start`: the stream begins the text (SentencePiece's dummy-prefix space is dropped), rather than
-  /// continuing a prompt.
+  /// `at_start`: the stream is the start of a text, so SentencePiece's dummy prefix is dropped, rather than
+  /// the continuation of a prompt.
   StreamDecoder(std::shared_ptr<const Tokenizer> tokenizer, bool special, bool at_start);
 
-  /// Text that became complete with this token; may be empty. Bytes that can no longer become a character are
-  /// U+FFFD.
+  /// The text that this token completes; may be empty. Bytes that cannot become a character are U+FFFD.
   std::string push(TokenId id);
-  /// What is left at the end: U+FFFD for an incomplete character, else empty.
-  /// All that push() and finish() returned is what Tokenizer::decode gives for the same ids.
+  /// The rest: U+FFFD for an incomplete character, else empty. The results of push() and finish() together
+  /// equal Tokenizer::decode of the same ids.
   std::string finish();
 
  private:

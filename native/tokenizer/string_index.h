@@ -10,7 +10,7 @@
 
 namespace cria {
 
-/// Strings 0..n-1, compactly. The total must stay below 4 GiB.
+/// Strings 0 to n - 1 in one buffer of less than 4 GiB.
 class StringList {
  public:
   void reserve(std::size_t strings, std::size_t bytes) {
@@ -31,8 +31,8 @@ class StringList {
   std::vector<std::uint32_t> begins_{0};
 };
 
-/// A polynomial hash modulo 2^64: the hash of any substring follows from two prefixes, so that all the ways
-/// to cut a string in two are looked up in linear time.
+/// A polynomial hash modulo 2^64. The hash of any substring follows from those of two prefixes, so the halves
+/// of all splits of a string are looked up in linear time.
 class PrefixHash {
  public:
   static constexpr std::uint64_t kBase = 0x9E3779B97F4A7C15;
@@ -60,15 +60,15 @@ class PrefixHash {
   std::vector<std::uint64_t> powers_{1};
 };
 
-/// Index over some of the strings of a list; the list is passed to each call and must not change below an
-/// index.
+/// A hash index of some strings of a list. The list is passed to each call; its indexed strings must not
+/// change.
 class StringIndex {
  public:
   static constexpr std::uint32_t kAbsent = 0xffffffff;
 
   explicit StringIndex(std::size_t expected = 0) : slots_(std::bit_ceil(expected * 2 + 2)) {}
 
-  /// False when an equal string is present already.
+  /// False when an equal string is already present.
   bool insert(const StringList& list, std::uint32_t number) {
     const std::string_view key = list[number];
     Slot& slot = slots_[locate(list, key, PrefixHash::of(key))];

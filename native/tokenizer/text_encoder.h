@@ -1,4 +1,4 @@
-// The part of a tokenizer that differs between the kinds: plain text -> ids.
+// Plain text -> ids: the part of a tokenizer that depends on its kind.
 #pragma once
 
 #include <string_view>
@@ -10,12 +10,12 @@ namespace cria {
 class TextEncoder {
  public:
   virtual ~TextEncoder() = default;
-  /// Appends the ids of `text` to `run.out`: well-formed UTF-8, not empty, in which no control token is
-  /// looked for.
+  /// Appends the ids of `text`, which is well-formed UTF-8 and not empty, to `run.out`. Does not look for
+  /// control tokens.
   virtual void encode(std::string_view text, EncodeRun& run) const = 0;
 };
 
-/// Limits what a hostile file can make the tables cost; real vocabularies have two or three pairs per token.
+/// Bounds the memory that a hostile file can cost; real vocabularies have two or three pairs per token.
 inline constexpr std::size_t kMaxMergePairs = std::size_t{1} << 21;
 
 }  // namespace cria

@@ -15,12 +15,12 @@ namespace {
 /// SpmEncoder keeps offsets in 30 bits.
 constexpr std::size_t kMaxTextBytes = (std::size_t{1} << 30) - 16;
 
-/// Bytes of a text in which special tokens' spellings count.
+/// A range of bytes in which the spellings of special tokens count.
 struct SpecialRange {
   std::size_t begin, end;
 };
 
-/// Pieces as one well-formed text. A single well-formed piece is not copied.
+/// The pieces as one well-formed text. A single well-formed piece is not copied.
 struct JoinedText {
   std::string storage;
   std::string_view text;
@@ -34,9 +34,9 @@ JoinedText join(std::span<const TextPiece> pieces) {
     at += bytes;
     if (at <= kMaxTextBytes) return;
     throw Error(ErrorCode::invalid_argument,
-                "the text has more than " + std::to_string(kMaxTextBytes) +
-                    " bytes (malformed ones count three times), which is all that can be encoded at once",
-                {{"limit", static_cast<double>(kMaxTextBytes)}});
+                "expected a text of at most " + std::to_string(kMaxTextBytes) +
+                    " bytes (malformed bytes count three times), found a longer one",
+                {{"limit", kMaxTextBytes}});
   };
   const bool as_is = pieces.size() == 1 && is_well_formed_utf8(pieces[0].text);
   for (const TextPiece& piece : pieces) {
@@ -45,7 +45,7 @@ JoinedText join(std::span<const TextPiece> pieces) {
       joined.text = piece.text;
       advance(piece.text.size());
     } else {
-      if (piece.text.size() > kMaxTextBytes) advance(piece.text.size());  // before the work
+      if (piece.text.size() > kMaxTextBytes) advance(piece.text.size());  // throws before the copy
       const std::size_t before = joined.storage.size();
       if (append_well_formed(piece.text, joined.storage) > 0) joined.storage += kReplacementCharacter;
       advance(joined.storage.size() - before);
@@ -107,11 +107,10 @@ class VocabularyTokenizer final : public Tokenizer {
   void encode_special(std::string_view text, std::span<const SpecialRange> ranges, EncodeRun& run) const;
   void check(TokenId id) const {
     if (id < vocabulary_.size()) return;
-    throw Error(
-        ErrorCode::invalid_argument,
-        "token id " + std::to_string(id) + " is beyond the vocabulary of " +
-            std::to_string(vocabulary_.size()),
-        {{"id", static_cast<double>(id)}, {"vocabularySize", static_cast<double>(vocabulary_.size())}});
+    throw Error(ErrorCode::invalid_argument,
+                "token id " + std::to_string(id) + " is beyond the vocabulary of " +
+                    std::to_string(vocabulary_.size()),
+                {{"id", id}, {"vocabularySize", vocabulary_.size()}});
   }
 
   const Vocabulary vocabulary_;
@@ -168,13 +167,13 @@ std::vector<TokenId> VocabularyTokenizer::encode(std::span<const TextPiece> piec
   }
 }
 
-/// What lies between special tokens is encoded on its own. For SentencePiece each such part gets its dummy
-/// prefix, as Meta's code (one encode() per turn, led by <s>) and llama.cpp (llama-vocab.cpp, "prefix with
-/// space if previous is special") do; Hugging Face's legacy=false does not. User-defined pieces do not part
-/// the text of SentencePiece: they belong to its encoder.
+/// Encodes each part between special tokens separately. With SentencePiece each part gets a dummy prefix, as
+/// in Meta's code (one encode() per turn, after <s>) and in llama.cpp (llama-vocab.cpp, "prefix with space if
+/// previous is special"), but not with Hugging Face's legacy=false. User-defined pieces do not divide a text
+/// for SentencePiece: its encoder handles them.
 void VocabularyTokenizer::encode_special(std::string_view text, std::span<const SpecialRange> ranges,
                                          EncodeRun& run) const {
-  const bool parts = kind() == TokenizerKind::bpe;
+  const bool user_defined_divide = kind() == TokenizerKind::bpe;
   std::size_t begin = 0;  // of the part not encoded yet
   const auto encode_until = [&](std::size_t end) {
     if (end > begin) encoder_->encode(text.substr(begin, end - begin), run);
@@ -186,7 +185,7 @@ void VocabularyTokenizer::encode_special(std::string_view text, std::span<const 
       const SpellingMatcher::Match match = specials_.find(searched, from);
       if (match.length == 0) break;
       from = match.begin + match.length;
-      if (!parts && !vocabulary_.is_control(match.id)) continue;
+      if (!user_defined_divide && !vocabulary_.is_control(match.id)) continue;
       encode_until(match.begin);
       run.out.push_back(match.id);
       begin = from;

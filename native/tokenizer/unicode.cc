@@ -9,16 +9,16 @@ namespace {
 
 constexpr std::uint64_t kHighBits = 0x8080808080808080;
 
-/// One character of untrusted UTF-8. `complete`: well-formed. Otherwise the `length` bytes are a maximal
-/// subpart: ill-formed, unless they reach the end of the text (`truncated`), where more bytes could still
-/// complete them.
+/// One character of untrusted UTF-8. `complete`: well-formed. Otherwise its `length` bytes are a maximal
+/// subpart: ill-formed, or cut off by the end of the text (`truncated`), where more bytes could complete
+/// them.
 struct Scan {
   std::uint32_t length;
   bool complete;
   bool truncated;
 };
 
-/// Unicode's table 3-7, "Well-Formed UTF-8 Byte Sequences": the lead byte bounds the second byte.
+/// Unicode, table 3-7, "Well-Formed UTF-8 Byte Sequences": the lead byte bounds the second byte.
 Scan scan_character(const unsigned char* p, const unsigned char* end) noexcept {
   const unsigned char lead = *p;
   if (lead < 0x80) return {1, true, false};
@@ -75,7 +75,7 @@ std::size_t append_well_formed(std::string_view bytes, std::string& out) {
   auto* const begin = reinterpret_cast<const unsigned char*>(bytes.data());
   const unsigned char* const end = begin + bytes.size();
   const unsigned char* p = begin;
-  const unsigned char* copied = begin;  // everything before is in `out`
+  const unsigned char* copied = begin;  // everything before it is in `out`
   const auto copy_to = [&](const unsigned char* until) {
     out.append(bytes.data() + (copied - begin), static_cast<std::size_t>(until - copied));
   };

@@ -8,7 +8,7 @@
 
 namespace cria {
 
-/// The classes that tiktoken's pattern tells apart: \p{L}, \p{N}, \s and the rest. They are disjoint.
+/// The character classes of tiktoken's pattern: \p{L}, \p{N}, \s and all others. They are disjoint.
 enum class CharClass : std::uint8_t { other = 0, letter = 1, number = 2, space = 3 };
 
 CharClass class_of(std::uint32_t code_point) noexcept;
@@ -16,7 +16,7 @@ CharClass class_of(std::uint32_t code_point) noexcept;
 /// The Unicode version of the class table, e.g. "17.0".
 std::string_view unicode_version() noexcept;
 
-/// Bytes of the character that begins with `lead`; the text must be well-formed.
+/// Bytes of the character with lead byte `lead`, in well-formed text.
 inline std::uint32_t utf8_length(char lead) noexcept {
   const auto byte = static_cast<unsigned char>(lead);
   if (byte < 0x80) return 1;
@@ -35,12 +35,12 @@ inline std::uint32_t utf8_code_point(const char* p) noexcept {
 
 bool is_well_formed_utf8(std::string_view text) noexcept;
 
-/// Appends `bytes` to `out` with each maximal ill-formed subpart as one U+FFFD (the WHATWG decoder's rule,
-/// Unicode chapter 3.9 "U+FFFD Substitution of Maximal Subparts"). Returns how many bytes at the end (0 to 3)
-/// begin a character that may still become complete; they are not appended.
+/// Appends `bytes` to `out` with each maximal ill-formed subpart replaced by one U+FFFD (the WHATWG decoder's
+/// rule, Unicode chapter 3.9, "U+FFFD Substitution of Maximal Subparts"). Bytes at the end that begin a
+/// character which more bytes could complete are not appended; returns their number (0 to 3).
 std::size_t append_well_formed(std::string_view bytes, std::string& out);
 
-/// All of `bytes`; an incomplete character at the end is U+FFFD too.
+/// The same for a whole text: an incomplete character at the end becomes U+FFFD too.
 std::string to_well_formed(std::string_view bytes);
 
 inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";

@@ -13,18 +13,13 @@ namespace {
 constexpr std::size_t kMaxTokens = std::size_t{1} << 24;
 constexpr std::uint64_t kMaxTotalBytes = std::uint64_t{1} << 31;
 constexpr TokenId kNoToken = 0xffffffff;
-constexpr std::string_view kSpaceSymbol = "\xE2\x96\x81";  // U+2581
 
-/// Spellings that end an answer when they are control tokens, whatever the metadata calls eos.
+/// Spellings of control tokens that end a generation whether or not the metadata names them.
 constexpr std::string_view kEndSpellings[] = {
     "</s>",       "<|eot_id|>", "<|end_of_text|>", "<|eom_id|>",         "<|im_end|>", "<|end|>",
     "<|return|>", "<EOT>",      "_<EOT>",          "<|endoftext|>",      "< EOT >",    "<end_of_turn>",
     "<|eot|>",    "<|EOT|>",    "<|end_of_turn|>", "<end_of_utterance>",
 };
-
-[[noreturn]] void fail(std::string message) {
-  throw Error(ErrorCode::invalid_model, "tokenizer: " + message);
-}
 
 std::string quoted(std::string_view spelling) {
   constexpr std::size_t kShown = 40;
@@ -34,16 +29,6 @@ std::string quoted(std::string_view spelling) {
 
 std::string token_name(TokenId id, std::string_view spelling) {
   return "token " + std::to_string(id) + " (" + quoted(spelling) + ")";
-}
-
-/// Replaces each U+2581 by a space.
-void append_spaced(std::string_view piece, std::string& out) {
-  for (std::size_t i; (i = piece.find(kSpaceSymbol)) != piece.npos;
-       piece.remove_prefix(i + kSpaceSymbol.size())) {
-    out.append(piece.substr(0, i));
-    out += ' ';
-  }
-  out.append(piece);
 }
 
 /// The value of SentencePiece's "<0xHH>" (model_interface.cc, ByteToPiece: exactly two upper-case digits), or
@@ -57,8 +42,8 @@ int parse_byte_piece(std::string_view s) {
   return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-/// Code point -> byte of GPT-2's alphabet; -1 where it has none. Printable Latin-1 stands for itself, the
-/// other 68 bytes for U+0100 and on, in order.
+/// Code point -> byte of GPT-2's alphabet, or -1. Printable Latin-1 characters stand for themselves, U+0100
+/// and those after it for the other 68 bytes, in order.
 constexpr std::array<std::int16_t, 324> make_byte_alphabet() {
   std::array<std::int16_t, 324> byte_of{};
   for (auto& b : byte_of) b = -1;
@@ -73,12 +58,25 @@ constexpr auto kByteOf = make_byte_alphabet();
 
 }  // namespace
 
+void throw_invalid_vocabulary(const std::string& message) {
+  throw Error(ErrorCode::invalid_model, "tokenizer: " + message);
+}
+
+void append_with_spaces(std::string_view text, std::string& out) {
+  for (std::size_t i; (i = text.find(kSpaceSymbol)) != text.npos;
+       text.remove_prefix(i + kSpaceSymbol.size())) {
+    out.append(text.substr(0, i));
+    out += ' ';
+  }
+  out.append(text);
+}
+
 bool decode_byte_alphabet(std::string_view text, std::string& bytes) {
   bytes.clear();
   for (std::size_t i = 0; i < text.size(); ++i) {
     std::uint32_t code_point = static_cast<unsigned char>(text[i]);
     if (code_point >= 0x80) {
-      // The alphabet ends at U+0143, so two bytes are the most, and C2..C5 the only leads.
+      // The alphabet ends at U+0143: characters have at most two bytes, and C2..C5 are the only lead bytes.
       if (code_point < 0xc2 || code_point > 0xc5 || ++i == text.size() || (text[i] & 0xc0) != 0x80)
         return false;
       code_point = (code_point & 0x1f) << 6 | (text[i] & 0x3f);
@@ -96,19 +94,25 @@ Vocabulary::Vocabulary(VocabularySource& source)
       bos_(source.bos),
       eos_(source.eos) {
   const std::size_t n = source.tokens.size();
-  if (n == 0) fail("the vocabulary has no tokens");
+  if (n == 0) throw_invalid_vocabulary("the vocabulary has no tokens");
   if (n > kMaxTokens)
-    fail(std::to_string(n) + " tokens are more than the supported " + std::to_string(kMaxTokens));
+    throw_invalid_vocabulary("expected at most " + std::to_string(kMaxTokens) + " tokens, found " +
+                             std::to_string(n));
   std::uint64_t total = 0;
   for (const std::string& token : source.tokens) total += token.size();
-  if (total > kMaxTotalBytes) fail("the tokens have " + std::to_string(total) + " bytes in all");
+  if (total > kMaxTotalBytes) {
+    throw_invalid_vocabulary("expected tokens of at most " + std::to_string(kMaxTotalBytes) +
+                             " bytes in all, found " + std::to_string(total));
+  }
   check_ids(source);
   if (kind_ == TokenizerKind::sentencepiece) {
     if (source.scores.size() != n) {
-      fail(std::to_string(source.scores.size()) + " scores for " + std::to_string(n) + " tokens");
+      throw_invalid_vocabulary(std::to_string(source.scores.size()) + " scores for " + std::to_string(n) +
+                               " tokens");
     }
     for (std::size_t i = 0; i < n; ++i) {
-      if (std::isnan(source.scores[i])) fail("the score of token " + std::to_string(i) + " is not a number");
+      if (std::isnan(source.scores[i]))
+        throw_invalid_vocabulary("the score of token " + std::to_string(i) + " is not a number");
     }
     scores_ = std::move(source.scores);
   }
@@ -127,8 +131,8 @@ Vocabulary::Vocabulary(VocabularySource& source)
 void Vocabulary::check_ids(const VocabularySource& source) const {
   const auto check = [&](std::string_view name, TokenId id) {
     if (id < source.tokens.size()) return;
-    fail("the " + std::string(name) + " token " + std::to_string(id) + " is beyond the vocabulary of " +
-         std::to_string(source.tokens.size()));
+    throw_invalid_vocabulary("the " + std::string(name) + " token " + std::to_string(id) +
+                             " is beyond the vocabulary of " + std::to_string(source.tokens.size()));
   };
   if (source.bos) check("BOS", *source.bos);
   if (source.eos) check("EOS", *source.eos);
@@ -142,17 +146,20 @@ void Vocabulary::assign_types(VocabularySource& source) {
   const std::size_t n = source.tokens.size();
   if (!source.types.empty()) {
     if (source.types.size() != n) {
-      fail(std::to_string(source.types.size()) + " token types for " + std::to_string(n) + " tokens");
+      throw_invalid_vocabulary(std::to_string(source.types.size()) + " token types for " + std::to_string(n) +
+                               " tokens");
     }
     for (std::size_t i = 0; i < n; ++i) {
       const auto type = static_cast<unsigned>(source.types[i]);
       if (type < 1 || type > 6)
-        fail("token " + std::to_string(i) + " has the unknown type " + std::to_string(type));
+        throw_invalid_vocabulary("token " + std::to_string(i) + " has the unknown type " +
+                                 std::to_string(type));
     }
     types_ = std::move(source.types);
     return;
   }
-  // Without types, what the metadata names is control, and what is spelled like a byte is one.
+  // Without types, the special tokens of the metadata are control tokens, and pieces spelled <0xHH> are
+  // bytes.
   types_.assign(n, TokenType::normal);
   if (kind_ == TokenizerKind::sentencepiece) {
     for (std::size_t i = 0; i < n; ++i) {
@@ -169,11 +176,11 @@ void Vocabulary::assign_types(VocabularySource& source) {
 void Vocabulary::index_piece(TokenId id) {
   if (pieces_.insert(bytes_, id)) return;
   const TokenId first = pieces_.find(bytes_, bytes_[id]);
-  // Two user-defined spellings that differ in U+2581 and space alone stand for the same text: the first is
-  // taken.
+  // Two user-defined spellings that differ only in U+2581 and space stand for the same text: the first one is
+  // used.
   if (spellings_[first] == spellings_[id]) {
-    fail("tokens " + std::to_string(first) + " and " + std::to_string(id) + " are both " +
-         quoted(spellings_[id]));
+    throw_invalid_vocabulary("tokens " + std::to_string(first) + " and " + std::to_string(id) + " are both " +
+                             quoted(spellings_[id]));
   }
   others_.emplace(spellings_[id], id);
 }
@@ -186,10 +193,11 @@ void Vocabulary::add_sentencepiece_tokens() {
     switch (types_[id]) {
       case TokenType::byte: {
         const int value = parse_byte_piece(spelling);
-        if (value < 0) fail(token_name(id, spelling) + " has type byte but is not spelled <0xHH>");
+        if (value < 0)
+          throw_invalid_vocabulary(token_name(id, spelling) + " has type byte but is not spelled <0xHH>");
         if (byte_tokens_[value] != kNoToken) {
-          fail("tokens " + std::to_string(byte_tokens_[value]) + " and " + std::to_string(id) + " are both " +
-               spelling);
+          throw_invalid_vocabulary("tokens " + std::to_string(byte_tokens_[value]) + " and " +
+                                   std::to_string(id) + " are both " + spelling);
         }
         byte_tokens_[value] = id;
         bytes.push_back(static_cast<char>(value));
@@ -205,11 +213,11 @@ void Vocabulary::add_sentencepiece_tokens() {
       case TokenType::normal:
       case TokenType::user_defined:
       case TokenType::unused:
-        append_spaced(spelling, bytes);
+        append_with_spaces(spelling, bytes);
         bytes_.add(bytes);
-        // Text reaches the model with its spaces as U+2581, so a piece that holds a space itself never
-        // matches; what is no UTF-8 does not either. User-defined ones are found in the text as it was
-        // written (as llama.cpp does).
+        // SentencePiece's text has U+2581 in place of spaces, so a piece that contains a space never matches;
+        // neither does one that is not UTF-8. User-defined pieces are matched in the original text, as in
+        // llama.cpp.
         if (!spelling.empty() && is_well_formed_utf8(spelling) &&
             (types_[id] == TokenType::user_defined || spelling.find(' ') == spelling.npos)) {
           index_piece(id);
@@ -225,13 +233,13 @@ void Vocabulary::add_bpe_tokens() {
   for (TokenId id = 0; id < spellings_.size(); ++id) {
     const std::string& spelling = spellings_[id];
     const bool piece = types_[id] == TokenType::normal || types_[id] == TokenType::byte;
-    if (!piece || spelling.empty()) {  // control and added tokens are stored as literal text
+    if (!piece || spelling.empty()) {  // files store control and added tokens as literal text
       bytes_.add(spelling);
       others_.emplace(spelling, id);
       continue;
     }
     if (!decode_byte_alphabet(spelling, bytes)) {
-      fail(token_name(id, spelling) + " is not written in the byte alphabet");
+      throw_invalid_vocabulary(token_name(id, spelling) + " is not written in the byte alphabet");
     }
     bytes_.add(bytes);
     index_piece(id);
@@ -241,7 +249,8 @@ void Vocabulary::add_bpe_tokens() {
 
 void Vocabulary::check_byte_tokens() const {
   for (std::size_t byte = 0; byte < 256; ++byte) {
-    if (byte_tokens_[byte] == kNoToken) fail("no token stands for byte " + std::to_string(byte));
+    if (byte_tokens_[byte] == kNoToken)
+      throw_invalid_vocabulary("no token stands for byte " + std::to_string(byte));
   }
 }
 
@@ -268,7 +277,7 @@ std::optional<TokenId> Vocabulary::find(std::string_view spelling) const {
   if (const auto found = others_.find(spelling); found != others_.end()) return found->second;
   std::string bytes;
   if (kind_ == TokenizerKind::sentencepiece) {
-    append_spaced(spelling, bytes);
+    append_with_spaces(spelling, bytes);
   } else if (!decode_byte_alphabet(spelling, bytes)) {
     return std::nullopt;
   }

@@ -1,4 +1,4 @@
-// A vocabulary as plain data, whatever file it came from, and the checks every source must pass.
+// A vocabulary as plain data, independent of the file format, and the checks that every source must pass.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,8 @@ namespace cria {
 
 using TokenId = std::uint32_t;
 
-/// SentencePiece's piece types (sentencepiece_model.proto), which GGUF's tokenizer.ggml.token_type repeats.
+/// SentencePiece's piece types (sentencepiece_model.proto); GGUF's tokenizer.ggml.token_type uses the same
+/// numbers.
 enum class TokenType : std::uint8_t {
   normal = 1,
   unknown = 2,
@@ -29,26 +30,44 @@ enum class TokenizerKind {
   bpe,            // Llama 3: byte-level BPE behind a regular-expression splitter
 };
 
-/// What a file says of its vocabulary. `VocabularySource` owns its strings; nothing in it has been checked.
+/// The vocabulary of a file, unchecked.
 struct VocabularySource {
   TokenizerKind kind = TokenizerKind::sentencepiece;
-  std::string pre_tokenizer;        // BPE: GGUF's tokenizer.ggml.pre, e.g. "llama-bpe"
-  std::vector<std::string> tokens;  // as in the file: SentencePiece with U+2581, BPE in GPT-2's byte alphabet
-  std::vector<float> scores;        // SentencePiece only, one per token
-  std::vector<TokenType> types;     // one per token; empty: all normal
-  std::vector<std::string>
-      merges;  // BPE: "left right" in the byte alphabet, best first; empty: ranks are the ids
+  /// BPE: GGUF's tokenizer.ggml.pre, e.g. "llama-bpe".
+  std::string pre_tokenizer;
+  /// Spellings as in the file: SentencePiece with U+2581, BPE in GPT-2's byte alphabet.
+  std::vector<std::string> tokens;
+  /// SentencePiece only: one per token.
+  std::vector<float> scores;
+  /// One per token; empty: all normal.
+  std::vector<TokenType> types;
+  /// BPE: "left right" in the byte alphabet, lowest rank first; empty: the ids are the ranks.
+  std::vector<std::string> merges;
   std::optional<TokenId> bos, eos, eot, unk, pad;
-  std::vector<TokenId> extra_eog;        // further ids that end a generation (e.g. <|eom_id|>)
-  std::optional<bool> add_bos, add_eos;  // absent: BOS yes (both kinds), EOS no
-  std::optional<bool> add_space_prefix;  // SentencePiece's dummy prefix; absent: yes
-  std::string chat_template;             // may be empty
+  /// Further ids that end a generation (e.g. <|eom_id|>).
+  std::vector<TokenId> extra_eog;
+  /// Absent: BOS is added (both kinds), EOS is not.
+  std::optional<bool> add_bos, add_eos;
+  /// SentencePiece's dummy prefix; absent: added.
+  std::optional<bool> add_space_prefix;
+  /// May be empty.
+  std::string chat_template;
 };
 
-/// A checked vocabulary: every id it names exists, every byte can be encoded, spellings of pieces are unique.
+/// SentencePiece's symbol for a space, U+2581.
+inline constexpr std::string_view kSpaceSymbol = "\xE2\x96\x81";
+
+/// Appends `text` to `out` with a space for each U+2581.
+void append_with_spaces(std::string_view text, std::string& out);
+
+/// Throws ERR_INVALID_MODEL: "tokenizer: <message>".
+[[noreturn]] void throw_invalid_vocabulary(const std::string& message);
+
+/// A checked vocabulary: all ids in it exist, every byte can be encoded, and the spellings of pieces are
+/// unique.
 class Vocabulary {
  public:
-  /// Throws ERR_INVALID_MODEL. The merges of the source are left to the caller.
+  /// Throws ERR_INVALID_MODEL. Moves the tokens, scores and types out of `source`; does not check its merges.
   explicit Vocabulary(VocabularySource& source);
   Vocabulary(const Vocabulary&) = delete;
   Vocabulary& operator=(const Vocabulary&) = delete;
@@ -56,18 +75,18 @@ class Vocabulary {
   TokenizerKind kind() const noexcept { return kind_; }
   std::uint32_t size() const noexcept { return bytes_.size(); }
   TokenType type(TokenId id) const noexcept { return types_[id]; }
-  /// Control and unknown tokens: not part of running text.
+  /// Whether it is a control or unknown token, which running text does not contain.
   bool is_control(TokenId id) const noexcept {
     return types_[id] == TokenType::control || types_[id] == TokenType::unknown;
   }
   float score(TokenId id) const noexcept { return scores_[id]; }
 
-  /// The bytes a token stands for: U+2581 as a space, GGUF's byte alphabet and <0x..> decoded, else its
-  /// spelling.
+  /// The bytes that a token stands for: its spelling with U+2581 as a space and with the byte alphabet or
+  /// <0x..> decoded.
   std::string_view bytes(TokenId id) const noexcept { return bytes_[id]; }
   const StringList& all_bytes() const noexcept { return bytes_; }
-  /// Index of the pieces that text can become, by their bytes (SentencePiece: normal, user-defined and unused
-  /// ones that are well-formed UTF-8; BPE: normal ones).
+  /// Index by bytes of the pieces that the encoder may produce from text (SentencePiece: normal, user-defined
+  /// and unused pieces that are well-formed UTF-8; BPE: normal pieces).
   const StringIndex& pieces() const noexcept { return pieces_; }
   std::optional<TokenId> find_piece(std::string_view bytes) const noexcept;
   TokenId byte_token(unsigned char byte) const noexcept { return byte_tokens_[byte]; }
@@ -94,15 +113,14 @@ class Vocabulary {
   std::vector<TokenType> types_;
   StringList bytes_;
   StringIndex pieces_;
-  std::unordered_map<std::string_view, TokenId>
-      others_;                        // spellings outside pieces_; the first of equal ones
-  std::vector<TokenId> byte_tokens_;  // 256
+  std::unordered_map<std::string_view, TokenId> others_;  // spellings outside pieces_; the lowest id of each
+  std::vector<TokenId> byte_tokens_;                      // [256]
   std::optional<TokenId> bos_, eos_;
   std::vector<TokenId> end_of_generation_;
 };
 
-/// GPT-2's byte alphabet (openai/gpt-2, encoder.py, bytes_to_unicode): each byte as a printable character.
-/// Decodes `text` into `bytes`; false when it holds anything else.
+/// Decodes text in GPT-2's byte alphabet, which writes each byte as a printable character (openai/gpt-2,
+/// encoder.py, bytes_to_unicode). False when `text` contains any other character.
 bool decode_byte_alphabet(std::string_view text, std::string& bytes);
 
 }  // namespace cria

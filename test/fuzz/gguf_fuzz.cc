@@ -1,5 +1,5 @@
-// libFuzzer target: any bytes as a GGUF model end in cria::Error or a checked ModelConfig; a crash, a leak, a
-// sanitizer report, a slow or a memory-hungry input is a failure.
+// libFuzzer target: any bytes read as a GGUF model give a cria::Error or a checked ModelConfig. A crash, a
+// leak, a sanitizer report, or an input that takes much time or memory is a failure.
 //
 //   cmake -S . -B build-fuzz -G Ninja -DCMAKE_CXX_COMPILER=clang++-19 -DCRIA_ADDON=OFF -DCRIA_FUZZ=ON \
 //         -DCRIA_SANITIZE=address,undefined
@@ -8,7 +8,7 @@
 //   build-fuzz/test/native/fuzz_gguf -max_total_time=180 -timeout=2 -rss_limit_mb=256 -malloc_limit_mb=64 \
 //         -max_len=65536 build-fuzz/corpus
 //
-// `-write_seeds=<folder>` is this program's own option; all others are libFuzzer's.
+// `-write_seeds=<folder>` is an option of this program; all others are libFuzzer's.
 
 #include <cstdint>
 #include <cstdlib>
@@ -31,8 +31,8 @@ void write_seed(const std::filesystem::path& path, const GgufBuilder& builder) {
       .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
 }
 
-/// Seeds that reach every branch worth reaching: whole models of several shapes, every metadata type, a split
-/// part.
+/// Seeds that reach every important branch: whole models of several shapes, every metadata type, a part of a
+/// split.
 void write_seeds(const std::filesystem::path& folder) {
   std::filesystem::create_directories(folder);
   const LlamaShape small = {
@@ -83,7 +83,7 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::vector<std::uint8_t> bytes(data, data + size);
-  // The name fits the first part of a split in two; whatever other part is asked for has the same bytes.
+  // The name is that of the first of two parts; the other part has the same bytes.
   const FileOpener open_any = [&](const std::string& path) { return File::from_memory(path, bytes); };
   try {
     const GgufFile file = GgufFile::open(open_any("model-00001-of-00002.gguf"), open_any);
@@ -100,8 +100,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       }
     }
     std::vector<std::uint8_t> weights;
-    for (const GgufTensor& tensor :
-         file.tensors()) {  // what a loader does: every tensor must lie within its file
+    // As a loader does: every tensor must be within its file.
+    for (const GgufTensor& tensor : file.tensors()) {
       weights.resize(tensor.bytes);
       file.files().at(tensor.file_index)->read_at(tensor.offset, weights.data(), weights.size());
     }

@@ -1,16 +1,15 @@
-// libFuzzer target: any bytes as a KV state end in cria::Error or a checked state; a crash, a leak, a
-// sanitizer report, a slow or a memory-hungry input is a failure. Hashes would keep nearly every input at the
-// door, so each is tried twice: as it is, and with both hashes made right.
+// libFuzzer target: any bytes read as a KV state give a cria::Error or a checked state. A crash, a leak, a
+// sanitizer report, or an input that takes much time or memory is a failure. The hashes would reject nearly
+// every input, so each is tried twice: unchanged, and with both hashes recomputed.
 //
 //   cmake -S . -B build-fuzz -G Ninja -DCMAKE_CXX_COMPILER=clang++-19 -DCRIA_ADDON=OFF -DCRIA_FUZZ=ON \
 //         -DCRIA_SANITIZE=address,undefined
 //   ninja -C build-fuzz fuzz_kv_state
 //   build-fuzz/test/native/fuzz_kv_state -write_seeds=build-fuzz/kv-corpus      # a few small valid files
-//   build-fuzz/test/native/fuzz_kv_state -max_total_time=60 -timeout=2 -rss_limit_mb=512 -malloc_limit_mb=16
-//   \
-//         -max_len=4096 build-fuzz/kv-corpus
+//   build-fuzz/test/native/fuzz_kv_state -max_total_time=60 -timeout=2 -rss_limit_mb=512 \
+//         -malloc_limit_mb=16 -max_len=4096 build-fuzz/kv-corpus
 //
-// `-write_seeds=<folder>` is this program's own option; all others are libFuzzer's.
+// `-write_seeds=<folder>` is an option of this program; all others are libFuzzer's.
 
 #include <cstdint>
 #include <cstdlib>
@@ -55,7 +54,7 @@ void require(bool condition) {
   if (!condition) __builtin_trap();
 }
 
-/// Reads with what is expected of a fixed model, and with what the file itself says.
+/// Reads with the header of a fixed model and with the file's own header.
 void try_bytes(const std::vector<std::uint8_t>& bytes) {
   const auto file = File::from_memory("state", bytes);
   try {
@@ -72,7 +71,7 @@ void try_bytes(const std::vector<std::uint8_t>& bytes) {
         const std::uint8_t* pages = bytes.data() + bytes.size() - state.pages.size();
         require(std::memcmp(state.pages.data(), pages, state.pages.size()) == 0);
       } catch (const Error& error) {
-        // A header that stands is damaged no more; what follows may be.
+        // The header was accepted, so only what follows it can be damaged.
         require(error.code() == ErrorCode::state_mismatch || error.code() == ErrorCode::invalid_file);
       }
     }

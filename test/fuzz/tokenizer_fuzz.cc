@@ -1,6 +1,6 @@
-// libFuzzer target: small vocabularies and texts made from the input. A broken vocabulary ends in
-// cria::Error; with a sound one the ids equal the slow reference encoder's and decode to the text. A crash, a
-// leak, a sanitizer report or a slow input is a failure.
+// libFuzzer target: builds small vocabularies and texts from the input. A broken vocabulary gives a
+// cria::Error; with a sound one the ids equal those of the slow reference encoder and decode to the text. A
+// crash, a leak, a sanitizer report or a slow input is a failure.
 //
 //   cmake -S . -B build-fuzz -G Ninja -DCMAKE_CXX_COMPILER=clang++-19 -DCRIA_ADDON=OFF -DCRIA_FUZZ=ON \
 //         -DCRIA_SANITIZE=address,undefined
@@ -20,13 +20,13 @@ namespace {
 using namespace cria;
 using namespace cria::test;
 
-/// Reads the input front to back; zeros and empty strings when it is used up.
+/// Reads the input from front to back; returns zeros and empty strings after its end.
 class Input {
  public:
   Input(const std::uint8_t* data, std::size_t size) : data_(data), end_(data + size) {}
   std::uint8_t byte() { return data_ < end_ ? *data_++ : 0; }
   bool empty() const { return data_ == end_; }
-  /// Half of the strings are spelled with few letters, so that pieces and texts meet.
+  /// Half of the strings are built from a few units, so that pieces occur in texts.
   std::string text(std::size_t limit) {
     static const char* const kUnits[16] = {"a",
                                            "b",
@@ -77,7 +77,7 @@ VocabularySource make_source(Input& in, std::uint8_t flags) {
     if (kind % 8 == 3) type = TokenType::unused;
     std::string token = in.text(8);
     if (spm) {
-      // (A piece that holds a space itself is another kind of broken; see the vocabulary's tests.)
+      // A piece that contains a space is invalid in another way; see the tests of the vocabulary.
       if (!(flags & 4)) token = replace_all(token, " ", kSpaceSymbol);
     } else if (type == TokenType::normal && !(flags & 4)) {
       token = byte_alphabet(token);
@@ -117,8 +117,8 @@ void check(const Tokenizer& tokenizer, const VocabularySource& source, const std
   if (spm && repaired.find(kSpaceSymbol) != repaired.npos) return;
   require(tokenizer.decode(ids, false) == repaired);
   const std::vector<TokenId> special = encode(tokenizer, text, true);
-  // A user-defined piece may hold U+2581 where a control token holds a space; then the text is not one to
-  // one.
+  // A user-defined piece may contain U+2581 where a control token contains a space; decoding is then
+  // ambiguous.
   require(tokenizer.decode(special, true) == repaired);
 }
 

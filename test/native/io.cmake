@@ -1,7 +1,7 @@
 cria_native_test(io ROOM io
-  SOURCES io/atomic_file_test.cc io/byte_cursor_test.cc io/file_test.cc io/gguf_test.cc io/gguf_malformed_test.cc
-          io/gguf_split_test.cc io/gguf_shared_data_test.cc io/kv_state_file_test.cc io/kv_state_write_test.cc
-          core/hash_test.cc)
+  SOURCES io/atomic_file_test.cc io/byte_cursor_test.cc io/file_test.cc io/gguf_test.cc
+          io/gguf_malformed_test.cc io/gguf_split_test.cc io/gguf_shared_data_test.cc io/kv_state_file_test.cc
+          io/kv_state_write_test.cc core/error_test.cc core/hash_test.cc)
 cria_native_test(config ROOM model
   SOURCES io/config_test.cc io/config_rope_test.cc io/config_shared_data_test.cc io/fingerprint_test.cc)
 

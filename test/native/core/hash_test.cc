@@ -33,7 +33,7 @@ constexpr Vector kVectors[] = {
     {4160, 0, 0xEEE6A4E2AC952A5E},
 };
 
-/// The buffer those vectors are of, as the same sources fill it.
+/// The buffer of those vectors, filled as in the same sources.
 std::vector<std::uint8_t> vector_buffer() {
   std::vector<std::uint8_t> buffer(4160);
   std::uint64_t generator = kSeed;
@@ -61,7 +61,7 @@ TEST_CASE("XXH64 gives the published values") {
   CHECK(xxh64(nullptr, 0) == 0xEF46DB3751D8E999);
 }
 
-TEST_CASE("pieces of any size and alignment hash alike, and a digest in between changes nothing") {
+TEST_CASE("pieces of any size and alignment give the same hash, and an intermediate digest changes nothing") {
   const std::vector<std::uint8_t> buffer = vector_buffer();
   std::mt19937_64 random(7);
   for (int repeat = 0; repeat < 2000; ++repeat) {
@@ -79,7 +79,7 @@ TEST_CASE("pieces of any size and alignment hash alike, and a digest in between 
   }
 }
 
-TEST_CASE("every flipped bit gives another hash") {
+TEST_CASE("every flipped bit changes the hash") {
   std::vector<std::uint8_t> buffer = vector_buffer();
   buffer.resize(100);
   const std::uint64_t hash = xxh64(buffer.data(), buffer.size());

@@ -9,7 +9,7 @@
 
 using cria::ThreadPool;
 
-TEST_CASE("every index is visited exactly once, whatever the sizes") {
+TEST_CASE("every index is visited exactly once, for any sizes") {
   for (int threads : {1, 2, 3, 8}) {
     ThreadPool pool(threads);
     CHECK(pool.size() == threads);
@@ -25,7 +25,7 @@ TEST_CASE("every index is visited exactly once, whatever the sizes") {
   }
 }
 
-TEST_CASE("more chunks than the ticket counts are taken in larger chunks") {
+TEST_CASE("a loop with more chunks than the ticket can count takes larger chunks") {
   ThreadPool pool(3);
   std::atomic<std::int64_t> sum{0};
   const std::int64_t n = 3'000'000;
@@ -33,7 +33,7 @@ TEST_CASE("more chunks than the ticket counts are taken in larger chunks") {
   CHECK(sum.load() == n);
 }
 
-TEST_CASE("results of one loop are seen by the next") {
+TEST_CASE("the next loop sees the results of the previous one") {
   ThreadPool pool(4);
   std::vector<int> values(1000, 0);
   for (int round = 1; round <= 2000; round++) {
@@ -44,7 +44,7 @@ TEST_CASE("results of one loop are seen by the next") {
   }
 }
 
-TEST_CASE("loops after the workers have gone to sleep still run") {
+TEST_CASE("loops run after the workers have gone to sleep") {
   ThreadPool pool(3);
   for (int round = 0; round < 20; round++) {
     std::this_thread::sleep_for(std::chrono::milliseconds(2));

@@ -284,9 +284,9 @@ TEST_CASE("too little memory is told with numbers and what helps") {
     const auto error = error_of([] { load(demo_options()); });
     REQUIRE(error.has_value());
     CHECK(error->code() == ErrorCode::out_of_memory);
-    CHECK(error->details()[0].first == "requestedBytes");
-    CHECK(error->details()[1].first == "availableBytes");
-    CHECK(std::get<double>(error->details()[0].second) > std::get<double>(error->details()[1].second));
+    CHECK(error->details()[0].name == "requestedBytes");
+    CHECK(error->details()[1].name == "availableBytes");
+    CHECK(error->details()[0].value.number() > error->details()[1].value.number());
     CHECK(std::string(error->what()).find("use a smaller model") != std::string::npos);
   }
   set_total_device_memory(total);
@@ -365,7 +365,7 @@ TEST_CASE("a failure at any call of a request ends it with a typed error; the ne
         const auto next = f->sink->wait(f->engine->submit(request(7)));
         REQUIRE(next.error.has_value());
         CHECK(next.error->code() == ErrorCode::device_lost);
-        CHECK(std::get<std::string>(next.error->details().back().second) == "process");
+        CHECK(next.error->details().back().value.text() == "process");
         f.reset();  // disposes of an engine on a lost device
         restart();
       } else if (requests % 4 == 0) {

@@ -105,7 +105,7 @@ TEST_CASE("a lost device says that the process must restart") {
     step();
     FAIL("no error");
   } catch (const Error& e) {
-    CHECK(std::get<std::string>(e.details().back().second) == "process");
+    CHECK(e.details().back().value.text() == "process");
   }
   restore_device();
 }

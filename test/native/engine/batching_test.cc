@@ -1,4 +1,4 @@
-// Many requests at once: the same tokens whatever else runs, and none harms another.
+// Concurrent requests: each gives the same tokens as alone, and none disturbs another.
 #include <algorithm>
 #include <numeric>
 #include <random>
@@ -32,7 +32,7 @@ GenerateRequest varied(std::uint32_t i) {
 std::vector<std::vector<TokenId>> run_alone(std::uint32_t n) {
   std::vector<std::vector<TokenId>> tokens;
   for (std::uint32_t i = 0; i < n; i++) {
-    Fixture f;  // a new engine each: nothing is cached
+    Fixture f;  // a new engine for each request, so that nothing is cached
     tokens.push_back(f.sink->wait(f.engine->submit(varied(i))).tokens);
   }
   return tokens;
@@ -43,7 +43,7 @@ const std::vector<std::vector<TokenId>>& alone() {
   return tokens;
 }
 
-/// Runs requests of varied() together, in this order, and compares each with itself alone.
+/// Runs requests of varied() together in this order, and compares each with its result alone.
 std::uint64_t compare_with_alone(Fixture& f, const std::vector<std::uint32_t>& order) {
   std::vector<RequestId> ids;
   for (const std::uint32_t i : order) ids.push_back(f.engine->submit(varied(i)));
@@ -75,14 +75,14 @@ TEST_CASE("same seed, same tokens: alone, among 2, 8 and 32 others, shuffled, wi
     Fixture f;
     compare_with_alone(f, order);
     std::shuffle(order.begin(), order.end(), std::mt19937(n));
-    const std::uint64_t cached = compare_with_alone(f, order);  // everything is cached now
+    const std::uint64_t cached = compare_with_alone(f, order);  // everything is in the cache now
     CHECK(cached > 0);
     CHECK(f.engine->stats().cached_tokens >= cached);
     CHECK(f.engine->stats().pages_used == 0);
   }
 }
 
-TEST_CASE("same seed, same tokens: whatever the chunks of prompts") {
+TEST_CASE("same seed, same tokens: for any prefill chunk") {
   for (const std::int32_t chunk : {sized(1, 5), 7, 33}) {
     Fixture f(load_demo(2, DType::f16, chunk));
     std::vector<std::uint32_t> order(static_cast<std::size_t>(sized(16, 5)));
@@ -91,7 +91,7 @@ TEST_CASE("same seed, same tokens: whatever the chunks of prompts") {
   }
 }
 
-TEST_CASE("a token's logits have the same bits whoever else of its pass gets some, or nobody") {
+TEST_CASE("a token's logits have the same bits whichever other tokens of the pass get logits") {
   LoadedModel loaded = load_demo(2);
   Decoder& decoder = *loaded.decoder;
   const std::uint32_t a[] = {5, 9, 40, 7, 300, 21, 8}, b[] = {11, 6, 250};
@@ -121,7 +121,7 @@ TEST_CASE("a token's logits have the same bits whoever else of its pass gets som
       if (b_wants) check(a_wants ? 1 : 0, of_b);
     }
   }
-  // The beginning without logits leaves what the rest needs.
+  // A first chunk without logits leaves the cache that the rest needs.
   const DecoderInput beginning{std::span(a).first(4), 0, page_a, false},
       rest{std::span(a).subspan(4), 4, page_a, true};
   REQUIRE(decoder.forward({&beginning, 1}, nullptr));
@@ -136,7 +136,7 @@ TEST_CASE("same seed, same tokens: after preemption") {
   std::iota(order.begin(), order.end(), 0u);
   compare_with_alone(f, order);
   const EngineStats stats = f.engine->stats();
-  if (kOnCpu) CHECK(stats.preemptions > 0);  // so few tokens may not need it elsewhere
+  if (kOnCpu) CHECK(stats.preemptions > 0);  // other backends may have enough pages
   CHECK(stats.finished == order.size());
   CHECK(stats.pages == pages);
   CHECK(stats.pages_used == 0);
@@ -161,10 +161,10 @@ TEST_CASE("requests for the same prompt compute it once") {
     computed += n_prompt - result.end->usage.cached_tokens;
   }
   REQUIRE(n_prompt > 64);
-  CHECK(computed == n_prompt + 15);  // the others run the last token alone
+  CHECK(computed == n_prompt + 15);  // the others run only the last token
 }
 
-TEST_CASE("a paused request rests, the others go on, and it ends as if nothing had been") {
+TEST_CASE("a paused request rests while others continue, and its result is that of an unpaused one") {
   Fixture f;
   const auto whole = f.sink->wait(f.engine->submit(story(sized(120, 40), 0.8, 5))).tokens;
   const RequestId id = f.engine->submit(story(sized(120, 40), 0.8, 5));
@@ -177,7 +177,7 @@ TEST_CASE("a paused request rests, the others go on, and it ends as if nothing h
   CHECK(f.engine->stats().paused == 1);
   f.engine->set_paused(id, false);
   CHECK(f.sink->wait(id).tokens == whole);
-  f.engine->set_paused(id, true);  // ended: ignored
+  f.engine->set_paused(id, true);  // ignored, since it has ended
   f.engine->set_paused(999, true);
 
   const RequestId cancelled = f.engine->submit(story(120));
@@ -187,7 +187,7 @@ TEST_CASE("a paused request rests, the others go on, and it ends as if nothing h
   CHECK(f.engine->stats().pages_used == 0);
 }
 
-TEST_CASE("a full queue refuses, with numbers") {
+TEST_CASE("a full queue refuses requests, and the error has the numbers") {
   LoadedModel loaded = load_demo(2);
   loaded.engine.max_queue = 3;
   Fixture f(std::move(loaded));
@@ -209,11 +209,11 @@ TEST_CASE("a full queue refuses, with numbers") {
   CHECK(f.sink->wait(f.engine->submit(story(3))).tokens.size() == 3);
 }
 
-TEST_CASE("a timeout ends its own request and keeps what there was") {
+TEST_CASE("a timeout ends its own request and keeps its text so far") {
   Fixture f;
   GenerateRequest slow = story(100'000);
   slow.timeout_ms = 400;
-  slow.on_context_full = OnContextFull::shift;  // it would go on for long
+  slow.on_context_full = OnContextFull::shift;  // it would run for a long time
   const RequestId timed = f.engine->submit(slow), other = f.engine->submit(story(sized(50, 10)));
   const RequestId paused = f.engine->submit(slow);
   f.engine->set_paused(paused, true);
@@ -222,10 +222,10 @@ TEST_CASE("a timeout ends its own request and keeps what there was") {
   CHECK(result.error->code() == ErrorCode::timeout);
   CHECK(result.tokens.size() > 0);
   CHECK(f.sink->wait(other).tokens.size() == sized_count(50, 10));
-  CHECK(f.sink->wait(paused).error->code() == ErrorCode::timeout);  // with nothing else to wake the engine
+  CHECK(f.sink->wait(paused).error->code() == ErrorCode::timeout);  // nothing else wakes the engine
 }
 
-TEST_CASE("a full context: an error, or a shift that goes on") {
+TEST_CASE("a full context: an error, or a shift after which it continues") {
   Fixture f(load_demo(2, DType::f16, 0, sized(48, 24)));
   GenerateRequest request = story(-1);
   request.on_context_full = OnContextFull::error;
@@ -242,7 +242,7 @@ TEST_CASE("a full context: an error, or a shift that goes on") {
   CHECK(shifted.tokens.size() == sized_count(200, 30));
   CHECK(shifted.end->usage.dropped_tokens > sized(100, 10));
   CHECK(f.engine->stats().pages_used == 0);
-  // The same again, among others.
+  // The same among other requests.
   std::vector<RequestId> others;
   for (std::uint32_t i = 0; i < sized_count(6, 3); i++)
     others.push_back(f.engine->submit(story(sized(20, 5), 0.9, i)));
@@ -255,7 +255,7 @@ TEST_CASE("a full context: an error, or a shift that goes on") {
   }
 }
 
-TEST_CASE("a saved state spares another engine the prompt") {
+TEST_CASE("with a saved state another engine need not compute the prompt") {
   Fixture a, b;
   GenerateRequest request = varied(3);
   const auto expected = a.sink->wait(a.engine->submit(request)).tokens;
@@ -288,12 +288,12 @@ TEST_CASE("cancel takes effect within a step while others run") {
     const std::size_t before = f.sink->so_far(id).size();
     const auto result = f.sink->wait(id);
     CHECK(result.end->reason == FinishReason::abort);
-    CHECK(result.tokens.size() <= before + 1);  // of the step that was under way
+    CHECK(result.tokens.size() <= before + 1);  // of the step in progress
   }
   f.engine->cancel(other);
 }
 
-TEST_CASE("a saved state holds nothing of other requests") {
+TEST_CASE("a saved state contains nothing of other requests") {
   // The same state from a fresh cache and from pages that others have used.
   Fixture fresh, used(load_small_pool(4));
   for (std::uint32_t i = 0; i < sized_count(8, 4); i++) used.sink->wait(used.engine->submit(varied(i)));
@@ -304,14 +304,14 @@ TEST_CASE("a saved state holds nothing of other requests") {
   CHECK(std::equal(a->pages.data(), a->pages.data() + a->pages.size(), b->pages.data()));
 }
 
-TEST_CASE("nothing is held when nothing runs, and what was stopped tells in what") {
+TEST_CASE("an idle engine holds nothing, and a cancelled request reports the phase it ended in") {
   Fixture f;
   std::vector<TokenId> ids(100);
   std::iota(ids.begin(), ids.end(), 300u);
   GenerateRequest request = story(1);
   request.prompt = ids;
   f.sink->wait(f.engine->submit(request));
-  ids.resize(50);  // the second page is shared in part: it is copied
+  ids.resize(50);  // shares a part of the second page, which is copied
   ids.insert(ids.end(), {1000u, 1001u});
   request.prompt = ids;
   CHECK(f.sink->wait(f.engine->submit(request)).end->usage.cached_tokens == 50);

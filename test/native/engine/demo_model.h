@@ -1,4 +1,4 @@
-// The project's demo model, for tests that need a whole one.
+// The demo model of the project, for tests that need a whole model.
 #pragma once
 
 #include <string>

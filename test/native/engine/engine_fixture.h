@@ -1,4 +1,4 @@
-// An engine on the demo model, and what its requests become.
+// An engine with the demo model, and the results of its requests.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -78,8 +78,8 @@ class Collector : public EventSink {
   std::atomic<int> violations{0};
 
  private:
-  /// A minute of waiting, second by second: of the time in which the process is stopped or the machine
-  /// asleep, one second counts.
+  /// Waits for a minute in steps of a second, so that at most one second counts while the process is stopped
+  /// or the machine is asleep.
   template <class Condition>
   void wait_until(std::unique_lock<std::mutex>& lock, const Condition& condition) {
     bool in_time = false;

@@ -1,4 +1,4 @@
-// The engine on the demo model: whole requests, from several threads, cancelled and stopped at any time.
+// The engine with the demo model: whole requests, several threads, cancellation and stop at any time.
 #include "engine/engine.h"
 
 #include <doctest/doctest.h>
@@ -12,7 +12,7 @@
 using namespace cria;
 using namespace cria::test;
 
-TEST_CASE("greedy text is the same for any threads and any prefill chunk") {
+TEST_CASE("greedy text is the same for any number of threads and any prefill chunk") {
   std::vector<TokenId> first;
   const auto n = static_cast<std::size_t>(sized(48, 8));
   for (const auto& [threads, chunk] : {std::pair{1, 0}, {2, 0}, {3, 1}, {2, 3}}) {
@@ -28,7 +28,7 @@ TEST_CASE("greedy text is the same for any threads and any prefill chunk") {
   }
 }
 
-TEST_CASE("the backend's greedy choice and the sampler's are one") {
+TEST_CASE("the backend and the sampler make the same greedy choice") {
   Fixture f;
   GenerateRequest with_logprobs = story(sized(32, 8));
   with_logprobs.sampling.logprobs = 0;
@@ -45,7 +45,7 @@ TEST_CASE("same seed, same tokens; another seed, others") {
   CHECK(a.tokens != c.tokens);
 }
 
-TEST_CASE("logits of a prompt in one chunk equal those in many") {
+TEST_CASE("the logits of a prompt are the same in one chunk and in many") {
   EncodeOptions options;
   Fixture whole, pieces(load_demo(1, DType::f16, 5));
   const std::vector<TokenId> ids =
@@ -84,7 +84,7 @@ TEST_CASE("bad requests end in typed errors and leave the engine working") {
   CHECK(f.sink->wait(f.engine->submit(story(5))).tokens.size() == 5);
 }
 
-TEST_CASE("a full context ends a generation, nothing else") {
+TEST_CASE("a full context ends only the generation") {
   Fixture f(load_demo(2, DType::f16, 0, 40));
   const auto result = f.sink->wait(f.engine->submit(story(-1)));
   REQUIRE(result.end.has_value());
@@ -102,7 +102,7 @@ TEST_CASE("cancel: waiting, running, ended and unknown requests") {
   f.engine->cancel(waiting);
   f.engine->cancel(logits);
   CHECK(f.sink->wait(waiting).end->reason == FinishReason::abort);
-  const auto ended = f.sink->wait(logits);  // or it was faster
+  const auto ended = f.sink->wait(logits);  // or it ended before
   CHECK((ended.error ? ended.error->code() == ErrorCode::aborted : !ended.logits.empty()));
   f.engine->cancel(running);
   const auto result = f.sink->wait(running);
@@ -112,7 +112,7 @@ TEST_CASE("cancel: waiting, running, ended and unknown requests") {
   CHECK(f.sink->wait(f.engine->submit(story(3))).tokens.size() == 3);
 }
 
-TEST_CASE("stop in the middle rejects everything once, and everything after") {
+TEST_CASE("stop in the middle rejects every request once, and all later ones") {
   Fixture f;
   std::vector<RequestId> ids;
   for (int i = 0; i < 5; i++) ids.push_back(f.engine->submit(story(100'000)));
@@ -149,7 +149,7 @@ TEST_CASE("many threads submit and cancel at random: every request ends once") {
   CHECK(f.sink->finished() == submitted);
 }
 
-TEST_CASE("a mapped file gives the same tokens as one that was read" * doctest::skip(!kOnCpu)) {
+TEST_CASE("a mapped file gives the same tokens as a file that is read" * doctest::skip(!kOnCpu)) {
   LoadOptions options;
   options.path = kDemoModel;
   options.mmap = true;

@@ -31,7 +31,7 @@ void let_go(PagePool& pool, const std::vector<PageId>& pages) {
 
 }  // namespace
 
-TEST_CASE("taken pages are distinct and come back") {
+TEST_CASE("taken pages are distinct and become free again") {
   PagePool pool(3, 4);
   const PageId a = *pool.take(), b = *pool.take(), c = *pool.take();
   CHECK(a != b);
@@ -50,7 +50,7 @@ TEST_CASE("misuse is an error, not corruption") {
   CHECK(pool.free_pages() == 2);
 }
 
-TEST_CASE("full pages are found by the tokens that lead to them, and by no others") {
+TEST_CASE("full pages are found by exactly the tokens that lead to them") {
   PagePool pool(8, 4);
   const Tokens tokens{1, 2, 3, 4, 5, 6, 7, 8, 9};
   const auto pages = hold(pool, tokens);
@@ -67,13 +67,13 @@ TEST_CASE("full pages are found by the tokens that lead to them, and by no other
   CHECK(pool.match(Tokens{1, 2, 3, 5, 5, 6, 7, 8}, 8).empty());
 }
 
-TEST_CASE("what was computed twice is kept once") {
+TEST_CASE("a prefix computed twice is kept once") {
   PagePool pool(8, 4);
   const Tokens tokens{1, 2, 3, 4, 5, 6};
   const auto first = hold(pool, tokens), second = hold(pool, tokens);
   CHECK(first[0] == second[0]);
   CHECK(pool.references(first[0]) == 2);
-  CHECK(first[1] != second[1]);  // a page that is still filled belongs to one
+  CHECK(first[1] != second[1]);  // an incomplete page belongs to one sequence
   CHECK(pool.used_pages() == 3);
   const Tokens rest{5, 6, 7, 8};
   CHECK(pool.publish(first[1], first[0], rest) == first[1]);
@@ -82,12 +82,12 @@ TEST_CASE("what was computed twice is kept once") {
   CHECK(pool.free_pages() == 6);
 }
 
-TEST_CASE("the page released first is taken back first, the end of a sequence before its beginning") {
+TEST_CASE("the least recently released page is evicted first, the end of a sequence before its beginning") {
   PagePool pool(4, 4);
   const auto a = hold(pool, {1, 1, 1, 1, 2, 2, 2, 2}), b = hold(pool, {3, 3, 3, 3, 4, 4, 4, 4});
   let_go(pool, a);
   let_go(pool, b);
-  const auto again = pool.match(Tokens{1, 1, 1, 1, 9}, 4);  // the beginning of a is used once more
+  const auto again = pool.match(Tokens{1, 1, 1, 1, 9}, 4);  // the beginning of a is used again
   let_go(pool, again);
   CHECK(*pool.take() == a[1]);
   CHECK(*pool.take() == b[1]);
@@ -99,7 +99,7 @@ TEST_CASE("the page released first is taken back first, the end of a sequence be
   CHECK_FALSE(pool.take().has_value());
 }
 
-TEST_CASE("the tree finds the page that begins alike") {
+TEST_CASE("the tree finds the page with the longest common prefix") {
   PrefixTree tree(4, 4);
   tree.insert(0, PrefixTree::kRoot, Tokens{1, 2, 3, 4});
   tree.insert(1, PrefixTree::kRoot, Tokens{1, 2, 9});
@@ -114,7 +114,7 @@ TEST_CASE("the tree finds the page that begins alike") {
   CHECK_FALSE(tree.find(0, Tokens{5, 6, 7, 9}).has_value());
   CHECK_THROWS_AS(tree.extend(2, Tokens{1}), Error);
   CHECK_THROWS_AS(tree.insert(2, PrefixTree::kRoot, Tokens{1}), Error);
-  CHECK_THROWS_AS(tree.insert(3, 1, Tokens{1}), Error);  // nothing follows a page that is not full
+  CHECK_THROWS_AS(tree.insert(3, 1, Tokens{1}), Error);  // only full pages have children
   std::vector<PageId> erased;
   tree.erase(0, erased);
   CHECK(erased == std::vector<PageId>{2, 0});

@@ -1,6 +1,6 @@
-// Random operations on scheduler and pool against a model of the cache: every slot of every page remembers
-// the whole prefix whose K and V would be in it, so that a page shared, copied, evicted or reused wrongly is
-// seen.
+// Random operations on scheduler and pool against a model of the cache. Every slot of every page records the
+// whole prefix whose K and V it would hold, so that a page shared, copied, evicted or reused wrongly is
+// detected.
 #include <doctest/doctest.h>
 
 #include <cstdlib>
@@ -48,7 +48,7 @@ class Model {
     check();
   }
 
-  // Whoever is paused goes on, and all must end.
+  // Paused sequences resume, and all must end.
   void drain() {
     for (const auto& [id, s] : std::map(live_)) pause(id, false);
     draining_ = true;
@@ -64,7 +64,7 @@ class Model {
 
  private:
   struct Live {
-    std::int32_t remaining = 0;  // tokens to be sampled
+    std::int32_t remaining = 0;  // tokens still to sample
     std::uint64_t idle_plans = 0;
     std::int32_t n_cached = 0;
   };
@@ -78,7 +78,7 @@ class Model {
   }
   std::int32_t most_tokens() const { return limits_.n_pages * limits_.page_tokens; }
 
-  // Few different tokens and common beginnings, so that prefixes meet.
+  // Few different tokens and common prefixes, so that sequences share pages.
   std::vector<std::uint32_t> prompt() {
     std::vector<std::uint32_t> tokens;
     const std::uint32_t family = below(3), n = 1 + below(static_cast<std::uint32_t>(most_tokens() * 2 / 3));
@@ -158,7 +158,7 @@ class Model {
         if (i < chunk.first)
           REQUIRE(held == prefix);
         else
-          held = prefix;  // also when it is not committed: a stopped pass leaves its pages half-written
+          held = prefix;  // even without commit: an aborted pass leaves half-written pages
       }
       live_.at(chunk.id).idle_plans = 0;
     }
@@ -181,7 +181,7 @@ class Model {
     }
   }
 
-  // The unpaused sequence of the lowest rank never waits for more than what another one computes for it.
+  // The unpaused sequence of the lowest rank only ever waits for tokens that another one computes for it.
   void check_progress() {
     const ScheduledSequence* first = nullptr;
     for (auto& [id, live] : live_) {
@@ -249,7 +249,7 @@ class Model {
   bool draining_ = false;
 };
 
-// CRIA_MODEL_OPERATIONS: fewer for a build that is slow, more for a long look.
+// CRIA_MODEL_OPERATIONS: fewer for slow builds, more for a thorough run.
 std::uint64_t operations() {
   const char* text = std::getenv("CRIA_MODEL_OPERATIONS");
   return text ? std::strtoull(text, nullptr, 10) : 1'000'000;
@@ -257,7 +257,7 @@ std::uint64_t operations() {
 
 }  // namespace
 
-TEST_CASE("random operations: no page leaks, none is shared wrongly, nobody starves") {
+TEST_CASE("random operations: no page leaks or is shared wrongly, and no sequence starves") {
   const std::uint64_t total = operations();
   const SchedulerLimits shapes[] = {
       {24, 4, 16, 6}, {8, 4, 8, 3}, {40, 2, 32, 12}, {3, 8, 5, 2}, {64, 1, 7, 4}};

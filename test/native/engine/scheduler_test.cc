@@ -11,7 +11,7 @@ namespace {
 
 using Tokens = std::vector<std::uint32_t>;
 
-/// n tokens that no other `family` has.
+/// n tokens that occur in no other `family`.
 Tokens tokens(std::size_t n, std::uint32_t family = 0) {
   Tokens t(n);
   std::iota(t.begin(), t.end(), family * 10'000);
@@ -20,7 +20,7 @@ Tokens tokens(std::size_t n, std::uint32_t family = 0) {
 
 constexpr PrefillBudget kWhole{1000, 1000};
 
-/// Plans, commits, and samples a token for whoever wants one.
+/// Plans, commits, and samples a token for each chunk that reaches the end.
 SchedulerPlan step(Scheduler& scheduler, const PrefillBudget& budget = kWhole) {
   SchedulerPlan plan = scheduler.plan(budget);
   for (const ScheduledChunk& chunk : plan.chunks) {
@@ -70,7 +70,7 @@ TEST_CASE("a plan that was not committed is planned again with the same pages") 
   CHECK(scheduler.find(1)->pages == pages);
 }
 
-TEST_CASE("decodes come first, and prompts beside them keep to their budget") {
+TEST_CASE("decodes come first, and prompts beside them stay within their budget") {
   Scheduler scheduler({40, 4, 64, 8});
   scheduler.add(1, tokens(3, 1));
   scheduler.add(2, tokens(4, 2));
@@ -81,7 +81,7 @@ TEST_CASE("decodes come first, and prompts beside them keep to their budget") {
   CHECK(plan.chunks[2].count == 10);
 }
 
-TEST_CASE("first come, first served, but for priority; a removed sequence gives its pages back") {
+TEST_CASE("first come, first served within a priority; a removed sequence releases its pages") {
   Scheduler scheduler({4, 4, 16, 8});
   scheduler.add(1, tokens(16, 1));
   scheduler.add(2, tokens(3, 2));
@@ -129,7 +129,7 @@ TEST_CASE("priority overtakes a bounded number of others") {
   CHECK(overtaken > 0);
 }
 
-TEST_CASE("requests that come together and begin alike compute the beginning once") {
+TEST_CASE("requests that arrive together compute their common prefix once") {
   Scheduler scheduler({100, 4, 64, 16});
   Tokens prompt = tokens(30);
   for (SequenceId id = 1; id <= 4; id++) {
@@ -142,7 +142,7 @@ TEST_CASE("requests that come together and begin alike compute the beginning onc
   const auto second = step(scheduler);
   CHECK(ids(second) == Ids{1, 2, 3, 4});
   for (std::size_t i = 1; i < 4; i++) {
-    CHECK(second.chunks[i].first == 30);  // 28 in full pages, 2 in a page that was copied
+    CHECK(second.chunks[i].first == 30);  // 28 in full pages, 2 in a copied page
     CHECK(second.chunks[i].count == 2);
     CHECK(scheduler.find(second.chunks[i].id)->n_reused == 30);
   }
@@ -150,7 +150,7 @@ TEST_CASE("requests that come together and begin alike compute the beginning onc
   CHECK(scheduler.pool().shared_pages() >= 7);
 }
 
-TEST_CASE("the last token is always run, since its logits are wanted") {
+TEST_CASE("the last token always runs, since its logits are needed") {
   Scheduler scheduler({20, 4, 64, 4});
   scheduler.add(1, tokens(8));
   step(scheduler);
@@ -162,7 +162,8 @@ TEST_CASE("the last token is always run, since its logits are wanted") {
   CHECK(plan.chunks[0].count == 1);
 }
 
-TEST_CASE("without pages the youngest is preempted, and goes on where its pages are still cached") {
+TEST_CASE(
+    "without free pages the youngest sequence is preempted, and continues where its pages are still cached") {
   Scheduler scheduler({5, 4, 64, 8});
   scheduler.add(1, tokens(8, 1));
   scheduler.add(2, tokens(7, 2));
@@ -178,10 +179,10 @@ TEST_CASE("without pages the youngest is preempted, and goes on where its pages 
   REQUIRE(ids(again) == Ids{2});
   CHECK(again.chunks[0].first > 0);
   CHECK(again.chunks[0].reaches_end);
-  CHECK(scheduler.find(2)->n_reused == 0);  // its own
+  CHECK(scheduler.find(2)->n_reused == 0);  // these were its own pages
 }
 
-TEST_CASE("alone and without a free page, the plan names who cannot go on") {
+TEST_CASE("alone and without a free page, the plan names the sequence that cannot continue") {
   Scheduler scheduler({1, 4, 16, 4});
   scheduler.add(7, tokens(5));
   const auto plan = scheduler.plan(kWhole);
@@ -190,7 +191,7 @@ TEST_CASE("alone and without a free page, the plan names who cannot go on") {
   CHECK(*plan.out_of_pages == 7);
 }
 
-TEST_CASE("a paused sequence rests, and lends its pages when others need them") {
+TEST_CASE("a paused sequence rests, and gives up its pages when others need them") {
   Scheduler scheduler({4, 4, 64, 8});
   scheduler.add(1, tokens(8, 1));
   step(scheduler);
@@ -207,7 +208,7 @@ TEST_CASE("a paused sequence rests, and lends its pages when others need them") 
   CHECK(ids(step(scheduler)) == Ids{1});
 }
 
-TEST_CASE("more sequences than a step takes run in turn") {
+TEST_CASE("more sequences than fit in a step run in turn") {
   Scheduler scheduler({40, 4, 64, 2});
   for (SequenceId id = 1; id <= 2; id++) scheduler.add(id, tokens(3, static_cast<std::uint32_t>(id)));
   step(scheduler);
@@ -221,7 +222,7 @@ TEST_CASE("more sequences than a step takes run in turn") {
   for (const auto& [id, n] : ran) CHECK(n >= 15);
 }
 
-TEST_CASE("adopted pages serve whoever begins alike") {
+TEST_CASE("adopted pages serve every sequence with the same prefix") {
   Scheduler scheduler({6, 4, 64, 4});
   const Tokens prompt = tokens(10);
   CHECK(scheduler.adopt(prompt).size() == 3);
@@ -231,5 +232,5 @@ TEST_CASE("adopted pages serve whoever begins alike") {
   REQUIRE(plan.chunks.size() == 1);
   CHECK(plan.chunks[0].first == 9);
   CHECK(scheduler.find(1)->n_reused == 9);
-  CHECK(scheduler.adopt(tokens(30, 5)).empty());  // more than there is
+  CHECK(scheduler.adopt(tokens(30, 5)).empty());  // more than the pool has
 }

@@ -1,4 +1,4 @@
-// What becomes of sampled tokens: text, stop strings, ends.
+// From sampled tokens to text, stop strings and ends.
 #include "engine/sequence.h"
 
 #include <doctest/doctest.h>
@@ -60,7 +60,7 @@ Outcome feed(GenerateRequest request, const std::string& text, std::optional<Tok
 
 }  // namespace
 
-TEST_CASE("text and tokens arrive whole, also characters of several tokens") {
+TEST_CASE("text and tokens arrive whole, even characters of several tokens") {
   const std::string text = "Tim \xf0\x9f\xa6\x99 saw \xe4\xbd\xa0\xe5\xa5\xbd. The end";
   const Outcome outcome = feed({}, text);
   CHECK(outcome.text == text);
@@ -102,7 +102,7 @@ TEST_CASE(
   CHECK(outcome.text == text);
 }
 
-TEST_CASE("of two stop strings the one that begins first counts") {
+TEST_CASE("of two stop strings the first match counts") {
   GenerateRequest request;
   request.stop = {"three", "two"};
   CHECK(feed(request, "one two three").end->stop_string == "two");

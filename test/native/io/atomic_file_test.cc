@@ -26,7 +26,7 @@ std::size_t entries_of(const fs::path& folder) {
   return static_cast<std::size_t>(std::distance(fs::directory_iterator(folder), {}));
 }
 
-/// While it lives, no file may grow beyond `bytes`: the nearest to a full disk that needs no mount.
+/// During its lifetime no file can grow beyond `bytes`: the closest to a full disk that needs no mount.
 class FileSizeLimit {
  public:
   explicit FileSizeLimit(rlim_t bytes) {
@@ -47,7 +47,7 @@ class FileSizeLimit {
 
 }  // namespace
 
-TEST_CASE("a file appears with commit, and only then") {
+TEST_CASE("a file appears only with commit()") {
   const TempDir dir;
   const fs::path path = dir.path / "target";
   for (const char* text : {"first", "second"}) {
@@ -65,7 +65,7 @@ TEST_CASE("a file appears with commit, and only then") {
   CHECK((status.st_mode & 07777) == 0600);
 }
 
-TEST_CASE("without commit nothing is left") {
+TEST_CASE("without commit() no file remains") {
   const TempDir dir;
   {
     AtomicFile file(dir.path / "target");
@@ -80,7 +80,7 @@ TEST_CASE("without commit nothing is left") {
   CHECK(entries_of(dir.path) == 0);
 }
 
-TEST_CASE("a path below the working directory, which then changes") {
+TEST_CASE("a relative path survives a change of the working directory") {
   const TempDir dir;
   const fs::path before = fs::current_path();
   fs::current_path(dir.path);
@@ -91,7 +91,7 @@ TEST_CASE("a path below the working directory, which then changes") {
   CHECK(read_text(dir.path / "target") == "text");
 }
 
-TEST_CASE("targets that are refused") {
+TEST_CASE("refused targets") {
   const TempDir dir;
   expect_error(ErrorCode::invalid_argument, "names a file", [] { AtomicFile file(""); });
   expect_error(ErrorCode::invalid_argument, "names a file", [&] { AtomicFile file(dir.path / ""); });
@@ -110,13 +110,13 @@ TEST_CASE("targets that are refused") {
   CHECK(entries_of(dir.path) == 2);
 }
 
-TEST_CASE("a folder that may not be written to") {
+TEST_CASE("a folder without write permission") {
   const TempDir dir;
   const fs::path path = dir.path / "target";
   std::ofstream(path) << "old";
   fs::permissions(dir.path, fs::perms::owner_read | fs::perms::owner_exec);
   if (::geteuid() == 0) {
-    // The superuser may write there all the same; not so to the kernel's own files.
+    // The superuser may write there anyway, but not to the kernel's own files.
     if (fs::exists("/proc/self/status"))
       expect_error(ErrorCode::io, "/proc/self/target", [] { AtomicFile file("/proc/self/target"); });
   } else {
@@ -139,7 +139,7 @@ TEST_CASE("a link is replaced, not followed") {
   CHECK(read_text(dir.path / "other") == "other");
 }
 
-TEST_CASE("a disk that is full") {
+TEST_CASE("a full disk") {
   const TempDir dir;
   const fs::path path = dir.path / "target";
   std::ofstream(path) << "old";
@@ -153,13 +153,13 @@ TEST_CASE("a disk that is full") {
   CHECK(entries_of(dir.path) == 1);
 }
 
-TEST_CASE("a target that has become a directory meanwhile") {
+TEST_CASE("a target that became a directory in the meantime") {
   const TempDir dir;
   const fs::path path = dir.path / "target";
   {
     AtomicFile file(path);
     fs::create_directories(path / "below");
-    expect_error(ErrorCode::io, "cannot put the file in place", [&] { file.commit(); });
+    expect_error(ErrorCode::io, "cannot rename the temporary file to it", [&] { file.commit(); });
   }
   CHECK(fs::is_directory(path / "below"));
   CHECK(entries_of(dir.path) == 1);

@@ -1,4 +1,4 @@
-// Inverse frequencies: base, linear scaling, Llama 3.1's scaling in both of its forms.
+// Inverse frequencies: base, linear scaling, and both forms of Llama 3.1's scaling.
 #include <cmath>
 #include <limits>
 #include <numbers>
@@ -20,7 +20,7 @@ float unscaled(double base, std::size_t i, double dim) {
   return static_cast<float>(1.0 / std::pow(base, 2.0 * static_cast<double>(i) / dim));
 }
 
-/// Llama 3.1's values for 128 dimensions at base 500,000 by the published formula, in double.
+/// The published formula of Llama 3.1 for 128 dimensions at base 500,000, in float64.
 std::vector<double> llama3_factors(std::size_t dim, double base) {
   std::vector<double> factors;
   for (std::size_t i = 0; i < dim / 2; ++i) {
@@ -58,7 +58,7 @@ TEST_CASE("bases") {
   }
 }
 
-TEST_CASE("a part of each head may be rotated") {
+TEST_CASE("RoPE may rotate a part of each head") {
   GgufBuilder b = tiny_llama(kShape);
   b.set("llama.rope.dimension_count", 16u);
   const ModelConfig config = config_of(b);
@@ -81,7 +81,7 @@ TEST_CASE("linear scaling, in the new and the old spelling") {
   CHECK(config_of(old).rope_inv_freq[0] == 1);
   GgufBuilder unnamed = tiny_llama(kShape);
   unnamed.set("llama.rope.scaling.factor", 4.0f);
-  CHECK(config_of(unnamed).rope_inv_freq[0] == 1);  // llama.cpp too takes the factor only with a type
+  CHECK(config_of(unnamed).rope_inv_freq[0] == 1);  // like llama.cpp, which uses the factor only with a type
 }
 
 TEST_CASE("Llama 3.1: the metadata form and the tensor form agree with the formula") {
@@ -130,7 +130,7 @@ TEST_CASE("scalings that contradict themselves or are not supported") {
       expect(ErrorCode::invalid_model, "scaling.factor", b);
     }
   }
-  SUBCASE("a parameter of Llama 3.1's missing or senseless") {
+  SUBCASE("a missing or impossible parameter of Llama 3.1's scaling") {
     for (const char* key : {"factor", "low_freq_factor", "high_freq_factor", "original_context_length"}) {
       const std::string full = "llama.rope.scaling." + std::string(key);
       expect(ErrorCode::invalid_model, full, llama3_metadata(b).remove(full));
@@ -140,7 +140,7 @@ TEST_CASE("scalings that contradict themselves or are not supported") {
     expect(ErrorCode::invalid_model, "high_freq_factor",
            llama3_metadata(b).set("llama.rope.scaling.high_freq_factor", 1.0f));
   }
-  SUBCASE("both forms of Llama 3.1's") {
+  SUBCASE("both forms of Llama 3.1's scaling at once") {
     b.tensor({"rope_freqs.weight", {32}, 0, float_bytes(std::vector<float>(32, 1.0f))});
     expect(ErrorCode::invalid_model, "beside the tensor rope_freqs.weight", llama3_metadata(b));
   }

@@ -1,4 +1,4 @@
-// Real models, where the reference data is at hand.
+// Real models, if the reference data is present.
 #include <doctest/doctest.h>
 
 #include <filesystem>
@@ -36,6 +36,7 @@ TEST_CASE("configurations of the reference models" * doctest::skip(!fs::exists(C
 
   for (const char* name : {"llama2-vocab.gguf", "llama3-vocab.gguf"}) {
     const GgufFile file = GgufFile::open(data / "tokenizer" / name);
-    test::expect_error(ErrorCode::invalid_model, "vocabulary alone", [&] { (void)read_config(file); });
+    test::expect_error(ErrorCode::invalid_model, "vocabulary without tensors",
+                       [&] { (void)read_config(file); });
   }
 }

@@ -96,11 +96,11 @@ TEST_CASE("other architectures and files are refused by name") {
   }
   SUBCASE("a vocabulary") {
     b.tensors.clear();
-    expect_refused(ErrorCode::invalid_model, "vocabulary alone", b);
+    expect_refused(ErrorCode::invalid_model, "vocabulary without tensors", b);
   }
 }
 
-TEST_CASE("variants that would be computed wrongly are refused") {
+TEST_CASE("unsupported variants are refused") {
   GgufBuilder b = tiny_llama();
   SUBCASE("experts") {
     b.set("llama.expert_count", 8u);
@@ -226,13 +226,13 @@ TEST_CASE("tensors that contradict the metadata") {
     if (spec.dims.size() == 2) {
       b = tiny_llama();
       b.tensor_named(spec.name).dims[1] += 1;
-      // More rows of the embedding than of the vocabulary: the metadata is named then.
+      // With more rows in the embedding than tokens in the vocabulary, the error names the metadata.
       expect_refused(ErrorCode::invalid_model,
                      spec.name == "token_embd.weight" ? "llama.vocab_size" : spec.name, b);
     }
   }
   GgufBuilder b = tiny_llama();
-  SUBCASE("a layer too many") {
+  SUBCASE("one layer too many") {
     b.tensor({"blk.2.attn_norm.weight", {32}});
     expect_refused(ErrorCode::invalid_model,
                    "\"blk.2.attn_norm.weight\": expected a layer below llama.block_count", b);

@@ -14,9 +14,10 @@ void expect_error(ErrorCode code, const std::string& mentions, F f) {
   try {
     f();
   } catch (const Error& error) {
-    CHECK_MESSAGE(error_code_name(error.code()) == error_code_name(code), error.what());
-    CHECK_MESSAGE(std::string(error.what()).find(mentions) != std::string::npos,
-                  "expected \"" << mentions << "\" in: " << error.what());
+    const std::string message = error.what();
+    CHECK_MESSAGE(error_code_name(error.code()) == error_code_name(code), message);
+    CHECK_MESSAGE(message.find(mentions) != std::string::npos,
+                  "expected \"" << mentions << "\" in: " << message);
     return;
   }
   FAIL_CHECK("no error; expected " << std::string(error_code_name(code)) << " mentioning \"" << mentions

@@ -1,4 +1,4 @@
-// The same model has the same fingerprint, and what changes its keys and values changes it.
+// The fingerprint of a model changes if and only if its keys and values may change.
 #include "model/fingerprint.h"
 
 #include <utility>
@@ -16,7 +16,7 @@ std::uint64_t fingerprint_of(const GgufBuilder& builder) {
   return fingerprint_of(open_bytes(builder.build()));
 }
 
-/// Values that differ from tensor to tensor.
+/// Weights that differ from tensor to tensor.
 GgufBuilder filled_llama(const LlamaShape& shape = {}) {
   GgufBuilder builder = tiny_llama(shape);
   std::uint8_t seed = 0;
@@ -30,7 +30,7 @@ GgufBuilder filled_llama(const LlamaShape& shape = {}) {
 
 }  // namespace
 
-TEST_CASE("a fingerprint is of the model, not of the file") {
+TEST_CASE("the fingerprint belongs to the model, not to the file") {
   const GgufBuilder model = filled_llama();
   const std::uint64_t fingerprint = fingerprint_of(model);
   CHECK(fingerprint_of(model) == fingerprint);
@@ -50,10 +50,10 @@ TEST_CASE("a fingerprint is of the model, not of the file") {
   CHECK(fingerprint_of(same) == fingerprint);
 }
 
-TEST_CASE("what makes another model") {
+TEST_CASE("changes that make a different model") {
   const GgufBuilder model = filled_llama();
   GgufBuilder other = model;
-  SUBCASE("every weight, one bit of it") {
+  SUBCASE("one bit of any weight") {
     for (std::size_t i = 0; i < model.tensors.size(); ++i) {
       CAPTURE(model.tensors[i].name);
       GgufBuilder changed = model;
@@ -68,21 +68,21 @@ TEST_CASE("what makes another model") {
     other.set("llama.rope.scaling.type", "linear").set("llama.rope.scaling.factor", 2.0f);
   }
   SUBCASE("epsilon") { other.set("llama.attention.layer_norm_rms_epsilon", 1e-6f); }
-  SUBCASE("heads, the shapes being the same") {
+  SUBCASE("the number of heads, with equal shapes") {
     other = filled_llama({.heads = 8, .kv_heads = 4, .head_dim = 4});
     CHECK(other.tensors[2].dims == model.tensors[2].dims);
   }
-  SUBCASE("two tensors change their names") {
+  SUBCASE("two tensors with exchanged names") {
     std::swap(other.tensor_named("blk.0.attn_k.weight").name, other.tensors[4].name);
     REQUIRE(other.tensors[4].name == "blk.0.attn_k.weight");
   }
-  SUBCASE("two tensors change their places") { std::swap(other.tensors[3], other.tensors[4]); }
+  SUBCASE("two tensors with exchanged places") { std::swap(other.tensors[3], other.tensors[4]); }
   SUBCASE("a type") {
     TensorSpec& spec = other.tensor_named("blk.0.attn_q.weight");
     spec.type = 8;
     spec.data.assign(32 * 34, 3);
   }
-  SUBCASE("one tensor more") { other.tensor({"something.else", {4}}); }
+  SUBCASE("an additional tensor") { other.tensor({"something.else", {4}}); }
   SUBCASE("tied output") { other.remove_tensor("output.weight"); }
   CHECK(fingerprint_of(other) != fingerprint_of(model));
 }
@@ -99,10 +99,10 @@ TEST_CASE("large tensors are sampled at their beginning, middle and end") {
   const std::size_t bytes = model.tensors[0].data.size();
   for (const std::size_t at : {std::size_t{0}, std::size_t{4095}, bytes / 2, bytes - 4096, bytes - 1})
     CHECK(with_change_at(at) != fingerprint);
-  CHECK(with_change_at(20'000) == fingerprint);  // what the header says of it
+  CHECK(with_change_at(20'000) == fingerprint);  // between the samples, as the header documents
 }
 
-TEST_CASE("a file that cannot be read any more") {
+TEST_CASE("a file that can no longer be read") {
   struct Fading final : File {
     const std::string& path() const override { return file->path(); }
     std::uint64_t size() const override { return file->size(); }
@@ -117,7 +117,7 @@ TEST_CASE("a file that cannot be read any more") {
   const GgufFile gguf = GgufFile::open(file, File::open);
   const ModelConfig config = read_config(gguf);
   file->gone = true;
-  expect_error(ErrorCode::io, "ended", [&] { (void)model_fingerprint(gguf, config); });
+  expect_error(ErrorCode::io, "found the end of the file", [&] { (void)model_fingerprint(gguf, config); });
 }
 
 TEST_CASE("the demo model") {

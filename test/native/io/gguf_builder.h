@@ -1,5 +1,4 @@
-// Writes GGUF files in memory, for the native tests. It checks nothing: tests use it to write wrong files
-// too.
+// Writes GGUF files in memory, for the native tests. It checks nothing, since tests also write invalid files.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +41,7 @@ struct TensorSpec {
   std::string name;
   std::vector<std::uint64_t> dims;
   std::uint32_t type = 0;
-  std::vector<std::uint8_t> data;  // empty: zeros of the right size (F32 and blocks of our types only)
+  std::vector<std::uint8_t> data;  // empty: zeros of the right size (F32 and cria's block types only)
 };
 
 class GgufBuilder {
@@ -76,7 +75,7 @@ class GgufBuilder {
     for (const T value : values) bytes.put(value);
     return set_raw(key, GgufType::array, bytes);
   }
-  /// Replaces the key's value or appends the key.
+  /// Replaces the key's value, or appends the key.
   GgufBuilder& set_raw(const std::string& key, GgufType type, const Bytes& value) {
     for (auto& entry : metadata) {
       if (entry.key != key) continue;
@@ -142,7 +141,7 @@ class GgufBuilder {
   std::vector<TensorSpec> tensors;
 };
 
-/// Opens bytes in memory as a whole model: there are no other parts.
+/// Opens bytes in memory as a whole model without other parts.
 inline GgufFile open_bytes(std::vector<std::uint8_t> bytes, const std::string& name = "memory.gguf") {
   return GgufFile::open(File::from_memory(name, std::move(bytes)), File::open);
 }
@@ -164,7 +163,7 @@ struct LlamaShape {
   bool tied = false;
 };
 
-/// A whole Llama of zeros that read_config accepts.
+/// A whole Llama with weights of zero that read_config accepts.
 inline GgufBuilder tiny_llama(const LlamaShape& shape = {}) {
   GgufBuilder gguf;
   gguf.set("general.architecture", "llama").set("general.name", "tiny");

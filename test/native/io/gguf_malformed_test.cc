@@ -1,6 +1,5 @@
 // Systematic damage: every truncation and every single-byte change of small files ends in a typed error or a
-// clean result. The named malformed files, with the code and words each must end in, are
-// test/fixtures/malformed.ts.
+// clean result. test/fixtures/malformed.ts has the named malformed files with the error expected of each.
 #include "expect_error.h"
 #include "gguf_builder.h"
 
@@ -24,7 +23,7 @@ bool is_file_error(ErrorCode code) {
 
 }  // namespace
 
-TEST_CASE("a file cut short anywhere is an error") {
+TEST_CASE("a file truncated anywhere is an error") {
   const std::vector<std::uint8_t> whole = small_file().build();
   (void)open_bytes(whole);
   for (std::size_t size = 0; size < whole.size(); ++size) {
@@ -73,7 +72,7 @@ TEST_CASE("any aligned 64-bit word set to an extreme is an error or a file") {
   }
 }
 
-TEST_CASE("limits against files that are large for no reason") {
+TEST_CASE("limits for unreasonably large files") {
   SUBCASE("a header of more than 32 MiB") {
     GgufBuilder b;
     b.set("a", std::string(std::size_t{25} << 20, 'x')).set("b", std::string(std::size_t{10} << 20, 'x'));

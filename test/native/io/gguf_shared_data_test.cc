@@ -1,4 +1,4 @@
-// Real files, where the reference data is at hand.
+// Real files, if the reference data is present.
 #include <doctest/doctest.h>
 
 #include <algorithm>

@@ -51,7 +51,7 @@ GgufFile open_in(const Files& files, const std::string& path) {
 
 }  // namespace
 
-TEST_CASE("a split opens by any of its parts") {
+TEST_CASE("a split can be opened through any of its parts") {
   const Files files = name_parts(three_parts());
   for (unsigned no = 0; no < 3; ++no) {
     const GgufFile file = open_in(files, part_name(no, 3));
@@ -68,7 +68,7 @@ TEST_CASE("a split opens by any of its parts") {
   }
 }
 
-TEST_CASE("a split of one file needs no special name") {
+TEST_CASE("a split of one part needs no special name") {
   GgufBuilder b = part(0, 1, 1);
   b.tensor({"a", {4}});
   CHECK(open_in({{"any.gguf", b.build()}}, "any.gguf").tensors().size() == 1);
@@ -77,7 +77,7 @@ TEST_CASE("a split of one file needs no special name") {
                [&] { (void)open_in({{"any.gguf", b.build()}}, "any.gguf"); });
 }
 
-TEST_CASE("wrong splits") {
+TEST_CASE("invalid splits") {
   std::vector<GgufBuilder> parts = three_parts();
   const auto expect = [&](ErrorCode code, const std::string& mentions, unsigned open_no = 0) {
     expect_error(code, mentions, [&] { (void)open_in(name_parts(parts), part_name(open_no, 3)); });
@@ -93,7 +93,7 @@ TEST_CASE("wrong splits") {
     parts[1].set("split.count", GgufType::u16, std::uint16_t{4});
     expect(ErrorCode::invalid_file, "\"split.count\": expected 3 in this part of the split, found 4");
   }
-  SUBCASE("parts that changed places") {
+  SUBCASE("exchanged parts") {
     std::swap(parts[1], parts[2]);
     expect(ErrorCode::invalid_file, "\"split.no\": expected 1");
     expect(ErrorCode::invalid_file, "must end in -00003-of-00003.gguf", 1);
@@ -102,7 +102,7 @@ TEST_CASE("wrong splits") {
     parts[2].remove("split.no");
     expect(ErrorCode::invalid_file, "found nothing");
   }
-  SUBCASE("another number of tensors than announced") {
+  SUBCASE("a wrong number of tensors") {
     parts[0].set("split.tensors.count", GgufType::i32, 4);
     expect(ErrorCode::invalid_file, "\"split.tensors.count\": expected 3");
   }
@@ -126,15 +126,15 @@ TEST_CASE("wrong splits") {
     parts[0].set("split.count", 3u).set("split.no", 3u);
     expect(ErrorCode::invalid_file, "split.no");
   }
-  SUBCASE("a renamed part") {
-    Files files = {{"renamed.gguf", parts[0].build()}};
-    expect_error(ErrorCode::invalid_file, "part 1 of 3 of a split model, so its name must end in",
-                 [&] { (void)open_in(files, "renamed.gguf"); });
-  }
-  SUBCASE("a damaged part names itself") {
-    Files files = name_parts(parts);
-    files[part_name(2, 3)].resize(50);
-    expect_error(ErrorCode::invalid_file, "model-00003-of-00003.gguf",
-                 [&] { (void)open_in(files, part_name(0, 3)); });
-  }
+}
+
+TEST_CASE("a renamed part, and a damaged one that the error names") {
+  const std::vector<GgufBuilder> parts = three_parts();
+  const Files renamed = {{"renamed.gguf", parts[0].build()}};
+  expect_error(ErrorCode::invalid_file, "part 1 of 3 of a split model, so its name must end in",
+               [&] { (void)open_in(renamed, "renamed.gguf"); });
+  Files damaged = name_parts(parts);
+  damaged[part_name(2, 3)].resize(50);
+  expect_error(ErrorCode::invalid_file, "model-00003-of-00003.gguf",
+               [&] { (void)open_in(damaged, part_name(0, 3)); });
 }

@@ -1,4 +1,4 @@
-// Well-formed GGUF files: every value type, arrays, lookups, tensor places.
+// Well-formed GGUF files: every value type, arrays, lookups, tensor offsets.
 #include "io/gguf.h"
 
 #include <chrono>
@@ -44,7 +44,7 @@ TEST_CASE("every metadata type is read") {
   }
 }
 
-TEST_CASE("typed getters: absent and of another type") {
+TEST_CASE("typed getters: missing keys and other types") {
   const GgufFile file =
       open_bytes(GgufBuilder().set("n", 7u).set("s", "x").set("negative", GgufType::i32, -1).build());
   CHECK(file.find("absent") == nullptr);
@@ -149,7 +149,7 @@ TEST_CASE("tensors: types, dims and absolute offsets") {
   }
 }
 
-TEST_CASE("every weight type of the format's list") {
+TEST_CASE("every weight type of the format") {
   GgufBuilder b;
   const std::uint32_t ids[] = {0, 1, 30, 8, 2, 3, 6, 7, 10, 11, 12, 13, 14, 20, 23};
   for (const std::uint32_t id : ids) b.tensor({numbered("t", id), {256, 2}, id});
@@ -158,7 +158,7 @@ TEST_CASE("every weight type of the format's list") {
     CHECK(static_cast<std::uint32_t>(file.find_tensor(numbered("t", id))->dtype) == id);
 }
 
-TEST_CASE("a file without tensors, and one without anything") {
+TEST_CASE("a file without tensors, and an empty one") {
   const GgufFile vocabulary = open_bytes(GgufBuilder().set("a", 1u).build());
   CHECK(vocabulary.tensors().empty());
   const GgufFile empty = open_bytes(GgufBuilder().build());

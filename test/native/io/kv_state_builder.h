@@ -1,5 +1,5 @@
-// Writes KV state files in memory, for the native tests and the fuzzer: the format once more, from
-// docs/state-files.md and not from the code under test. It checks nothing, so it makes wrong files, too.
+// Writes KV state files in memory, for the native tests and the fuzzer. It implements docs/state-files.md
+// independently of the code under test, and checks nothing, since tests also write invalid files.
 #pragma once
 
 #include <cstdint>
@@ -47,7 +47,7 @@ struct KvStateBuilder {
     return out.data;
   }
 
-  /// Makes both hashes right again, where there is a whole header.
+  /// Recomputes both hashes if the header is complete.
   static void fix_hashes(std::vector<std::uint8_t>* bytes) {
     if (bytes->size() < kStateHeaderBytes) return;
     const std::uint64_t payload = xxh64(bytes->data() + kStateHeaderBytes, bytes->size() - kStateHeaderBytes);

@@ -1,4 +1,4 @@
-// Reading KV state files: what is well-formed, damaged, of another version, or does not fit.
+// Reading KV state files: well-formed and damaged ones, other versions, and states of other models.
 #include "io/kv_state_file.h"
 
 #include <algorithm>
@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::uint64_t kVocab = 100, kMaxTokens = 1000;
 
-/// Bytes that claim to be `size` long, and fail the test where a read beyond the real ones is tried.
+/// Bytes that claim to be `size` long; reading beyond the real ones fails the test.
 class ClaimedFile final : public File {
  public:
   ClaimedFile(std::vector<std::uint8_t> bytes, std::uint64_t size)
@@ -42,7 +42,7 @@ void expect_refused(ErrorCode code, const std::string& mentions, const std::vect
   expect_error(code, mentions, [&] { (void)read_kv_state_header(*File::from_memory("state", bytes)); });
 }
 
-/// Well-formed, but not what is expected of it.
+/// Well-formed, but with another header than expected.
 void expect_mismatch(const std::string& mentions, const KvStateHeader& expected) {
   expect_error(ErrorCode::state_mismatch, mentions,
                [&] { (void)read_bytes(KvStateBuilder().build(), expected); });
@@ -50,7 +50,7 @@ void expect_mismatch(const std::string& mentions, const KvStateHeader& expected)
 
 }  // namespace
 
-TEST_CASE("a state is read as it was laid down") {
+TEST_CASE("a state is read as specified") {
   const KvStateBuilder builder;
   const std::vector<std::uint8_t> bytes = builder.build();
   const KvState state = read_bytes(bytes);
@@ -69,7 +69,7 @@ TEST_CASE("a state is read as it was laid down") {
   CHECK(read_bytes(full.build(), full.header(), 4, 4).tokens == full.tokens);
 }
 
-TEST_CASE("every shorter file is refused, and every longer one") {
+TEST_CASE("every shorter and every longer file is refused") {
   const std::vector<std::uint8_t> bytes = KvStateBuilder().build();
   expect_refused(ErrorCode::invalid_file, "an empty file", {});
   for (std::size_t size = 1; size < bytes.size(); ++size) {
@@ -79,13 +79,13 @@ TEST_CASE("every shorter file is refused, and every longer one") {
   for (const std::size_t more : {1, 4, 16, 1000}) {
     std::vector<std::uint8_t> longer = bytes;
     longer.insert(longer.end(), more, 0);
-    expect_refused(ErrorCode::invalid_file, "followed by something else", longer);
+    expect_refused(ErrorCode::invalid_file, "followed by other data", longer);
     KvStateBuilder::fix_hashes(&longer);
-    expect_refused(ErrorCode::invalid_file, "followed by something else", longer);
+    expect_refused(ErrorCode::invalid_file, "followed by other data", longer);
   }
 }
 
-TEST_CASE("every altered byte is found") {
+TEST_CASE("every altered byte is detected") {
   const std::vector<std::uint8_t> bytes = KvStateBuilder().build();
   for (std::size_t at = 0; at < bytes.size(); ++at) {
     for (int change = 1; change < 256; ++change) {
@@ -105,7 +105,7 @@ TEST_CASE("every altered byte is found") {
   }
 }
 
-TEST_CASE("what is no state at all is named") {
+TEST_CASE("the error names the kind of a file that is not a state") {
   expect_refused(ErrorCode::invalid_file, "GGUF", tiny_llama().build());
   expect_refused(ErrorCode::invalid_file, "HTML", {'<', 'h', 't', 'm', 'l', '>'});
   expect_refused(ErrorCode::invalid_file, "zeros", std::vector<std::uint8_t>(500));
@@ -144,7 +144,7 @@ TEST_CASE("other versions and byte orders") {
   }
 }
 
-TEST_CASE("headers that contradict themselves, with hashes that are right") {
+TEST_CASE("contradictory headers with valid hashes") {
   KvStateBuilder b;
   std::string mentions;
   SUBCASE("no layers") { b.n_layers = 0, mentions = "number of layers"; }
@@ -154,29 +154,31 @@ TEST_CASE("headers that contradict themselves, with hashes that are right") {
   SUBCASE("reserved") { b.reserved = 1, mentions = "reserved"; }
   SUBCASE("no layout") { b.layout = "", mentions = "layout"; }
   SUBCASE("a layout with a blank") { b.layout = "cpu 4", mentions = "layout"; }
-  SUBCASE("a layout that goes on after a zero") { b.layout = std::string("cpu\0/4", 6), mentions = "layout"; }
+  SUBCASE("a layout that continues after a zero") {
+    b.layout = std::string("cpu\0/4", 6), mentions = "layout";
+  }
   SUBCASE("a layout that is not ASCII") { b.layout = "cpu/\xff", mentions = "\\xff"; }
-  SUBCASE("a page too many") { b.n_tokens = 9, b.tokens.resize(9), mentions = "truncated"; }
-  SUBCASE("a page too few") { b.n_tokens = 4, b.tokens.resize(4), mentions = "followed"; }
+  SUBCASE("one page too many") { b.n_tokens = 9, b.tokens.resize(9), mentions = "truncated"; }
+  SUBCASE("one page too few") { b.n_tokens = 4, b.tokens.resize(4), mentions = "followed"; }
   expect_refused(ErrorCode::invalid_file, mentions, b.build());
 }
 
-TEST_CASE("huge claims cost nothing") {
+TEST_CASE("huge sizes in a header allocate nothing") {
   constexpr std::uint64_t kMax = UINT64_MAX;
   KvStateBuilder b;
   SUBCASE("tokens") { b.n_tokens = kMax; }
-  SUBCASE("tokens whose bytes wrap around to few") { b.n_tokens = (std::uint64_t{1} << 62) + 6; }
-  SUBCASE("pages that wrap around to few") { b.page_bytes = (std::uint64_t{1} << 62) + 16; }
+  SUBCASE("tokens whose size wraps around") { b.n_tokens = (std::uint64_t{1} << 62) + 6; }
+  SUBCASE("pages whose size wraps around") { b.page_bytes = (std::uint64_t{1} << 62) + 16; }
   SUBCASE("layers times pages") { b.n_layers = UINT32_MAX, b.page_bytes = kMax / 2; }
   SUBCASE("all") { b.n_layers = UINT32_MAX, b.page_tokens = 1, b.page_bytes = kMax, b.n_tokens = kMax; }
   SUBCASE("a terabyte") { b.page_bytes = std::uint64_t{1} << 38; }
   expect_refused(ErrorCode::invalid_file, "size", b.build());
-  // Even if the caller expects the same.
+  // Even if the caller expects the same sizes.
   expect_error(ErrorCode::invalid_file, "size",
                [&] { (void)read_bytes(b.build(), b.header(), kVocab, kMax); });
 }
 
-TEST_CASE("a sparse file as large as it claims is refused before its tokens are read") {
+TEST_CASE("a sparse file of the claimed size is refused before its tokens are read") {
   KvStateBuilder b;
   b.n_tokens = std::uint64_t{1} << 40;
   const std::uint64_t size = kStateHeaderBytes + b.n_tokens * 4 + b.n_tokens / 4 * 2 * 16;
@@ -186,7 +188,7 @@ TEST_CASE("a sparse file as large as it claims is refused before its tokens are 
                [&] { (void)read_kv_state(file, b.header(), kVocab, kMaxTokens, nullptr); });
 }
 
-TEST_CASE("a state that does not fit says why") {
+TEST_CASE("a mismatched state is refused with the reason") {
   KvStateHeader expected = KvStateBuilder().header();
   SUBCASE("model") {
     ++expected.model_fingerprint;

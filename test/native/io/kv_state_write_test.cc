@@ -1,4 +1,4 @@
-// Writing KV state files: the bytes, failures on the way, cancellation, several writers at once.
+// Writing KV state files: the bytes, failures, cancellation, several writers at once.
 #include <algorithm>
 #include <atomic>
 #include <fstream>
@@ -43,7 +43,7 @@ KvStateBuilder state_of(std::uint32_t n_tokens, std::uint64_t page_bytes, std::u
 
 }  // namespace
 
-TEST_CASE("the bytes are the format's") {
+TEST_CASE("the bytes are those of the format") {
   const TempDir dir;
   const KvStateBuilder builder;
   write(dir.path / "state", builder);
@@ -51,10 +51,10 @@ TEST_CASE("the bytes are the format's") {
   CHECK(entries_of(dir.path) == 1);
 }
 
-TEST_CASE("what was written is read again") {
+TEST_CASE("a written state can be read again") {
   const TempDir dir;
   const fs::path path = dir.path / "state";
-  // Around full pages, and beyond a chunk of the writer in tokens and in pages.
+  // Around full pages, and more than one chunk of the writer in tokens and in pages.
   for (const std::uint32_t n_tokens : {1u, 31u, 32u, 33u, 1000u, 300'000u}) {
     const KvStateBuilder builder = state_of(n_tokens, n_tokens == 1000 ? 24'000 : 40, 7);
     write(path, builder);
@@ -68,14 +68,14 @@ TEST_CASE("what was written is read again") {
   }
 }
 
-TEST_CASE("arguments that contradict each other are a bug") {
+TEST_CASE("contradictory arguments are an internal error") {
   const TempDir dir;
   const auto expect_bug = [&](const KvStateBuilder& builder) {
     expect_error(ErrorCode::internal, "write_kv_state", [&] { write(dir.path / "state", builder); });
   };
   KvStateBuilder b;
-  SUBCASE("a page too few") { b.pages.resize(48); }
-  SUBCASE("a page too many") { b.pages.resize(80); }
+  SUBCASE("one page too few") { b.pages.resize(48); }
+  SUBCASE("one page too many") { b.pages.resize(80); }
   SUBCASE("no tokens") { b.tokens.clear(), b.pages.clear(); }
   SUBCASE("no layout") { b.layout = ""; }
   SUBCASE("a layout too long") { b.layout = std::string(33, 'x'); }
@@ -106,7 +106,7 @@ TEST_CASE("cancelled in the middle") {
   write(path, old);
   const KvStateBuilder large = state_of(3200, 100'000, 1);  // 30 MB
   bool aborted = false;
-  // A machine that is busy may not get to the cancellation in time: then the write is whole.
+  // On a busy machine the write may end before the cancellation.
   for (int attempt = 0; attempt < 20 && !aborted; ++attempt) {
     CancelFlag cancel;
     std::atomic<bool> done{false};
@@ -132,7 +132,7 @@ TEST_CASE("cancelled in the middle") {
   CHECK(aborted);
 }
 
-TEST_CASE("several writers of one target: every reader sees a whole state, and one of them stays") {
+TEST_CASE("several writers of one target: every reader sees a whole state, and the last one remains") {
   const TempDir dir;
   const fs::path path = dir.path / "state";
   constexpr int kWriters = 3, kRounds = 8;

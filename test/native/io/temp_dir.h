@@ -1,4 +1,4 @@
-// A folder that goes with the object.
+// A temporary folder, removed with the object.
 #pragma once
 
 #include <stdlib.h>

@@ -26,9 +26,9 @@ std::string complaint(const std::function<void(SamplingParams&)>& change) {
   } catch (const Error& error) {
     CHECK(error.code() == ErrorCode::invalid_argument);
     REQUIRE(error.details().size() == 3);
-    CHECK(error.details()[1].first == "expected");
-    CHECK(error.details()[2].first == "found");
-    const auto field = std::get<std::string>(error.details()[0].second);
+    CHECK(error.details()[1].name == "expected");
+    CHECK(error.details()[2].name == "found");
+    const auto field = error.details()[0].value.text();
     CHECK(std::string(error.what()).find(field) == 0);
     return field;
   }

@@ -12,22 +12,22 @@ using Ids = std::vector<TokenId>;
 
 }  // namespace
 
-TEST_CASE("the lowest rank merges first, equal ones from the left") {
+TEST_CASE("the lowest rank merges first, equal ranks from the left") {
   const auto tokenizer = Tokenizer::build(bpe_source({"bc", "ab", "aa"}));
   CHECK(encode(*tokenizer, "abc") == Ids{'a', 256});
   CHECK(encode(*tokenizer, "abab") == Ids{257, 257});
   CHECK(encode(*tokenizer, "aaaaa") == Ids{258, 258, 'a'});
 }
 
-TEST_CASE("a piece that is a token is taken whole, though merges would not reach it") {
+TEST_CASE("a piece that is a token is taken whole, even if no merges lead to it") {
   const auto tokenizer = Tokenizer::build(bpe_source({"bc", "abcd", "ab"}));
   CHECK(encode(*tokenizer, "abcd") == Ids{257});
   CHECK(encode(*tokenizer, "abcdx") == Ids{'a', 256, 'd', 'x'});
 }
 
-TEST_CASE("merges of one token share its rank") {
-  // aaa = a+aa or aa+a. tiktoken ranks the union: of "aaa aa" the leftmost wins, whatever the order of the
-  // two merges.
+TEST_CASE("the merges of one token share a rank") {
+  // aaa = a+aa or aa+a. tiktoken ranks the union: of "aaa aa" the leftmost wins, for either order of the
+  // merges.
   VocabularySource source = bpe_source({"aa", "aaa"});
   const Ids expected = encode(*Tokenizer::build(source), "aaaaa");
   source.merges = {"a a", "a aa", "aa a"};
@@ -48,7 +48,7 @@ TEST_CASE("only listed pairs merge") {
   CHECK(encode(*Tokenizer::build(source), "abcdx") == Ids{256, 257, 'x'});
 }
 
-TEST_CASE("every byte is a token, whatever the text") {
+TEST_CASE("every byte is a token, in any text") {
   const auto tokenizer = Tokenizer::build(bpe_source({}));
   const std::string text = std::string("a\0\x7F", 3) + "\xC3\xA9\xE4\xB8\xAD\xF0\x9F\x99\x82";
   Ids expected;

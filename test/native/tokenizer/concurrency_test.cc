@@ -37,14 +37,14 @@ TEST_CASE("many threads use one tokenizer") {
   }
 }
 
-TEST_CASE("a raised flag ends an encode, and the tokenizer goes on working") {
+TEST_CASE("a raised flag ends a call of encode, and the tokenizer still works") {
   const auto spm = Tokenizer::build(spm_source({"aa", "a", "_"}));
   const auto bpe = Tokenizer::build(bpe_source({"aa"}));
   for (const auto& tokenizer : {spm, bpe}) {
     CancelFlag raised;
     raised.cancel();
     CHECK_THROWS_AS(tokenizer->encode("a", {}, &raised), Error);
-    // One huge word, and many small ones: both poll in between.
+    // One huge word, and many small ones: both check the flag in between.
     for (const std::string& unit : {std::string("a"), std::string("a ")}) {
       std::string text;
       while (text.size() < 8000000) text += unit;

@@ -1,4 +1,4 @@
-// Small vocabularies made by hand, and the slow, obvious encoders they are compared with.
+// Small handmade vocabularies, and the slow, obvious encoders used as references.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,6 @@
 #include "tokenizer/unicode.h"
 
 namespace cria::test {
-
-inline constexpr std::string_view kSpaceSymbol = "\xE2\x96\x81";
 
 inline std::string replace_all(std::string text, std::string_view from, std::string_view to) {
   std::string out;
@@ -42,8 +40,8 @@ inline void add_token(VocabularySource& source, std::string token, float score =
   source.types.push_back(type);
 }
 
-/// <unk>, <s>, </s> and the 256 byte tokens, as every Llama vocabulary begins: the byte b is token 3 + b, and
-/// what is added next is token 259.
+/// <unk>, <s>, </s> and the 256 byte tokens, like the beginning of every Llama vocabulary: byte b is token 3
+/// + b, and the next token added is 259.
 inline VocabularySource spm_source() {
   VocabularySource source;
   add_token(source, "<unk>", 0, TokenType::unknown);
@@ -60,7 +58,7 @@ inline VocabularySource spm_source() {
   return source;
 }
 
-/// Normal pieces in order of preference: each scores one less than the one before.
+/// Normal pieces in order of preference: each has a score one lower than the one before.
 inline VocabularySource spm_source(std::initializer_list<std::string_view> pieces) {
   VocabularySource source = spm_source();
   float score = 0;
@@ -110,7 +108,7 @@ inline std::vector<TokenId> encode(const Tokenizer& tokenizer, std::string_view 
   return tokenizer.encode(text, {.bos = false, .special = special});
 }
 
-/// The spellings of the ids of `text`, "|" between them.
+/// The spellings of the ids of `text`, separated by "|".
 inline std::string pieces_of(const Tokenizer& tokenizer, std::string_view text, bool special = false) {
   std::string out;
   for (TokenId id : encode(tokenizer, text, special)) {

@@ -1,4 +1,4 @@
-// Just enough JSON to read the reference vectors: no checks, since the file is our own.
+// Just enough JSON to read the reference vectors. It checks nothing, since the file is trusted.
 #pragma once
 
 #include <cstdint>

@@ -37,11 +37,11 @@ TEST_CASE("each alternative of the pattern") {
   CHECK(split("a   ") == Pieces{"a", "   "});
   CHECK(split("  1") == Pieces{" ", " ", "1"});
   CHECK(split(" ") == Pieces{" "});
-  CHECK(split("\xC2\xA0\xC2\xA0!") == Pieces{"\xC2\xA0", "\xC2\xA0", "!"});  // only U+0020 leads symbols
+  CHECK(split("\xC2\xA0\xC2\xA0!") == Pieces{"\xC2\xA0", "\xC2\xA0", "!"});  // only U+0020 may begin symbols
   CHECK(split("\xC2\xA0x") == Pieces{"\xC2\xA0x"});
 }
 
-TEST_CASE("random text is cut as the pattern reads") {
+TEST_CASE("random text is split as the pattern says") {
   const std::vector<std::string> alphabet = {"a",
                                              "S",
                                              "t",

@@ -1,4 +1,4 @@
-// The encoders against the slow ones over random vocabularies and random texts.
+// The encoders against the slow references, with random vocabularies and random texts.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -14,7 +14,7 @@ namespace {
 const std::vector<std::string> kAlphabet = {
     "a", "a", "a", "b", "b", "c", " ", " ", "\xC3\xA9", "\xE4\xB8\xAD", "\xF0\x9F\x99\x82"};
 
-/// Pieces over the alphabet; some single characters have no piece, some scores are equal, some types are
+/// Pieces over the alphabet. Some single characters have no piece, some scores are equal, some types are
 /// special.
 VocabularySource random_spm(std::mt19937& random, bool with_user_defined, bool with_unused,
                             bool joins_words) {
@@ -47,13 +47,12 @@ void compare_spm(bool with_user_defined, bool with_unused, bool joins_words) {
     const auto space = tokenizer->find(kSpaceSymbol);
     const bool has_space = space && tokenizer->type(*space) != TokenType::unused;
     for (int i = 0; i < 60; ++i) {
-      // Lengths on both sides of the piece cache's and of the heap's.
+      // Lengths below and above the limits of the piece cache and of the scan.
       const std::string text = random_text(random, kAlphabet, 1 + random() % (i % 10 == 0 ? 120 : 20));
       INFO("round ", round, ", text: ", text);
       const std::vector<TokenId> ids = encode(*tokenizer, text);
       REQUIRE(ids == reference_spm(source, text));
-      // Without a piece for U+2581 it becomes three bytes, which SentencePiece does not turn back into a
-      // space either.
+      // Without a piece, U+2581 becomes three bytes, which SentencePiece does not decode as a space either.
       if (has_space) REQUIRE(tokenizer->decode(ids, false) == text);
     }
   }
@@ -69,13 +68,14 @@ VocabularySource random_bpe(std::mt19937& random, const std::vector<std::string>
                                             : tokens[random() % tokens.size()];
     };
     std::string token = part() + part();
-    if (random() % 6 == 0) token = token.substr(0, 1 + random() % token.size());  // ends within a character
+    // May end within a character.
+    if (random() % 6 == 0) token = token.substr(0, 1 + random() % token.size());
     if (token.size() > 1 && known.insert(token).second) tokens.push_back(token);
   }
   return bpe_source(tokens);
 }
 
-/// All the ways to cut each token in two tokens, in the order of ids, as converters write them.
+/// All the ways to split each token into two tokens, in the order of ids, as converters write them.
 std::vector<std::string> all_merges(const VocabularySource& source) {
   const std::set<std::string> known(source.tokens.begin(), source.tokens.end());
   std::vector<std::string> merges;
@@ -85,7 +85,7 @@ std::vector<std::string> all_merges(const VocabularySource& source) {
       const std::string left = token.substr(0, cut), right = token.substr(cut);
       if (known.count(left) && known.count(right)) ways.push_back(left + " " + right);
     }
-    std::reverse(ways.begin(), ways.end());  // within a token the order must not matter
+    std::reverse(ways.begin(), ways.end());  // the order within a token must not matter
     merges.insert(merges.end(), ways.begin(), ways.end());
   }
   return merges;

@@ -1,4 +1,4 @@
-// The two real vocabularies against ids that the reference tokenizers gave (see ../shared/data/README.md).
+// The two real vocabularies against the ids of the reference tokenizers (see ../shared/data/README.md).
 #include <doctest/doctest.h>
 
 #include <chrono>
@@ -59,12 +59,12 @@ void check_vectors(const std::string& file, const std::string& column) {
     for (const Json& id : c.object.at(column).array) expected.push_back(static_cast<TokenId>(id.number));
     const std::vector<TokenId> ids = tokenizer->encode(text, {.bos = false});
     if (ids != expected && ++wrong_ids <= 5) FAIL_CHECK("wrong ids for: " << text);
-    // U+2581 and space are one symbol to SentencePiece: it gives spaces back.
+    // SentencePiece treats U+2581 and space as one symbol, and decodes both as a space.
     const std::string back = tokenizer->kind() == TokenizerKind::sentencepiece ? with_spaces(text) : text;
     if (tokenizer->decode(ids, false) != back || stream(tokenizer, ids) != back) {
       if (++wrong_texts <= 5) FAIL_CHECK("wrong text back for: " << text);
     }
-    // Chunked differently by the cache's state, the same ids.
+    // The same ids with another state of the cache.
     CHECK(tokenizer->encode(text, {.bos = false}) == ids);
   }
   CHECK(wrong_ids == 0);

@@ -43,7 +43,7 @@ TEST_CASE("the matcher finds the leftmost, then the longest") {
   CHECK(SpellingMatcher({{"", 1}}).find("abc", 0).length == 0);
 }
 
-TEST_CASE("spellings in text are text unless asked for") {
+TEST_CASE("spellings in text are text by default") {
   const auto tokenizer = bpe_with_specials();
   const std::string text = "hi<|a|>hi<|ab|><|a|><|b|>[user]";
   for (TokenId id : encode(*tokenizer, text)) CHECK(id < 257);
@@ -61,7 +61,7 @@ TEST_CASE("parts of spellings stay text") {
   CHECK(encode(*tokenizer, "<|<|a|>|>", true) == Ids{'<', '|', 257, '|', '>'});
 }
 
-TEST_CASE("BOS and EOS are added as asked") {
+TEST_CASE("BOS and EOS are added on request") {
   const auto tokenizer = bpe_with_specials();
   CHECK(tokenizer->encode("hi", {}) == Ids{257, 256});
   CHECK(tokenizer->encode("hi", {.bos = false}) == Ids{256});
@@ -74,23 +74,23 @@ TEST_CASE("BOS and EOS are added as asked") {
   CHECK_THROWS_WITH(without->encode("a", {.eos = true}), "the vocabulary has no EOS token");
 }
 
-TEST_CASE("SentencePiece: every part between control tokens has its dummy prefix") {
+TEST_CASE("SentencePiece: every part between control tokens gets a dummy prefix") {
   VocabularySource source = spm_source({"_a", "a", "_"});
   add_control(source, "<u>", TokenType::user_defined);
   const auto tokenizer = Tokenizer::build(source);
   CHECK(pieces_of(*tokenizer, "a<s>a</s>", true) == "_a|<s>|_a|</s>");
   CHECK(pieces_of(*tokenizer, "<s> a", true) == "<s>|_|_a");
-  CHECK(pieces_of(*tokenizer, "<u>a<s>", true) == "_|<u>|a|<s>");  // user-defined pieces do not part the text
+  // User-defined pieces do not divide the text.
+  CHECK(pieces_of(*tokenizer, "<u>a<s>", true) == "_|<u>|a|<s>");
   CHECK(pieces_of(*tokenizer, "<u>a", false) == "_|<u>|a");
   for (const char* text : {"a<s>a</s>", "<s> a", "<s><s>a ", " <u> a", "<s>"}) {
     CHECK(tokenizer->decode(encode(*tokenizer, text, true), true) == text);
     CHECK(tokenizer->decode(encode(*tokenizer, text), false) == text);
   }
-  CHECK(tokenizer->decode(encode(*tokenizer, "a<s>a", true), false) ==
-        "a a");  // as SentencePiece decodes these ids
+  CHECK(tokenizer->decode(encode(*tokenizer, "a<s>a", true), false) == "a a");  // like SentencePiece
 }
 
-TEST_CASE("many spellings with a common beginning") {
+TEST_CASE("many spellings with a common prefix") {
   VocabularySource source = bpe_source({});
   for (int i = 0; i < 3000; ++i) add_control(source, "<|reserved_special_token_" + std::to_string(i) + "|>");
   const auto tokenizer = Tokenizer::build(source);
@@ -103,7 +103,7 @@ TEST_CASE("many spellings with a common beginning") {
   CHECK(encode(*tokenizer, text, true) == expected);
 }
 
-TEST_CASE("a text in pieces is one text, but special tokens count in the special pieces alone") {
+TEST_CASE("a text in pieces is one text, but special tokens count only in special pieces") {
   const auto tokenizer = bpe_with_specials();
   const auto of = [&](std::initializer_list<TextPiece> pieces) {
     return tokenizer->encode(std::span<const TextPiece>(pieces.begin(), pieces.size()), {.bos = false});
@@ -112,9 +112,10 @@ TEST_CASE("a text in pieces is one text, but special tokens count in the special
   CHECK(of({{"h"}, {""}, {"i"}}) == Ids{256});
   CHECK(of({{"<|a|>", true}, {"<|a|>"}, {"hi", true}}) == Ids{257, '<', '|', 'a', '|', '>', 256});
   CHECK(of({{"<|", true}, {"", false}, {"a|>", true}}) == Ids{257});             // one special run
-  CHECK(of({{"<|", true}, {"a|>"}}) == Ids{'<', '|', 'a', '|', '>'});            // never across the border
-  CHECK(of({{"<|a|>", true}, {"<|b|>"}}) == Ids{257, '<', '|', 'b', '|', '>'});  // nor a longer one
-  CHECK(of({{"\xE4\xB8"}, {"\xAD"}}) == encode(*tokenizer, "\xEF\xBF\xBD\xEF\xBF\xBD"));  // each well-formed
+  CHECK(of({{"<|", true}, {"a|>"}}) == Ids{'<', '|', 'a', '|', '>'});            // not across the boundary
+  CHECK(of({{"<|a|>", true}, {"<|b|>"}}) == Ids{257, '<', '|', 'b', '|', '>'});  // nor a longer match
+  // Each piece is made well-formed.
+  CHECK(of({{"\xE4\xB8"}, {"\xAD"}}) == encode(*tokenizer, "\xEF\xBF\xBD\xEF\xBF\xBD"));
 
   const auto spm = Tokenizer::build(spm_source({"_a", "ab", "a", "b", "_"}));
   const std::vector<TextPiece> pieces = {{"<s>", true}, {"a"}, {"b", true}, {"<s>"}};

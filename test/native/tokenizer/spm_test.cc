@@ -5,7 +5,7 @@
 using namespace cria;
 using namespace cria::test;
 
-TEST_CASE("a dummy prefix leads the text") {
+TEST_CASE("a dummy prefix comes before the text") {
   const auto tokenizer = Tokenizer::build(spm_source({"_a", "a", "b", "_"}));
   CHECK(tokenizer->adds_space_prefix());
   CHECK(pieces_of(*tokenizer, "a") == "_a");
@@ -14,7 +14,7 @@ TEST_CASE("a dummy prefix leads the text") {
   CHECK(encode(*tokenizer, "").empty());
 }
 
-TEST_CASE("without add_space_prefix it does not") {
+TEST_CASE("no dummy prefix without add_space_prefix") {
   VocabularySource source = spm_source({"_a", "a", "_"});
   source.add_space_prefix = false;
   const auto tokenizer = Tokenizer::build(source);
@@ -23,7 +23,7 @@ TEST_CASE("without add_space_prefix it does not") {
   CHECK(tokenizer->decode(encode(*tokenizer, " a"), false) == " a");
 }
 
-TEST_CASE("higher scores merge first, equal ones from the left") {
+TEST_CASE("higher scores merge first, equal scores from the left") {
   CHECK(pieces_of(*Tokenizer::build(spm_source({"bc", "ab", "a", "b", "c", "_"})), "abc") == "_|a|bc");
   CHECK(pieces_of(*Tokenizer::build(spm_source({"ab", "bc", "a", "b", "c", "_"})), "abc") == "_|ab|c");
   CHECK(pieces_of(*Tokenizer::build(spm_source({"aa", "a", "_"})), "aaaaa") == "_|aa|aa|a");
@@ -33,11 +33,11 @@ TEST_CASE("higher scores merge first, equal ones from the left") {
   CHECK(pieces_of(*Tokenizer::build(equal), "abc") == "_|ab|c");
 }
 
-TEST_CASE("merging stops where no piece is on the way") {
+TEST_CASE("merging stops where no intermediate piece exists") {
   CHECK(pieces_of(*Tokenizer::build(spm_source({"abc", "a", "b", "c", "_"})), "abc") == "_|a|b|c");
 }
 
-TEST_CASE("white space is kept and joins where pieces say so") {
+TEST_CASE("white space is kept, and merges where pieces allow it") {
   const auto tokenizer = Tokenizer::build(spm_source({"__", "_a", "____", "a", "_"}));
   CHECK(pieces_of(*tokenizer, "a") == "_a");
   CHECK(pieces_of(*tokenizer, "   a") == "____|a");
@@ -46,19 +46,19 @@ TEST_CASE("white space is kept and joins where pieces say so") {
     CHECK(tokenizer->decode(encode(*tokenizer, text), false) == text);
 }
 
-TEST_CASE("U+2581 in the text is a space to the model") {
+TEST_CASE("U+2581 in the text is a space for the model") {
   const auto tokenizer = Tokenizer::build(spm_source({"_a", "a", "_"}));
   CHECK(encode(*tokenizer,
                "a\xE2\x96\x81"
                "a") == encode(*tokenizer, "a a"));
 }
 
-TEST_CASE("pieces that go on after a space tie words together") {
+TEST_CASE("pieces that continue after a space join words") {
   const auto tokenizer = Tokenizer::build(spm_source({"a_", "a_b", "_", "a", "b"}));
   CHECK(pieces_of(*tokenizer, "a b") == "_|a_b");
 }
 
-TEST_CASE("characters without a piece are written as their bytes") {
+TEST_CASE("characters without a piece become byte tokens") {
   const auto tokenizer = Tokenizer::build(spm_source({"_", "a", "\xC3\xA9"}));
   CHECK(pieces_of(*tokenizer, "\xC3\xA9") == "_|\xC3\xA9");
   CHECK(pieces_of(*tokenizer, "\xE4\xB8\xAD") == "_|<0xE4>|<0xB8>|<0xAD>");
@@ -66,19 +66,19 @@ TEST_CASE("characters without a piece are written as their bytes") {
   CHECK(pieces_of(*tokenizer, "a\xFF") == "_|a|<0xEF>|<0xBF>|<0xBD>");
 }
 
-TEST_CASE("characters without a piece still merge into one") {
+TEST_CASE("characters without a piece may merge into one") {
   CHECK(pieces_of(*Tokenizer::build(spm_source({"_", "xy", "a"})), "xyx") == "_|xy|<0x78>");
 }
 
-TEST_CASE("digits are split when the vocabulary splits them") {
+TEST_CASE("digits are separate when the vocabulary separates them") {
   CHECK(pieces_of(*Tokenizer::build(spm_source({"_", "1", "2"})), "1212") == "_|1|2|1|2");
   CHECK(pieces_of(*Tokenizer::build(spm_source({"_", "12", "1", "2"})), "1212") == "_|12|12");
 }
 
-TEST_CASE("user-defined pieces are found first, the longest at each place, and never merge") {
+TEST_CASE("user-defined pieces are matched first, the longest at each position, and never merge") {
   VocabularySource source = spm_source({"_", "ab", "bc", "a", "b", "c"});
   add_token(source, "bc", 0, TokenType::user_defined);
-  source.tokens[261] = "xx";  // "bc" is the user-defined one
+  source.tokens[261] = "xx";  // "bc" is user-defined
   add_token(source, "bca", 0, TokenType::user_defined);
   add_token(source, piece("__"), 0, TokenType::user_defined);
   const auto tokenizer = Tokenizer::build(source);

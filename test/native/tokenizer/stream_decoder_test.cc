@@ -30,7 +30,7 @@ std::string stream(const std::shared_ptr<const Tokenizer>& tokenizer, const std:
 
 }  // namespace
 
-TEST_CASE("characters come out whole") {
+TEST_CASE("characters are never split") {
   const auto tokenizer = Tokenizer::build(bpe_source({}));
   StreamDecoder decoder(tokenizer, false, true);
   CHECK(decoder.push(0xF0).empty());
@@ -39,15 +39,14 @@ TEST_CASE("characters come out whole") {
   CHECK(decoder.push(0x82) == "\xF0\x9F\x99\x82");
   CHECK(decoder.push('a') == "a");
   CHECK(decoder.push(0xE4).empty());
-  CHECK(decoder.push('a') ==
-        "\xEF\xBF\xBD"
-        "a");  // known to be broken as soon as this byte is there
+  // This byte makes the sequence ill-formed.
+  CHECK(decoder.push('a') == std::string(kReplacementCharacter) + "a");
   CHECK(decoder.push(0xFF) == kReplacementCharacter);
   CHECK(decoder.push(0xE4).empty());
   CHECK(decoder.finish() == kReplacementCharacter);
 }
 
-TEST_CASE("SentencePiece's dummy prefix is dropped at the start alone") {
+TEST_CASE("SentencePiece's dummy prefix is dropped only at the start") {
   VocabularySource source = spm_source({"_a", "a", "_", "__"});
   const auto tokenizer = Tokenizer::build(source);
   const TokenId space_a = 259, space = 261, spaces = 262;
@@ -57,11 +56,11 @@ TEST_CASE("SentencePiece's dummy prefix is dropped at the start alone") {
   CHECK(stream(tokenizer, {1, space_a}, true, true) == "<s>a");
   CHECK(stream(tokenizer, {space, space}, false, true) == " ");
   CHECK(stream(tokenizer, {spaces}, false, true) == " ");
-  CHECK(stream(tokenizer, {3 + ' ', space}, false, true) == "  ");  // a byte is what it is
+  CHECK(stream(tokenizer, {3 + ' ', space}, false, true) == "  ");  // a byte token is never the prefix
   CHECK(stream(tokenizer, {}, false, true).empty());
 }
 
-TEST_CASE("streamed or at once, random ids give the same text") {
+TEST_CASE("random ids give the same text streamed and at once") {
   VocabularySource spm = spm_source({"_a", "a", "_", "\xC3\xA9"});
   add_control(spm, "<u>", TokenType::user_defined);
   VocabularySource bpe = bpe_source({"\xE4\xB8", "\xAD\xE4", "\xF0\x9F", " a", "\x99\x82!"});
@@ -71,7 +70,7 @@ TEST_CASE("streamed or at once, random ids give the same text") {
     for (int i = 0; i < 3000; ++i) {
       std::vector<TokenId> ids;
       for (std::size_t n = random() % 12; n > 0; --n) {
-        // Mostly what lies above the ASCII bytes.
+        // Mostly bytes above ASCII.
         ids.push_back(random() % 4 ? 128 + static_cast<TokenId>(random() % (tokenizer->vocab_size() - 128))
                                    : static_cast<TokenId>(random() % tokenizer->vocab_size()));
       }

@@ -49,7 +49,7 @@ std::string whatwg_decode(std::string_view bytes) {
     if (byte < lower || byte > upper) {
       reset();
       out += kReplacementCharacter;
-      --i;  // the byte is read again
+      --i;  // reads the byte again
       continue;
     }
     lower = 0x80;
@@ -75,7 +75,7 @@ std::string random_bytes(std::mt19937& random, std::size_t size) {
 
 }  // namespace
 
-TEST_CASE("malformed UTF-8 becomes what TextDecoder makes of it") {
+TEST_CASE("malformed UTF-8 is replaced as TextDecoder does") {
   CHECK(to_well_formed("a\xFF"
                        "b") ==
         "a\xEF\xBF\xBD"
@@ -94,13 +94,13 @@ TEST_CASE("malformed UTF-8 becomes what TextDecoder makes of it") {
   }
 }
 
-TEST_CASE("an incomplete character at the end is left over") {
+TEST_CASE("an incomplete character at the end is not appended") {
   std::string out;
   CHECK(append_well_formed("ab\xE4\xB8", out) == 2);
   CHECK(out == "ab");
   CHECK(append_well_formed("\xF0\x9F\x99", out) == 3);
   CHECK(append_well_formed("\xE4\xB8\xAD", out) == 0);
-  CHECK(append_well_formed("\xED\xA0", out) == 0);  // can never become one: two errors
+  CHECK(append_well_formed("\xED\xA0", out) == 0);  // cannot become a character: two errors
   CHECK(out == "ab\xE4\xB8\xAD\xEF\xBF\xBD\xEF\xBF\xBD");
 }
 

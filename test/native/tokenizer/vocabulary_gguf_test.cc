@@ -65,7 +65,7 @@ TEST_CASE("a byte-level BPE vocabulary") {
   CHECK(Tokenizer::build(source)->end_of_generation_ids() == std::vector<TokenId>{257, 258});
 }
 
-TEST_CASE("what is missing, of the wrong type or not supported") {
+TEST_CASE("missing, mistyped and unsupported metadata") {
   const GgufBuilder spm = builder_of(spm_source({"_"}));
   const auto refuse = [&](ErrorCode code, const char* mentions, auto change) {
     GgufBuilder b = spm;

@@ -1,4 +1,4 @@
-// What a hostile or broken vocabulary must not get past.
+// Hostile and broken vocabularies.
 #include "tokenizer/vocabulary.h"
 
 #include <doctest/doctest.h>
@@ -41,7 +41,7 @@ void check_invalid_bpe(std::string_view message, Change change) {
 
 }  // namespace
 
-TEST_CASE("arrays that do not fit each other") {
+TEST_CASE("arrays of different lengths") {
   check_invalid_spm("260 scores for 261 tokens", [](auto& s) { s.scores.pop_back(); });
   check_invalid_spm("262 scores for 261 tokens", [](auto& s) { s.scores.push_back(0); });
   check_invalid_spm("0 scores", [](auto& s) { s.scores.clear(); });
@@ -73,11 +73,11 @@ TEST_CASE("byte tokens") {
   check_invalid_bpe("no token stands for byte 65", [](auto& s) { s.types['A'] = TokenType::control; });
 }
 
-TEST_CASE("pieces that are there twice") {
+TEST_CASE("duplicate pieces") {
   check_invalid_spm("are both \"a\"", [](auto& s) { add_token(s, "a"); });
   check_invalid_spm("are both", [](auto& s) { add_token(s, "a", 0, TokenType::user_defined); });
   check_invalid_bpe("are both \"ab\"", [](auto& s) { add_control(s, "ab", TokenType::normal); });
-  // Control tokens may repeat a spelling; the first is found.
+  // Control tokens may share a spelling; find() returns the first.
   VocabularySource source = spm_source({"_", "a"});
   add_control(source, "<x>");
   add_control(source, "<x>");
@@ -105,8 +105,8 @@ TEST_CASE("tokens that are not in the byte alphabet") {
 
 TEST_CASE("odd but harmless tokens") {
   VocabularySource source = spm_source({"_", "a"});
-  add_token(source, "");          // a hole
-  add_token(source, "\xFF\xFE");  // no UTF-8: no text is that
+  add_token(source, "");          // an unused id
+  add_token(source, "\xFF\xFE");  // not UTF-8: never matches
   add_token(source, "a b");       // a space where U+2581 should be
   add_token(source, "");
   const auto tokenizer = Tokenizer::build(source);
@@ -126,7 +126,7 @@ TEST_CASE("without types") {
   CHECK(pieces_of(*tokenizer, "ab") == "_|a|<0x62>");
 }
 
-TEST_CASE("what tokens say of themselves") {
+TEST_CASE("properties of tokens") {
   VocabularySource spm = spm_source({"_a", "_", "a"});
   spm.chat_template = "{{ x }}";
   const auto tokenizer = Tokenizer::build(spm);
@@ -152,7 +152,7 @@ TEST_CASE("what tokens say of themselves") {
   CHECK(bpe->find("\xC4\xA0"
                   "a") == 256);
   CHECK_FALSE(bpe->find(" a"));
-  CHECK_FALSE(bpe->adds_bos());  // there is none
+  CHECK_FALSE(bpe->adds_bos());  // it has no BOS
   for (const auto& call : std::vector<std::function<void()>>{
            [&] { bpe->token_bytes(257, false); }, [&] { bpe->spelling(0xffffffff); }, [&] { bpe->type(257); },
            [&] { bpe->decode(std::vector<TokenId>{1, 257}, false); }}) {
@@ -171,7 +171,7 @@ TEST_CASE("ids that end a generation") {
        {"<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|im_start|>", "<|custom|>", "<|im_end|>"}) {
     add_control(source, control);
   }
-  add_control(source, "<|endoftext|>", TokenType::user_defined);  // text, not control
+  add_control(source, "<|endoftext|>", TokenType::user_defined);  // user-defined: part of the text
   source.eos = 258;
   source.extra_eog = {261};
   CHECK(Tokenizer::build(source)->end_of_generation_ids() == std::vector<TokenId>{257, 258, 259, 261, 262});
