@@ -56,7 +56,7 @@ void Engine::step() {
       finish(id, FinishReason::context);
     else
       fail(id, Error(ErrorCode::out_of_memory, "the KV cache has no free page",
-                     {{"pages", static_cast<double>(scheduler_.pool().size())}}));
+                     {{"pages", scheduler_.pool().size()}}));
   }
   if (plan.chunks.empty()) return;
 
@@ -191,9 +191,9 @@ void Engine::fail_context_full(RequestId id, const Usage& usage) {
                  "the context of " + std::to_string(options_.context_length) +
                      " tokens is full: " + std::to_string(usage.prompt_tokens) + " of the prompt and " +
                      std::to_string(usage.generated_tokens) + " generated",
-                 {{"contextLength", static_cast<double>(options_.context_length)},
-                  {"promptTokens", static_cast<double>(usage.prompt_tokens)},
-                  {"generatedTokens", static_cast<double>(usage.generated_tokens)}}));
+                 {{"contextLength", options_.context_length},
+                  {"promptTokens", usage.prompt_tokens},
+                  {"generatedTokens", usage.generated_tokens}}));
 }
 
 void Engine::save_state(RequestId id) {

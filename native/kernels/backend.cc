@@ -26,12 +26,11 @@ void check_gpu_layers(const BackendOptions& options) {
     throw Error(ErrorCode::invalid_argument,
                 "gpuLayers: expected at most " + std::to_string(options.n_layers) +
                     ", the layers of the model, found " + std::to_string(options.gpu_layers),
-                {{"expected", static_cast<double>(options.n_layers)},
-                 {"found", static_cast<double>(options.gpu_layers)}});
+                {{"expected", options.n_layers}, {"found", options.gpu_layers}});
   if (options.device == "cpu" && options.gpu_layers > 0)
     throw Error(ErrorCode::invalid_argument,
                 "gpuLayers: expected 0 with device 'cpu', found " + std::to_string(options.gpu_layers),
-                {{"expected", 0.0}, {"found", static_cast<double>(options.gpu_layers)}});
+                {{"expected", 0}, {"found", options.gpu_layers}});
 }
 
 /// Places the requested layers, or as many as fit, on the device. For "auto", null if those are too few;
@@ -54,8 +53,7 @@ std::unique_ptr<Backend> place(std::unique_ptr<Backend> device, const BackendOpt
                   does_not_fit(fit) +
                       ", too little for one of its layers; use a smaller model, a narrower quantization or "
                       "device: 'cpu'",
-                  {{"requestedBytes", static_cast<double>(fit.needed)},
-                   {"availableBytes", static_cast<double>(fit.available)}});
+                  {{"requestedBytes", fit.needed}, {"availableBytes", fit.available}});
   }
   if (layers == all) return device;
   if (layers == 0) return create_cpu_backend(options, "gpuLayers: 0");

@@ -24,8 +24,7 @@ TensorMemory allocate_host(std::size_t bytes) {
       throw Error(
           ErrorCode::out_of_memory,
           "a tensor needs " + std::to_string(bytes) + " bytes, available are " + std::to_string(available),
-          {{"requestedBytes", static_cast<double>(bytes)},
-           {"availableBytes", static_cast<double>(available)}});
+          {{"requestedBytes", bytes}, {"availableBytes", available}});
   }
   if (bytes >= kHugeFrom) {
     auto memory = std::make_shared<HugeMemory>(bytes, "a tensor");

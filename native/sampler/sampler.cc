@@ -64,9 +64,8 @@ Sampler::Sampler(SamplingParams params, std::uint32_t vocab_size)
 SampledToken Sampler::sample(std::span<const float> logits, std::span<const std::uint32_t> history,
                              std::uint64_t position) {
   if (logits.size() != vocab_size_)
-    throw Error(
-        ErrorCode::internal, "the sampler got logits of another vocabulary",
-        {{"expected", static_cast<double>(vocab_size_)}, {"found", static_cast<double>(logits.size())}});
+    throw Error(ErrorCode::internal, "the sampler got logits of another vocabulary",
+                {{"expected", vocab_size_}, {"found", logits.size()}});
   scan(logits);
   if (max_logit_ == kMinusInfinity)
     throw Error(ErrorCode::invalid_model, "logits are not finite: all are -infinity");
@@ -137,7 +136,7 @@ void Sampler::adjust(std::span<const float> logits, std::span<const std::uint32_
   for (std::uint32_t id : window)
     if (id >= vocab_size_)
       throw Error(ErrorCode::invalid_argument, "the history holds an id beyond the vocabulary",
-                  {{"expected", static_cast<double>(vocab_size_)}, {"found", static_cast<double>(id)}});
+                  {{"expected", vocab_size_}, {"found", id}});
   adjusted_.assign(logits.begin(), logits.end());
   for (const auto& [id, bias] : params_.logit_bias) {
     float& logit = adjusted_[id];

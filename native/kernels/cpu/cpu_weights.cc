@@ -86,8 +86,7 @@ std::unique_ptr<WeightUpload> CpuWeights::upload(std::span<const WeightSpec> spe
     throw Error(ErrorCode::out_of_memory,
                 "the weights need " + std::to_string(needed) + " bytes, available are " +
                     std::to_string(available) + "; use a smaller model or a narrower quantization",
-                {{"requestedBytes", static_cast<double>(needed)},
-                 {"availableBytes", static_cast<double>(available)}});
+                {{"requestedBytes", needed}, {"availableBytes", available}});
   }
   memory_.emplace_back(needed, "weights");
   return std::make_unique<CpuWeightUpload>(kernels_, specs, memory_.back().data());

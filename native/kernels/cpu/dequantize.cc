@@ -39,7 +39,7 @@ void dequantize_row(DType dtype, const void* src, float* dst, std::int64_t n) {
     throw Error(ErrorCode::invalid_argument,
                 "dequantize_row: a row of " + std::string(name_of(dtype)) + " has a multiple of " +
                     std::to_string(block_size) + " elements, not " + std::to_string(n),
-                {{"expected", static_cast<double>(block_size)}, {"found", static_cast<double>(n)}});
+                {{"expected", block_size}, {"found", n}});
   visit_dtype(dtype, [&](auto format) {
     using Block = typename decltype(format)::Block;
     if constexpr (Block::kElements > 1)

@@ -137,7 +137,7 @@ void quantize_row(DType dtype, const float* src, void* dst, std::int64_t n) {
     throw Error(ErrorCode::invalid_argument,
                 "quantize_row: a row of " + std::string(name_of(dtype)) + " has a multiple of " +
                     std::to_string(block_size) + " elements, not " + std::to_string(n),
-                {{"expected", static_cast<double>(block_size)}, {"found", static_cast<double>(n)}});
+                {{"expected", block_size}, {"found", n}});
   visit_dtype(dtype, [&](auto format) {
     quantize_elements(src, static_cast<typename decltype(format)::Block*>(dst), n);
   });

@@ -100,11 +100,10 @@ AttentionKernelArgs kernel_args(const PagedAttentionArgs& args, const AttentionB
 AttentionSetup attention_setup(const AttentionShape& shape, const DeviceProperties& device) {
   const std::int32_t padded = padded_head_dim(shape.head_dim);
   if (shape.head_dim <= 0 || shape.head_dim % 2 != 0 || shape.head_dim > kMaxHeadDim)
-    throw Error(
-        ErrorCode::unsupported_model,
-        "CUDA attention takes even head sizes up to " + std::to_string(kMaxHeadDim) + ", not " +
-            std::to_string(shape.head_dim),
-        {{"expected", static_cast<double>(kMaxHeadDim)}, {"found", static_cast<double>(shape.head_dim)}});
+    throw Error(ErrorCode::unsupported_model,
+                "CUDA attention takes even head sizes up to " + std::to_string(kMaxHeadDim) + ", not " +
+                    std::to_string(shape.head_dim),
+                {{"expected", kMaxHeadDim}, {"found", shape.head_dim}});
   constexpr std::size_t kReserved = 1024;  // of each block, by the device
   AttentionSetup setup;
   setup.decode_stages = stages_for(decode_shared_bytes, padded, sizeof(DecodeShared) + kReserved, 3, device);
@@ -114,8 +113,7 @@ AttentionSetup attention_setup(const AttentionShape& shape, const DeviceProperti
                 "attention with heads of " + std::to_string(shape.head_dim) + " needs " +
                     std::to_string(min_bytes) + " bytes of shared memory, and " + device.name + " has " +
                     std::to_string(device.shared_per_block),
-                {{"expected", static_cast<double>(min_bytes)},
-                 {"found", static_cast<double>(device.shared_per_block)}});
+                {{"expected", min_bytes}, {"found", device.shared_per_block}});
   setup.prefill_stages = stages_for(prefill_shared_bytes, padded, kReserved, 1, device);
   set_max_dynamic_shared(reinterpret_cast<const void*>(decode_kernel(padded)), "attention_decode",
                          decode_shared_bytes(padded, setup.decode_stages));

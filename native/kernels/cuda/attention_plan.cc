@@ -119,7 +119,7 @@ class Splitter {
 void require_room(std::size_t needed, std::int32_t room, const char* what) {
   if (needed > static_cast<std::size_t>(room))
     throw Error(ErrorCode::internal, std::string("attention's plan has too little room for ") + what,
-                {{"expected", static_cast<double>(needed)}, {"found", static_cast<double>(room)}});
+                {{"expected", needed}, {"found", room}});
 }
 
 }  // namespace

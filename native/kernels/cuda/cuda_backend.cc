@@ -129,8 +129,8 @@ void check_device(int device) {
   const auto refuse = [&](const std::string& why) {
     throw Error(ErrorCode::unsupported_device, why,
                 {{"device", std::string(device_kind()) + ":" + std::to_string(device)},
-                 {"driverVersion", static_cast<double>(driver.driver_version)},
-                 {"devices", static_cast<double>(driver.device_count)}});
+                 {"driverVersion", driver.driver_version},
+                 {"devices", driver.device_count}});
   };
   if (driver.state != DriverState::ready) refuse(driver.message);
   if (device >= driver.device_count)

@@ -71,7 +71,7 @@ void CudaOps::prepare(const PassLimits& limits) {
     throw Error(ErrorCode::unsupported_model,
                 "head_dim on CUDA: expected an even number, at most " + std::to_string(kMaxHeadDim) +
                     ", found " + std::to_string(s.head_dim) + "; use device: 'cpu'",
-                {{"found", static_cast<double>(s.head_dim)}});
+                {{"found", s.head_dim}});
   synchronize(stream());
   batch_.reset();  // not ready, should anything below fail
   graphs_ = {};    // they hold addresses of what is allocated anew

@@ -93,9 +93,7 @@ void PassBatch::check(const Pass& pass, const PassShape& shape) const {
       shape.n_logit_rows > limits_.max_sequences || b.block_table_stride > shape.table_stride ||
       shape.table_stride > limits_.max_pages)
     throw Error(ErrorCode::internal, "a pass exceeds its limits",
-                {{"tokens", static_cast<double>(b.n_tokens)},
-                 {"sequences", static_cast<double>(b.n_sequences)},
-                 {"pages", static_cast<double>(b.block_table_stride)}});
+                {{"tokens", b.n_tokens}, {"sequences", b.n_sequences}, {"pages", b.block_table_stride}});
 }
 
 void PassBatch::fill_host(const Pass& pass, const PassShape& shape, const Layout& layout) {

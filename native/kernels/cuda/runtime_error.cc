@@ -29,8 +29,7 @@ std::string driver_message(DriverState state, int driver_version, int runtime_ve
 
 void throw_failed_call(const FailedCall& failed) {
   const std::string text = failed.call + " failed: " + failed.reason;
-  std::vector<ErrorDetail> details = {{"call", failed.call},
-                                      {"cudaError", static_cast<double>(failed.status)}};
+  std::vector<ErrorDetail> details = {{"call", failed.call}, {"cudaError", failed.status}};
   switch (failed.failure) {
     case Failure::out_of_memory: throw Error(ErrorCode::out_of_memory, text, std::move(details));
     case Failure::no_driver:
@@ -57,8 +56,7 @@ void throw_out_of_memory(const char* what, std::size_t requested, std::size_t av
                   std::to_string(available) +
                   " are free; use a smaller model, a narrower quantization, a shorter context" +
                   (std::string_view(kind) == "device" ? " or fewer gpuLayers" : ""),
-              {{"requestedBytes", static_cast<double>(requested)},
-               {"availableBytes", static_cast<double>(available)}});
+              {{"requestedBytes", requested}, {"availableBytes", available}});
 }
 
 }  // namespace cria::cuda
