@@ -167,8 +167,10 @@ void Scheduler::plan_decodes(SchedulerPlan& plan) {
       static_cast<std::size_t>(std::min(limits_.max_sequences, limits_.max_batch_tokens) -
                                (all_decode || limits_.max_sequences == 1 ? 0 : 1));
   if (decodes.size() > max_decodes) {
-    // More than fit in a step, after pauses ended: those that waited longest run.
-    std::ranges::stable_sort(decodes, {}, [](const ScheduledSequence* s) { return s->last_step_; });
+    // More than fit in a step, after pauses ended: those that waited longest run, by rank where they are
+    // equal.
+    std::ranges::sort(decodes, {},
+                      [](const ScheduledSequence* s) { return std::pair(s->last_step_, order_of(*s)); });
     decodes.resize(max_decodes);
     std::ranges::sort(decodes, {}, [](const ScheduledSequence* s) { return order_of(*s); });
   }

@@ -117,7 +117,7 @@ TEST_CASE("a file that can no longer be read") {
   const GgufFile gguf = GgufFile::open(file, File::open);
   const ModelConfig config = read_config(gguf);
   file->gone = true;
-  expect_error(ErrorCode::io, "found the end of the file", [&] { (void)model_fingerprint(gguf, config); });
+  expect_error(ErrorCode::io, "the file ended", [&] { (void)model_fingerprint(gguf, config); });
 }
 
 TEST_CASE("the demo model") {

@@ -85,10 +85,10 @@ TEST_CASE("missing, mistyped and unsupported metadata") {
          [](GgufBuilder& b) { b.set_strings("tokenizer.ggml.scores", {"a"}); });
   refuse(invalid, "1 scores for 260 tokens",
          [](GgufBuilder& b) { b.set_numbers<float>("tokenizer.ggml.scores", GgufType::f32, {1}); });
-  refuse(invalid, "unknown type -1", [](GgufBuilder& b) {
+  refuse(invalid, "expected 1 to 6 for token 0, found -1", [](GgufBuilder& b) {
     b.set_numbers<std::int32_t>("tokenizer.ggml.token_type", GgufType::i32, {-1});
   });
-  refuse(invalid, "unknown type 7", [](GgufBuilder& b) {
+  refuse(invalid, "expected 1 to 6 for token 0, found 7", [](GgufBuilder& b) {
     b.set_numbers<std::int32_t>("tokenizer.ggml.token_type", GgufType::i32, {7});
   });
   refuse(invalid, "EOS token 4294967295",
