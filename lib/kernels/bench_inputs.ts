@@ -36,7 +36,7 @@ export class BenchInputs {
   }
 
   async zeros(...shape: number[]): Promise<Tensor<'F32'>> {
-    return this.#keep(await allocate(shape, this.#device))
+    return this.#keep(await allocate(shape, { dtype: 'F32', ...this.#device }))
   }
 
   /** @throws (rejects) ERR_INVALID_ARGUMENT when the rows are not whole blocks */
