@@ -35,6 +35,7 @@ struct SimpleAttentionShared {
 /// The score of the thread's token of a page.
 CRIA_DEVICE float score_token(SimpleAttentionShared& shared, const float* k, int token, int padded) {
   float score = 0.0f;
+#pragma unroll 2  // unrolled further, the kernel spills on sm_86
   for (int d = 0; d < padded; d += 4) {
     const float4 x = *reinterpret_cast<const float4*>(k + k_f32_at(token, d));
     score = fmaf(shared.q[d], x.x, score);
