@@ -12,7 +12,7 @@ namespace {
 constexpr double kStepTargetMs = 150;
 // Prompt tokens of such a step, at least.
 constexpr std::int32_t kMinPrefill = 32;
-// From so many tokens on a step is bound by computation, not by reading weights, and its time tells the time
+// From this many tokens on, computation bounds a step, not reading weights, and its time tells the time
 // per token.
 constexpr std::int32_t kComputeBoundTokens = 16;
 

@@ -15,7 +15,7 @@ class TokenSampler {
   /// `context` outlives it.
   explicit TokenSampler(const Context& context) : context_(context) {}
 
-  /// Makes room for so many rows of so many logits. Throws ERR_OUT_OF_MEMORY; then nothing is ready.
+  /// Allocates for max_rows rows of max_vocab logits. Throws ERR_OUT_OF_MEMORY; then nothing is ready.
   void prepare(std::int32_t max_rows, std::int64_t max_vocab);
   bool is_ready() const { return static_cast<bool>(greedy_); }
   /// Before the first launch, and after one that did not come to its end.
