@@ -53,8 +53,8 @@ class Engine {
   /// one layer's time when no other request shares the step. Unknown or ended requests are ignored, here and
   /// below.
   void cancel(RequestId id) noexcept;
-  /// A paused request produces nothing until it is resumed; other requests continue. Its pages may be given to
-  /// them. Takes effect within one step.
+  /// A paused request produces nothing until it is resumed; other requests continue. Its pages may be given
+  /// to them. Takes effect within one step.
   void set_paused(RequestId id, bool paused) noexcept;
   /// As of the last step.
   EngineStats stats();
