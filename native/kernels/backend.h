@@ -1,7 +1,7 @@
 // A device that holds weights, KV caches and activations, and runs the ops of ops.h on them.
 //
 // A Backend is made of parts: where weights lie (WeightStore), where keys and values lie (KvPool, which makes
-// KvCaches), activations (Activations), the frame of a forward pass (Passes) and the ops themselves (Ops).
+// KvCaches), activations (Activations), the begin and end of a forward pass (Passes) and the ops (Ops).
 // None is thread-safe, unless it says so. All live as long as their backend.
 #pragma once
 
@@ -23,13 +23,13 @@ namespace cria {
 class ElementaryOps;
 
 enum class WeightUse {
-  matrix,  // multiplied with, or rows of it are embedded
-  vector,  // a norm: f32
-  gate,    // a matrix; `up`, of the same shape, is the next weight
+  matrix,  // of a matmul, or the embedding
+  vector,  // of a norm: f32
+  gate,    // a matrix; the next WeightSpec is its `up`, of the same shape
   up,
 };
 
-/// A weight as a file has it.
+/// Type and shape of a weight in the model file.
 struct WeightSpec {
   DType dtype;
   std::int64_t rows, cols;
@@ -48,9 +48,9 @@ struct BackendOptions {
   // and the output are on the device too. -1: all if the model fits the device, else as many as fit.
   std::int32_t gpu_layers = -1;
 
-  // What gpu_layers = -1 and "auto" decide by.
+  // The members below describe the model, for the choices that gpu_layers = -1 and device "auto" leave open.
 
-  // 0: there is no model, and a device is taken as it is.
+  // 0: there is no model, so nothing has to fit the device.
   std::int32_t n_layers = 0;
   std::vector<WeightSpec> weights;
   // Bytes of the KV cache of all layers.
@@ -71,13 +71,13 @@ struct BackendInfo {
   int threads = 1;
   // Tokens of a KV page.
   std::int32_t page_tokens = 0;
-  // Names the order inside a page; changes whenever that does.
+  // Names the layout of a page's bytes, and changes whenever the layout does: saved pages carry it.
   std::string kv_layout;
   // The largest Batch::n_tokens that the backend takes.
   std::int32_t max_batch_tokens = 0;
   // Default number of prompt tokens in a step.
   std::int32_t prefill_chunk = 0;
-  // Of the model's layers, those on a CUDA device.
+  // Number of the model's layers on a CUDA device.
   std::int32_t gpu_layers = 0;
   // The vendor's name of the device; empty for the CPU.
   std::string name;
@@ -99,9 +99,9 @@ struct WeightPart {
 class WeightUpload {
  public:
   virtual ~WeightUpload() = default;
-  /// The weights' bytes, each once, in parts of some MiB.
+  /// Parts of some MiB that together cover every byte of the weights exactly once.
   virtual std::span<const WeightPart> parts() const = 0;
-  /// Calls `read(range, dst)` for each range of parts()[part], which writes the range's bytes to dst.
+  /// Calls `read(range, dst)` for each range of parts()[part]; `read` writes the range's bytes to dst.
   virtual void fill(std::size_t part, const std::function<void(const WeightRange&, void* dst)>& read) = 0;
   /// The weights in the order of their specs; called once, when every part is filled.
   virtual std::vector<Weight> finish() = 0;
@@ -111,7 +111,7 @@ class WeightUpload {
 class WeightStore {
  public:
   virtual ~WeightStore() = default;
-  /// Bytes that these weights take here.
+  /// Bytes that these weights take in the backend's memory, in its layout.
   virtual std::uint64_t bytes(std::span<const WeightSpec> specs) const = 0;
   /// Throws ERR_OUT_OF_MEMORY.
   virtual std::unique_ptr<WeightUpload> upload(std::span<const WeightSpec> specs) = 0;
@@ -126,14 +126,14 @@ class WeightStore {
 class KvCache {
  public:
   virtual ~KvCache() = default;
-  /// What the ops of each layer get.
+  /// By layer: the `kv` argument of its ops.
   virtual std::span<const KvLayer> layers() const = 0;
   /// Bytes of a page of all layers together, as read_page() gives them.
   virtual std::size_t page_bytes() const = 0;
   /// Copies page `from` to page `to` in every layer.
   virtual void copy_page(std::int32_t from, std::int32_t to) = 0;
   /// A page as bytes on the host, [n_layers][bytes of a layer], in the backend's own layout
-  /// (BackendInfo::kv_layout). Positions from `n_tokens` on, which are other sequences', read as zeros.
+  /// (BackendInfo::kv_layout). Slots from `n_tokens` on may hold another sequence's data: they read as zeros.
   virtual void read_page(std::int32_t page, std::int32_t n_tokens, std::byte* to) const = 0;
   virtual void write_page(std::int32_t page, const std::byte* from) = 0;
 };
@@ -161,13 +161,13 @@ class Activations {
   virtual ~Activations() = default;
   /// Zero-filled; lives as long as the backend. Throws ERR_OUT_OF_MEMORY.
   virtual float* allocate(std::size_t n) = 0;
-  /// The values on the host, valid until the next op.
+  /// The n values in host memory, copied there if need be; valid until the next op.
   virtual const float* fetch(const float* values, std::size_t n) = 0;
-  /// From the host.
+  /// Copies n values from the host.
   virtual void store(float* values, const float* from, std::size_t n) = 0;
 };
 
-/// The largest passes that may come.
+/// Upper bounds of all passes until the next prepare().
 struct PassLimits {
   AttentionShape shape;
   DType kv_dtype = DType::f16;
@@ -175,7 +175,7 @@ struct PassLimits {
   std::int32_t max_sequences = 0;  // of a pass; also its rows of logits
   std::int32_t max_pages = 0;      // of a sequence
   std::int64_t vocab = 0;
-  // Of weights that were not uploaded through the WeightStore: columns, and rows of an `up`.
+  // Largest columns, and largest rows of an `up`, of weights that did not come from the WeightStore.
   std::int64_t matrix_cols = 0, up_rows = 0;
   friend bool operator==(const PassLimits&, const PassLimits&) = default;
 };
@@ -187,20 +187,20 @@ struct Pass {
   std::int32_t n_logit_rows;
 };
 
-/// The frame around the ops of a forward pass, embed() to logits().
+/// Begin and end of a forward pass, around its ops from embed() to logits().
 class Passes {
  public:
   virtual ~Passes() = default;
   /// Called when the weights are uploaded and before the first pass; again when passes grow or change shape.
   /// Throws ERR_OUT_OF_MEMORY, and ERR_UNSUPPORTED_MODEL for a shape that the backend does not support.
   virtual void prepare(const PassLimits& limits) = 0;
-  /// A backend may record the ops of one pass and replay them: then begin() returns false, the ops must not
-  /// be called, and end() runs them. For that, all passes of as many tokens, sequences and logit rows must
-  /// make the same calls with the same pointers.
+  /// True: the caller now calls the ops. A backend may instead replay a recorded pass (a CUDA graph): then
+  /// begin() returns false, the caller must not call the ops, and end() runs them. So all passes with the
+  /// same numbers of tokens, sequences and logit rows must make the same calls with the same pointers.
   virtual bool begin(const Pass& pass) = 0;
-  /// After it all results are there.
+  /// Returns when all results of the pass are complete.
   virtual void end() = 0;
-  /// Ends a pass early.
+  /// Abandons a pass, instead of end(); its results are undefined. Does nothing when no pass is running.
   virtual void cancel() noexcept = 0;
 };
 
@@ -208,7 +208,7 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual const BackendInfo& info() const = 0;
-  /// Bytes that weights, caches and activations may still take.
+  /// Bytes still free for weights, caches and activations.
   virtual std::size_t free_memory() const = 0;
 
   virtual WeightStore& weights() = 0;
@@ -216,7 +216,7 @@ class Backend {
   virtual Activations& activations() = 0;
   virtual Passes& passes() = 0;
   virtual Ops& ops() = 0;
-  /// The pieces of the ops (elementary.h).
+  /// The ops' kernels one by one, not fused (elementary.h).
   virtual ElementaryOps& elementary() = 0;
 };
 

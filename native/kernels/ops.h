@@ -26,7 +26,7 @@ struct Weight {
 
 struct LayerWeights {
   Weight attention_norm;     // f32 [hidden]
-  Weight query, key, value;  // [n_heads * head_dim, hidden], [n_kv_heads * head_dim, hidden] twice
+  Weight query, key, value;  // query [n_heads * head_dim, hidden]; others [n_kv_heads * head_dim, hidden]
   Weight attention_output;   // [hidden, n_heads * head_dim]
   Weight ffn_norm;           // f32 [hidden]
   Weight gate, up;  // [ffn_hidden, hidden]; a backend may fuse the two into one matrix (Weight::layout)
@@ -106,7 +106,7 @@ struct PagedAttentionArgs {
   std::int32_t layer = 0;
 };
 
-/// x += h · Wᵀ.
+/// x += h · Wᵀ: the output projection of attention, and the down projection of the FFN.
 struct ProjectResidualArgs {
   std::int32_t n_tokens;  // the batch's, or the pass's n_logit_rows after gather_rows
   Weight weight;          // [hidden, cols]
@@ -148,19 +148,22 @@ struct LogitsArgs {
 /// How one row of logits becomes a token: the part of SamplingParams (sampler/params.h) that needs nothing
 /// but the logits.
 struct SampleRow {
-  // Needs more than the logits (a history, a bias, log-probabilities), or wants no token: left to the host.
+  // The row needs more than the logits (a history, a bias, log-probabilities), or no token: the backend skips
+  // it and answers kSampleOnHost.
   bool on_host = false;
   double temperature = 0;  // 0: greedy, the lowest id among equals
   std::int32_t top_k = 0;  // 0: off
   double top_p = 1;        // 1: off
   double min_p = 0;        // 0: off
   std::uint64_t seed = 0;
+  // Of the token to be chosen, within its sequence: the random bits depend on seed and position alone.
   std::uint64_t position = 0;
 };
 
-/// Stands for a token that Sampler::sample (sampler/sampler.h) must choose from the row's logits: the row
-/// says so (SampleRow::on_host), the backend only chooses greedily, or no token can be chosen (a logit is NaN
-/// or +infinity, or all are -infinity), which the host's sampler reports as an error.
+/// The backend's answer for a row that it leaves to Sampler::sample (sampler/sampler.h) on the host: because
+/// the row asks for that (SampleRow::on_host), because this backend supports only greedy sampling, or because
+/// no token can be chosen (a logit is NaN or +infinity, or all are -infinity), which the host's sampler
+/// reports as an error.
 inline constexpr std::uint32_t kSampleOnHost = 0xffffffffu;
 
 /// Chooses a token for every row of the last pass's logits: the one that Sampler::sample would choose.
@@ -172,8 +175,8 @@ struct SampleArgs {
   std::uint32_t* tokens;  // out [n_rows], on the host: an id, or kSampleOnHost
 };
 
-/// The ops of one backend. Not thread-safe: one engine thread calls them, in order. Ops of a layer say which
-/// one it is (`layer`), so that a backend of several devices knows where it lies.
+/// The ops of one backend. Not thread-safe: one engine thread calls them, in order. Ops of a layer carry its
+/// index (`layer`), so that a backend of several devices knows which of them holds that layer.
 class Ops {
  public:
   virtual ~Ops() = default;

@@ -106,7 +106,7 @@ bool Decoder::forward(std::span<const DecoderInput> inputs, const std::function<
 
 bool Decoder::run_ops(const std::function<bool()>& stopped) {
   Ops& ops = backend_->ops();
-  // The rows that are computed: all tokens, from the end of the last layer on only those that get logits.
+  // All tokens; after the last layer's attention, run_layer() keeps only the rows that get logits.
   Rows rows{.n = batch_.n_tokens, .x = x_, .attention = attention_};
   ops.embed({.batch = &batch_, .embedding = weights_.embedding, .x = x_});
   for (std::int32_t layer = 0; layer < static_cast<std::int32_t>(config_.n_layers); layer++) {
@@ -137,7 +137,7 @@ void Decoder::run_layer(std::int32_t layer, Rows& rows) {
                        .q = q_,
                        .layer = layer});
   const bool is_last = layer + 1 == static_cast<std::int32_t>(config_.n_layers);
-  if (is_last && n_logit_rows() == 0) return;  // the cache has every key and value
+  if (is_last && n_logit_rows() == 0) return;  // nothing reads x any more; the KV cache is complete
   ops.paged_attention(
       {.batch = &batch_, .shape = shape_, .q = q_, .kv = kv, .out = rows.attention, .layer = layer});
   if (is_last && n_logit_rows() < rows.n) gather_logit_rows(layer, rows);

@@ -18,9 +18,9 @@ namespace cria {
 struct DecoderInput {
   std::span<const std::uint32_t> tokens;
   std::int32_t first_position = 0;
-  // Pages, enough for the last position.
+  // Page ids in order of position, enough for the last one.
   std::span<const std::int32_t> block_table;
-  // After the last of its tokens.
+  // Logits of the last of `tokens`, and only of that one.
   bool wants_logits = false;
 };
 
@@ -38,10 +38,10 @@ class Decoder {
   /// between two layers: the pages of these positions are then undefined and nothing else has changed.
   bool forward(std::span<const DecoderInput> inputs, const std::function<bool()>& stopped);
 
-  // Rows of logits are those of the inputs that wanted them, in order; valid until the next forward().
+  // Row i of the logits belongs to the i-th input with wants_logits; valid until the next forward().
 
   std::int32_t n_logit_rows() const { return static_cast<std::int32_t>(logit_rows_.size()); }
-  /// [vocab_size], on the host; valid until the next call of this.
+  /// [vocab_size], on the host; valid until the next call of logits().
   std::span<const float> logits(std::size_t row);
   /// Chooses a token for every row on the backend: an id, or kSampleOnHost. Both spans have n_logit_rows()
   /// elements.
@@ -53,11 +53,11 @@ class Decoder {
   const ModelWeights& weights() const { return weights_; }
   const Backend& backend() const { return *backend_; }
   std::int32_t max_batch_tokens() const { return max_batch_tokens_; }
-  /// The most sequences of a batch, and its most rows of logits.
+  /// The largest number of sequences in a batch, and so of its rows of logits.
   std::int32_t max_sequences() const { return max_sequences_; }
 
  private:
-  /// Activations of the rows that a layer computes.
+  /// Activations of the rows that a layer computes: one per token, or one per row of logits.
   struct Rows {
     std::int32_t n;
     float* x;          // [n, hidden]
@@ -66,7 +66,7 @@ class Decoder {
   void build_batch(std::span<const DecoderInput> inputs);
   bool run_ops(const std::function<bool()>& stopped);
   void run_layer(std::int32_t layer, Rows& rows);
-  /// Continues with the rows that get logits: nobody needs the others after the last layer's attention.
+  /// Shrinks `rows` to those that get logits: nothing needs the others after the last layer's attention.
   void gather_logit_rows(std::int32_t layer, Rows& rows);
 
   ModelConfig config_;

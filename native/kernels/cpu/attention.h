@@ -1,5 +1,5 @@
-// Grouped-query attention over one span of pages (online softmax: Milakov & Gimelshein 2018). Compiled per
-// level.
+// Grouped-query attention over one span of pages (online softmax: Milakov & Gimelshein 2018). Compiled once
+// per ISA level. A row is one query head of one token (AttendSpan).
 //
 // Order of summation, the same whatever the batch, chunk or thread: a score is one chain over head_dim, in
 // order; pages come in order; within a page the exponentials are summed by the tree of 2 x 16 lanes and the
@@ -26,10 +26,11 @@ constexpr int32_t kRowTile = 4;
 // Pages of a block: at most 16, one lane each.
 constexpr int32_t kBlockPages = 8;
 constexpr int32_t kBlockTokens = kBlockPages * kCpuPageTokens;
-// Prefetch distance, in halves of a page (K or V).
+// Prefetch distance in pieces, a piece being K or V of one page.
 constexpr int32_t kPagesAhead = 2;
-// Vectors of a tile. With four rows, four vectors make sixteen accumulators, which hide the four cycles of an
-// fma. Where a vector is several registers, one is enough.
+// Vectors of sixteen tokens (scores) or dimensions (values) of a tile. With four rows, four vectors make
+// sixteen accumulators, which hide the four cycles of an fma. Where a vector is several registers, one is
+// enough.
 #if defined(CRIA_WIDE)
 constexpr int kTileVectors = 4;
 #else
@@ -43,15 +44,15 @@ template <class Kv, int kRows>
 struct AttendBlock {
   using Element = typename Kv::Element;
   const float* q[kRows];
-  int32_t seen[kRows];  // tokens of the block that a row sees; ascending
-  // In the order of reading: every page's K, every page's V, and what follows the block.
+  int32_t seen[kRows];  // number of the block's tokens that row r attends to; non-decreasing
+  // In the order of reading: every page's K, every page's V, and the next block's first, only to prefetch.
   const Element* pieces[2 * kBlockPages + kPagesAhead];
   int32_t pages;
-  float p[kRows][kBlockTokens];  // scores, then e^(score - max), with the maximum up to the page's end
+  float p[kRows][kBlockTokens];  // scores, then e^(score - max), max being the running one at page end
   float rescale[kRows][16];      // for each page: e^(old max - new max)
 };
 
-// Scores of kVectors * 16 tokens, from the block's `first` vector on.
+// Scores of kVectors * 16 tokens, from the block's token 16 * first on.
 template <int kVectors, class Kv, int kRows>
 CRIA_INLINE void score(AttendBlock<Kv, kRows>& b, int32_t first, int32_t dim, float scale) {
   const typename Kv::Element *k[kVectors], *ahead[kVectors];
@@ -77,11 +78,11 @@ CRIA_INLINE void score(AttendBlock<Kv, kRows>& b, int32_t first, int32_t dim, fl
     for (int v = 0; v < kVectors; v++) store(b.p[r] + (first + v) * 16, sum[r][v] * scale);
 }
 
-// Scores -> exponentials, page by page: updates the row's max and sum, and leaves each page's factor for out
-// in `rescale`.
+// Turns the scores `p` of one row into exponentials, page by page, and updates the row's max and sum.
+// rescale[i] is the factor by which `out` must be multiplied before page i is added.
 CRIA_INLINE void exponentials(float* p, float* rescale, int32_t seen, float* max, float* sum) {
   const int32_t pages = (seen + kCpuPageTokens - 1) / kCpuPageTokens;
-  // Slots beyond the context are uninitialised.
+  // Slots of the last page beyond `seen` may be unwritten, so their scores can be anything.
   for (int32_t t = seen; t < pages * kCpuPageTokens; t++) p[t] = -__builtin_inff();
   float running[17];  // the maximum before the block, and up to each page's end
   running[0] = *max;
@@ -104,7 +105,8 @@ CRIA_INLINE void exponentials(float* p, float* rescale, int32_t seen, float* max
   *sum = total;
 }
 
-// out = out * rescale + p * V for pages [page, end) and kVectors * 16 dimensions, from d on.
+// out = out * rescale + p * V, for pages [page, end) of the block and kVectors * 16 dimensions from d on.
+// `padded`: padded_head_dim(), the stride of V from token to token.
 template <int kVectors, class Kv, int kRows>
 CRIA_INLINE void add_values(const AttendBlock<Kv, kRows>& b, int32_t page, int32_t end, int32_t d,
                             int32_t padded, float* out, int64_t out_stride) {
@@ -129,7 +131,7 @@ CRIA_INLINE void add_values(const AttendBlock<Kv, kRows>& b, int32_t page, int32
         for (int i = 0; i < kVectors; i++) acc[r][i] = fma(weight, value[i], acc[r][i]);
       }
     }
-    // Tokens that only some rows see. A p of zero would not do: an unseen value may be infinite.
+    // Tokens that only some rows see. Setting p to 0 is not enough: an unseen value may be infinite.
     for (; t < seen_by_any; t++, v += padded)
       for (int r = 0; r < kRows; r++) {
         if (first + t >= b.seen[r]) continue;
@@ -142,6 +144,7 @@ CRIA_INLINE void add_values(const AttendBlock<Kv, kRows>& b, int32_t page, int32
 }
 
 // Updates the states of kRows rows, from row0 on, with the block of pages from token `begin` of the span on.
+// `longest`: tokens of the span that the last row sees, the most of all.
 template <class Kv, int kRows>
 static void attend_block(const AttendSpan& a, int32_t begin, int32_t longest, int32_t row0) {
   using Element = typename Kv::Element;
@@ -201,6 +204,7 @@ CRIA_INLINE void init_softmax(const SoftmaxState& state, int32_t rows) {
   }
 }
 
+// Every row against every block of pages of the span.
 template <class Kv>
 static void attend_pages(const AttendSpan& a) {
   const int32_t rows = a.n_queries * a.group;
@@ -225,7 +229,8 @@ static void attend(const AttendSpan* args) {
     attend_pages<KvF16>(*args);
 }
 
-// Brings both states to their common maximum.
+// Merges the state of a later span into `state`: both are brought to their common maximum and added. All
+// lanes of the two scales are equal; the sum is computed in vectors, too, and taken from lane 0.
 static void merge_softmax(const SoftmaxState* state, const SoftmaxState* later, int32_t rows,
                           int32_t head_dim) {
   for (int32_t r = 0; r < rows; r++) {

@@ -1,19 +1,20 @@
-// The tiles of matmul_panels.h: 32 repacked rows by up to twelve tokens, over a run of blocks. Compiled per
-// level.
+// The tiles of matmul_panels.h: 32 repacked rows by up to twelve tokens, over a run of blocks. Compiled once
+// per ISA level.
 //
-// A tile keeps its integer sums in registers: rows along the lanes, one or two vectors a token. Each weight
-// vector is unpacked once and multiplied with every token's four activations, broadcast from memory, so
-// unpacking is amortised over the tokens and the dot-product instruction bounds a full tile; one token is
-// bound by unpacking or by memory (matmul_stream.h). The run of weights stays in L1 while the tiles of all
-// tokens pass over it.
+// A tile keeps its integer sums in registers: rows along the lanes, so a panel's 32 rows are two halves of
+// sixteen, and a tile holds one or both: one or two vectors a token. Each weight vector is unpacked once and
+// multiplied with every token's four activations, broadcast from memory, so unpacking is amortised over the
+// tokens and the dot-product instruction bounds a full tile; one token is bound by unpacking or by memory
+// (matmul_stream.h). The run of weights stays in L1 while the tiles of all tokens pass over it.
 #pragma once
 
 #include "kernels/cpu/matmul_formats.h"
 
 namespace cria::CRIA_ISA {
 
-// Tokens of a tile at most, of super-blocks and of blocks of 32; and the most for which streaming from memory
-// is the bound. Under sanitizers, which slow the compiler down, the same code in smaller tiles.
+// The most tokens of a tile of super-blocks, and of a tile of blocks of 32; and the most tokens for which
+// streaming from memory is the bound. kTileHalves and kTileSums are the ISA level's (simd_*.h). Sanitizers
+// slow the compiler down, so their builds use the same code with smaller tiles.
 #if defined(CRIA_SMALL_TILES)
 constexpr int kMaxTokens = 2, kMaxTokens32 = 2, kStreamTokens = 1;
 #else
@@ -22,16 +23,17 @@ constexpr int kMaxTokens = kTileSums, kMaxTokens32 = kTileSums / kTileHalves, kS
 /// Blocks of 32 columns in the longest run.
 constexpr int kMaxRunBlocks = 64;
 
-/// Bias of the bytes that the dot-product instruction sees over the quants. Formats with a min have none.
+/// Bias of the bytes that go into the dot-product instruction: byte minus quant. It comes from the format
+/// (kOffset), or from making signed bytes unsigned (kSignedOffset). Formats with a min have none.
 template <class F>
 constexpr int kByteOffset = F::kSigned ? kSignedOffset : F::kOffset;
 
-/// Cache lines that a tile prefetches while it computes, a few at a step.
+/// Cache lines that a tile prefetches while it computes, a few at each step.
 struct Prefetcher {
   const uint8_t *next, *end;
   int64_t bytes_per_step = 0;
 
-  /// Spreads the lines over so many steps.
+  /// Spreads the lines over `steps` calls of step().
   CRIA_METHOD void spread(int steps) { bytes_per_step = ((end - next) / 64 + steps - 1) / steps * 64; }
   CRIA_METHOD void step() {
     const uint8_t* stop = next + bytes_per_step < end ? next + bytes_per_step : end;
@@ -39,29 +41,32 @@ struct Prefetcher {
   }
 };
 
-/// The largest shift of a format's products. In tiles the scales bring the other groups up to it, so that a
-/// block's sum is shifted once.
+/// F::bytes() returns weights of group(outer, i) times 2^shift(i) (matmul_formats.h); this is the largest
+/// shift. Tiles shift the scales of the other groups left to match it, so that a block's sum is shifted right
+/// only once.
 template <class F>
 constexpr int kMaxShift = F::shift(F::kInner - 1);
 
-/// The largest sum of the magnitudes of sixteen activations for which a group's sum fits sixteen bits.
+/// The largest sum of the magnitudes of sixteen activations for which a group's dot product is sure to fit
+/// int16.
 template <class F>
 constexpr int kMaxAbsSum16 = 32767 / (F::kMaxAbsWeight * 16 / F::kGroups);
-/// Whether the sums of groups 2j and 2j + 1 are multiplied by their scales at once, as words of a dword:
-/// where they nearly always fit. (Of 256 normally distributed activations, the largest 127, the magnitudes of
-/// sixteen add up to about 600; in one block in a thousand, to 1023.)
+/// Whether the sums of groups 2j and 2j + 1 are packed as int16 into one dword and multiplied by both scales
+/// at once (add_pair()): where they nearly always fit. (In a block of 256 normally distributed activations,
+/// scaled so that the largest is 127, the magnitudes of sixteen add up to about 600 on average; in one block
+/// of a thousand, sixteen of them reach 1023.)
 template <class F>
 constexpr bool kPairs = kPairsOfSums && kMaxAbsSum16<F> > 1000;
 
 struct PanelTile {
-  /// The run: its first block in the panel, that block's number, and how many.
+  /// The run: bytes of its first block, that block's index within the row, and the number of blocks.
   const uint8_t* panel;
   int64_t first_block;
   int blocks;
   /// Activations of n_tokens tokens; the tile's first is `token`.
   const ActivationRows* x;
   int64_t n_tokens, token;
-  /// Of the columns before, by token; the run's are added.
+  /// [token][row], in and out: on entry the sums of the columns before the run, to which it adds its own.
   float (*sums)[kPanelRows];
   Prefetcher prefetcher;
 };
@@ -70,8 +75,8 @@ CRIA_INLINE I32x16 dot(bool is_signed, I32x16 acc, I32x16 w, Bytes4 x) {
   return is_signed ? dot_signed(acc, w, x) : dot_bytes(acc, w, x);
 }
 
-/// acc[t][h] += sixteen rows x 4 * kSteps columns of token t. bytes(h, k): columns 4k .. 4k + 3 of half h;
-/// q(t): the token's activations.
+/// acc[t][h] += the dot products of half h's sixteen rows with token t over 4 * kSteps columns.
+/// bytes(h, k): the weights of half h in columns 4k .. 4k + 3; q(t): the token's activations.
 template <class F, int kTokens, int kSteps, int kHalves, class Bytes, class Activations>
 CRIA_INLINE void multiply_group(Bytes bytes, Activations q, I32x16 (&acc)[kTokens][kHalves]) {
   CRIA_UNROLL(16)
@@ -96,8 +101,8 @@ template <class F, int kTokens>
 static void tile_blocks32(const PanelTile& tile) {
   const ActivationRows& x = *tile.x;
   const int8_t* q[kTokens];
-  // Of each token's sums, a block each, for the bias of the bytes: they start at minus the bias times the sum
-  // of the activations.
+  // For each token and block: minus the bias of the bytes times the sum of the block's activations. The
+  // block's integer sum starts there, so the bias cancels.
   int32_t compensation[kTokens][kMaxRunBlocks];
   for (int t = 0; t < kTokens; t++) {
     const int64_t token = tile.token + t;
@@ -149,14 +154,15 @@ static void tile_blocks32(const PanelTile& tile) {
 
 // ---- super-blocks ----
 
-/// Added to a dword whose low word is signed, so that no borrow reaches the high word.
+/// A dword holds two sums, as words. Added before the low one is accumulated, this bias keeps it from going
+/// below zero and borrowing from the high one; `^ kLowWord` takes it off again.
 constexpr int32_t kLowWord = 0x8000;
 alignas(64) constexpr int32_t kLowWords[16] = {kLowWord, 0, kLowWord, 0, kLowWord, 0, kLowWord, 0,
                                                kLowWord, 0, kLowWord, 0, kLowWord, 0, kLowWord, 0};
 
-/// A tile's activations of one super-block, and their sums by groups: as words, two to a dword, which are
-/// multiplied with the mins; and as the compensation for the bias of the bytes (for add_pair() with kLowWord
-/// added to every other one).
+/// A tile's activations of one super-block, and two arrays made of their sums by group. `pairs`: the sums as
+/// words, two to a dword, which are multiplied with the mins. `compensation`: minus the bias of the bytes
+/// times each sum (for add_pair(): plus kLowWord in the even groups).
 template <class F, int kTokens, bool kForPairs = false>
 struct SuperActivations {
   /// Token t's 256 at q + 256 t.
@@ -188,7 +194,8 @@ struct SuperActivations {
   }
 };
 
-/// Part kPart of group(outer, kI): isum += scale * sum of products, times 2^kMaxShift.
+/// isum += scale * dot product * 2^kMaxShift, for the 32 columns of group(outer, kI) (matmul_formats.h) or,
+/// in formats with sixteen groups, for their half kPart.
 template <class F, int kTokens, int kHalves, int kFirst, int kI, int kPart>
 CRIA_INLINE void add_group(const uint8_t* panel, const SuperActivations<F, kTokens>& x, int64_t outer,
                            I32x16 (&isum)[kTokens][kHalves]) {
@@ -211,7 +218,7 @@ CRIA_INLINE void add_group(const uint8_t* panel, const SuperActivations<F, kToke
     for (int t = 0; t < kTokens; t++) isum[t][h] += products[t][h] * s;
   }
 }
-/// Groups (outer, kI) and those after it.
+/// Adds group(outer, kI) and those after it with the same `outer`.
 template <class F, int kTokens, int kHalves, int kFirst, int kI>
 CRIA_INLINE void add_groups(const uint8_t* panel, const SuperActivations<F, kTokens>& x, int64_t outer,
                             Prefetcher& prefetcher, I32x16 (&isum)[kTokens][kHalves]) {
@@ -222,12 +229,13 @@ CRIA_INLINE void add_groups(const uint8_t* panel, const SuperActivations<F, kTok
     add_groups<F, kTokens, kHalves, kFirst, kI + 1>(panel, x, outer, prefetcher, isum);
 }
 
-/// sums += group 2j + kOdd, which is kOdd of `outer`'s two, or (sixteen groups) of those of (outer, kI).
+/// sums += the dot products of group 2j + kOdd. The pair of groups 2j and 2j + 1 is group(outer, 0) and
+/// group(outer, 1) or, in formats with sixteen groups, the two halves of group(outer, kI).
 template <class F, int kTokens, int kHalves, int kFirst, int kI, int kOdd>
 CRIA_INLINE void multiply_one_of_pair(const uint8_t* panel, const int8_t* q, int64_t outer,
                                       I32x16 (&sums)[kTokens][kHalves]) {
   constexpr int kSteps = 64 / F::kGroups;
-  asm("" : "+r"(panel));  // or gcc keeps the other one's loads alive and spills
+  asm("" : "+r"(panel));  // or gcc keeps the other group's loads alive and spills
   multiply_group<F, kTokens, kSteps>(
       [&](int h, int k) {
         const Rows16 block{panel, kFirst + h};
@@ -275,7 +283,7 @@ CRIA_INLINE void add_groups(const uint8_t* panel, const SuperActivations<F, kTok
     add_groups<F, kTokens, kHalves, kFirst, kI + 1>(panel, x, outer, prefetcher, isum);
 }
 
-/// The float step of a block: what it adds to `before`.
+/// The float step of a block: `before` plus the scaled sum (less the scaled mins).
 template <class F>
 CRIA_INLINE F32x16 block_step(F32x16 before, F32x16 d, F32x16 minus_dmin, float scale, F32x16 sum, I32x16 m) {
   const F32x16 dx = set1(scale);
@@ -283,7 +291,7 @@ CRIA_INLINE F32x16 block_step(F32x16 before, F32x16 d, F32x16 minus_dmin, float 
   return fma(d * dx, sum, before);
 }
 
-/// Halves kFirst .. kFirst + kHalves - 1 of a block's rows.
+/// Adds one super-block to the tile's sums, for halves kFirst .. kFirst + kHalves - 1 of the panel's rows.
 template <class F, int kHalves, int kFirst, int kTokens, bool kByPairs>
 CRIA_INLINE void add_super_block(const PanelTile& tile, const SuperActivations<F, kTokens, kByPairs>& x,
                                  Prefetcher& prefetcher) {
@@ -326,8 +334,8 @@ CRIA_INLINE void add_super_block(const PanelTile& tile, const SuperActivations<F
 template <class F, int kTokens, bool kByPairs>
 CRIA_INLINE void add_tile256(const PanelTile& tile) {
   const SuperActivations<F, kTokens, kByPairs> x(*tile.x, tile.n_tokens, tile.token, tile.first_block);
-  // Where two halves' sums do not fit the registers, one half at a time. Weights unpacked from several dwords
-  // take registers too.
+  // Both halves at once where their sums fit the registers, else one after the other. Formats with sixteen
+  // groups leave registers for four sums fewer: they unpack weights from several dwords.
   constexpr int kSums = kTileSums - (F::kGroups == 16 && kTileHalves > 1 ? 4 : 0);
   constexpr int kHalves = kTileHalves * kTokens <= kSums ? kTileHalves : 1;
   Prefetcher prefetcher = tile.prefetcher;
@@ -336,8 +344,8 @@ CRIA_INLINE void add_tile256(const PanelTile& tile) {
   if constexpr (kHalves == 1) add_super_block<F, 1, 1>(tile, x, prefetcher);
 }
 
-/// A tile with activations so large that a group's sum may not fit sixteen bits. Rare, so two tokens at a
-/// time in little code.
+/// A tile with activations so large that a group's sum may not fit int16. Rare, so it takes two tokens at a
+/// time to keep the code small; the first two do all the prefetching.
 template <class F>
 static __attribute__((noinline)) void add_wide_tile256(PanelTile tile, int tokens) {
   for (; tokens > 0;
@@ -349,7 +357,7 @@ static __attribute__((noinline)) void add_wide_tile256(PanelTile tile, int token
   }
 }
 
-// One block, for any number of tokens.
+// A run of one super-block, for kTokens tokens.
 template <class F, int kTokens>
 static void tile_blocks256(const PanelTile& tile) {
   if constexpr (kPairs<F> && kMaxAbsSum16<F> < 16 * 127) {

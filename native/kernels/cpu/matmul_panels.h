@@ -1,17 +1,17 @@
-// Products of quantized weights with any number of tokens. Compiled per level.
+// Products of quantized weights with any number of tokens. Compiled once per ISA level.
 //
-// Weights come repacked (repack.h): a vector load brings four columns of sixteen rows, and is multiplied with
-// four activations of a token, broadcast. Loop order, outermost first:
+// Weights come repacked (repack.h): a vector load brings four columns of sixteen rows (a dword of each), and
+// is multiplied with four activations of a token, broadcast. Loop order, outermost first:
 //
 //   panel of 32 rows      sum_panel(); its sums of all tokens are in L1 or L2
 //   run of blocks         256 columns in L1, or 2048 in L2, while the next run is prefetched
 //   tile of tokens        up to twelve, whose sums are in registers (matmul_panel_tiles.h)
-//   block, group, dword   in the order of the columns
+//   block, group, dword   in the order of the columns; a dword is four of them
 //
-// Weights in the file's layout are repacked a run at a time, into scratch.
+// Weights that were adopted in the file's layout are repacked a run at a time, into scratch.
 //
-// Order of summation (docs/numerics.md): an accumulator per output element, one float step per block
-// (k-quants with mins: two), in the order of the columns. Sums of integers are exact.
+// Order of summation (docs/numerics.md): a float accumulator per output element, which takes one fma per
+// block (k-quants with mins: two), in the order of the columns: a "float step". Sums of integers are exact.
 #pragma once
 
 #include "kernels/cpu/matmul_repack.h"
@@ -19,22 +19,22 @@
 
 namespace cria::CRIA_ISA {
 
-// ---- by format ----
+// ---- the tile functions of each format ----
 
 using PanelTileFunction = void (*)(const PanelTile& tile);
 
 struct PanelKernels {
-  /// By tokens - 1: tiles for so few that memory is the bound, and for any number.
+  /// Indexed by a tile's tokens - 1. `stream`: for so few that memory is the bound (matmul_stream.h).
   PanelTileFunction stream[kStreamTokens], tiles[kMaxTokens];
   /// Tokens of the largest tile.
   int max_tokens;
-  /// Columns of a block, and blocks of a run that stays in L1 and of one that stays in L2.
+  /// Columns of a block; blocks of a run that stays in L1; blocks of a run that stays in L2.
   int block_size, l1_blocks, l2_blocks;
-  /// Bytes of a panel's block.
+  /// Bytes of one block of all 32 rows of a panel.
   int64_t block_bytes;
 };
 
-// Fill the lists of tiles, largest first.
+// Fill kernels.tiles and kernels.stream for 1 .. kTokens tokens.
 template <class F, int kTokens>
 CRIA_INLINE void add_tiles32(PanelKernels& kernels) {
   kernels.tiles[kTokens - 1] = tile_blocks32<F, kTokens>;
@@ -81,19 +81,21 @@ static PanelKernels panel_kernels(DType dtype) {
   });
 }
 
-/// Up to so many tokens a run is 256 columns and stays in L1. Beyond, blocks of 32 take runs of 2048: setting
-/// up a tile costs more than reading the weights from L2. Streaming tiles take 2048 columns at once.
+/// Up to kMaxL1Tokens tokens, a run is 256 columns and stays in L1. With more, formats with blocks of 32 use
+/// runs of 2048: setting up a tile costs more than reading the weights from L2. Streaming tiles always take
+/// kStreamColumns at once.
 constexpr int64_t kMaxL1Tokens = 32, kStreamColumns = 2048;
-/// Bytes between a run in L1 and what is prefetched meanwhile (docs/performance.md).
+/// Bytes from the end of the current run to what its tiles prefetch (docs/performance.md).
 constexpr int64_t kPrefetchAhead = 4096;
 
-/// Scratch for a run that is repacked on the fly.
+/// Bytes of scratch for one run that is repacked on the fly.
 static int64_t panel_scratch_bytes(DType dtype) {
   const PanelKernels f = panel_kernels(dtype);
   return kStreamColumns / f.block_size * f.block_bytes;
 }
 
-/// The sums of rows [row, row + 32) with all tokens. `scratch`: panel_scratch_bytes, aligned to 64.
+/// One panel: sums[t][r] = row (row + r) of the weights times token t, for rows up to row_end, 32 at most.
+/// `scratch`: panel_scratch_bytes(), aligned to 64.
 static void sum_panel(const MatmulRows& args, int64_t row, int64_t row_end, uint8_t* scratch,
                       float (*sums)[kPanelRows]) {
   const PanelKernels format = panel_kernels(args.dtype);
@@ -114,8 +116,8 @@ static void sum_panel(const MatmulRows& args, int64_t row, int64_t row_end, uint
   // Even shares: 32 tokens are 11 + 11 + 10, never 12 + 12 + 8.
   const int64_t tiles = (args.n_tokens + format.max_tokens - 1) / format.max_tokens;
   const int64_t share = args.n_tokens / tiles, with_one_more = args.n_tokens % tiles;
-  // Each tile prefetches its share of what comes after the run; in the file's layout, of the next 32 rows.
-  // When streaming, the hardware prefetcher does it, or, in the file's layout, repacking.
+  // Each tile prefetches its share of a later run; in the file's layout, of the next 32 rows. Streaming tiles
+  // leave that to the hardware prefetcher or, in the file's layout, to repack_ahead().
   const int64_t prefetch_bytes = stream ? 0 : (at_once * format.block_bytes / 64 + tiles - 1) / tiles * 64;
   const int64_t distance =
       args.repacked ? at_once * format.block_bytes + kPrefetchAhead : kPanelRows * row_bytes;

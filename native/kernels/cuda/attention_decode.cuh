@@ -1,5 +1,7 @@
-// Attention for few rows: one tile of sixteen rows a block. Four warps share the page's tokens (for scores)
-// and the head's dimensions (for outputs); several blocks may share a long context.
+// Attention for few rows (a row is one query head of one token): a thread block has one tile of sixteen rows
+// of one KV head. Its four warps divide a page's tokens among them for scores, and the head's dimensions for
+// outputs. Several blocks may share a long context (split-KV), each with some of its spans
+// (attention_plan.h).
 #pragma once
 
 #include "kernels/cuda/attention_mma.cuh"
@@ -11,12 +13,12 @@ constexpr int kDecodeThreads = kDecodeWarps * kWarpSize;
 static_assert(kPage == kDecodeWarps * 16, "each warp scores sixteen tokens of a page");
 
 struct DecodeShared {
-  SharedArray<uint4, kPage / 16 * kWarpSize> p;             // fragments of A
+  SharedArray<uint4, kPage / 16 * kWarpSize> p;             // exponentials, as fragments of mma's A
   SharedArray<float, kDecodeWarps * kDecodeRows> warp_max;  // [warp][row]
   SharedArray<int, 1> is_last;
 };
 
-/// The pages of a block, and the last position that its rows see.
+/// The pages of a thread block, and the last position that any of its rows sees.
 struct DecodeRange {
   int first_page, end_page, last;
   CRIA_DEVICE DecodeRange(const AttentionTile& tile, int group) {
@@ -26,7 +28,8 @@ struct DecodeRange {
   }
 };
 
-/// q times K of the warp's sixteen tokens of a page. q: fragments in shared memory.
+/// q times K for the warp's sixteen tokens of a page. q, k: fragments in shared memory. dim_tiles: the padded
+/// head dimensions in sixteens.
 CRIA_DEVICE void score_warp_tokens(float (&scores)[2][4], const uint4* q, const uint4* k, int dim_tiles) {
   const int lane = lane_in_warp();
   k += warp_in_block() * dim_tiles * kWarpSize + lane;
@@ -58,7 +61,8 @@ CRIA_DEVICE float page_max(DecodeShared& shared, int r) {
   return max;
 }
 
-/// Scores of the warp's tokens -> exponentials, in shared memory; the state is brought to the page's maximum.
+/// Turns the scores of the warp's tokens into exponentials, in shared memory, and rescales the state to the
+/// maximum including this page.
 template <int kDimTiles>
 CRIA_DEVICE void exponentials(DecodeShared& shared, SoftmaxFragment<kDimTiles>& state,
                               const float (&scores)[2][4], float scale) {
@@ -69,9 +73,10 @@ CRIA_DEVICE void exponentials(DecodeShared& shared, SoftmaxFragment<kDimTiles>& 
   state.rescale(rescale);
 }
 
-// ---- contexts that several blocks share ----
+// ---- contexts that several thread blocks share ----
 
-/// Writes the state of the tile's rows as partial result `slot`.
+/// Writes the state of the tile's rows to the workspace as partial result `slot`. dim_tile(j): which sixteen
+/// of the head's dimensions the warp's j-th are.
 template <int kDimTiles, class DimTile>
 CRIA_DEVICE void store_partial(const AttentionKernelArgs& a, const AttentionTile& tile, int kv_head, int slot,
                                const SoftmaxFragment<kDimTiles>& state, DimTile dim_tile) {
@@ -96,14 +101,15 @@ CRIA_DEVICE void store_partial(const AttentionKernelArgs& a, const AttentionTile
   }
 }
 
-/// Dimensions d .. d + 3 of a row's partial result.
+/// The partial result of a row, `at` being its index in the workspace: the state with dimensions d .. d + 3.
 CRIA_DEVICE SoftmaxState<4, exp2_approx> load_partial(const AttentionKernelArgs& a, int64_t at, int d) {
   const float2 stats = a.partial_stats[at];
   const float4 out = *reinterpret_cast<const float4*>(a.partial_out + at * a.padded + d);
   return {.max = stats.x, .sum = stats.y, .out = {out.x, out.y, out.z, out.w}};
 }
 
-/// Whether the block is the last of its tile to end, in all threads. It then sees what the others wrote.
+/// Whether this thread block is the last of its tile to finish; all threads get the same answer. If so, they
+/// see the partial results that the other blocks stored.
 CRIA_DEVICE bool ends_last(const AttentionKernelArgs& a, const AttentionTile& tile, int kv_head,
                            DecodeShared& shared) {
   __syncthreads();
@@ -117,8 +123,9 @@ CRIA_DEVICE bool ends_last(const AttentionKernelArgs& a, const AttentionTile& ti
   return shared.is_last[0];
 }
 
-/// Merges the tile's partial results, spans in order, and writes the rows' result. A thread takes four
-/// dimensions of a row at a time.
+/// Merges the tile's partial results in order and writes the rows' output. Slot 0 has the spans before
+/// first_end, already merged; every later slot has one span. A thread takes four dimensions of a row at a
+/// time.
 CRIA_DEVICE void merge_partials(const AttentionKernelArgs& a, const AttentionTile& tile, int kv_head) {
   const int n_slots = tile.n_spans - tile.first_end + 1, quarters = a.padded / 4;
   const int64_t stride = static_cast<int64_t>(tile.n_rows) * a.n_kv_heads;
@@ -140,7 +147,7 @@ CRIA_DEVICE void merge_partials(const AttentionKernelArgs& a, const AttentionTil
   }
 }
 
-/// kTiles: the padded head size in sixteens, or 0 for any up to kMaxHeadDim.
+/// kTiles: the padded head_dim in sixteens, or 0 for any up to kMaxHeadDim.
 template <int kTiles>
 static __global__ void __launch_bounds__(kDecodeThreads, 3) attention_decode_kernel(AttentionKernelArgs a) {
   const AttentionTile tile = a.tiles[blockIdx.y];
@@ -183,7 +190,8 @@ static __global__ void __launch_bounds__(kDecodeThreads, 3) attention_decode_ker
 
     const bool ends = page + 1 == range.end_page;
     if (!ends && position + kPage < span_begin(span + 1)) continue;
-    // A block that begins with the context merges its spans; others leave each span to merge_partials().
+    // Spans are merged one by one from the context's first, so that the plan cannot change the bits. Only the
+    // block that has the first can do so here; the others store each span for merge_partials().
     const bool merges = tile.first_span == 0;
     if (merges)
       total.merge(state);

@@ -1,9 +1,10 @@
-// The online softmax (Milakov & Gimelshein 2018) as a state: each page updates it, spans are merged, and the
-// end normalizes it. The same state on the CPU: SoftmaxState in kernels/cpu/kernel_table.h.
+// The online softmax (Milakov & Gimelshein 2018) as a state: each page updates it, the states of spans are
+// merged, and the final one is normalized. The same state on the CPU: SoftmaxState in
+// kernels/cpu/kernel_table.h.
 //
-// For a row with scores s, where exp is 2^x or e^x as the scores are scaled: a page raises the maximum to
-// m' = max(m, max of s), multiplies sum and out by exp(m - m'), and adds exp(s - m') and exp(s - m') * v of
-// its tokens. A merge brings two states to their common maximum m': with r1 = exp(m1 - m') and
+// For a row with scores s, where exp(x) is 2^x or e^x, depending on how the scores were scaled: a page raises
+// the maximum to m' = max(m, max of s), multiplies sum and out by exp(m - m'), and adds exp(s - m') and exp(s
+// - m') * v of its tokens. A merge brings two states to their common maximum m': with r1 = exp(m1 - m') and
 // r2 = exp(m2 - m'), sum = fma(sum2, r2, sum1 * r1), and out likewise.
 #pragma once
 
@@ -12,12 +13,12 @@
 
 namespace cria::cuda {
 
-/// A maximum that is safe to subtract. A row that has seen nothing has -infinity, and -infinity less itself
-/// would be NaN; any finite value makes its exponentials zero.
+/// A maximum that is safe to subtract. A row that has seen no token has -infinity, and -infinity minus
+/// itself would be NaN; any finite value makes its exponentials zero.
 CRIA_DEVICE float finite_max(float max) { return max == -INFINITY ? 0.0f : max; }
 
-/// The common maximum of two states and the factors that bring them there. A later state that has seen
-/// nothing leaves the earlier one as it is, down to the sign of a zero.
+/// The common maximum of two states and the factors that rescale them to it. A later state that has seen no
+/// token leaves the earlier one as it is, down to the sign of a zero.
 template <float (*kExp)(float)>
 struct MergeFactors {
   float max, earlier, later;
@@ -31,7 +32,8 @@ struct MergeFactors {
   }
 };
 
-/// Raises `max` to a page's maximum. Returns the factor for what was summed up to the old one.
+/// Raises `max` to a page's maximum, if that is larger. Returns the factor that rescales what was summed
+/// under the old maximum.
 template <float (*kExp)(float)>
 CRIA_DEVICE float raise_max(float& max, float page_max) {
   const float before = max;
@@ -39,7 +41,7 @@ CRIA_DEVICE float raise_max(float& max, float page_max) {
   return kExp(before - finite_max(max));
 }
 
-/// The state of one row, of whose output a thread holds kDims values.
+/// The state of one row. The thread holds kDims values of the row's output.
 template <int kDims, float (*kExp)(float)>
 struct SoftmaxState {
   float max, sum, out[kDims];
@@ -50,8 +52,8 @@ struct SoftmaxState {
 #pragma unroll
     for (int d = 0; d < kDims; d++) out[d] = 0.0f;
   }
-  /// Raises the maximum to a page's and rescales `out`. Returns the factor, which `sum` still needs: it takes
-  /// the page's sum in the same fma.
+  /// Raises the maximum to a page's and rescales `out`, but not `sum`: it returns the factor, and the caller
+  /// does sum = fma(sum, factor, page's sum).
   CRIA_DEVICE float update(float page_max) {
     const float rescale = raise_max<kExp>(max, page_max);
 #pragma unroll
@@ -73,12 +75,12 @@ struct SoftmaxState {
 };
 
 /// The states of a thread's two rows, g and g + 8 of sixteen, as the accumulators of mma hold them: elements
-/// 0 and 1 belong to row g, 2 and 3 to row g + 8. kDimTiles: the warp's sixteens of output dimensions, each
-/// two accumulators. Exponentials are powers of two.
+/// 0 and 1 belong to row g, 2 and 3 to row g + 8, where g = lane / 4. kDimTiles: how many times sixteen
+/// output dimensions the warp has, two accumulators each. Exponentials are powers of two.
 template <int kDimTiles>
 struct SoftmaxFragment {
   float max[2];
-  float sum[4];  // of a row twice, since mma multiplies by columns of ones
+  float sum[4];  // each row's twice: mma computes them by multiplying p with columns of ones
   float out[kDimTiles][2][4];
 
   CRIA_DEVICE void init() {

@@ -1,11 +1,15 @@
 // Products of few tokens: weights stream from memory once, and memory bandwidth is the bound.
 //
-// A block has a tile of 16 rows, and its warps take the tile's chunks in turn. A warp multiplies
-// a chunk by up to eight tokens (mma is 16 x 8; fewer tokens would not be faster, since memory
-// is the bound) and leaves the integer sums of the chunk's blocks in shared memory. Then each
-// thread takes the float steps of the round for its outputs, in the order of the columns: the
-// order is the CPU's, whatever the number of warps. The sums are double-buffered, so that the
-// steps of one round overlap the products of the next, with one barrier a round.
+// A tile is 16 rows of the matrix, a chunk 256 of its columns (floats: 64), a pair 64 of a chunk's columns
+// (matmul_pack.h). A unit is what a warp takes at a time: one chunk (floats: two). A round is one unit for
+// each warp. g and t are lane / 4 and lane % 4, as in mma's fragments (ptx_matrix.cuh).
+//
+// A thread block has one tile, and its warps take the tile's units in turn. A warp multiplies a unit by up to
+// eight tokens (mma is 16 x 8; fewer tokens would not be faster, since memory is the bound) and leaves the
+// sums of each quantization block in shared memory. Then each thread adds the round's sums, scaled, to its
+// own outputs' accumulators, one float step (Step in matmul_formats.cuh) for each quantization block, in the
+// order of the columns: the order is the CPU's, whatever the number of warps. The sums are double-buffered,
+// so that the steps of one round overlap the products of the next, with one barrier a round.
 //
 // Bytes in flight: latency times bandwidth is 700 ns x 4.3 TB/s / 132 = 23 KB per multiprocessor on an H200.
 // A warp reloads each register with its next chunk as soon as this one's value is used, so it always has one
@@ -20,21 +24,22 @@ namespace {
 template <WeightForm kForm>
 struct VectorPlan {
   using F = Format<kForm>;
-  /// As many as shared memory has room for.
+  /// As many warps as shared memory has room for.
   static constexpr int kWarps = kForm == WeightForm::q8_min ? 2 : F::kBlocks32 ? 4 : 8;
   static constexpr int kThreads = kWarps * kWarpSize;
-  /// Chunks of a unit, which a warp takes at a time.
+  /// Chunks of a unit.
   static constexpr int kChunks = F::kFloat ? 2 : 1;
   static constexpr int kUnitBytes = kChunks * F::kLayout.chunk_bytes;
-  /// Float steps of a unit.
+  /// Float steps of a unit for each output.
   static constexpr int kSteps = F::kBlocks32 ? 8 : kChunks;
   /// 16-byte loads of a unit's quants by each lane.
   static constexpr int kLoads = 4 * (F::kFloat ? kChunks : F::kPairLoads);
-  /// Outputs of a thread.
+  /// Outputs of a thread, all of the same row.
   static constexpr int kOutputs = (kTileRows * kVectorTokens + kThreads - 1) / kThreads;
 };
 
-/// Floats between rows of the sums: free of bank conflicts, for stores and for loads.
+/// Floats from row to row of the sums: eight tokens and two more, which avoid bank conflicts of stores and
+/// loads.
 constexpr int kRowStride = 10;
 constexpr int kStepFloats = static_cast<int>(kTileRows) * kRowStride;
 
@@ -47,7 +52,7 @@ struct VectorShared {
   SharedArray<float, Plan::F::kStep == Step::scaled_min ? 2 * Plan::kWarps * kStepFloats : 1> mins;
 };
 
-/// A lane's registers of a warp's unit: rows g and g + 8.
+/// A lane's share of a unit's weights, in registers: rows g and g + 8.
 template <WeightForm kForm>
 struct VectorChunk {
   using F = Format<kForm>;
@@ -57,7 +62,7 @@ struct VectorChunk {
   uint4 scales[F::kBlocks256 ? 2 : 1];
   uint32_t d[2], m[2];
 
-  /// Pair j's high bits.
+  /// High bits of pair j (k5: one word) or of its group i (k6); other forms have none.
   CRIA_DEVICE uint32_t high_word(int j, int i) const {
     if constexpr (kForm == WeightForm::k5) return word(high[0], j);
     if constexpr (kForm == WeightForm::k6) return word(high[j / 2], j % 2 * 2 + i);
@@ -96,7 +101,7 @@ struct VectorChunk {
   }
 };
 
-/// What all warps of a block know.
+/// What all warps of a thread block share.
 struct VectorBlock {
   const uint8_t* tile;  // the block's rows of the matrix
   const Activations& x;
@@ -104,11 +109,13 @@ struct VectorBlock {
   int64_t cols, n_chunks, n_units;
 };
 
-/// A unit of the row, and where its sums and scales (and mins) begin in shared memory.
+/// A unit of the tile, by index, and the offsets in floats of its sums and scales (and mins) in shared
+/// memory.
 struct VectorSlot {
   int64_t unit;
   int sums, scales;
 };
+/// parity: which of the two buffers.
 template <WeightForm kForm>
 CRIA_DEVICE VectorSlot vector_slot(int64_t unit, int warp, int parity) {
   using Plan = VectorPlan<kForm>;
@@ -120,21 +127,21 @@ CRIA_DEVICE void store_pair(float& at, float low, float high) {
   *reinterpret_cast<float2*>(&at) = make_float2(low, high);
 }
 
-/// The operands B of eight tokens, 16 bytes a lane; zeros for missing tokens. Activations take plain loads:
-/// the previous kernel may still write them when this one begins, so they are not read-only for the kernel's
-/// whole life, as ld.nc demands, and must stay behind grid_dependency_wait().
+/// mma's operands B of eight tokens, 16 bytes a lane; zeros for missing tokens. Activations need plain loads:
+/// the previous kernel may still be writing them when this one begins, so they are not read-only for this
+/// kernel's lifetime, as ld.global.nc requires, and must not be loaded before grid_dependency_wait().
 CRIA_DEVICE uint4 load_tokens(const uint8_t* p, bool valid) {
   return valid ? *reinterpret_cast<const uint4*>(p) : make_uint4(0, 0, 0, 0);
 }
 
-/// Where a lane stores its sums: rows g and g + 8 (elements 0 and 1, 2 and 3 of mma's C), tokens 2t and 2t
-/// + 1.
+/// Where a lane stores its sums for row g (elements 0 and 1 of mma's C), tokens 2t and 2t + 1. Row g + 8
+/// (elements 2 and 3) is kLowerRows floats further.
 CRIA_DEVICE int sums_at(const VectorSlot& slot) {
   return slot.sums + lane_in_warp() / 4 * kRowStride + lane_in_warp() % 4 * 2;
 }
 constexpr int kLowerRows = 8 * kRowStride;
 
-/// The lane's operands B of a unit.
+/// Where the lane's operands B of a unit begin: token g.
 template <WeightForm kForm>
 CRIA_DEVICE const uint8_t* activations_at(const VectorBlock& block, int64_t unit) {
   const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
@@ -145,7 +152,7 @@ CRIA_DEVICE const uint8_t* activations_at(const VectorBlock& block, int64_t unit
 // ---- one unit: its products by mma, its sums to shared memory. next: the warp's next unit, or null; its
 // loads replace each register as soon as it is used ----
 
-/// The kernel itself loads the next unit, which may end beyond the row.
+/// Without `next`: multiply_unit() loads that unit afterwards, since its second chunk may not exist.
 template <WeightForm kForm>
 CRIA_DEVICE void multiply_unit_floats(const VectorChunk<kForm>& w, const VectorBlock& block,
                                       const VectorSlot& slot, VectorShared<kForm>& shared) {
@@ -203,13 +210,14 @@ CRIA_DEVICE void multiply_unit_blocks32(VectorChunk<kForm>& w, const uint8_t* ne
   }
 }
 
-/// Scales of a lane's two rows in a super-block, and the products of the minima.
+/// Scales of a lane's two rows in a super-block, and the sums of the mins' products. `valid`: token g
+/// exists.
 template <WeightForm kForm>
 struct VectorScales {
   using F = Format<kForm>;
   uint4 group[2];  // integer scales of the groups, as multiply_group() takes them
   float d[2], dmin[2];
-  int32_t min_sum[4];  // minima times sums of activations
+  int32_t min_sum[4];  // mins times sums of activations, laid out as mma's C
 
   CRIA_DEVICE VectorScales(const VectorChunk<kForm>& w, const VectorBlock& block, int64_t unit, bool valid) {
     group[0] = w.scales[0];
@@ -241,8 +249,8 @@ struct VectorScales {
       d[1] = low_half(w.d[1]);
     }
   }
-  /// Scales of pair j in row g + 8 * i. Six bits: two bytes a pair, so four pairs in two words; else a word
-  /// a pair.
+  /// Scales of pair j in row g + 8 * i, in the low bytes: two bytes a pair where scales have six bits, so
+  /// that four pairs are two words; otherwise four, a word.
   CRIA_DEVICE uint32_t pair(int i, int j) const {
     return F::kSixBits ? word(group[i], j / 2) >> (j % 2 * 16) : word(group[i], j);
   }
@@ -291,7 +299,7 @@ CRIA_DEVICE void multiply_unit_blocks256(VectorChunk<kForm>& w, const uint8_t* n
     }
 }
 
-/// The float steps of one unit for one output.
+/// Adds one unit's sums to the accumulator of one output: its float steps, in the order of the columns.
 template <WeightForm kForm>
 CRIA_DEVICE float take_steps(float acc, VectorShared<kForm>& shared, const VectorBlock& block,
                              const VectorSlot& slot, int row, int token) {
@@ -325,7 +333,8 @@ CRIA_DEVICE float take_steps(float acc, VectorShared<kForm>& shared, const Vecto
   return acc;
 }
 
-/// Loads a unit of floats; its second chunk may lie beyond the row, and at the last tile beyond the matrix.
+/// Loads a unit of floats. Zeros stand for its second chunk where the row has none: reading it would bring
+/// the next tile's weights or, in the last tile, run beyond the matrix.
 template <WeightForm kForm>
 CRIA_DEVICE void load_unit_floats(VectorChunk<kForm>& w, const VectorBlock& block, int64_t unit) {
   using Plan = VectorPlan<kForm>;
@@ -370,6 +379,7 @@ CRIA_DEVICE void multiply_unit(VectorChunk<kForm>& w, const VectorBlock& block, 
 
 }  // namespace
 
+/// y[t, r] = row r of W times token t, or what the epilogue makes of it. Thread block b has tile b.
 template <WeightForm kForm>
 static __global__ void __launch_bounds__(VectorPlan<kForm>::kThreads, 512 / VectorPlan<kForm>::kThreads)
     matmul_vector_kernel(const uint8_t* weights, Activations x, int n_tokens, float* y, int64_t rows,
@@ -415,6 +425,7 @@ static __global__ void __launch_bounds__(VectorPlan<kForm>::kThreads, 512 / Vect
 #pragma unroll
   for (int i = 0; i < Plan::kOutputs; i++) {
     const int token = (thread_in_block() + i * Plan::kThreads) / static_cast<int>(kTileRows);
+    // With swiglu, rows 0 .. 7 of a tile are of gate and rows 8 .. 15 the same ones of up.
     const float below = __shfl_xor_sync(kFullWarp, acc[i], 8);
     const int64_t r = swiglu ? static_cast<int64_t>(blockIdx.x) * 8 + row
                              : static_cast<int64_t>(blockIdx.x) * kTileRows + row;
