@@ -1,7 +1,7 @@
 // A device that holds weights, KV caches and activations, and runs the ops of ops.h on them.
 //
-// A Backend is made of parts: where weights lie (WeightStore), where keys and values lie (KvPool, which makes
-// KvCaches), activations (Activations), the begin and end of a forward pass (Passes) and the ops (Ops).
+// A Backend is made of parts: where weights lie (WeightStore), where keys and values lie (KvAllocator, which
+// makes KvCaches), activations (Activations), the begin and end of a forward pass (Passes) and the ops (Ops).
 // None is thread-safe, unless it says so. All live as long as their backend.
 #pragma once
 
@@ -145,10 +145,10 @@ struct KvCacheSpec {
   std::int32_t n_pages = 0;
 };
 
-/// Makes KV caches.
-class KvPool {
+/// Allocates KV caches.
+class KvAllocator {
  public:
-  virtual ~KvPool() = default;
+  virtual ~KvAllocator() = default;
   /// Bytes of one page of one layer.
   virtual std::size_t page_bytes(const AttentionShape& shape, DType dtype) const = 0;
   /// Throws ERR_OUT_OF_MEMORY.
@@ -212,7 +212,7 @@ class Backend {
   virtual std::size_t free_memory() const = 0;
 
   virtual WeightStore& weights() = 0;
-  virtual KvPool& kv() = 0;
+  virtual KvAllocator& kv() = 0;
   virtual Activations& activations() = 0;
   virtual Passes& passes() = 0;
   virtual Ops& ops() = 0;

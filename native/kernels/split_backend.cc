@@ -227,7 +227,7 @@ class SplitBackend final : public Backend {
   }
 
   WeightStore& weights() override { return weights_; }
-  KvPool& kv() override { return kv_; }
+  KvAllocator& kv() override { return kv_; }
   Activations& activations() override { return activations_; }
   Passes& passes() override { return ops_; }
   Ops& ops() override { return ops_; }
@@ -239,7 +239,7 @@ class SplitBackend final : public Backend {
   const std::int32_t n_host_layers_, gpu_layers_, page_ratio_;
   BackendInfo info_;
   SplitWeights weights_{host_->weights(), device_->weights(), n_host_layers_};
-  SplitKvPool kv_{host_->kv(), device_->kv(), n_host_layers_, page_ratio_};
+  SplitKvAllocator kv_{host_->kv(), device_->kv(), n_host_layers_, page_ratio_};
   SplitActivations activations_{host_->activations(), device_->activations()};
   SplitOps ops_{*host_, *device_, activations_, n_host_layers_, page_ratio_};
 };

@@ -87,12 +87,12 @@ class SplitKvCache final : public KvCache {
 
 }  // namespace
 
-std::size_t SplitKvPool::page_bytes(const AttentionShape& shape, DType dtype) const {
+std::size_t SplitKvAllocator::page_bytes(const AttentionShape& shape, DType dtype) const {
   return std::max(static_cast<std::size_t>(ratio_) * host_.page_bytes(shape, dtype),
                   device_.page_bytes(shape, dtype));
 }
 
-std::unique_ptr<KvCache> SplitKvPool::create(const KvCacheSpec& spec) {
+std::unique_ptr<KvCache> SplitKvAllocator::create(const KvCacheSpec& spec) {
   if (spec.n_pages > INT32_MAX / ratio_)
     throw Error(ErrorCode::invalid_argument, "kvMemory: expected at most " +
                                                  std::to_string(INT32_MAX / ratio_) + " pages, found " +

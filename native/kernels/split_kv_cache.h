@@ -10,11 +10,12 @@
 
 namespace cria {
 
-class SplitKvPool final : public KvPool {
+class SplitKvAllocator final : public KvAllocator {
  public:
   /// Layers from `first_device_layer` on are the device's; `ratio` pages of the host make one of the device.
   /// Both pools outlive it.
-  SplitKvPool(KvPool& host, KvPool& device, std::int32_t first_device_layer, std::int32_t ratio)
+  SplitKvAllocator(KvAllocator& host, KvAllocator& device, std::int32_t first_device_layer,
+                   std::int32_t ratio)
       : host_(host), device_(device), first_device_layer_(first_device_layer), ratio_(ratio) {}
 
   std::size_t page_bytes(const AttentionShape& shape, DType dtype) const override;
@@ -22,8 +23,8 @@ class SplitKvPool final : public KvPool {
   std::unique_ptr<KvCache> create(const KvCacheSpec& spec) override;
 
  private:
-  KvPool& host_;
-  KvPool& device_;
+  KvAllocator& host_;
+  KvAllocator& device_;
   const std::int32_t first_device_layer_, ratio_;
 };
 

@@ -55,7 +55,7 @@ class CpuBackend final : public Backend {
   const BackendInfo& info() const override { return info_; }
   std::size_t free_memory() const override { return available_memory(); }
   WeightStore& weights() override { return weights_; }
-  KvPool& kv() override { return kv_; }
+  KvAllocator& kv() override { return kv_; }
   Activations& activations() override { return activations_; }
   Passes& passes() override { return passes_; }
   Ops& ops() override { return ops_; }
@@ -65,7 +65,7 @@ class CpuBackend final : public Backend {
   BackendInfo info_;
   ThreadPool pool_;
   CpuWeights weights_;
-  CpuKvPool kv_;
+  CpuKvAllocator kv_;
   CpuActivations activations_;
   CpuPasses passes_;
   CpuOps ops_;

@@ -75,12 +75,12 @@ class CpuKvCache final : public KvCache {
 
 }  // namespace
 
-std::size_t CpuKvPool::page_bytes(const AttentionShape& shape, DType dtype) const {
+std::size_t CpuKvAllocator::page_bytes(const AttentionShape& shape, DType dtype) const {
   return kv_block_elements(shape.head_dim) * element_bytes(dtype) *
          static_cast<std::size_t>(shape.n_kv_heads);
 }
 
-std::unique_ptr<KvCache> CpuKvPool::create(const KvCacheSpec& spec) {
+std::unique_ptr<KvCache> CpuKvAllocator::create(const KvCacheSpec& spec) {
   return std::make_unique<CpuKvCache>(spec, page_bytes(spec.shape, spec.dtype));
 }
 

@@ -8,7 +8,7 @@
 
 namespace cria {
 
-class CpuKvPool final : public KvPool {
+class CpuKvAllocator final : public KvAllocator {
  public:
   std::size_t page_bytes(const AttentionShape& shape, DType dtype) const override;
   std::unique_ptr<KvCache> create(const KvCacheSpec& spec) override;

@@ -93,7 +93,7 @@ class CudaBackend final : public Backend {
     return memory_info().free;
   }
   WeightStore& weights() override { return weights_; }
-  KvPool& kv() override { return kv_; }
+  KvAllocator& kv() override { return kv_; }
   Activations& activations() override { return activations_; }
   Passes& passes() override { return ops_; }
   Ops& ops() override { return ops_; }
@@ -103,7 +103,7 @@ class CudaBackend final : public Backend {
   BackendInfo info_;
   Context context_;
   CudaWeights weights_{context_};
-  CudaKvPool kv_{context_};
+  CudaKvAllocator kv_{context_};
   CudaActivations activations_{context_};
   CudaOps ops_{context_, weights_, graphs_wanted()};
   CudaElementary elementary_{context_, ops_};

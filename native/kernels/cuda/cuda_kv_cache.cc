@@ -74,11 +74,11 @@ class CudaKvCache final : public KvCache {
 
 }  // namespace
 
-std::size_t CudaKvPool::page_bytes(const AttentionShape& shape, DType dtype) const {
+std::size_t CudaKvAllocator::page_bytes(const AttentionShape& shape, DType dtype) const {
   return kv_page_bytes(shape, dtype);
 }
 
-std::unique_ptr<KvCache> CudaKvPool::create(const KvCacheSpec& spec) {
+std::unique_ptr<KvCache> CudaKvAllocator::create(const KvCacheSpec& spec) {
   return std::make_unique<CudaKvCache>(context_, spec);
 }
 

@@ -9,10 +9,10 @@
 
 namespace cria::cuda {
 
-class CudaKvPool final : public KvPool {
+class CudaKvAllocator final : public KvAllocator {
  public:
   /// `context` outlives it and its caches.
-  explicit CudaKvPool(const Context& context) : context_(context) {}
+  explicit CudaKvAllocator(const Context& context) : context_(context) {}
   std::size_t page_bytes(const AttentionShape& shape, DType dtype) const override;
   std::unique_ptr<KvCache> create(const KvCacheSpec& spec) override;
 
