@@ -8,8 +8,10 @@ if(CRIA_PROCESSOR MATCHES "x86_64|amd64")
   set(CRIA_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
   set(CRIA_ISA_FLAGS_avx_vnni -mavx2 -mfma -mf16c -mavxvnni)
   set(CRIA_ISA_FLAGS_avx512_vnni
-    -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512
-    -Wno-maybe-uninitialized -Wno-uninitialized)  # false alarms of gcc 12 in its own _mm512 headers
+    -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")  # false alarms of gcc 12 in its own _mm512 headers
+    list(APPEND CRIA_ISA_FLAGS_avx512_vnni -Wno-maybe-uninitialized -Wno-uninitialized)
+  endif()
   set(CRIA_ISA_FLAGS_avx512_bf16 ${CRIA_ISA_FLAGS_avx512_vnni} -mavx512bf16)
 elseif(CRIA_PROCESSOR MATCHES "aarch64|arm64")
   set(CRIA_ISA_LEVELS neon neon_dotprod neon_i8mm)
