@@ -38,15 +38,8 @@
 
 #include <stdint.h>
 
+#include "core/host_device.h"
 #include "kernels/blocks.h"
-
-#ifndef CRIA_BOTH_SIDES
-#ifdef __CUDACC__
-#define CRIA_BOTH_SIDES __host__ __device__
-#else
-#define CRIA_BOTH_SIDES
-#endif
-#endif
 
 namespace cria::cuda {
 
@@ -71,7 +64,7 @@ struct WeightLayout {
   int chunk_bytes;
 };
 
-CRIA_BOTH_SIDES constexpr WeightLayout weight_layout(WeightForm form) {
+CRIA_HOST_DEVICE constexpr WeightLayout weight_layout(WeightForm form) {
   switch (form) {
     case WeightForm::f32: return {64, 0, 0, 0, 0, 4096};
     case WeightForm::f16:
@@ -88,7 +81,7 @@ CRIA_BOTH_SIDES constexpr WeightLayout weight_layout(WeightForm form) {
   return {};
 }
 
-CRIA_BOTH_SIDES constexpr int64_t chunks_of(WeightForm form, int64_t cols) {
+CRIA_HOST_DEVICE constexpr int64_t chunks_of(WeightForm form, int64_t cols) {
   const int64_t chunk = weight_layout(form).chunk_cols;
   return (cols + chunk - 1) / chunk;
 }

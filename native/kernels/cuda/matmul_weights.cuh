@@ -7,7 +7,7 @@
 
 namespace cria::cuda {
 
-CRIA_BOTH_SIDES constexpr ActivationForm form_of_activations(WeightForm form) {
+CRIA_HOST_DEVICE constexpr ActivationForm form_of_activations(WeightForm form) {
   switch (form) {
     case WeightForm::f32: return ActivationForm::f32;
     case WeightForm::f16: return ActivationForm::f16;
@@ -33,13 +33,13 @@ struct Activations {
   int64_t stride;
 };
 
-CRIA_BOTH_SIDES constexpr int activation_chunk_cols(ActivationForm form) {
+CRIA_HOST_DEVICE constexpr int activation_chunk_cols(ActivationForm form) {
   return form == ActivationForm::q8_0 || form == ActivationForm::q8_k ? 256 : 64;
 }
-CRIA_BOTH_SIDES constexpr int activation_chunk_bytes(ActivationForm form) {
+CRIA_HOST_DEVICE constexpr int activation_chunk_bytes(ActivationForm form) {
   return form == ActivationForm::f16 || form == ActivationForm::bf16 ? 128 : kActivationChunkBytes;
 }
-CRIA_BOTH_SIDES constexpr int64_t activation_chunks(ActivationForm form, int64_t cols) {
+CRIA_HOST_DEVICE constexpr int64_t activation_chunks(ActivationForm form, int64_t cols) {
   return (cols + activation_chunk_cols(form) - 1) / activation_chunk_cols(form);
 }
 
