@@ -22,6 +22,17 @@ else()
   set(CRIA_ISA_LEVELS)
 endif()
 
+# For quick builds: what is left out is never chosen at load.
+set(CRIA_CPU_LEVELS "" CACHE STRING "Instruction-set levels to build, e.g. avx2;avx512_bf16. Empty: all")
+if(CRIA_CPU_LEVELS)
+  foreach(level IN LISTS CRIA_CPU_LEVELS)
+    if(NOT level IN_LIST CRIA_ISA_LEVELS)
+      message(FATAL_ERROR "CRIA_CPU_LEVELS: expected some of ${CRIA_ISA_LEVELS}, found ${level}")
+    endif()
+  endforeach()
+  set(CRIA_ISA_LEVELS ${CRIA_CPU_LEVELS})
+endif()
+
 # cria_isa_kernels(<room> <source>): adds one object library per level of this processor to a room.
 function(cria_isa_kernels room source)
   if(CRIA_SANITIZE)  # Clang would otherwise take minutes per level

@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <thread>
 #include <vector>
 
 #include "core/error.h"
@@ -45,6 +46,7 @@ struct OpaqueStream {
   std::deque<Work> queue;
   std::uint64_t given = 0, done = 0;
   std::unique_ptr<OpaqueGraph> capture;
+  std::thread::id capturing_thread;
 };
 struct OpaqueEvent {
   OpaqueStream* stream = nullptr;
@@ -82,7 +84,6 @@ struct Twin {
   std::map<const void*, std::size_t> dynamic_shared;  // what set_max_dynamic_shared allowed
   OpaqueStream default_stream;
   std::set<OpaqueStream*> streams;
-  int captures = 0;
   std::size_t queued = 0;
 };
 Twin& twin() {
@@ -91,6 +92,14 @@ Twin& twin() {
 }
 
 OpaqueStream& stream_of(Stream stream) { return stream ? *stream : twin().default_stream; }
+
+/// Whether this thread captures a stream. Allocations are then refused to it, and only to it: captures are
+/// begun in the mode cudaStreamCaptureModeThreadLocal.
+bool this_thread_captures() {
+  return std::ranges::any_of(twin().streams, [](const OpaqueStream* s) {
+    return s->capture && s->capturing_thread == std::this_thread::get_id();
+  });
+}
 
 void forget_work(OpaqueStream& s) {
   s.queue.clear();
@@ -255,7 +264,7 @@ MemoryInfo memory_info() {
 void* allocate(std::size_t bytes, const char* what) {
   Lock lock(twin().mutex);
   const bool injected = enter("cudaMalloc");
-  if (twin().captures) fail(Failure::invalid_call, "cudaMalloc", "a stream is being captured");
+  if (this_thread_captures()) fail(Failure::invalid_call, "cudaMalloc", "a stream is being captured");
   if (bytes == 0) return nullptr;
   void* p = injected ? nullptr : allocate_device_memory(bytes);
   if (!p) throw_out_of_memory(what, bytes, available_device_memory(), "device");
@@ -276,7 +285,7 @@ void release(void* device_memory) noexcept {
 void* allocate_pinned(std::size_t bytes, const char* what) {
   Lock lock(twin().mutex);
   const bool injected = enter("cudaMallocHost");
-  if (twin().captures) fail(Failure::invalid_call, "cudaMallocHost", "a stream is being captured");
+  if (this_thread_captures()) fail(Failure::invalid_call, "cudaMallocHost", "a stream is being captured");
   void* p = injected ? nullptr : std::malloc(bytes);
   if (!p) throw_out_of_memory(what, bytes, 0, "page-locked host");
   std::memset(p, kNanByte, bytes);
@@ -345,7 +354,6 @@ void destroy(Stream stream) noexcept {
     drain(*stream);
   } catch (...) {
   }
-  if (stream->capture) twin().captures--;
   twin().streams.erase(stream);
   delete stream;
 }
@@ -396,14 +404,15 @@ void begin_capture(Stream stream) {
   if (!stream) fail(Failure::invalid_call, "cudaStreamBeginCapture", "the default stream cannot be captured");
   if (stream->capture) fail(Failure::invalid_call, "cudaStreamBeginCapture", "the stream is being captured");
   stream->capture = std::make_unique<OpaqueGraph>();
-  twin().captures++;
+  stream->capturing_thread = std::this_thread::get_id();
 }
 Graph end_capture(Stream stream) {
   Lock lock(twin().mutex);
   if (stream && stream->capture) {  // a capture ends even when the call fails
-    twin().captures--;
     std::unique_ptr<OpaqueGraph> graph = std::move(stream->capture);
     enter_plain("cudaStreamEndCapture");
+    if (stream->capturing_thread != std::this_thread::get_id())
+      fail(Failure::invalid_call, "cudaStreamEndCapture", "another thread began the capture");
     return graph.release();
   }
   enter_plain("cudaStreamEndCapture");

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "core/error.h"
@@ -173,6 +174,14 @@ TEST_CASE("misuse of the runtime") {
   CHECK(code_of([&] { cuda::copy_to_device(x.data(), host, 32, stream); }) == ErrorCode::internal);
   CHECK(code_of([&] { cuda::synchronize(stream); }) == ErrorCode::internal);
   CHECK(code_of([&] { cuda::allocate(8, "a test"); }) == ErrorCode::internal);
+  CHECK(code_of([&] { cuda::allocate_pinned(8, "a test"); }) == ErrorCode::internal);
+  // Captures concern their own thread: another one may load a model meanwhile, but not end the capture.
+  std::thread([&] {
+    cuda::release(cuda::allocate(8, "a test"));
+    cuda::release_pinned(cuda::allocate_pinned(8, "a test"));
+  }).join();
   cuda::destroy(cuda::end_capture(stream));
+  cuda::begin_capture(stream);
+  std::thread([&] { CHECK(code_of([&] { cuda::end_capture(stream); }) == ErrorCode::internal); }).join();
   cuda::destroy(stream);
 }
