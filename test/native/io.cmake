@@ -1,7 +1,7 @@
 cria_native_test(io ROOM io
   SOURCES io/atomic_file_test.cc io/byte_cursor_test.cc io/file_test.cc io/gguf_test.cc
           io/gguf_malformed_test.cc io/gguf_split_test.cc io/gguf_shared_data_test.cc io/kv_state_file_test.cc
-          io/kv_state_write_test.cc core/error_test.cc core/hash_test.cc)
+          io/kv_state_write_test.cc core/error_test.cc core/hash_test.cc core/json_test.cc)
 cria_native_test(config ROOM model
   SOURCES io/config_test.cc io/config_rope_test.cc io/config_shared_data_test.cc io/fingerprint_test.cc)
 
@@ -9,6 +9,9 @@ if(CRIA_FUZZ)
   add_executable(fuzz_gguf ${CMAKE_CURRENT_LIST_DIR}/../fuzz/gguf_fuzz.cc)
   target_link_libraries(fuzz_gguf PRIVATE ${CRIA_CUDA_BACKEND} cria_model)
   target_link_options(fuzz_gguf PRIVATE -fsanitize=fuzzer)
+  add_executable(fuzz_json ${CMAKE_CURRENT_LIST_DIR}/../fuzz/json_fuzz.cc)
+  target_link_libraries(fuzz_json PRIVATE cria_core)
+  target_link_options(fuzz_json PRIVATE -fsanitize=fuzzer)
   add_executable(fuzz_kv_state ${CMAKE_CURRENT_LIST_DIR}/../fuzz/kv_state_fuzz.cc)
   target_link_libraries(fuzz_kv_state PRIVATE cria_io)
   target_link_options(fuzz_kv_state PRIVATE -fsanitize=fuzzer)
