@@ -2,6 +2,7 @@
 
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -17,7 +18,13 @@ export function run(command, args, options = {}) {
 /** Runs the tests of a build folder and counts them. A run without a passed test counts as failed. */
 export function ctest(build, report, args = [], options = {}) {
   rmSync(report, { force: true })
-  const output = ['--output-on-failure', '--output-junit', report]
+  const output = [
+    '--output-on-failure',
+    '--output-junit',
+    report,
+    '--parallel',
+    String(availableParallelism()),
+  ]
   const status = run('ctest', ['--test-dir', build, ...output, ...args], options)
   const head = existsSync(report) ? /<testsuite\b[^>]*>/.exec(readFileSync(report, 'utf8'))?.[0] : undefined
   const count = (name) => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(head ?? '')?.[1] ?? 0)
