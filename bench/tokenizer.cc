@@ -39,6 +39,7 @@
 
 #include "core/error.h"
 #include "engine/vocabulary_gguf.h"
+#include "io/gguf.h"
 
 namespace {
 

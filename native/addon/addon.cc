@@ -93,8 +93,10 @@ Napi::Value inspect_task(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     return start_task(
         info.Env(), TaskLength::long_work,
-        [path = as_string(info[0], "path")](const CancelFlag&) { return GgufFile::open(path); },
-        [](Napi::Env e, GgufFile&& file) -> Napi::Value { return file_info_to_js(e, file); });
+        [path = as_string(info[0], "path")](const CancelFlag&) { return ModelSource::open(path); },
+        [](Napi::Env e, std::unique_ptr<ModelSource>&& source) -> Napi::Value {
+          return file_info_to_js(e, *source);
+        });
   });
 }
 

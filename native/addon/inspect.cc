@@ -1,10 +1,12 @@
 #include "addon/inspect.h"
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <variant>
 
 #include "core/error.h"
+#include "io/gguf.h"
 
 namespace cria {
 namespace {
@@ -48,7 +50,7 @@ Napi::Value value_to_js(Napi::Env env, const GgufValue& value) {
   return o;
 }
 
-Napi::Array metadata_to_js(Napi::Env env, const GgufFile& file) {
+Napi::Array metadata_to_js(Napi::Env env, const ModelSource& file) {
   Napi::Array metadata = Napi::Array::New(env, file.metadata().size());
   for (std::size_t i = 0; i < file.metadata().size(); i++) {
     const auto& [key, value] = file.metadata()[i];
@@ -61,7 +63,7 @@ Napi::Array metadata_to_js(Napi::Env env, const GgufFile& file) {
   return metadata;
 }
 
-Napi::Array tensors_to_js(Napi::Env env, const GgufFile& file) {
+Napi::Array tensors_to_js(Napi::Env env, const ModelSource& file) {
   Napi::Array tensors = Napi::Array::New(env, file.tensors().size());
   for (std::size_t i = 0; i < file.tensors().size(); i++) {
     const GgufTensor& t = file.tensors()[i];
@@ -81,11 +83,12 @@ Napi::Array tensors_to_js(Napi::Env env, const GgufFile& file) {
 
 }  // namespace
 
-Napi::Object file_info_to_js(Napi::Env env, const GgufFile& file) {
+Napi::Object file_info_to_js(Napi::Env env, const ModelSource& file) {
   Napi::Object o = Napi::Object::New(env);
   o.Set("path", Napi::String::New(env, file.path()));
-  o.Set("format", "gguf");
-  o.Set("version", Napi::Number::New(env, file.version()));
+  o.Set("format", std::string(file.format()));
+  if (const auto* gguf = dynamic_cast<const GgufFile*>(&file))
+    o.Set("version", Napi::Number::New(env, gguf->version()));
   o.Set("fileBytes", Napi::Number::New(env, static_cast<double>(file.total_file_bytes())));
   Napi::Array files = Napi::Array::New(env);
   for (const auto& part : file.files()) files.Set(files.Length(), Napi::String::New(env, part->path()));

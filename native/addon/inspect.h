@@ -3,10 +3,10 @@
 
 #include <napi.h>
 
-#include "io/gguf.h"
+#include "io/model_source.h"
 
 namespace cria {
 
-Napi::Object file_info_to_js(Napi::Env env, const GgufFile& file);
+Napi::Object file_info_to_js(Napi::Env env, const ModelSource& file);
 
 }  // namespace cria

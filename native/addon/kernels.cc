@@ -181,11 +181,11 @@ Napi::Value allocate_kv(const Napi::CallbackInfo& info) {
 
 using NamedTensors = std::vector<std::pair<std::string, std::shared_ptr<KernelTensor>>>;
 
-/// Every tensor of a GGUF, on the backend's device.
+/// Every tensor of a model, on the backend's device.
 NamedTensors load(Backend& backend, const CancelFlag& cancel, const std::string& path) {
-  const GgufFile file = GgufFile::open(path);
+  const std::unique_ptr<const ModelSource> file = ModelSource::open(path);
   NamedTensors tensors;
-  for (const GgufTensor& from : file.tensors()) {
+  for (const GgufTensor& from : file->tensors()) {
     cancel.check();
     auto tensor = std::make_shared<KernelTensor>();
     tensor->device = backend.info().device;
@@ -193,7 +193,7 @@ NamedTensors load(Backend& backend, const CancelFlag& cancel, const std::string&
     for (std::uint32_t d = from.n_dims; d > 0; d--)
       tensor->shape.push_back(static_cast<std::int64_t>(from.dims[d - 1]));
     TensorMemory memory = allocate_host(from.bytes);
-    file.files()[from.file_index]->read_at(from.offset, memory.data, from.bytes);
+    file->read(from, 0, memory.data, from.bytes);
     tensor->memory = backend.elementary().to_device(std::move(memory));
     tensors.emplace_back(from.name, std::move(tensor));
   }

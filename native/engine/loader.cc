@@ -76,7 +76,7 @@ std::uint64_t reserved_kv_bytes(const LoadOptions& options, const ModelConfig& c
 }
 
 /// Loads the weights and creates the KV cache and the decoder on a backend.
-void load_on(LoadedModel& loaded, const GgufFile& file, const ModelConfig& config,
+void load_on(LoadedModel& loaded, const ModelSource& file, const ModelConfig& config,
              std::unique_ptr<Backend> backend, const LoadOptions& options, const LoadProgress& progress,
              const CancelFlag& cancel) {
   const BackendInfo& info = backend->info();
@@ -112,7 +112,8 @@ void check_options(const LoadOptions& options) {
 LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress, const CancelFlag& cancel) {
   const auto begin = std::chrono::steady_clock::now();
   check_options(options);
-  GgufFile file = GgufFile::open(options.path);
+  const std::unique_ptr<ModelSource> source = ModelSource::open(options.path);
+  ModelSource& file = *source;
   cancel.check();
   ModelConfig config = read_config(file);
   cancel.check();
@@ -157,7 +158,7 @@ LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress,
 }
 
 std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& path) {
-  return Tokenizer::build(read_vocabulary(GgufFile::open(path)));
+  return Tokenizer::build(read_vocabulary(*ModelSource::open(path)));
 }
 
 }  // namespace cria

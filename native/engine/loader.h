@@ -8,8 +8,8 @@
 
 #include "core/cancel.h"
 #include "engine/engine.h"
-#include "io/gguf.h"
 #include "io/kv_state_file.h"
+#include "io/model_source.h"
 #include "model/decoder.h"
 #include "model/weights.h"
 #include "tokenizer/tokenizer.h"
@@ -46,8 +46,8 @@ struct LoadedModel {
   double load_ms = 0;
 };
 
-/// Errors: those of GgufFile::open, read_config, Tokenizer::build and load_weights; ERR_INVALID_ARGUMENT for
-/// options that contradict the model; ERR_OUT_OF_MEMORY; ERR_ABORTED.
+/// Errors: those of ModelSource::open, read_config, Tokenizer::build and load_weights; ERR_INVALID_ARGUMENT
+/// for options that contradict the model; ERR_OUT_OF_MEMORY; ERR_ABORTED.
 LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress, const CancelFlag& cancel);
 
 /// Loads only the vocabulary. The file need not contain tensors.

@@ -8,7 +8,7 @@
 namespace cria {
 namespace {
 
-TokenizerKind read_kind(const GgufFile& file) {
+TokenizerKind read_kind(const ModelSource& file) {
   const std::string model = file.get_string("tokenizer.ggml.model");
   if (model == "llama") return TokenizerKind::sentencepiece;
   if (model == "gpt2") return TokenizerKind::bpe;
@@ -19,7 +19,7 @@ TokenizerKind read_kind(const GgufFile& file) {
       {{"key", "tokenizer.ggml.model"}, {"expected", "llama or gpt2"}, {"found", model}});
 }
 
-std::optional<TokenId> read_id(const GgufFile& file, std::string_view key) {
+std::optional<TokenId> read_id(const ModelSource& file, std::string_view key) {
   const std::optional<std::uint64_t> id = file.find_uint(key);
   if (!id) return std::nullopt;
   // A value too large for an id is beyond every vocabulary; Tokenizer::build reports it.
@@ -52,7 +52,7 @@ std::vector<TokenType> read_types(const GgufArray& array) {
 
 }  // namespace
 
-VocabularySource read_vocabulary(const GgufFile& file) {
+VocabularySource read_vocabulary(const ModelSource& file) {
   VocabularySource source;
   source.kind = read_kind(file);
   source.pre_tokenizer = file.find_string("tokenizer.ggml.pre").value_or("");

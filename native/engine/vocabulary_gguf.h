@@ -1,7 +1,7 @@
 // The vocabulary in the metadata of a GGUF file.
 #pragma once
 
-#include "io/gguf.h"
+#include "io/model_source.h"
 #include "tokenizer/vocabulary.h"
 
 namespace cria {
@@ -9,6 +9,6 @@ namespace cria {
 /// The `tokenizer.*` metadata as plain data, which Tokenizer::build checks. Errors: ERR_INVALID_MODEL
 /// (a missing key, a value of the wrong type), ERR_UNSUPPORTED_MODEL (a tokenizer.ggml.model other than
 /// "llama" and "gpt2").
-VocabularySource read_vocabulary(const GgufFile& file);
+VocabularySource read_vocabulary(const ModelSource& file);
 
 }  // namespace cria

@@ -7,6 +7,7 @@
 #include "io/byte_cursor.h"
 #include "io/file_error.h"
 #include "io/file_kind.h"
+#include "io/name_index.h"
 
 namespace cria {
 namespace {

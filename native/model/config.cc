@@ -26,7 +26,7 @@ std::string key_of(const ModelConfig& config, std::string_view suffix) {
 }
 
 /// An integer that a file may also store per layer, as an array; its elements must then all be equal.
-std::optional<std::uint64_t> find_uniform_uint(const GgufFile& file, const std::string& key) {
+std::optional<std::uint64_t> find_uniform_uint(const ModelSource& file, const std::string& key) {
   const GgufValue* value = file.find(key);
   const auto* array = value == nullptr ? nullptr : std::get_if<GgufArray>(value);
   if (array == nullptr) return file.find_uint(key);
@@ -44,20 +44,20 @@ std::optional<std::uint64_t> find_uniform_uint(const GgufFile& file, const std::
   return static_cast<std::uint64_t>(first);
 }
 
-std::uint32_t check_size(const GgufFile& file, const std::string& key, std::uint64_t value,
+std::uint32_t check_size(const ModelSource& file, const std::string& key, std::uint64_t value,
                          std::uint64_t max) {
   if (value < 1 || value > max)
     throw_invalid_key(file, key, "1 to " + std::to_string(max), std::to_string(value));
   return static_cast<std::uint32_t>(value);
 }
 
-std::uint32_t read_size(const GgufFile& file, const std::string& key, std::uint64_t max) {
+std::uint32_t read_size(const ModelSource& file, const std::string& key, std::uint64_t max) {
   const auto value = find_uniform_uint(file, key);
   if (!value) throw_invalid_key(file, key, "a positive integer", "nothing: the key is missing");
   return check_size(file, key, *value, max);
 }
 
-void check_kind_of_file(const GgufFile& file, const ModelConfig& config) {
+void check_kind_of_file(const ModelSource& file, const ModelConfig& config) {
   const std::string type = file.find_string("general.type").value_or("model");
   if (type != "model")
     throw_unsupported_key(file, "general.type", "only whole models are supported", quote(type));
@@ -74,7 +74,7 @@ void check_kind_of_file(const GgufFile& file, const ModelConfig& config) {
 }
 
 /// Refuses scalings and caps that this decoder does not apply.
-void check_neutral_scales(const GgufFile& file, const ModelConfig& config) {
+void check_neutral_scales(const ModelSource& file, const ModelConfig& config) {
   struct Neutral {
     std::string_view suffix;
     double value;  // besides 0: the value that changes nothing
@@ -97,7 +97,7 @@ void check_neutral_scales(const GgufFile& file, const ModelConfig& config) {
 }
 
 /// Refuses variants that share the name "llama" but compute something else.
-void check_variant(const GgufFile& file, const ModelConfig& config) {
+void check_variant(const ModelSource& file, const ModelConfig& config) {
   const std::string experts = key_of(config, "expert_count");
   if (const auto n = file.find_uint(experts); n && *n > 0)
     throw_unsupported_key(file, experts, "mixture of experts is not supported", std::to_string(*n));
@@ -126,7 +126,7 @@ void check_variant(const GgufFile& file, const ModelConfig& config) {
     throw_unsupported_key(file, parallel, "parallel residuals are not supported", "true");
 }
 
-void read_heads(const GgufFile& file, ModelConfig* config) {
+void read_heads(const ModelSource& file, ModelConfig* config) {
   const std::string heads = key_of(*config, "attention.head_count");
   config->n_heads = read_size(file, heads, kMaxHeads);
   const std::string kv_heads = key_of(*config, "attention.head_count_kv");
@@ -165,7 +165,7 @@ void read_heads(const GgufFile& file, ModelConfig* config) {
 }
 
 /// The size of the vocabulary: the rows of the embedding, with which the metadata and the tokens must agree.
-std::uint32_t read_vocab_size(const GgufFile& file, const ModelConfig& config) {
+std::uint32_t read_vocab_size(const ModelSource& file, const ModelConfig& config) {
   const GgufTensor* embedding = file.find_tensor("token_embd.weight");
   if (embedding == nullptr)
     throw_invalid_tensor(file, "token_embd.weight", "the embedding", "no such tensor");
@@ -188,7 +188,7 @@ std::uint32_t read_vocab_size(const GgufFile& file, const ModelConfig& config) {
   return static_cast<std::uint32_t>(rows);
 }
 
-float read_epsilon(const GgufFile& file, const ModelConfig& config) {
+float read_epsilon(const ModelSource& file, const ModelConfig& config) {
   const std::string key = key_of(config, "attention.layer_norm_rms_epsilon");
   const double epsilon = file.get_float(key);
   // False for NaN too; the lower bound keeps the float above zero.
@@ -199,7 +199,7 @@ float read_epsilon(const GgufFile& file, const ModelConfig& config) {
 
 }  // namespace
 
-ModelConfig read_config(const GgufFile& file) {
+ModelConfig read_config(const ModelSource& file) {
   ModelConfig config;
   config.architecture = file.get_string("general.architecture");
   config.name = file.find_string("general.name").value_or("");

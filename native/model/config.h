@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "io/gguf.h"
+#include "io/model_source.h"
 
 namespace cria {
 
@@ -40,9 +40,9 @@ struct ModelConfig {
 /// that every required tensor exists with the rank, shape and type that the configuration implies. Errors:
 /// ERR_UNSUPPORTED_MODEL for another architecture (named) or an unsupported variant, ERR_INVALID_MODEL for a
 /// contradiction.
-ModelConfig read_config(const GgufFile& file);
+ModelConfig read_config(const ModelSource& file);
 
 /// The second half of read_config: checks the tensors against the configuration.
-void check_tensors(const GgufFile& file, const ModelConfig& config);
+void check_tensors(const ModelSource& file, const ModelConfig& config);
 
 }  // namespace cria

@@ -4,21 +4,21 @@
 
 namespace cria {
 
-void throw_invalid_key(const GgufFile& file, std::string_view key, const std::string& expected,
+void throw_invalid_key(const ModelSource& file, std::string_view key, const std::string& expected,
                        const std::string& found) {
   throw Error(ErrorCode::invalid_model,
               file.path() + ": metadata key " + quote(key) + ": expected " + expected + ", found " + found,
               {{"path", file.path()}, {"key", std::string(key)}, {"expected", expected}, {"found", found}});
 }
 
-void throw_unsupported_key(const GgufFile& file, std::string_view key, const std::string& why,
+void throw_unsupported_key(const ModelSource& file, std::string_view key, const std::string& why,
                            const std::string& found) {
   throw Error(ErrorCode::unsupported_model,
               file.path() + ": metadata key " + quote(key) + " is " + found + ": " + why,
               {{"path", file.path()}, {"key", std::string(key)}, {"found", found}});
 }
 
-void throw_invalid_tensor(const GgufFile& file, std::string_view tensor, const std::string& expected,
+void throw_invalid_tensor(const ModelSource& file, std::string_view tensor, const std::string& expected,
                           const std::string& found) {
   throw Error(
       ErrorCode::invalid_model,
@@ -26,7 +26,7 @@ void throw_invalid_tensor(const GgufFile& file, std::string_view tensor, const s
       {{"path", file.path()}, {"tensor", std::string(tensor)}, {"expected", expected}, {"found", found}});
 }
 
-void throw_unsupported_tensor(const GgufFile& file, std::string_view tensor, const std::string& why) {
+void throw_unsupported_tensor(const ModelSource& file, std::string_view tensor, const std::string& why) {
   throw Error(ErrorCode::unsupported_model, file.path() + ": tensor " + quote(tensor) + ": " + why,
               {{"path", file.path()}, {"tensor", std::string(tensor)}});
 }

@@ -15,20 +15,20 @@ std::string rope_key(const ModelConfig& config, std::string_view suffix) {
 }
 
 /// A finite float of at least `min`.
-double check_factor(const GgufFile& file, const std::string& key, double value, double min) {
+double check_factor(const ModelSource& file, const std::string& key, double value, double min) {
   if (!(std::isfinite(value) && value >= min))
     throw_invalid_key(file, key, "a finite number of at least " + number_text(min), number_text(value));
   return value;
 }
 
-double get_factor(const GgufFile& file, const std::string& key, double min) {
+double get_factor(const ModelSource& file, const std::string& key, double min) {
   return check_factor(file, key, file.get_float(key), min);
 }
 
 constexpr double kMinFactor = 1e-3;  // a factor below 1 is odd but well-defined; zero is not
 
 /// Llama 3.1's scaling from its parameters.
-RopeScaling read_llama3(const GgufFile& file, const ModelConfig& config) {
+RopeScaling read_llama3(const ModelSource& file, const ModelConfig& config) {
   RopeScaling scaling;
   scaling.kind = RopeScaling::Kind::llama3;
   scaling.factor = get_factor(file, rope_key(config, "scaling.factor"), kMinFactor);
@@ -44,7 +44,7 @@ RopeScaling read_llama3(const GgufFile& file, const ModelConfig& config) {
 }
 
 /// Linear scaling: positions divided by a factor. `rope.scale_linear` is its older spelling.
-double read_linear_factor(const GgufFile& file, const ModelConfig& config, bool named_linear) {
+double read_linear_factor(const ModelSource& file, const ModelConfig& config, bool named_linear) {
   const std::string key = rope_key(config, "scaling.factor");
   const std::string old_key = rope_key(config, "scale_linear");
   if (named_linear && file.find(key) != nullptr) return get_factor(file, key, kMinFactor);
@@ -57,7 +57,7 @@ double read_linear_factor(const GgufFile& file, const ModelConfig& config, bool 
 
 /// The factors of the tensor `rope_freqs.weight`, in which converters store Llama 3.1's scaling; empty when
 /// the file has no such tensor.
-std::vector<float> read_factor_tensor(const GgufFile& file, const ModelConfig& config) {
+std::vector<float> read_factor_tensor(const ModelSource& file, const ModelConfig& config) {
   const GgufTensor* tensor = file.find_tensor("rope_freqs.weight");
   if (tensor == nullptr) return {};
   if (tensor->dtype != DType::f32)
@@ -69,7 +69,7 @@ std::vector<float> read_factor_tensor(const GgufFile& file, const ModelConfig& c
                          std::to_string(tensor->elements()));
   }
   std::vector<float> factors(count);
-  file.files()[tensor->file_index]->read_at(tensor->offset, factors.data(), factors.size() * sizeof(float));
+  file.read(*tensor, 0, factors.data(), factors.size() * sizeof(float));
   for (std::size_t i = 0; i < factors.size(); ++i) {
     if (!(std::isfinite(factors[i]) && factors[i] >= kMinFactor)) {
       throw_invalid_tensor(file, tensor->name, "finite positive factors",
@@ -79,7 +79,7 @@ std::vector<float> read_factor_tensor(const GgufFile& file, const ModelConfig& c
   return factors;
 }
 
-RopeScaling read_scaling(const GgufFile& file, const ModelConfig& config) {
+RopeScaling read_scaling(const ModelSource& file, const ModelConfig& config) {
   std::vector<float> factors = read_factor_tensor(file, config);
   const std::string key = rope_key(config, "scaling.type");
   const std::string type = file.find_string(key).value_or("");
@@ -107,7 +107,7 @@ std::string scaling_name(const RopeScaling& scaling) {
 
 }  // namespace
 
-void read_rope(const GgufFile& file, ModelConfig* config) {
+void read_rope(const ModelSource& file, ModelConfig* config) {
   const std::string dim_key = rope_key(*config, "dimension_count");
   const std::uint64_t rope_dim = file.find_uint(dim_key).value_or(config->head_dim);
   if (rope_dim < 2 || rope_dim > config->head_dim || rope_dim % 2 != 0) {

@@ -2,12 +2,12 @@
 // inverse frequencies.
 #pragma once
 
-#include "io/gguf.h"
+#include "io/model_source.h"
 #include "model/config.h"
 
 namespace cria {
 
 /// Sets the rope_* members; head_dim must be set.
-void read_rope(const GgufFile& file, ModelConfig* config);
+void read_rope(const ModelSource& file, ModelConfig* config);
 
 }  // namespace cria

@@ -25,7 +25,7 @@ std::string shape_text(const std::uint64_t* dims, std::uint32_t n_dims) {
   return text + "]";
 }
 
-void check_tensor(const GgufFile& file, const GgufTensor& tensor, const TensorRule& rule) {
+void check_tensor(const ModelSource& file, const GgufTensor& tensor, const TensorRule& rule) {
   const std::uint32_t n_dims = rule.kind == Kind::norm ? 1 : 2;
   const std::uint64_t dims[2] = {rule.cols, rule.kind == Kind::norm ? 1 : rule.rows};
   if (tensor.n_dims != n_dims || tensor.dims[0] != dims[0] || tensor.dims[1] != dims[1]) {
@@ -38,7 +38,7 @@ void check_tensor(const GgufFile& file, const GgufTensor& tensor, const TensorRu
   }
 }
 
-void check_required(const GgufFile& file, const std::string& name, const TensorRule& rule) {
+void check_required(const ModelSource& file, const std::string& name, const TensorRule& rule) {
   const GgufTensor* tensor = file.find_tensor(name);
   if (tensor == nullptr) {
     const std::uint64_t dims[2] = {rule.cols, rule.rows};
@@ -78,7 +78,7 @@ constexpr std::string_view kRefusedPrefixes[] = {
 constexpr std::string_view kHarmlessInLayer[] = {"attn_rot_embd", "attn_rot_embd.weight"};
 
 template <std::size_t N>
-void check_known(const GgufFile& file, const ModelConfig& config, const TensorRule (&layer_rules)[N]) {
+void check_known(const ModelSource& file, const ModelConfig& config, const TensorRule (&layer_rules)[N]) {
   for (const GgufTensor& tensor : file.tensors()) {
     const std::string_view name = tensor.name;
     if (!name.starts_with("blk.")) {
@@ -109,7 +109,7 @@ void check_known(const GgufFile& file, const ModelConfig& config, const TensorRu
 
 }  // namespace
 
-void check_tensors(const GgufFile& file, const ModelConfig& config) {
+void check_tensors(const ModelSource& file, const ModelConfig& config) {
   const std::uint64_t hidden = config.hidden;
   const std::uint64_t q_size = std::uint64_t{config.n_heads} * config.head_dim;
   const std::uint64_t kv_size = std::uint64_t{config.n_kv_heads} * config.head_dim;

@@ -23,8 +23,8 @@ class Fingerprint {
     add(static_cast<std::uint64_t>(text.size()));
     hash_.update(text.data(), text.size());
   }
-  void add(const File& file, std::uint64_t offset, std::size_t bytes) {
-    file.read_at(offset, sample_.data(), bytes);
+  void add(const ModelSource& file, const GgufTensor& tensor, std::uint64_t offset, std::size_t bytes) {
+    file.read(tensor, offset, sample_.data(), bytes);
     hash_.update(sample_.data(), bytes);
   }
   std::uint64_t value() const { return hash_.digest(); }
@@ -48,24 +48,23 @@ void add_config(const ModelConfig& config, Fingerprint* print) {
   for (const float frequency : config.rope_inv_freq) print->add(frequency);
 }
 
-void add_tensor(const GgufFile& file, const GgufTensor& tensor, Fingerprint* print) {
+void add_tensor(const ModelSource& file, const GgufTensor& tensor, Fingerprint* print) {
   print->add(tensor.name);
   print->add(static_cast<std::uint32_t>(tensor.dtype));
   print->add(tensor.n_dims);
   for (const std::uint64_t dim : tensor.dims) print->add(dim);
-  const File& from = *file.files().at(tensor.file_index);
   if (tensor.bytes <= 3 * kSampleBytes) {
-    print->add(from, tensor.offset, static_cast<std::size_t>(tensor.bytes));
+    print->add(file, tensor, 0, static_cast<std::size_t>(tensor.bytes));
     return;
   }
   const std::uint64_t last = tensor.bytes - kSampleBytes;
   for (const std::uint64_t at : {std::uint64_t{0}, last / 2, last})
-    print->add(from, tensor.offset + at, kSampleBytes);
+    print->add(file, tensor, at, kSampleBytes);
 }
 
 }  // namespace
 
-std::uint64_t model_fingerprint(const GgufFile& file, const ModelConfig& config) {
+std::uint64_t model_fingerprint(const ModelSource& file, const ModelConfig& config) {
   Fingerprint print;
   print.add(std::string_view("cria model fingerprint 1"));  // raise the number when the recipe changes
   add_config(config, &print);

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "io/gguf.h"
+#include "io/model_source.h"
 #include "model/config.h"
 
 namespace cria {
@@ -18,6 +18,6 @@ namespace cria {
 /// `config` is that of the file (read_config). Costs up to three short reads per tensor: about a millisecond
 /// for 1B parameters when the weights are in the page cache, a tenth of a second when they are not. Throws
 /// ERR_IO.
-std::uint64_t model_fingerprint(const GgufFile& file, const ModelConfig& config);
+std::uint64_t model_fingerprint(const ModelSource& file, const ModelConfig& config);
 
 }  // namespace cria

@@ -25,7 +25,7 @@ struct Source {
 class WeightList {
  public:
   /// Keeps pointers into `weights`.
-  WeightList(const GgufFile& file, const ModelConfig& config, ModelWeights& weights) : file_(file) {
+  WeightList(const ModelSource& file, const ModelConfig& config, ModelWeights& weights) : file_(file) {
     weights.layers.resize(config.n_layers);
     add("token_embd.weight", &weights.embedding);
     for (std::uint32_t i = 0; i < config.n_layers; i++) {
@@ -66,13 +66,13 @@ class WeightList {
     targets_.push_back(into);
   }
 
-  const GgufFile& file_;
+  const ModelSource& file_;
   std::int32_t layer_ = -1;  // of what is added
   std::vector<Source> sources_;
   std::vector<Weight*> targets_;
 };
 
-void read_all(const GgufFile& file, const std::vector<Source>& sources, WeightUpload& upload,
+void read_all(const ModelSource& file, const std::vector<Source>& sources, WeightUpload& upload,
               const LoadProgress& progress, const CancelFlag& cancel) {
   const std::span<const WeightPart> parts = upload.parts();
   std::uint64_t total = 0;
@@ -90,7 +90,7 @@ void read_all(const GgufFile& file, const std::vector<Source>& sources, WeightUp
         cancel.check();
         upload.fill(i, [&](const WeightRange& range, void* dst) {
           const GgufTensor& tensor = *sources[range.index].tensor;
-          file.files()[tensor.file_index]->read_at(tensor.offset + range.offset, dst, range.bytes);
+          file.read(tensor, range.offset, dst, range.bytes);
         });
         const std::lock_guard lock(mutex);
         loaded += parts[i].bytes();
@@ -115,8 +115,14 @@ void read_all(const GgufFile& file, const std::vector<Source>& sources, WeightUp
   if (error) std::rethrow_exception(error);
 }
 
-std::vector<Weight> map_all(const GgufFile& file, const std::vector<Source>& sources,
+std::vector<Weight> map_all(const ModelSource& file, const std::vector<Source>& sources,
                             std::span<const WeightSpec> specs, Backend& backend) {
+  if (!file.is_mappable()) {
+    throw Error(ErrorCode::invalid_argument,
+                "mmap: expected a GGUF file, whose weights are used as they lie in it, found " + file.path() +
+                    ", whose weights are converted while they are read; convert it, or load it without mmap",
+                {{"path", file.path()}, {"format", file.format()}});
+  }
   auto mappings = std::make_shared<std::vector<std::unique_ptr<FileMapping>>>();
   for (const auto& part : file.files()) mappings->push_back(std::make_unique<FileMapping>(*part));
   std::vector<const void*> data;
@@ -127,12 +133,12 @@ std::vector<Weight> map_all(const GgufFile& file, const std::vector<Source>& sou
 
 }  // namespace
 
-std::vector<WeightSpec> weight_specs(const GgufFile& file, const ModelConfig& config) {
+std::vector<WeightSpec> weight_specs(const ModelSource& file, const ModelConfig& config) {
   ModelWeights weights;
   return WeightList(file, config, weights).specs();
 }
 
-ModelWeights load_weights(const GgufFile& file, const ModelConfig& config, Backend& backend,
+ModelWeights load_weights(const ModelSource& file, const ModelConfig& config, Backend& backend,
                           WeightSource source, const LoadProgress& progress, const CancelFlag& cancel) {
   ModelWeights weights;
   WeightList list(file, config, weights);

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/cancel.h"
-#include "io/gguf.h"
+#include "io/model_source.h"
 #include "kernels/backend.h"
 #include "model/config.h"
 
@@ -30,11 +30,11 @@ enum class WeightSource {
 };
 
 /// The tensors of a checked file, in the order in which load_weights() uploads them.
-std::vector<WeightSpec> weight_specs(const GgufFile& file, const ModelConfig& config);
+std::vector<WeightSpec> weight_specs(const ModelSource& file, const ModelConfig& config);
 
 /// Brings every tensor of a checked file (read_config) to the backend.
 /// Throws ERR_ABORTED, ERR_IO, ERR_OUT_OF_MEMORY; nothing is left running.
-ModelWeights load_weights(const GgufFile& file, const ModelConfig& config, Backend& backend,
+ModelWeights load_weights(const ModelSource& file, const ModelConfig& config, Backend& backend,
                           WeightSource source, const LoadProgress& progress, const CancelFlag& cancel);
 
 }  // namespace cria

@@ -18,6 +18,7 @@
 
 #include "../native/io/gguf_builder.h"
 #include "core/error.h"
+#include "io/gguf.h"
 #include "model/config.h"
 
 namespace {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "engine/vocabulary_gguf.h"
+#include "io/gguf.h"
 #include "tokenizer/json.h"
 #include "tokenizer/stream_decoder.h"
 #include "tokenizer/tokenizer.h"
