@@ -15,6 +15,9 @@ namespace cria {
 
 /// A matrix of weights as a backend keeps it: [rows, cols], row r yields the r-th output. A vector has rows
 /// == 1. Only the backend that made it may read `data` and `layout`.
+///
+/// The product of a row and x is scale * (W · x) + bias: the sum, then one multiplication, then one addition,
+/// each rounded to float32. A scale of 1 and an absent bias take no step.
 struct Weight {
   const void* data = nullptr;
   DType dtype = DType::f32;
@@ -22,6 +25,10 @@ struct Weight {
   std::int64_t cols = 0;
   // How the rows lie in memory: an enumerator of the backend's own.
   std::uint8_t layout = 0;
+  // Of the whole matrix.
+  float scale = 1;
+  // f32 [rows], in the backend's memory; null: none.
+  const float* bias = nullptr;
 };
 
 struct LayerWeights {

@@ -31,7 +31,9 @@ MatmulRows CpuOps::matmul_rows(const Product& product, const ActivationRows& x, 
           .n_tokens = n_tokens,
           .y = product.y,
           .y_stride = product.y_stride,
-          .accumulate = product.accumulate};
+          .accumulate = product.accumulate,
+          .scale = w.scale,
+          .bias = w.bias};
 }
 
 void CpuOps::reserve_scratch(std::size_t bytes) {

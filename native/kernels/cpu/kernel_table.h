@@ -97,6 +97,9 @@ struct MatmulRows {
   int64_t y_stride;
   /// y += product.
   bool accumulate;
+  /// The product is scale * sum + bias[row], each step rounded (Weight in ops.h); bias [rows] or null.
+  float scale = 1;
+  const float* bias = nullptr;
 };
 
 struct RopeRow {

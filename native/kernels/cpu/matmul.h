@@ -80,6 +80,22 @@ static size_t matmul_scratch_bytes(DType dtype, int64_t n_tokens) {
   return float_tiles(dtype).element_bytes > 0 ? static_cast<size_t>(sums_bytes(n_tokens)) : 0;
 }
 
+/// What Weight::scale and Weight::bias make of sums of rows [row, row + 16).
+CRIA_INLINE F32x16 scale_and_bias(const MatmulRows& args, F32x16 sum, int64_t row, int lanes) {
+  if (args.scale != 1.0f) sum = sum * set1(args.scale);
+  if (args.bias) sum = sum + load(args.bias + row, lanes);
+  return sum;
+}
+
+/// The same of rows [row, row + n), in place.
+CRIA_INLINE void scale_and_bias(const MatmulRows& args, int64_t row, int64_t n, float* sums) {
+  if (args.scale == 1.0f && !args.bias) return;
+  for (int64_t i = 0; i < n; i += 16) {
+    const int lanes = static_cast<int>(n - i);
+    store(sums + i, scale_and_bias(args, load(sums + i, lanes), row + i, lanes), lanes);
+  }
+}
+
 static void matmul(const MatmulRows* args, int64_t row_begin, int64_t row_end, uint8_t* scratch) {
   auto* sums = reinterpret_cast<float(*)[kPanelRows]>(scratch);
   for (int64_t row = row_begin; row < row_end; row += kPanelRows) {
@@ -89,7 +105,7 @@ static void matmul(const MatmulRows* args, int64_t row_begin, int64_t row_end, u
       for (int h = 0; h < 2; h++) {
         const int lanes = static_cast<int>(row_end - row) - 16 * h;
         if (lanes <= 0) break;
-        const F32x16 sum = load(sums[t] + 16 * h);
+        const F32x16 sum = scale_and_bias(*args, load(sums[t] + 16 * h), row + 16 * h, lanes);
         store(y + 16 * h, args->accumulate ? load(y + 16 * h, lanes) + sum : sum, lanes);
       }
     }
@@ -106,8 +122,11 @@ static void gate_up(const MatmulRows* gate, const MatmulRows* up, int64_t row_be
     sum_rows(*gate, row, row_end, rest, gate_sums);
     sum_rows(*up, row, row_end, rest, up_sums);
     const int64_t n = row_end - row < kPanelRows ? row_end - row : kPanelRows;
-    for (int64_t t = 0; t < n_tokens; t++)
+    for (int64_t t = 0; t < n_tokens; t++) {
+      scale_and_bias(*gate, row, n, gate_sums[t]);
+      scale_and_bias(*up, row, n, up_sums[t]);
       silu_mul(gate_sums[t], up_sums[t], gate->y + t * gate->y_stride + row, n);
+    }
   }
 }
 

@@ -14,6 +14,13 @@ namespace cria::cuda {
 namespace {
 
 PackedMatrix packed(const Weight& w) { return {w.data, w.dtype, w.rows, w.cols}; }
+ScaleAndBias scale_and_bias(const Weight& w) { return {.scale = w.scale, .bias = w.bias}; }
+
+/// Whether `next`, whose tiles follow those of `w`, can be multiplied with it as one matrix.
+bool continues(const Weight& w, const Weight& next) {
+  return next.layout == kContinuesPrevious && next.scale == w.scale &&
+         next.bias == (w.bias ? w.bias + w.rows : nullptr);
+}
 
 }  // namespace
 
@@ -24,7 +31,9 @@ class CudaOps::QuantizedActivations {
                        std::int64_t cols)
       : ops_(ops), x_(x), norm_(norm), eps_(eps), n_(n), cols_(cols) {}
 
-  void multiply(const PackedMatrix& weight, float* y, std::int64_t y_stride, Epilogue epilogue) {
+  /// `up`: with Epilogue::swiglu, the matrix that is fused with `weight`.
+  void multiply(const Weight& weight, float* y, std::int64_t y_stride, Epilogue epilogue,
+                const Weight& up = {}) {
     const ActivationForm form = activation_form(weight.dtype);
     void* const scratch = ops_.activations_.get();
     if (!ready_ || form != form_) {
@@ -36,12 +45,14 @@ class CudaOps::QuantizedActivations {
       ready_ = true;
     }
     matmul(ops_.matmul_,
-           {.weight = weight,
+           {.weight = packed(weight),
             .activations = scratch,
             .n_tokens = n_,
             .y = y,
             .y_stride = y_stride,
-            .epilogue = epilogue},
+            .epilogue = epilogue,
+            .own = scale_and_bias(weight),
+            .up = scale_and_bias(up)},
            ops_.stream());
   }
 
@@ -183,8 +194,8 @@ void CudaOps::attention_input(const AttentionInputArgs& args) {
                          args.rms_norm_eps, b.n_tokens, layer.query.cols);
   float* y = qkv_.get();
   for (int i = 0; i < 3;) {
-    PackedMatrix matrix = packed(*weights[i++]);
-    while (i < 3 && weights[i]->layout == kContinuesPrevious) matrix.rows += weights[i++]->rows;
+    Weight matrix = *weights[i++];
+    while (i < 3 && continues(matrix, *weights[i])) matrix.rows += weights[i++]->rows;
     x.multiply(matrix, y, stride, Epilogue::store);
     y += matrix.rows;
   }
@@ -202,7 +213,7 @@ void CudaOps::multiply(const Weight& weight, const float* x, std::int32_t n_toke
   context_.bind();
   reserve_activations(activation_bytes(activation_form(weight.dtype), n_tokens, weight.cols));
   QuantizedActivations activations(*this, x, nullptr, 0.0f, n_tokens, weight.cols);
-  activations.multiply(packed(weight), y, weight.rows, accumulate ? Epilogue::add : Epilogue::store);
+  activations.multiply(weight, y, weight.rows, accumulate ? Epilogue::add : Epilogue::store);
 }
 
 std::int32_t CudaOps::padded(std::int32_t n_tokens) {
@@ -212,7 +223,7 @@ std::int32_t CudaOps::padded(std::int32_t n_tokens) {
 
 void CudaOps::project_residual(const ProjectResidualArgs& args) {
   QuantizedActivations h(*this, args.h, nullptr, 0.0f, padded(args.n_tokens), args.weight.cols);
-  h.multiply(packed(args.weight), args.x, args.weight.rows, Epilogue::add);
+  h.multiply(args.weight, args.x, args.weight.rows, Epilogue::add);
 }
 
 void CudaOps::swiglu(const SwigluArgs& args) {
@@ -221,11 +232,11 @@ void CudaOps::swiglu(const SwigluArgs& args) {
   QuantizedActivations x(*this, args.x, static_cast<const float*>(args.weights->ffn_norm.data),
                          args.rms_norm_eps, n, gate.cols);
   if (gate.layout == kFusedGateUp) {
-    x.multiply(packed(gate), args.h, gate.rows, Epilogue::swiglu);
+    x.multiply(gate, args.h, gate.rows, Epilogue::swiglu, up);
     return;
   }
-  x.multiply(packed(gate), args.h, gate.rows, Epilogue::store);
-  x.multiply(packed(up), up_.get(), up.rows, Epilogue::store);
+  x.multiply(gate, args.h, gate.rows, Epilogue::store);
+  x.multiply(up, up_.get(), up.rows, Epilogue::store);
   silu_mul(args.h, up_.get(), args.h, n * gate.rows, stream());
 }
 
@@ -238,7 +249,7 @@ void CudaOps::logits(const LogitsArgs& args) {
   const std::int32_t rows = batch().shape().n_logit_rows;
   QuantizedActivations x(*this, args.x, static_cast<const float*>(args.norm.data), args.rms_norm_eps, rows,
                          args.norm.cols);
-  x.multiply(packed(args.output), args.logits, args.output.rows, Epilogue::store);
+  x.multiply(args.output, args.logits, args.output.rows, Epilogue::store);
   // With the pass, and recorded with it: most rows are greedy, and a launch of its own would cost a step
   // more.
   sampler_.launch_greedy(args.logits, rows, args.output.rows);

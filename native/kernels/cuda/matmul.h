@@ -89,6 +89,14 @@ enum class Epilogue : std::uint8_t {
   swiglu,  // y = SiLU(gate) * up, for a matrix from repack_gate_up
 };
 
+/// The steps between a row's sum and the epilogue: scale * sum, then + bias[row], each rounded (Weight in
+/// ops.h).
+struct ScaleAndBias {
+  float scale = 1;
+  /// [rows], on the device; null: none.
+  const float* bias = nullptr;
+};
+
 struct MatmulArgs {
   PackedMatrix weight;
   /// In activation_form(weight.dtype), for n_tokens tokens of weight.cols.
@@ -98,6 +106,10 @@ struct MatmulArgs {
   float* y = nullptr;
   std::int64_t y_stride = 0;
   Epilogue epilogue = Epilogue::store;
+  /// Of `weight`; with swiglu, of the gate.
+  ScaleAndBias own = {};
+  /// With swiglu, of `up`.
+  ScaleAndBias up = {};
 };
 
 /// The properties of a device that launches depend on.

@@ -22,7 +22,7 @@ CRIA_DEVICE float add_to_chain(float acc, const float4& w, const float4& x) {
 
 static __global__ void __launch_bounds__(kF32Warps* kWarpSize)
     matmul_f32_kernel(const uint8_t* weights, Activations x, int n_tokens, float* y, int64_t rows,
-                      int64_t cols, int64_t y_stride, int epilogue) {
+                      int64_t cols, int64_t y_stride, ProductOutput output) {
   constexpr int64_t kChunkBytes = weight_layout(WeightForm::f32).chunk_bytes;
   const int64_t n_chunks = chunks_of(WeightForm::f32, cols);
   const int chain = lane_in_warp() % 16, row = 2 * warp_in_block() + lane_in_warp() / 16;
@@ -45,7 +45,7 @@ static __global__ void __launch_bounds__(kF32Warps* kWarpSize)
     }
   }
 
-  const bool swiglu = epilogue == static_cast<int>(Epilogue::swiglu);
+  const bool swiglu = output.is_swiglu();
 #pragma unroll
   for (int t = 0; t < kF32Tokens; t++) {
     float sum[2] = {acc[0][t], acc[1][t]};
@@ -54,8 +54,8 @@ static __global__ void __launch_bounds__(kF32Warps* kWarpSize)
     if (t >= n || chain != 0) continue;
     const int64_t r = static_cast<int64_t>(blockIdx.x) * (swiglu ? 8 : kTileRows) + row;
     float* out = y + (first + t) * y_stride + r;
-    if (r < rows) store_product(epilogue, sum[0], sum[1], out);
-    if (!swiglu && r + 8 < rows) store_product(epilogue, sum[1], 0.0f, out + 8);
+    if (r < rows) output.store(sum[0], sum[1], r, out);
+    if (!swiglu && r + 8 < rows) output.store(sum[1], 0.0f, r + 8, out + 8);
   }
 }
 
@@ -68,7 +68,7 @@ void matmul_f32(const MatmulArgs& a, Stream stream) {
           .block = {kF32Warps * kWarpSize},
           .stream = stream},
          matmul_f32_kernel, static_cast<const uint8_t*>(a.weight.data), x, a.n_tokens, a.y, a.weight.rows,
-         a.weight.cols, a.y_stride, static_cast<int>(a.epilogue));
+         a.weight.cols, a.y_stride, ProductOutput(a));
 }
 
 }  // namespace cria::cuda

@@ -144,14 +144,29 @@ CRIA_DEVICE void multiply_floats(float (&c)[4], const uint4& a, uint32_t b0, uin
     mma_f16(c, wide, b);
 }
 
-/// The epilogue of a product. `second` is the product of the row eight below: up, where this is gate.
-CRIA_DEVICE void store_product(int epilogue, float product, float second, float* y) {
-  if (epilogue == static_cast<int>(Epilogue::swiglu))
-    *y = silu(product) * second;
-  else if (epilogue == static_cast<int>(Epilogue::add))
-    *y = *y + product;
-  else
-    *y = product;
+CRIA_DEVICE float apply(const ScaleAndBias& to, float sum, int64_t row) {
+  if (to.scale != 1.0f) sum = sum * to.scale;
+  if (to.bias) sum = sum + to.bias[row];
+  return sum;
 }
+
+/// What a kernel does with the sums of a row, as in MatmulArgs.
+struct ProductOutput {
+  Epilogue epilogue;
+  ScaleAndBias own, up;
+  explicit ProductOutput(const MatmulArgs& a) : epilogue(a.epilogue), own(a.own), up(a.up) {}
+
+  CRIA_DEVICE bool is_swiglu() const { return epilogue == Epilogue::swiglu; }
+  /// `sum`: of output `row`. `second`: of the row eight below, which is up where this is gate.
+  CRIA_DEVICE void store(float sum, float second, int64_t row, float* y) const {
+    const float product = apply(own, sum, row);
+    if (epilogue == Epilogue::swiglu)
+      *y = silu(product) * apply(up, second, row);
+    else if (epilogue == Epilogue::add)
+      *y = *y + product;
+    else
+      *y = product;
+  }
+};
 
 }  // namespace cria::cuda

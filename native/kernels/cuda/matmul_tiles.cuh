@@ -384,10 +384,10 @@ CRIA_DEVICE TileBlock tile_block(const uint8_t* weights, int n_tokens, int64_t n
 
 /// Writes a warp's outputs. first_tile: its first tile of rows; first_token: its first token.
 template <WeightForm kForm>
-CRIA_DEVICE void store_tiles(const TileSums<kForm>& acc, int epilogue, int64_t first_tile, int first_token,
-                             int n_tokens, float* y, int64_t rows, int64_t y_stride) {
+CRIA_DEVICE void store_tiles(const TileSums<kForm>& acc, const ProductOutput& output, int64_t first_tile,
+                             int first_token, int n_tokens, float* y, int64_t rows, int64_t y_stride) {
   using Plan = TilePlan<kForm>;
-  const bool swiglu = epilogue == static_cast<int>(Epilogue::swiglu);
+  const bool swiglu = output.is_swiglu();
   const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
 #pragma unroll
   for (int m = 0; m < Plan::kRowTiles; m++) {
@@ -399,8 +399,8 @@ CRIA_DEVICE void store_tiles(const TileSums<kForm>& acc, int epilogue, int64_t f
         const int token = first_token + 8 * n + 2 * t + i;
         if (token >= n_tokens) continue;
         float* out = y + token * y_stride + row;
-        if (row < rows) store_product(epilogue, acc.v[m][n][i], acc.v[m][n][i + 2], out);
-        if (!swiglu && row + 8 < rows) store_product(epilogue, acc.v[m][n][i + 2], 0.0f, out + 8);
+        if (row < rows) output.store(acc.v[m][n][i], acc.v[m][n][i + 2], row, out);
+        if (!swiglu && row + 8 < rows) output.store(acc.v[m][n][i + 2], 0.0f, row + 8, out + 8);
       }
   }
 }
@@ -409,10 +409,10 @@ CRIA_DEVICE void store_tiles(const TileSums<kForm>& acc, int epilogue, int64_t f
 template <WeightForm kForm>
 static __global__ void __launch_bounds__(TilePlan<kForm>::kBoundWarps* kWarpSize)
     matmul_tiles_kernel(const uint8_t* weights, Activations x, int n_tokens, float* y, int64_t rows,
-                        int64_t cols, int64_t y_stride, int epilogue, TileShape shape) {
+                        int64_t cols, int64_t y_stride, ProductOutput output, TileShape shape) {
   using F = Format<kForm>;
   using Plan = TilePlan<kForm>;
-  const int tile_outputs = epilogue == static_cast<int>(Epilogue::swiglu) ? 8 : 16;
+  const int tile_outputs = output.is_swiglu() ? 8 : 16;
   const TileBlock block =
       tile_block<kForm>(weights, n_tokens, (rows + tile_outputs - 1) / tile_outputs, cols, shape);
   const int stage_bytes = block.row_tiles * Plan::kTileBytes + block.n_tokens * Plan::kTokenBytes;
@@ -459,7 +459,7 @@ static __global__ void __launch_bounds__(TilePlan<kForm>::kBoundWarps* kWarpSize
     else
       multiply_tile_blocks256<kForm>(acc, now, own, first_token);
   }
-  store_tiles(acc, epilogue, static_cast<int64_t>(blockIdx.y) * block.row_tiles + row_warp * Plan::kRowTiles,
+  store_tiles(acc, output, static_cast<int64_t>(blockIdx.y) * block.row_tiles + row_warp * Plan::kRowTiles,
               block.first_token + first_token, n_tokens, y, rows, y_stride);
 }
 
@@ -511,7 +511,7 @@ void launch_tiles(const MatmulDevice& device, const MatmulArgs& a, Stream stream
                          static_cast<std::size_t>(row_tiles * Plan::kTileBytes + tokens * Plan::kTokenBytes),
        .stream = stream},
       matmul_tiles_kernel<kForm>, static_cast<const uint8_t*>(a.weight.data), x, a.n_tokens, a.y,
-      a.weight.rows, a.weight.cols, a.y_stride, static_cast<int>(a.epilogue), shape);
+      a.weight.rows, a.weight.cols, a.y_stride, ProductOutput(a), shape);
 }
 
 template <WeightForm kForm>

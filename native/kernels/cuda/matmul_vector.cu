@@ -383,7 +383,7 @@ CRIA_DEVICE void multiply_unit(VectorChunk<kForm>& w, const VectorBlock& block, 
 template <WeightForm kForm>
 static __global__ void __launch_bounds__(VectorPlan<kForm>::kThreads, 512 / VectorPlan<kForm>::kThreads)
     matmul_vector_kernel(const uint8_t* weights, Activations x, int n_tokens, float* y, int64_t rows,
-                         int64_t cols, int64_t y_stride, int epilogue) {
+                         int64_t cols, int64_t y_stride, ProductOutput output) {
   using Plan = VectorPlan<kForm>;
   VectorShared<kForm>& shared = shared_memory<VectorShared<kForm>>();
   const int warp = warp_in_block(), row = thread_in_block() % kTileRows;
@@ -421,7 +421,7 @@ static __global__ void __launch_bounds__(VectorPlan<kForm>::kThreads, 512 / Vect
     }
   }
 
-  const bool swiglu = epilogue == static_cast<int>(Epilogue::swiglu);
+  const bool swiglu = output.is_swiglu();
 #pragma unroll
   for (int i = 0; i < Plan::kOutputs; i++) {
     const int token = (thread_in_block() + i * Plan::kThreads) / static_cast<int>(kTileRows);
@@ -430,7 +430,7 @@ static __global__ void __launch_bounds__(VectorPlan<kForm>::kThreads, 512 / Vect
     const int64_t r = swiglu ? static_cast<int64_t>(blockIdx.x) * 8 + row
                              : static_cast<int64_t>(blockIdx.x) * kTileRows + row;
     if (token < n_tokens && r < rows && !(swiglu && row >= 8))
-      store_product(epilogue, acc[i], below, y + token * y_stride + r);
+      output.store(acc[i], below, r, y + token * y_stride + r);
   }
 }
 
@@ -447,7 +447,7 @@ void launch_vector(const MatmulArgs& a, Stream stream) {
           .stream = stream,
           .overlaps_previous = true},
          matmul_vector_kernel<kForm>, static_cast<const uint8_t*>(a.weight.data), x, a.n_tokens, a.y,
-         a.weight.rows, a.weight.cols, a.y_stride, static_cast<int>(a.epilogue));
+         a.weight.rows, a.weight.cols, a.y_stride, ProductOutput(a));
 }
 
 }  // namespace

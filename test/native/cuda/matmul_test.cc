@@ -42,7 +42,8 @@ struct DeviceMatrix {
 /// The product, into a y filled with 0.5, which reveals additions and unwritten elements.
 std::vector<float> multiply(const cuda::PackedMatrix& w, const float* x, std::int32_t n_tokens,
                             cuda::Epilogue epilogue = cuda::Epilogue::store, std::int64_t y_stride = 0,
-                            const cuda::MatmulDevice& on = device()) {
+                            const cuda::MatmulDevice& on = device(), const cuda::ScaleAndBias& own = {},
+                            const cuda::ScaleAndBias& up = {}) {
   const cuda::ActivationForm form = cuda::activation_form(w.dtype);
   const DeviceArray<float> dx(
       std::vector<float>(x, x + static_cast<std::size_t>(n_tokens) * static_cast<std::size_t>(w.cols)));
@@ -57,7 +58,9 @@ std::vector<float> multiply(const cuda::PackedMatrix& w, const float* x, std::in
                 .n_tokens = n_tokens,
                 .y = y.data(),
                 .y_stride = y_stride,
-                .epilogue = epilogue},
+                .epilogue = epilogue,
+                .own = own,
+                .up = up},
                nullptr);
   return y.get();
 }
@@ -172,6 +175,26 @@ TEST_CASE("epilogues: an addition to the residual, a stride, SiLU(gate) * up of 
 
       runnable_levels().back()->silu_mul(g.data(), u.data(), h.data(), static_cast<std::int64_t>(g.size()));
       CHECK(same_bits(multiply({both.data(), dtype, rows, cols}, x.data(), n, cuda::Epilogue::swiglu), h));
+
+      // A scale and a bias: one multiplication and one addition before the epilogue.
+      const std::vector<float> bias = random_floats(rng, static_cast<std::size_t>(rows)),
+                               up_bias = random_floats(rng, static_cast<std::size_t>(rows));
+      const DeviceArray<float> d_bias(bias), d_up_bias(up_bias);
+      std::vector<float> scaled_g = g, scaled_u = u, scaled_sum = g;
+      for (std::size_t i = 0; i < g.size(); i++) {
+        scaled_g[i] = g[i] * 1.7f;
+        scaled_g[i] = scaled_g[i] + bias[i % bias.size()];
+        scaled_u[i] = u[i] + up_bias[i % bias.size()];
+        scaled_sum[i] = 0.5f + scaled_g[i];
+      }
+      const cuda::ScaleAndBias own{.scale = 1.7f, .bias = d_bias.data()}, other{.bias = d_up_bias.data()};
+      CHECK(same_bits(multiply(gate_matrix.matrix, x.data(), n, cuda::Epilogue::add, 0, device(), own),
+                      scaled_sum));
+      runnable_levels().back()->silu_mul(scaled_g.data(), scaled_u.data(), scaled_sum.data(),
+                                         static_cast<std::int64_t>(g.size()));
+      CHECK(same_bits(multiply({both.data(), dtype, rows, cols}, x.data(), n, cuda::Epilogue::swiglu, 0,
+                               device(), own, other),
+                      scaled_sum));
       const DeviceArray<float> dg(g), du(u);
       cuda::silu_mul(dg.data(), du.data(), dg.data(), static_cast<std::int64_t>(g.size()), nullptr);
       CHECK(same_bits(dg.get(), h));

@@ -99,6 +99,29 @@ TEST_CASE("a token has the same bits alone and in a batch of any size, in the fi
   }
 }
 
+TEST_CASE("a scale and a bias are one multiplication and one addition after the sum, at every level") {
+  CRIA_SEEDED_RNG(rng);
+  for (const DType dtype : {DType::f32, DType::bf16, DType::q4_k, DType::q8_0})
+    for (const std::int64_t rows : {1, 16, 45, 64}) {
+      CAPTURE(std::string(name_of(dtype)));
+      CAPTURE(rows);
+      const std::int64_t cols = 512, n = 5;
+      const TestMatrix w(rng, dtype, rows, cols);
+      const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(n * cols)),
+                               bias = random_floats(rng, static_cast<std::size_t>(rows));
+      for (const CpuKernels* level : runnable_levels()) {
+        CAPTURE(level->isa);
+        std::vector<float> scaled = multiply(*level, w, x.data(), n), both = scaled;
+        for (std::size_t i = 0; i < scaled.size(); i++) {
+          scaled[i] = scaled[i] * 1.7f;
+          both[i] = scaled[i] + bias[i % bias.size()];
+        }
+        CHECK(same_bits(multiply(*level, w, x.data(), n, true, 1.7f), scaled));
+        CHECK(same_bits(multiply(*level, w, x.data(), n, true, 1.7f, bias.data()), both));
+      }
+    }
+}
+
 TEST_CASE("extreme blocks: the integer sums do not overflow") {
   for (const CpuKernels* level : runnable_levels()) {
     for (const DType dtype : kWeightTypes) {

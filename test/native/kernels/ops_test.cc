@@ -1,6 +1,7 @@
 // The ops as the decoder calls them: a whole layer against float64, and the same bits for any threads, chunks
 // and pages. One list for every backend.
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <memory>
 #include <numeric>
@@ -20,9 +21,16 @@ struct Shape {
   std::int32_t hidden, n_heads, n_kv_heads, head_dim, ffn;
 };
 
+/// A matrix with the scale and the bias of its products (Weight).
+struct LayerMatrix : TestMatrix {
+  using TestMatrix::TestMatrix;
+  float scale = 1;
+  std::vector<float> bias;
+};
+
 struct Layer {
   std::vector<float> attention_norm, ffn_norm;
-  TestMatrix q, k, v, o, gate, up, down;
+  LayerMatrix q, k, v, o, gate, up, down;
 
   Layer(std::mt19937_64& rng, const Shape& s, DType type, DType value_type)
       : attention_norm(random_floats(rng, static_cast<std::size_t>(s.hidden))),
@@ -35,6 +43,7 @@ struct Layer {
         up(rng, type, s.ffn, s.hidden),
         down(rng, value_type, s.hidden, s.ffn) {}
 
+  std::array<LayerMatrix*, 7> matrices() { return {&q, &k, &v, &o, &gate, &up, &down}; }
   LayerWeights upload(Backend& backend) const;
 };
 
@@ -60,9 +69,27 @@ std::vector<Weight> upload(Backend& backend, const std::vector<Source>& sources)
 }
 
 LayerWeights Layer::upload(Backend& backend) const {
-  const std::vector<Weight> w = ::upload(
-      backend, {attention_norm, q, k, v, o, ffn_norm, {gate, WeightUse::gate}, {up, WeightUse::up}, down});
-  return {w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8]};
+  std::vector<Source> sources = {
+      attention_norm, q, k, v, o, ffn_norm, {gate, WeightUse::gate}, {up, WeightUse::up}, down};
+  const std::array<const LayerMatrix*, 9> matrices = {nullptr, &q, &k, &v, &o, nullptr, &gate, &up, &down};
+  for (const LayerMatrix* m : matrices)
+    if (m && !m->bias.empty()) sources.push_back(m->bias);
+  std::vector<Weight> w = ::upload(backend, sources);
+  std::size_t next = matrices.size();
+  for (std::size_t i = 0; i < matrices.size(); i++) {
+    if (!matrices[i]) continue;
+    w[i].scale = matrices[i]->scale;
+    if (!matrices[i]->bias.empty()) w[i].bias = static_cast<const float*>(w[next++].data);
+  }
+  return {.attention_norm = w[0],
+          .query = w[1],
+          .key = w[2],
+          .value = w[3],
+          .attention_output = w[4],
+          .ffn_norm = w[5],
+          .gate = w[6],
+          .up = w[7],
+          .down = w[8]};
 }
 
 std::vector<float> fetched(Backend& backend, const float* values, std::size_t n) {
@@ -160,6 +187,15 @@ Matrix times(const Matrix& x, const TestMatrix& w) {
   return y;
 }
 
+Matrix times(const Matrix& x, const LayerMatrix& w) {
+  Matrix y = times(x, static_cast<const TestMatrix&>(w));
+  const std::size_t rows = static_cast<std::size_t>(w.rows);
+  for (std::size_t i = 0; i < y.size(); i++)
+    y[i] = y[i] * static_cast<double>(w.scale) +
+           (w.bias.empty() ? 0.0 : static_cast<double>(w.bias[i % rows]));
+  return y;
+}
+
 Matrix layer_reference(const Shape& s, const Layer& layer, const std::vector<float>& input) {
   Matrix x(input.begin(), input.end());
   const std::size_t n = x.size() / static_cast<std::size_t>(s.hidden),
@@ -231,6 +267,53 @@ TEST_CASE("a layer of five ops equals float64: multi-head, grouped-query and mul
   }
 }
 
+namespace {
+
+/// Gives the matrices whose bit is set in `scaled` a scale, and those in `biased` a bias.
+void adjust(std::mt19937_64& rng, Layer& layer, unsigned scaled, unsigned biased) {
+  std::uniform_real_distribution<float> scale(0.5f, 2.0f);
+  unsigned bit = 1;
+  for (LayerMatrix* m : layer.matrices()) {
+    if (scaled & bit) m->scale = scale(rng);
+    if (biased & bit) m->bias = random_floats(rng, static_cast<std::size_t>(m->rows));
+    bit *= 2;
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a layer whose matrices have scales and biases equals float64") {
+  CRIA_SEEDED_RNG(rng);
+  // Vectors that fill whole units of memory, and ones that leave gaps between them.
+  for (const Shape& s : {Shape{128, 4, 2, 32, 192}, Shape{96, 6, 2, 16, 100}}) {
+    const std::int32_t n = 21;
+    const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(n * s.hidden));
+    const auto check = [&](const Layer& layer, double tolerance) {
+      for (const std::int32_t chunk : {n, 1}) {
+        const std::vector<float> y = run_layer(s, layer, x, chunks_of(n, chunk), 2, DType::f32, true);
+        CHECK(relative_error(y, layer_reference(s, layer, x)) < tolerance);
+      }
+    };
+    constexpr unsigned kAll = 127, kQkv = 7;
+    for (const auto& [scaled, biased] :
+         {std::pair{0u, kAll}, std::pair{kAll, 0u}, std::pair{kAll, kAll}, std::pair{0u, kQkv},
+          std::pair{2u, 5u}, std::pair{kQkv, 4u}, std::pair<unsigned, unsigned>{rng() % 128, rng() % 128}}) {
+      CAPTURE(scaled);
+      CAPTURE(biased);
+      Layer layer(rng, s, DType::f32, DType::f32);
+      adjust(rng, layer, scaled, biased);
+      check(layer, 3e-6);
+    }
+    // One scale for q, k and v; gate and up of different types.
+    Layer layer(rng, s, DType::f32, DType::f32);
+    adjust(rng, layer, kAll, kAll);
+    layer.k.scale = layer.v.scale = layer.q.scale;
+    check(layer, 3e-6);
+    static_cast<TestMatrix&>(layer.up) = TestMatrix(rng, DType::f16, s.ffn, s.hidden);
+    check(layer, 2e-3);
+  }
+}
+
 TEST_CASE("the same bits for any number of threads, any chunks, any placement of pages") {
   CRIA_SEEDED_RNG(rng);
   const Shape s{256, 8, 2, 32, 512};
@@ -238,7 +321,8 @@ TEST_CASE("the same bits for any number of threads, any chunks, any placement of
   for (const auto& [type, value_type] :
        {std::pair{DType::q4_k, DType::q6_k}, std::pair{DType::bf16, DType::q8_0},
         std::pair{DType::q4_0, DType::f16}}) {
-    const Layer layer(rng, s, type, value_type);
+    Layer layer(rng, s, type, value_type);
+    if (type == DType::q4_0) adjust(rng, layer, 0b1010110, 0b1101101);
     const std::int32_t n = sized(600, 150);
     const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(n * s.hidden));
     const std::vector<float> first = run_layer(s, layer, x, chunks_of(n, 300), 1, DType::f16, false);

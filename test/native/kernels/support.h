@@ -86,7 +86,7 @@ inline Scratch repacked(const CpuKernels& kernels, DType dtype, std::int64_t row
 /// the CPU's own; one thread.
 template <class Matrix>
 std::vector<float> multiply(const CpuKernels& kernels, const Matrix& w, const float* x, std::int64_t n_tokens,
-                            bool repack = true) {
+                            bool repack = true, float scale = 1, const float* bias = nullptr) {
   ThreadPool pool(1);
   ActivationBuffer buffer;
   std::vector<float> y(static_cast<std::size_t>(n_tokens * w.rows), NAN);
@@ -101,7 +101,9 @@ std::vector<float> multiply(const CpuKernels& kernels, const Matrix& w, const fl
                         n_tokens,
                         y.data(),
                         w.rows,
-                        false};
+                        false,
+                        scale,
+                        bias};
   Scratch scratch(kernels.matmul_scratch_bytes(w.dtype, n_tokens));
   kernels.matmul(&args, 0, w.rows, scratch.data());
   return y;
