@@ -45,6 +45,8 @@ export interface FileInfo {
   files: string[]
   metadata: Array<{ key: string; type: string; value: MetadataValue }>
   tensors: TensorInfo[]
+  /** Metadata of a Llama that is ignored though it asks for something, or that is not known; a sentence each. */
+  warnings: string[]
 }
 
 /**

@@ -91,6 +91,11 @@ export interface ModelInfo {
   readonly weightBytes: number
   /** Duration of the load in milliseconds. */
   readonly loadMs: number
+  /**
+   * What the file asks for and the model does not get, a sentence each: metadata that llama.cpp ignores as
+   * well, and what is not known. Usually empty.
+   */
+  readonly warnings: readonly string[]
 }
 
 export interface ChatOptions extends CommonGenerationOptions, ChatTemplateOptions {}
@@ -144,8 +149,12 @@ export class Model {
 
   private constructor(native: NativeModel) {
     this.#native = native
-    const { tensorTypes, ...info } = native.info
-    this.info = Object.freeze({ ...info, tensorTypes: Object.freeze({ ...tensorTypes }) })
+    const { tensorTypes, warnings, ...info } = native.info
+    this.info = Object.freeze({
+      ...info,
+      tensorTypes: Object.freeze({ ...tensorTypes }),
+      warnings: Object.freeze([...warnings]),
+    })
     this.tokenizer = Tokenizer.create(native.tokenizer, () => this.disposed)
   }
 

@@ -51,6 +51,7 @@ export interface NativeModelInfo {
   kvBytes: number
   weightBytes: number
   loadMs: number
+  warnings: string[]
 }
 
 export interface NativeTokenizerInfo {
@@ -241,6 +242,7 @@ export interface NativeFileInfo {
       | { elementType: string; length: number; head: Array<string | number | bigint | boolean> }
   }>
   tensors: NativeTensorInfo[]
+  warnings: string[]
 }
 
 export interface NativeCpuInfo {

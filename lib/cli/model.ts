@@ -3,9 +3,9 @@ import { demoModelPath } from '../info'
 import type { LoadModelOptions } from '../load_options'
 import { loadModel, type Model } from '../model'
 import type { CommandLine } from './args'
-import { ProgressBar, remark } from './terminal'
+import { ProgressBar, remark, warn } from './terminal'
 
-/** Loads the model of the command line, or the demo model, and shows a progress bar on a terminal. */
+/** Loads the model of the command line, or the demo model; shows a progress bar on a terminal, and warnings. */
 export async function openModel(line: CommandLine, signal: AbortSignal): Promise<Model> {
   const path = line.model ?? demoModelPath()
   if (line.model === undefined) {
@@ -13,8 +13,9 @@ export async function openModel(line: CommandLine, signal: AbortSignal): Promise
     remark(`cria: using the demo model ${near.startsWith('..') ? path : near}; --model selects another`)
   }
   const bar = new ProgressBar('loading')
+  let model: Model
   try {
-    return await loadModel(path, {
+    model = await loadModel(path, {
       ...(line.load as LoadModelOptions),
       signal,
       onProgress: (progress) => bar.update(progress),
@@ -22,4 +23,6 @@ export async function openModel(line: CommandLine, signal: AbortSignal): Promise
   } finally {
     bar.clear()
   }
+  warn(model.info.warnings)
+  return model
 }

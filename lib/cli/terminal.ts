@@ -36,6 +36,11 @@ export function remark(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`${dim(text)}\n`)
 }
 
+/** Prints what a model or file asks for and does not get to stderr, also where that is no terminal. */
+export function warn(warnings: readonly string[]): void {
+  for (const warning of warnings) process.stderr.write(`cria: warning: ${warning}\n`)
+}
+
 export function dim(text: string): string {
   return process.env.NO_COLOR ? text : `\x1b[2m${text}\x1b[22m`
 }

@@ -87,6 +87,13 @@ Napi::Uint32Array ids_to_js(Napi::Env env, std::span<const std::uint32_t> ids) {
   return array;
 }
 
+Napi::Array strings_to_js(Napi::Env env, std::span<const std::string> strings) {
+  Napi::Array array = Napi::Array::New(env, strings.size());
+  for (std::size_t i = 0; i < strings.size(); i++)
+    array.Set(static_cast<std::uint32_t>(i), Napi::String::New(env, strings[i]));
+  return array;
+}
+
 Napi::Float32Array floats_to_js(Napi::Env env, std::span<const float> values) {
   Napi::Float32Array array = Napi::Float32Array::New(env, values.size());
   if (!values.empty()) std::memcpy(array.Data(), values.data(), values.size_bytes());

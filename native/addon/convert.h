@@ -30,6 +30,7 @@ std::vector<std::string> as_strings(const Napi::Value& array, const std::string&
 std::optional<bool> as_optional_bool(const Napi::Value& value, const std::string& name);
 
 Napi::Uint32Array ids_to_js(Napi::Env env, std::span<const std::uint32_t> ids);
+Napi::Array strings_to_js(Napi::Env env, std::span<const std::string> strings);
 Napi::Float32Array floats_to_js(Napi::Env env, std::span<const float> values);
 
 }  // namespace cria

@@ -5,8 +5,10 @@
 #include <string>
 #include <variant>
 
+#include "addon/convert.h"
 #include "core/error.h"
 #include "io/gguf.h"
+#include "model/config_keys.h"
 
 namespace cria {
 namespace {
@@ -95,6 +97,7 @@ Napi::Object file_info_to_js(Napi::Env env, const ModelSource& file) {
   o.Set("files", files);
   o.Set("metadata", metadata_to_js(env, file));
   o.Set("tensors", tensors_to_js(env, file));
+  o.Set("warnings", strings_to_js(env, key_warnings(file)));
   return o;
 }
 

@@ -90,6 +90,7 @@ Napi::Object info_to_js(Napi::Env env, const LoadedModel& loaded, const LoadOpti
   number("kvBytes", loaded.kv_bytes);
   number("weightBytes", weights.bytes);
   number("loadMs", loaded.load_ms);
+  o.Set("warnings", strings_to_js(env, loaded.warnings));
   return o;
 }
 

@@ -115,10 +115,11 @@ LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress,
   const std::unique_ptr<ModelSource> source = ModelSource::open(options.path);
   ModelSource& file = *source;
   cancel.check();
-  ModelConfig config = read_config(file);
+  ModelConfig config = read_config(file, options.context_length);
   cancel.check();
 
   LoadedModel loaded;
+  loaded.warnings = config.warnings;
   loaded.tokenizer = Tokenizer::build(read_vocabulary(file));
   if (loaded.tokenizer->vocab_size() > config.vocab_size) {
     throw Error(ErrorCode::invalid_model,

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/cancel.h"
 #include "engine/engine.h"
@@ -43,6 +44,7 @@ struct LoadedModel {
   std::uint64_t kv_bytes = 0;
   std::uint64_t file_bytes = 0;
   std::map<std::string, std::uint64_t> bytes_by_type;  // weight type -> bytes in the file
+  std::vector<std::string> warnings;  // what the model asks for and does not get, one line each
   double load_ms = 0;
 };
 

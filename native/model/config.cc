@@ -1,12 +1,12 @@
 // Metadata -> checked configuration. The names of the keys are those of the GGUF specification, section
-// "LLM"; their meaning is that of llama.cpp's architecture "llama".
+// "LLM"; their meaning is that of llama.cpp's architecture "llama" (config_keys.h).
 #include "model/config.h"
 
-#include <cmath>
 #include <limits>
 
 #include "io/file_error.h"
 #include "model/config_error.h"
+#include "model/config_keys.h"
 #include "model/config_rope.h"
 
 namespace cria {
@@ -73,57 +73,15 @@ void check_kind_of_file(const ModelSource& file, const ModelConfig& config) {
   }
 }
 
-/// Refuses scalings and caps that this decoder does not apply.
-void check_neutral_scales(const ModelSource& file, const ModelConfig& config) {
-  struct Neutral {
-    std::string_view suffix;
-    double value;  // besides 0: the value that changes nothing
-  };
-  constexpr Neutral kNeutral[] = {
-      {"logit_scale", 1},
-      {"residual_scale", 1},
-      {"embedding_scale", 1},
-      {"attention.clamp_kqv", 0},
-      {"attn_logit_softcapping", 0},
-      {"final_logit_softcapping", 0},
-      {"attention.max_alibi_bias", 0},
-  };
-  for (const Neutral& neutral : kNeutral) {
-    const std::string key = key_of(config, neutral.suffix);
-    const auto value = file.find_float(key);
-    if (value && *value != 0 && *value != neutral.value)
-      throw_unsupported_key(file, key, "this variant of Llama is not supported", number_text(*value));
-  }
-}
-
 /// Refuses variants that share the name "llama" but compute something else.
 void check_variant(const ModelSource& file, const ModelConfig& config) {
   const std::string experts = key_of(config, "expert_count");
   if (const auto n = file.find_uint(experts); n && *n > 0)
     throw_unsupported_key(file, experts, "mixture of experts is not supported", std::to_string(*n));
 
-  const std::string window = key_of(config, "attention.sliding_window");
-  if (const auto n = file.find_uint(window); n && *n > 0 && *n < config.context_length)
-    throw_unsupported_key(file, window, "sliding-window attention is not supported", std::to_string(*n));
-
   const std::string causal = key_of(config, "attention.causal");
   if (const auto flag = file.find_bool(causal); flag && !*flag)
     throw_unsupported_key(file, causal, "attention without a causal mask is not supported", "false");
-
-  const std::string attention_scale = key_of(config, "attention.scale");
-  if (const auto scale = file.find_float(attention_scale); scale && *scale != 0) {
-    const double usual = 1.0 / std::sqrt(static_cast<double>(config.head_dim));
-    if (!(std::abs(*scale - usual) <= 1e-6 * usual)) {
-      throw_unsupported_key(file, attention_scale, "only the scale 1 / sqrt(head size) is supported",
-                            number_text(*scale));
-    }
-  }
-
-  check_neutral_scales(file, config);
-
-  const std::string parallel = key_of(config, "use_parallel_residual");
-  if (file.find_bool(parallel).value_or(false))
-    throw_unsupported_key(file, parallel, "parallel residuals are not supported", "true");
 }
 
 void read_heads(const ModelSource& file, ModelConfig* config) {
@@ -199,7 +157,7 @@ float read_epsilon(const ModelSource& file, const ModelConfig& config) {
 
 }  // namespace
 
-ModelConfig read_config(const ModelSource& file) {
+ModelConfig read_config(const ModelSource& file, std::int64_t context_length) {
   ModelConfig config;
   config.architecture = file.get_string("general.architecture");
   config.name = file.find_string("general.name").value_or("");
@@ -213,8 +171,9 @@ ModelConfig read_config(const ModelSource& file) {
   check_variant(file, config);
   config.vocab_size = read_vocab_size(file, config);
   config.tied_output = file.find_tensor("output.weight") == nullptr;
-  read_rope(file, &config);
-  check_tensors(file, config);
+  read_rope(file, context_length, &config);
+  config.warnings = key_warnings(file);
+  check_tensors(file, &config);
   return config;
 }
 

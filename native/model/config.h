@@ -29,20 +29,24 @@ struct ModelConfig {
   std::uint32_t context_length = 0;  // tokens that the model was trained for
   float rms_norm_eps = 0;
   RopeLayout rope_layout = RopeLayout::interleaved;
-  std::uint32_t rope_dim = 0;        // leading dimensions of a head that are rotated; even, at most head_dim
-  double rope_base = 0;              // before any scaling
-  std::string rope_scaling;          // "none", "linear", "llama3", "tensor" or "linear+tensor": for display
-  std::vector<float> rope_inv_freq;  // [rope_dim / 2], with every scaling (linear, Llama 3.1) applied
-  bool tied_output = false;          // no output.weight: the embedding is also the output matrix
+  std::uint32_t rope_dim = 0;         // leading dimensions of a head that are rotated; even, at most head_dim
+  double rope_base = 0;               // before any scaling
+  std::string rope_scaling;           // "none", "linear", "llama3", "yarn", "longrope"; with a tensor of
+                                      // factors "tensor", "linear+tensor", "yarn+tensor": for display
+  std::vector<float> rope_inv_freq;   // [rope_dim / 2], with every scaling applied
+  double rope_magnitude = 1;          // factor of cosine and sine
+  bool tied_output = false;           // no output.weight: the embedding is also the output matrix
+  std::vector<std::string> warnings;  // what the file asks for and does not get, one line each
 };
 
-/// Reads the configuration of a GGUF that holds a whole model, including its `rope_freqs.weight`, and checks
-/// that every required tensor exists with the rank, shape and type that the configuration implies. Errors:
-/// ERR_UNSUPPORTED_MODEL for another architecture (named) or an unsupported variant, ERR_INVALID_MODEL for a
-/// contradiction.
-ModelConfig read_config(const ModelSource& file);
+/// Reads the configuration of a GGUF that holds a whole model, including its tensors of RoPE factors, and
+/// checks that every required tensor exists with the rank, shape and type that the configuration implies.
+/// `context_length`, in tokens: what the model will run with, on which the factors of longrope depend; 0:
+/// what it was trained for. Errors: ERR_UNSUPPORTED_MODEL for another architecture (named) or an unsupported
+/// variant, ERR_INVALID_MODEL for a contradiction.
+ModelConfig read_config(const ModelSource& file, std::int64_t context_length = 0);
 
-/// The second half of read_config: checks the tensors against the configuration.
-void check_tensors(const ModelSource& file, const ModelConfig& config);
+/// The last part of read_config: checks the tensors against the configuration, and adds to its warnings.
+void check_tensors(const ModelSource& file, ModelConfig* config);
 
 }  // namespace cria

@@ -1,23 +1,35 @@
 // Checks the tensors of a "llama" GGUF against its configuration. The names are those of llama.cpp,
 // gguf-py/gguf/constants.py.
+#include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <optional>
+#include <vector>
 
 #include "io/file_error.h"
 #include "model/config.h"
 #include "model/config_error.h"
+#include "model/float_tensor.h"
 
 namespace cria {
 namespace {
 
-enum class Kind { matrix, norm };
+enum class Kind {
+  matrix,
+  vector,  // of floats: a norm or a bias
+  scale,   // one finite float
+};
 
 struct TensorRule {
-  std::string_view name;  // for a layer's tensor, the part after "blk.N."
+  std::string name;  // for a layer's tensor, the part after "blk.N."
   Kind kind;
-  std::uint64_t cols;
-  std::uint64_t rows;  // matrices only
+  std::uint64_t cols;  // of a vector: elements
+  std::uint64_t rows;  // of a matrix
+  bool is_required = true;
+
+  std::uint32_t n_dims() const { return kind == Kind::matrix ? 2 : 1; }
 };
+using TensorRules = std::vector<TensorRule>;
 
 std::string shape_text(const std::uint64_t* dims, std::uint32_t n_dims) {
   std::string text = "[";
@@ -26,26 +38,85 @@ std::string shape_text(const std::uint64_t* dims, std::uint32_t n_dims) {
 }
 
 void check_tensor(const ModelSource& file, const GgufTensor& tensor, const TensorRule& rule) {
-  const std::uint32_t n_dims = rule.kind == Kind::norm ? 1 : 2;
-  const std::uint64_t dims[2] = {rule.cols, rule.kind == Kind::norm ? 1 : rule.rows};
-  if (tensor.n_dims != n_dims || tensor.dims[0] != dims[0] || tensor.dims[1] != dims[1]) {
-    throw_invalid_tensor(file, tensor.name, "shape " + shape_text(dims, n_dims) + " (from the metadata)",
+  const std::uint64_t dims[2] = {rule.cols, rule.kind == Kind::matrix ? rule.rows : 1};
+  if (tensor.n_dims != rule.n_dims() || tensor.dims[0] != dims[0] || tensor.dims[1] != dims[1]) {
+    throw_invalid_tensor(file, tensor.name,
+                         "shape " + shape_text(dims, rule.n_dims()) + " (from the metadata)",
                          shape_text(tensor.dims, tensor.n_dims));
   }
-  if (rule.kind == Kind::norm && tensor.dtype != DType::f32) {
-    throw_unsupported_tensor(file, tensor.name,
-                             "norm weights must be F32, found " + std::string(name_of(tensor.dtype)));
+  if (rule.kind != Kind::matrix) check_float_tensor(file, tensor);
+  if (rule.kind == Kind::scale) {
+    float scale;
+    read_floats(file, tensor, 0, {&scale, 1});
+    if (!std::isfinite(scale)) throw_invalid_tensor(file, tensor.name, "a finite scale", number_text(scale));
   }
 }
 
-void check_required(const ModelSource& file, const std::string& name, const TensorRule& rule) {
-  const GgufTensor* tensor = file.find_tensor(name);
-  if (tensor == nullptr) {
-    const std::uint64_t dims[2] = {rule.cols, rule.rows};
-    throw_invalid_tensor(file, name, "shape " + shape_text(dims, rule.kind == Kind::norm ? 1 : 2),
-                         "no such tensor");
+/// `prefix`: "blk.N." or empty.
+void check_rules(const ModelSource& file, const std::string& prefix, const TensorRules& rules) {
+  for (const TensorRule& rule : rules) {
+    const std::string name = prefix + rule.name;
+    const GgufTensor* tensor = file.find_tensor(name);
+    if (tensor != nullptr) {
+      check_tensor(file, *tensor, rule);
+    } else if (rule.is_required) {
+      const std::uint64_t dims[2] = {rule.cols, rule.rows};
+      throw_invalid_tensor(file, name, "shape " + shape_text(dims, rule.n_dims()), "no such tensor");
+    }
   }
-  check_tensor(file, *tensor, rule);
+}
+
+/// A matrix, and what may stand beside it: the bias and the scale of its products, and a scale of their
+/// input, which concerns the quantization of activations to 4 bits and nothing here.
+void add_matrix(TensorRules& rules, const std::string& name, std::uint64_t cols, std::uint64_t rows) {
+  rules.push_back({name + ".weight", Kind::matrix, cols, rows});
+  rules.push_back({name + ".bias", Kind::vector, rows, 1, false});
+  rules.push_back({name + ".scale", Kind::scale, 1, 1, false});
+  rules.push_back({name + ".input_scale", Kind::scale, 1, 1, false});
+}
+
+/// The tensors of a layer whose q, k and v are one matrix, or three.
+TensorRules layer_rules(const ModelConfig& config, bool has_fused_qkv) {
+  const std::uint64_t hidden = config.hidden;
+  const std::uint64_t q_size = std::uint64_t{config.n_heads} * config.head_dim;
+  const std::uint64_t kv_size = std::uint64_t{config.n_kv_heads} * config.head_dim;
+  TensorRules rules = {{"attn_norm.weight", Kind::vector, hidden, 1}};
+  if (has_fused_qkv) {
+    add_matrix(rules, "attn_qkv", hidden, q_size + 2 * kv_size);
+  } else {
+    add_matrix(rules, "attn_q", hidden, q_size);
+    add_matrix(rules, "attn_k", hidden, kv_size);
+    add_matrix(rules, "attn_v", hidden, kv_size);
+  }
+  add_matrix(rules, "attn_output", q_size, hidden);
+  rules.push_back({"ffn_norm.weight", Kind::vector, hidden, 1});
+  add_matrix(rules, "ffn_gate", hidden, config.ffn_hidden);
+  add_matrix(rules, "ffn_up", hidden, config.ffn_hidden);
+  add_matrix(rules, "ffn_down", config.ffn_hidden, hidden);
+  return rules;
+}
+
+TensorRules model_rules(const ModelConfig& config) {
+  TensorRules rules = {{"token_embd.weight", Kind::matrix, config.hidden, config.vocab_size},
+                       {"output_norm.weight", Kind::vector, config.hidden, 1}};
+  if (!config.tied_output) {
+    rules.push_back({"output.weight", Kind::matrix, config.hidden, config.vocab_size});
+    rules.push_back({"output.scale", Kind::scale, 1, 1, false});
+    rules.push_back({"output.input_scale", Kind::scale, 1, 1, false});
+  }
+  return rules;
+}
+
+bool has_rule(const TensorRules& rules, std::string_view name) {
+  for (const TensorRule& rule : rules)
+    if (rule.name == name) return true;
+  return false;
+}
+
+std::string layer_prefix(std::uint64_t layer) { return "blk." + std::to_string(layer) + "."; }
+
+bool has_fused_qkv(const ModelSource& file, std::uint64_t layer) {
+  return file.find_tensor(layer_prefix(layer) + "attn_qkv.weight") != nullptr;
 }
 
 struct LayerName {
@@ -66,77 +137,72 @@ std::optional<LayerName> parse_layer_name(std::string_view name) {
   return LayerName{layer, {after + 1, static_cast<std::size_t>(end - after - 1)}};
 }
 
-// Tensors outside the layers that change what a model computes. Others there do not concern the decoder (e.g.
-// "rope_freqs.weight", which is read with the metadata).
+// Tensors outside the layers that change what a model computes. Others there do not concern the decoder.
 constexpr std::string_view kRefusedPrefixes[] = {
-    "output.bias",  "output.scale",   "output_norm.bias", "token_embd_norm.",
-    "token_types.", "position_embd.", "rope_factors_",    "enc.",
-    "dec.",         "cls.",           "token_embd.bias",  "output_hc_",
+    "output.",      "output_norm.",   "output_hc_", "token_embd.", "token_embd_norm.",
+    "token_types.", "position_embd.", "enc.",       "dec.",        "cls.",
 };
 
 // Written by early converters; the values follow from the metadata.
 constexpr std::string_view kHarmlessInLayer[] = {"attn_rot_embd", "attn_rot_embd.weight"};
 
-template <std::size_t N>
-void check_known(const ModelSource& file, const ModelConfig& config, const TensorRule (&layer_rules)[N]) {
+void check_layer_tensor(const ModelSource& file, const ModelConfig& config, std::string_view name,
+                        const TensorRules& separate, const TensorRules& fused) {
+  const auto parsed = parse_layer_name(name);
+  if (!parsed) throw_unsupported_tensor(file, name, "expected a name like \"blk.0.attn_q.weight\"");
+  if (parsed->layer >= config.n_layers) {
+    throw_invalid_tensor(
+        file, name,
+        "a layer below " + config.architecture + ".block_count, which is " + std::to_string(config.n_layers),
+        "layer " + std::to_string(parsed->layer));
+  }
+  const bool is_fused = has_fused_qkv(file, parsed->layer);
+  if (has_rule(is_fused ? fused : separate, parsed->rest)) return;
+  for (const std::string_view harmless : kHarmlessInLayer)
+    if (harmless == parsed->rest) return;
+  const std::string qkv = quote(layer_prefix(parsed->layer) + "attn_qkv.weight");
+  if (has_rule(is_fused ? separate : fused, parsed->rest))
+    throw_invalid_tensor(file, name, is_fused ? "no such tensor beside " + qkv : "it to stand beside " + qkv,
+                         is_fused ? "both" : "no such tensor");
+  throw_unsupported_tensor(file, name, "a Llama with this tensor in its layers is not supported");
+}
+
+// Read with the metadata (config_rope.cc).
+constexpr std::string_view kRopeFactors[] = {"rope_freqs.weight", "rope_factors_long.weight",
+                                             "rope_factors_short.weight"};
+
+/// Returns the names that mean nothing here.
+std::vector<std::string_view> check_known(const ModelSource& file, const ModelConfig& config,
+                                          const TensorRules& model, const TensorRules& separate,
+                                          const TensorRules& fused) {
+  std::vector<std::string_view> unknown;
   for (const GgufTensor& tensor : file.tensors()) {
     const std::string_view name = tensor.name;
-    if (!name.starts_with("blk.")) {
-      for (const std::string_view prefix : kRefusedPrefixes)
-        if (name.starts_with(prefix))
-          throw_unsupported_tensor(file, name, "a Llama with this tensor is not supported");
+    if (name.starts_with("blk.")) {
+      check_layer_tensor(file, config, name, separate, fused);
       continue;
     }
-    const auto parsed = parse_layer_name(name);
-    if (!parsed) throw_unsupported_tensor(file, name, "expected a name like \"blk.0.attn_q.weight\"");
-    if (parsed->layer >= config.n_layers) {
-      throw_invalid_tensor(file, name,
-                           "a layer below " + config.architecture + ".block_count, which is " +
-                               std::to_string(config.n_layers),
-                           "layer " + std::to_string(parsed->layer));
-    }
-    bool known = false;
-    for (const TensorRule& rule : layer_rules) known = known || rule.name == parsed->rest;
-    for (const std::string_view harmless : kHarmlessInLayer) known = known || harmless == parsed->rest;
-    if (!known) {
-      const bool bias = parsed->rest.ends_with(".bias");
-      throw_unsupported_tensor(file, name,
-                               bias ? "a Llama with biases is not supported"
-                                    : "a Llama with this tensor in its layers is not supported");
-    }
+    if (has_rule(model, name) || std::ranges::find(kRopeFactors, name) != std::end(kRopeFactors)) continue;
+    for (const std::string_view prefix : kRefusedPrefixes)
+      if (name.starts_with(prefix))
+        throw_unsupported_tensor(file, name, "a Llama with this tensor is not supported");
+    unknown.push_back(name);
   }
+  return unknown;
 }
 
 }  // namespace
 
-void check_tensors(const ModelSource& file, const ModelConfig& config) {
-  const std::uint64_t hidden = config.hidden;
-  const std::uint64_t q_size = std::uint64_t{config.n_heads} * config.head_dim;
-  const std::uint64_t kv_size = std::uint64_t{config.n_kv_heads} * config.head_dim;
-  const TensorRule model_rules[] = {
-      {"token_embd.weight", Kind::matrix, hidden, config.vocab_size},
-      {"output_norm.weight", Kind::norm, hidden, 1},
-  };
-  const TensorRule output_rule = {"output.weight", Kind::matrix, hidden, config.vocab_size};
-  const TensorRule layer_rules[] = {
-      {"attn_norm.weight", Kind::norm, hidden, 1},
-      {"attn_q.weight", Kind::matrix, hidden, q_size},
-      {"attn_k.weight", Kind::matrix, hidden, kv_size},
-      {"attn_v.weight", Kind::matrix, hidden, kv_size},
-      {"attn_output.weight", Kind::matrix, q_size, hidden},
-      {"ffn_norm.weight", Kind::norm, hidden, 1},
-      {"ffn_gate.weight", Kind::matrix, hidden, config.ffn_hidden},
-      {"ffn_up.weight", Kind::matrix, hidden, config.ffn_hidden},
-      {"ffn_down.weight", Kind::matrix, config.ffn_hidden, hidden},
-  };
+void check_tensors(const ModelSource& file, ModelConfig* checked) {
+  const ModelConfig& config = *checked;
+  const TensorRules model = model_rules(config), separate = layer_rules(config, false),
+                    fused = layer_rules(config, true);
   // Unknown tensors first: the tensors of an unsupported variant explain more than a missing one.
-  check_known(file, config, layer_rules);
-  for (const TensorRule& rule : model_rules) check_required(file, std::string(rule.name), rule);
-  if (!config.tied_output) check_required(file, std::string(output_rule.name), output_rule);
-  for (std::uint32_t layer = 0; layer < config.n_layers; ++layer) {
-    const std::string prefix = "blk." + std::to_string(layer) + ".";
-    for (const TensorRule& rule : layer_rules) check_required(file, prefix + std::string(rule.name), rule);
-  }
+  for (const std::string_view name : check_known(file, config, model, separate, fused))
+    checked->warnings.push_back("tensor " + quote(name) + " is not known and is ignored");
+  check_rules(file, "", model);
+  for (std::uint32_t layer = 0; layer < config.n_layers; ++layer)
+    check_rules(file, layer_prefix(layer), has_fused_qkv(file, layer) ? fused : separate);
 }
 
 }  // namespace cria

@@ -1,8 +1,9 @@
 #include "model/decoder.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
+
+#include "core/rope_frequencies.h"
 
 namespace cria {
 
@@ -51,8 +52,6 @@ void Decoder::build_batch(std::span<const DecoderInput> inputs) {
   positions_.clear();
   sequence_of_.clear();
   logit_rows_.clear();
-  rope_cos_.clear();
-  rope_sin_.clear();
   std::size_t stride = 0;
   for (const DecoderInput& in : inputs) stride = std::max(stride, in.block_table.size());
   block_table_.assign(stride * inputs.size(), 0);
@@ -65,16 +64,12 @@ void Decoder::build_batch(std::span<const DecoderInput> inputs) {
       tokens_.push_back(in.tokens[i]);
       positions_.push_back(position);
       sequence_of_.push_back(static_cast<std::int32_t>(s));
-      // The angle is a float32 product, as in Meta's and Hugging Face's code, which the weights were trained
-      // with.
-      for (const float inv_freq : config_.rope_inv_freq) {
-        const double angle = static_cast<float>(position) * inv_freq;
-        rope_cos_.push_back(static_cast<float>(std::cos(angle)));
-        rope_sin_.push_back(static_cast<float>(std::sin(angle)));
-      }
     }
     if (in.wants_logits) logit_rows_.push_back(static_cast<std::int32_t>(tokens_.size()) - 1);
   }
+  rope_cos_.resize(positions_.size() * config_.rope_inv_freq.size());
+  rope_sin_.resize(rope_cos_.size());
+  rope_angles(positions_, config_.rope_inv_freq, config_.rope_magnitude, rope_cos_.data(), rope_sin_.data());
   batch_ = {.n_tokens = static_cast<std::int32_t>(tokens_.size()),
             .n_sequences = static_cast<std::int32_t>(inputs.size()),
             .tokens = tokens_.data(),

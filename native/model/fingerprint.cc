@@ -46,6 +46,7 @@ void add_config(const ModelConfig& config, Fingerprint* print) {
   // The frequencies include every scaling; its name is for display only.
   print->add(static_cast<std::uint64_t>(config.rope_inv_freq.size()));
   for (const float frequency : config.rope_inv_freq) print->add(frequency);
+  if (config.rope_magnitude != 1) print->add(config.rope_magnitude);
 }
 
 void add_tensor(const ModelSource& file, const GgufTensor& tensor, Fingerprint* print) {

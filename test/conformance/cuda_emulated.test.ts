@@ -7,7 +7,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { loadModel, type ModelInfo } from '../../lib/index'
-import { available, dataPath, describeConformance, readJson, relativeError } from './data'
+import { archCases, available, dataPath, describeConformance, readJson, relativeError } from './data'
 
 /** Greedy tokens that are compared: emulated, one costs thousands of times what it costs a GPU. */
 const TOKENS = 48
@@ -18,6 +18,8 @@ interface Answer {
   stories: Array<{ logits: number[]; halfLogits: number[]; ids: number[]; halfIds: number[] }>
   divided: Array<{ info: ModelInfo; ids: number[]; logits: number[] }>
   quantized: Array<{ file: string; logits: number[] }>
+  /** With all layers on the device, and with one of the two. */
+  arch: Array<{ file: string; logitsAtMid: number[]; logits?: number[] }>
 }
 
 const emulated = join(__dirname, '..', '..', 'build', 'test', 'native', 'cria_emulated.node')
@@ -46,7 +48,14 @@ else
     beforeAll(() => {
       const { status, signal, stdout, stderr } = spawnSync(
         process.execPath,
-        [join(__dirname, 'emulated_child.js'), dataPath(), String(TOKENS)],
+        [
+          join(__dirname, 'emulated_child.js'),
+          dataPath(),
+          String(TOKENS),
+          JSON.stringify(
+            archCases.map(({ file, ids, mid, contextLength }) => ({ file, ids, mid, contextLength })),
+          ),
+        ],
         { encoding: 'utf8', env: { ...process.env, CRIA_BINARY: emulated }, maxBuffer: 2 ** 28 },
       )
       expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' })
@@ -82,5 +91,14 @@ else
     test.each(quantized.map((one) => [one.file, one] as const))('%s', (file, one) => {
       const logits = answer.quantized.find((other) => other.file === file)!.logits
       expect(relativeError(logits, one.logits)).toBeLessThanOrEqual(0.02)
+    })
+
+    test.each(archCases.map((one) => [one.file, one] as const))('arch/%s', (file, one) => {
+      const answers = answer.arch.filter((other) => other.file === file)
+      expect(answers.length).toBe(2)
+      for (const { logitsAtMid, logits } of answers) {
+        expect(relativeError(logitsAtMid, one.logitsAtMid)).toBeLessThanOrEqual(1e-4)
+        if (logits) expect(relativeError(logits, one.logits)).toBeLessThanOrEqual(1e-4)
+      }
     })
   })

@@ -18,6 +18,28 @@ export function readJson<T>(...parts: string[]): T {
   return JSON.parse(readFileSync(dataPath(...parts), 'utf8')) as T
 }
 
+/** A case of arch/golden.json: from llama.cpp, F32 throughout. */
+export interface ArchCase {
+  file: string
+  /** Absent: the file's. */
+  contextLength?: number
+  ids: number[]
+  /** `logitsAtMid` are those after this many of `ids`. */
+  mid: number
+  logitsAtMid: number[]
+  logits: number[]
+  greedyIds: number[]
+  /** By how much the logit of each of `greedyIds` exceeds the next best. */
+  greedyMargins: number[]
+}
+
+// Mixtures of experts are not supported.
+export const archCases: ArchCase[] = available
+  ? readJson<{ cases: ArchCase[] }>('arch', 'golden.json').cases.filter(
+      ({ file }) => !file.startsWith('experts'),
+    )
+  : []
+
 /** Relative error in the 2-norm. */
 export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
   expect(actual.length).toBe(expected.length)

@@ -1,6 +1,7 @@
 /**
  * The golden cases on the emulated CUDA device, in a process of its own: CRIA_BINARY names the addon that has it. The public
- * API knows no such device, so the model is loaded through the addon. Arguments: the data folder, tokens to generate.
+ * API knows no such device, so the model is loaded through the addon. Arguments: the data folder, tokens to generate, the
+ * inputs of the cases of arch/ (JSON).
  * Prints one JSON object.
  */
 const { readFileSync } = require('node:fs')
@@ -8,13 +9,13 @@ const { join } = require('node:path')
 const { addon } = require('../../dist/binding.js')
 const { Model } = require('../../dist/model.js')
 
-async function load(path, kvDtype, gpuLayers = -1) {
+async function load(path, kvDtype, { gpuLayers = -1, contextLength = 0 } = {}) {
   const options = {
     path,
     device: 'cuda-emulated',
     gpuLayers,
     threads: 1,
-    contextLength: 0,
+    contextLength,
     kvMemory: 0,
     kvDtype,
   }
@@ -23,9 +24,9 @@ async function load(path, kvDtype, gpuLayers = -1) {
   )
 }
 
-async function main(folder, maxTokens) {
+async function main(folder, maxTokens, archCases) {
   const read = (...parts) => JSON.parse(readFileSync(join(folder, ...parts), 'utf8'))
-  const result = { stories: [], quantized: [] }
+  const result = { stories: [], quantized: [], arch: [] }
   const file = join(folder, 'tinystories-260k', 'gguf', 'tinystories-260k-f32.gguf')
   const exact = await load(file, 'f32')
   const half = await load(file, 'f16')
@@ -47,7 +48,7 @@ async function main(folder, maxTokens) {
   )
   result.divided = []
   for (let gpuLayers = 0; gpuLayers <= exact.info.layers; gpuLayers++) {
-    const model = await load(file, 'f16', gpuLayers)
+    const model = await load(file, 'f16', { gpuLayers })
     const [{ promptIds }] = cases
     const { tokens } = await model.generate(promptIds, { temperature: 0, maxTokens: 16, ignoreEos: true })
     const logits = [...(await model.logits(promptIds))]
@@ -60,7 +61,17 @@ async function main(folder, maxTokens) {
     result.quantized.push({ file: name, logits: [...(await model.logits(ids))] })
     await model.dispose()
   }
+  for (const { file: name, ids, mid, contextLength } of archCases) {
+    // Half of the layers on the CPU: a layer's scales and biases are on its own side.
+    for (const gpuLayers of [-1, 1]) {
+      const model = await load(join(folder, 'arch', name), 'f32', { gpuLayers, contextLength })
+      const logitsAtMid = [...(await model.logits(ids.slice(0, mid)))]
+      const logits = gpuLayers < 0 ? [...(await model.logits(ids))] : undefined
+      result.arch.push({ file: name, logitsAtMid, logits })
+      await model.dispose()
+    }
+  }
   process.stdout.write(JSON.stringify(result))
 }
 
-main(process.argv[2], Number(process.argv[3]))
+main(process.argv[2], Number(process.argv[3]), JSON.parse(process.argv[4]))

@@ -1,7 +1,7 @@
 /** The real addon with the demo model: its results, and its errors after misuse. */
 
 import { CriaError, inspect, loadModel, loadTokenizer, type Model } from '../../lib/index'
-import { vocabularyOnly, writeGguf } from '../fixtures/gguf'
+import { setScalar, vocabularyOnly, writeGguf } from '../fixtures/gguf'
 import { tinyLlama } from '../fixtures/tiny_llama'
 import { demo, scratchFolder, soon, tinyModel } from './real_models'
 
@@ -370,6 +370,23 @@ describe('files', () => {
     expect(info.metadata.find(({ key }) => key === 'general.architecture')!.value).toBe('llama')
     const embedding = info.tensors.find(({ name }) => name === 'token_embd.weight')!
     expect(embedding.shape).toEqual([model.info.hidden, model.info.vocabSize])
+  })
+
+  test('what a file asks for and does not get is a warning, of inspect and of a model', async () => {
+    expect(model.info.warnings).toEqual([])
+    expect((await inspect(demo)).warnings).toEqual([])
+    const gguf = tinyLlama()
+    setScalar(gguf, 'llama.attention.sliding_window', 'u32', 8)
+    setScalar(gguf, 'llama.something.new', 'string', 'x')
+    const file = write('warnings.gguf', writeGguf(gguf))
+    const expected = [
+      '"llama.attention.sliding_window" is 8 and is ignored, as llama.cpp ignores it for this architecture',
+      '"llama.something.new" is not known and is ignored',
+    ]
+    expect((await inspect(file)).warnings).toEqual(expected)
+    const loaded = await loadModel(file)
+    expect(loaded.info.warnings).toEqual(expected)
+    await loaded.dispose()
   })
 
   test('cuda is refused; auto explains its choice', async () => {

@@ -3,6 +3,8 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { version } from '../../lib/index'
+import { setScalar, writeGguf } from '../fixtures/gguf'
+import { tinyLlama } from '../fixtures/tiny_llama'
 import { demo, scratchFolder } from './real_models'
 
 const main = join(__dirname, '..', '..', 'dist', 'cli', 'main.js')
@@ -102,6 +104,19 @@ test('inspect, for people and for programs', () => {
   const info = JSON.parse(cria(['inspect', demo, '--json']).stdout)
   expect(info).toMatchObject({ format: 'gguf', path: demo })
   expect(cria(['inspect']).stdout.length).toBeGreaterThan(100)
+})
+
+test('warnings go to stderr', () => {
+  const gguf = tinyLlama()
+  setScalar(gguf, 'llama.logit_scale', 'f32', 2)
+  const file = write('warnings.gguf', writeGguf(gguf))
+  const stderr =
+    'cria: warning: "llama.logit_scale" is 2 and is ignored, as llama.cpp ignores it for this architecture\n'
+  expect(cria(['inspect', file])).toMatchObject({ ...fine, stderr })
+  expect(cria(['generate', 'x', '-m', file, ...short])).toMatchObject({ ...fine, stderr })
+  const json = cria(['inspect', file, '--json'])
+  expect(json).toMatchObject(fine)
+  expect(JSON.parse(json.stdout).warnings.length).toBe(1)
 })
 
 test('help and version', () => {

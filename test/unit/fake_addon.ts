@@ -174,6 +174,7 @@ export class FakeAddon implements NativeAddon {
       files: [path],
       metadata: [],
       tensors: [],
+      warnings: [],
     })
   }
 
@@ -202,7 +203,12 @@ export class FakeAddon implements NativeAddon {
 
   model(): NativeModel {
     return {
-      info: { name: 'fake', vocabSize: VOCAB_SIZE, tensorTypes: { F32: 10 } } as unknown as NativeModelInfo,
+      info: {
+        name: 'fake',
+        vocabSize: VOCAB_SIZE,
+        tensorTypes: { F32: 10 },
+        warnings: [],
+      } as unknown as NativeModelInfo,
       tokenizer: this.tokenizer(),
       generate: (request, onEvents) => {
         if (this.setup.generateError) throw this.setup.generateError

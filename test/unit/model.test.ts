@@ -116,6 +116,7 @@ test('info is frozen', async () => {
   const { info } = await loadModel('m.gguf')
   expect(Object.isFrozen(info)).toBe(true)
   expect(Object.isFrozen(info.tensorTypes)).toBe(true)
+  expect(Object.isFrozen(info.warnings)).toBe(true)
 })
 
 test('an abort of encode stops it', async () => {

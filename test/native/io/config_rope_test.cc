@@ -1,4 +1,5 @@
-// Inverse frequencies: base, linear scaling, and both forms of Llama 3.1's scaling.
+// Inverse frequencies and the factor of cosine and sine: every scaling, and what contradicts itself.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numbers>
@@ -81,7 +82,98 @@ TEST_CASE("linear scaling, in the new and the old spelling") {
   CHECK(config_of(old).rope_inv_freq[0] == 1);
   GgufBuilder unnamed = tiny_llama(kShape);
   unnamed.set("llama.rope.scaling.factor", 4.0f);
-  CHECK(config_of(unnamed).rope_inv_freq[0] == 1);  // like llama.cpp, which uses the factor only with a type
+  CHECK(config_of(unnamed).rope_inv_freq == config.rope_inv_freq);
+  CHECK(config_of(unnamed).rope_scaling == "linear");
+  unnamed.set("llama.rope.scale_linear", 8.0f);  // the new spelling goes first
+  CHECK(config_of(unnamed).rope_inv_freq == config.rope_inv_freq);
+  unnamed.set("llama.rope.scaling.factor", 0.0f);  // not set
+  CHECK(config_of(unnamed).rope_inv_freq[0] == 1);
+}
+
+TEST_CASE("a factor of cosine and sine, with every scaling") {
+  for (const char* type : {"none", "linear", "yarn", "longrope"}) {
+    CAPTURE(type);
+    GgufBuilder b = tiny_llama(kShape);
+    b.set("llama.rope.scaling.type", type).set("llama.rope.scaling.factor", 4.0f);
+    b.set("llama.rope.scaling.original_context_length", 16u);
+    const double own = config_of(b).rope_magnitude;
+    CHECK(own == doctest::Approx(std::string(type) == "yarn" ? 1 + 0.1 * std::log(4.0) : 1.0));
+    b.set("llama.rope.scaling.attn_factor", 1.25f);
+    CHECK(config_of(b).rope_magnitude == own * 1.25);
+  }
+}
+
+TEST_CASE("YaRN: the published formula") {
+  GgufBuilder b = tiny_llama(kShape);
+  b.set("llama.rope.scaling.type", "yarn").set("llama.rope.scaling.factor", 8.0f);
+  b.set("llama.context_length", 65536u).set("llama.rope.scaling.original_context_length", 4096u);
+  const auto expected = [](double fast, double slow) {
+    // The dimensions that make `fast` and `slow` rotations within the original context bound the ramp.
+    const auto dimension = [](double rotations) {
+      return 64 * std::log(4096 / (rotations * 2 * std::numbers::pi)) / (2 * std::log(10000.0));
+    };
+    const double low = std::max(0.0, std::floor(dimension(fast))),
+                 high = std::min(63.0, std::ceil(dimension(slow)));
+    std::vector<double> frequencies;
+    for (int i = 0; i < 32; i++) {
+      const double frequency = std::pow(10000.0, -2.0 * i / 64);
+      const double ramp = std::clamp((i - low) / std::max(0.001, high - low), 0.0, 1.0);
+      frequencies.push_back(frequency * (1 - ramp) + frequency / 8 * ramp);
+    }
+    return frequencies;
+  };
+  const auto check = [&](const std::vector<double>& frequencies) {
+    const ModelConfig config = config_of(b);
+    for (std::size_t i = 0; i < 32; i++)
+      CHECK(config.rope_inv_freq[i] == doctest::Approx(frequencies[i]).epsilon(1e-6));
+  };
+  check(expected(32, 1));
+  CHECK(config_of(b).rope_scaling == "yarn");
+  b.set("llama.rope.scaling.beta_fast", 16.0f).set("llama.rope.scaling.beta_slow", 2.0f);
+  check(expected(16, 2));
+  // llama.cpp does not read these for a Llama.
+  b.set("llama.rope.scaling.yarn_beta_fast", 8.0f);
+  check(expected(16, 2));
+  CHECK(config_of(b).warnings.size() == 1);
+
+  // The original context is the model's own by default.
+  b.remove("llama.rope.scaling.original_context_length").set("llama.context_length", 4096u);
+  check(expected(16, 2));
+  b.tensor({"rope_freqs.weight", {32}, 0, float_bytes(std::vector<float>(32, 2.0f))});
+  CHECK(config_of(b).rope_scaling == "yarn+tensor");
+  CHECK(config_of(b).rope_inv_freq[0] == doctest::Approx(expected(16, 2)[0] / 2).epsilon(1e-6));
+}
+
+TEST_CASE("longrope: the factors follow the context that the model runs with") {
+  GgufBuilder b = tiny_llama(kShape);
+  b.set("llama.rope.scaling.type", "longrope").set("llama.context_length", 4096u);
+  b.set("llama.rope.scaling.original_context_length", 512u);
+  b.tensor({"rope_factors_short.weight", {32}, 0, float_bytes(std::vector<float>(32, 2.0f))});
+  b.tensor({"rope_factors_long.weight", {32}, 0, float_bytes(std::vector<float>(32, 5.0f))});
+  const GgufFile file = open_bytes(b.build());
+  CHECK(read_config(file).rope_scaling == "longrope");
+  for (const auto& [context, divisor] :
+       {std::pair<std::int64_t, float>{0, 5.0f}, {513, 5.0f}, {4096, 5.0f}, {512, 2.0f}, {1, 2.0f}}) {
+    CAPTURE(context);
+    for (std::size_t i = 0; i < 32; i++)
+      CHECK(read_config(file, context).rope_inv_freq[i] ==
+            doctest::Approx(unscaled(10000, i, 64) / divisor).epsilon(1e-6));
+  }
+  // As in llama.cpp a factor divides as well, and what a tensor does not say is 1.
+  b.set("llama.rope.scaling.factor", 4.0f);
+  CHECK(read_config(open_bytes(b.build()), 100).rope_inv_freq[0] == doctest::Approx(1.0 / 8));
+  b.remove_tensor("rope_factors_short.weight");
+  CHECK(read_config(open_bytes(b.build()), 100).rope_inv_freq[0] == doctest::Approx(1.0 / 4));
+}
+
+TEST_CASE("factors of other float types") {
+  GgufBuilder b = tiny_llama(kShape);
+  std::vector<std::uint8_t> halves(64);
+  for (std::size_t i = 0; i < 32; i++) halves[2 * i + 1] = 0x40;  // 2 as F16 and as BF16
+  for (const std::uint32_t type : {1u, 30u}) {
+    b.tensor_named("rope_freqs.weight") = {"rope_freqs.weight", {32}, type, halves};
+    CHECK(config_of(b).rope_inv_freq[0] == 0.5f);
+  }
 }
 
 TEST_CASE("Llama 3.1: the metadata form and the tensor form agree with the formula") {
@@ -113,7 +205,7 @@ TEST_CASE("scalings that contradict themselves or are not supported") {
   const float inf = std::numeric_limits<float>::infinity();
   const float nan = std::numeric_limits<float>::quiet_NaN();
   SUBCASE("unsupported types") {
-    for (const char* type : {"yarn", "longrope", "dynamic", "\x01"}) {
+    for (const char* type : {"dynamic", "su", "YARN", "", "\x01"}) {
       b.set("llama.rope.scaling.type", type);
       expect(ErrorCode::unsupported_model, "scaling.type", b);
     }
@@ -125,9 +217,36 @@ TEST_CASE("scalings that contradict themselves or are not supported") {
     }
   }
   SUBCASE("linear factors") {
-    for (const float factor : {0.0f, -4.0f, inf, nan}) {
-      b.set("llama.rope.scaling.type", "linear").set("llama.rope.scaling.factor", factor);
-      expect(ErrorCode::invalid_model, "scaling.factor", b);
+    for (const float factor : {1e-6f, -4.0f, inf, nan}) {
+      for (const char* type : {"linear", "yarn", "longrope"}) {
+        b.set("llama.rope.scaling.type", type).set("llama.rope.scaling.factor", factor);
+        expect(ErrorCode::invalid_model, "scaling.factor", b);
+      }
+    }
+  }
+  SUBCASE("factors of cosine and sine") {
+    for (const float factor : {0.0f, -1.0f, inf, nan}) {
+      b.set("llama.rope.scaling.attn_factor", factor);
+      expect(ErrorCode::invalid_model, "scaling.attn_factor", b);
+    }
+  }
+  SUBCASE("YaRN without a usable base, context or bound") {
+    b.set("llama.rope.scaling.type", "yarn");
+    GgufBuilder other = b;
+    expect(ErrorCode::invalid_model, "freq_base", other.set("llama.rope.freq_base", 1.0f));
+    for (const char* key : {"original_context_length", "beta_fast", "beta_slow"}) {
+      other = b;
+      expect(ErrorCode::invalid_model, key, other.set("llama.rope.scaling." + std::string(key), -2.0f));
+      expect(ErrorCode::invalid_model, key, other.set("llama.rope.scaling." + std::string(key), nan));
+    }
+  }
+  SUBCASE("tensors of another scaling") {
+    for (const auto& [type, tensor] :
+         {std::pair{"longrope", "rope_freqs.weight"}, std::pair{"linear", "rope_factors_long.weight"},
+          std::pair{"yarn", "rope_factors_short.weight"}, std::pair{"none", "rope_factors_long.weight"}}) {
+      GgufBuilder other = b;
+      other.set("llama.rope.scaling.type", type).tensor({tensor, {32}});
+      expect(ErrorCode::invalid_model, tensor, other);
     }
   }
   SUBCASE("a missing or impossible parameter of Llama 3.1's scaling") {
@@ -142,7 +261,7 @@ TEST_CASE("scalings that contradict themselves or are not supported") {
   }
   SUBCASE("both forms of Llama 3.1's scaling at once") {
     b.tensor({"rope_freqs.weight", {32}, 0, float_bytes(std::vector<float>(32, 1.0f))});
-    expect(ErrorCode::invalid_model, "beside the tensor rope_freqs.weight", llama3_metadata(b));
+    expect(ErrorCode::invalid_model, "no such tensor with the RoPE scaling \"llama3\"", llama3_metadata(b));
   }
   SUBCASE("factor tensors") {
     b.tensor({"rope_freqs.weight", {16}});
@@ -155,7 +274,7 @@ TEST_CASE("scalings that contradict themselves or are not supported") {
       b.tensor_named("rope_freqs.weight") = {"rope_freqs.weight", {32}, 0, float_bytes(factors)};
       expect(ErrorCode::invalid_model, "as factor 7", b);
     }
-    b.tensor_named("rope_freqs.weight") = {"rope_freqs.weight", {32}, 1};
-    expect(ErrorCode::unsupported_model, "F16", b);
+    b.tensor_named("rope_freqs.weight") = {"rope_freqs.weight", {32}, 8};
+    expect(ErrorCode::unsupported_model, "expected F32, F16 or BF16, found Q8_0", b);
   }
 }

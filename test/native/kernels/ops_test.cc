@@ -69,8 +69,8 @@ std::vector<Weight> upload(Backend& backend, const std::vector<Source>& sources)
 }
 
 LayerWeights Layer::upload(Backend& backend) const {
-  std::vector<Source> sources = {
-      attention_norm, q, k, v, o, ffn_norm, {gate, WeightUse::gate}, {up, WeightUse::up}, down};
+  std::vector<Source> sources = {attention_norm,      q,   k, v, o, ffn_norm, {gate, WeightUse::gate},
+                                 {up, WeightUse::up}, down};
   const std::array<const LayerMatrix*, 9> matrices = {nullptr, &q, &k, &v, &o, nullptr, &gate, &up, &down};
   for (const LayerMatrix* m : matrices)
     if (m && !m->bias.empty()) sources.push_back(m->bias);
@@ -191,8 +191,8 @@ Matrix times(const Matrix& x, const LayerMatrix& w) {
   Matrix y = times(x, static_cast<const TestMatrix&>(w));
   const std::size_t rows = static_cast<std::size_t>(w.rows);
   for (std::size_t i = 0; i < y.size(); i++)
-    y[i] = y[i] * static_cast<double>(w.scale) +
-           (w.bias.empty() ? 0.0 : static_cast<double>(w.bias[i % rows]));
+    y[i] =
+        y[i] * static_cast<double>(w.scale) + (w.bias.empty() ? 0.0 : static_cast<double>(w.bias[i % rows]));
   return y;
 }
 
