@@ -1,11 +1,11 @@
 # The CUDA kernels. nvcc compiles the sources where CRIA_CUDA says so (cria_cuda); for the tests, the host
 # compiler compiles the same sources against test/cuda_emulation (cria_cuda_emulated, test/native/cuda.cmake).
-set(CRIA_CUDA_KERNELS attention.cu ceilings.cu dequantize.cu embed.cu kv_cache.cu kv_copy.cu
+set(CRIA_CUDA_KERNELS attention.cu ceilings.cu dequantize.cu embed.cu experts.cu kv_cache.cu kv_copy.cu
   matmul_activations.cu matmul_f32.cu matmul_rows.cu matmul_tiles_blocks256.cu matmul_tiles_blocks32.cu
   matmul_tiles_floats.cu matmul_vector.cu quantize.cu rmsnorm.cu rope.cu sample.cu softmax.cu swiglu.cu)
 # Host code that belongs to the kernels, in both builds.
 set(CRIA_CUDA_HOST_SOURCES attention_plan.cc ceilings.cc matmul.cc matmul_pack.cc runtime_error.cc)
-set(CRIA_CUDA_BACKEND_SOURCES cuda_backend.cc cuda_elementary.cc cuda_kv_cache.cc cuda_ops.cc cuda_weights.cc
+set(CRIA_CUDA_BACKEND_SOURCES cuda_backend.cc cuda_elementary.cc cuda_experts.cc cuda_kv_cache.cc cuda_ops.cc cuda_weights.cc
   kv_page.cc pass_batch.cc pass_graphs.cc token_sampler.cc weight_upload.cc)
 set(CRIA_CUDA_ARCHITECTURES 75-real 80-real 86-real 89-real 90a-real 100-real 120-real 90-virtual 120-virtual
   CACHE STRING "Architectures to compile the kernels for; PTX (virtual) serves later devices")

@@ -59,8 +59,12 @@ export interface ModelInfo {
   /** Key and value heads; fewer than `heads` with grouped-query attention. */
   readonly kvHeads: number
   readonly headDim: number
-  /** Hidden size of the feed-forward network. */
+  /** Hidden size of the feed-forward network, or of each expert's. */
   readonly ffnHidden: number
+  /** Experts of a layer, in a mixture of experts such as Mixtral; 0 in other models. */
+  readonly experts: number
+  /** Experts that a token uses; 0 in models without experts. */
+  readonly expertsUsed: number
   /** Maximum tokens of a sequence in this model object, prompt and answer together. */
   readonly contextLength: number
   /** Context length that the model was trained for, according to the file. */

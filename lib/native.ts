@@ -37,6 +37,8 @@ export interface NativeModelInfo {
   kvHeads: number
   headDim: number
   ffnHidden: number
+  experts: number
+  expertsUsed: number
   contextLength: number
   trainedContextLength: number
   ropeBase: number

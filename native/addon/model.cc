@@ -76,6 +76,8 @@ Napi::Object info_to_js(Napi::Env env, const LoadedModel& loaded, const LoadOpti
   number("kvHeads", config.n_kv_heads);
   number("headDim", config.head_dim);
   number("ffnHidden", config.ffn_hidden);
+  number("experts", config.n_experts);
+  number("expertsUsed", config.n_experts_used);
   number("contextLength", loaded.engine.context_length);
   number("trainedContextLength", config.context_length);
   number("ropeBase", config.rope_base);

@@ -177,6 +177,7 @@ struct PassLimits {
   std::int64_t vocab = 0;
   // Largest columns, and largest rows of an `up`, of weights that did not come from the WeightStore.
   std::int64_t matrix_cols = 0, up_rows = 0;
+  ExpertShape experts{};
   friend bool operator==(const PassLimits&, const PassLimits&) = default;
 };
 

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "core/dtype.h"
 
@@ -31,6 +32,12 @@ struct Weight {
   const float* bias = nullptr;
 };
 
+/// One expert of a mixture: an FFN of its own. The experts of a layer agree in types and shapes.
+struct ExpertWeights {
+  Weight gate, up;  // [ffn_hidden, hidden]; may be fused as those of a layer
+  Weight down;      // [hidden, ffn_hidden]
+};
+
 struct LayerWeights {
   Weight attention_norm;     // f32 [hidden]
   Weight query, key, value;  // query [n_heads * head_dim, hidden]; others [n_kv_heads * head_dim, hidden]
@@ -38,6 +45,22 @@ struct LayerWeights {
   Weight ffn_norm;           // f32 [hidden]
   Weight gate, up;  // [ffn_hidden, hidden]; a backend may fuse the two into one matrix (Weight::layout)
   Weight down;      // [hidden, ffn_hidden]
+  // A mixture of experts has these instead of gate, up and down.
+  Weight router{};                       // [n_experts, hidden]
+  std::vector<ExpertWeights> experts{};  // empty: an ordinary FFN
+};
+
+/// The largest number of experts of a layer: llama.cpp's limit.
+inline constexpr std::int32_t kMaxExperts = 512;
+
+/// The shape of a mixture of experts, the same for all layers.
+struct ExpertShape {
+  // 0: the model has none; at most kMaxExperts.
+  std::int32_t n_experts = 0;
+  // Experts that a token uses: 1 to n_experts.
+  std::int32_t n_used = 0;
+  std::int64_t hidden = 0, ffn_hidden = 0;
+  friend bool operator==(const ExpertShape&, const ExpertShape&) = default;
 };
 
 /// The shape of attention, the same for all layers.
@@ -132,6 +155,20 @@ struct SwigluArgs {
   std::int32_t layer = 0;
 };
 
+/// x += sum over the token's experts e of w[e] · E_e(n), with n = RMSNorm(x) and E_e the FFN of expert e:
+/// (SiLU(n · Wgateᵀ) ⊙ (n · Wupᵀ)) · Wdownᵀ. The router chooses: p = softmax(n · Wrouterᵀ) over all experts;
+/// the token's experts are the n_used of the largest p, the lower index among equals; w[e] is p[e] divided by
+/// the sum of the chosen ones. Both sums run from the largest p to the smallest. A token whose p is NaN
+/// becomes NaN. Mixtral: Jiang et al. 2024; sparsely gated experts: Shazeer et al. 2017.
+struct ExpertsArgs {
+  std::int32_t n_tokens;  // as in ProjectResidualArgs
+  const LayerWeights* weights;
+  ExpertShape shape;
+  float rms_norm_eps;
+  float* x;  // in and out [n_tokens, hidden]
+  std::int32_t layer = 0;
+};
+
 /// to[i, :] = from[rows[i], :]. In the last layer, after attention: only the rows that get logits continue.
 struct GatherRowsArgs {
   std::int32_t n_rows;       // the pass's n_logit_rows
@@ -192,6 +229,7 @@ class Ops {
   virtual void paged_attention(const PagedAttentionArgs& args) = 0;
   virtual void project_residual(const ProjectResidualArgs& args) = 0;
   virtual void swiglu(const SwigluArgs& args) = 0;
+  virtual void experts(const ExpertsArgs& args) = 0;
   virtual void gather_rows(const GatherRowsArgs& args) = 0;
   virtual void logits(const LogitsArgs& args) = 0;
   virtual void sample(const SampleArgs& args) = 0;

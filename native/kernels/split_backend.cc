@@ -143,6 +143,15 @@ class SplitOps final : public Ops, public Passes {
       device_.ops().swiglu(own);
     }
   }
+  void experts(const ExpertsArgs& args) override {
+    if (!is_device_layer(args.layer)) {
+      host_.ops().experts(args);
+    } else if (device_calls_ops_) {
+      ExpertsArgs own = args;
+      own.x = activations_.on_device(args.x);
+      device_.ops().experts(own);
+    }
+  }
   void gather_rows(const GatherRowsArgs& args) override {
     if (!is_device_layer(args.layer)) {
       host_.ops().gather_rows(args);

@@ -6,6 +6,7 @@
 
 #include "io/file_error.h"
 #include "model/config_error.h"
+#include "model/config_experts.h"
 #include "model/config_keys.h"
 #include "model/config_rope.h"
 
@@ -75,10 +76,6 @@ void check_kind_of_file(const ModelSource& file, const ModelConfig& config) {
 
 /// Refuses variants that share the name "llama" but compute something else.
 void check_variant(const ModelSource& file, const ModelConfig& config) {
-  const std::string experts = key_of(config, "expert_count");
-  if (const auto n = file.find_uint(experts); n && *n > 0)
-    throw_unsupported_key(file, experts, "mixture of experts is not supported", std::to_string(*n));
-
   const std::string causal = key_of(config, "attention.causal");
   if (const auto flag = file.find_bool(causal); flag && !*flag)
     throw_unsupported_key(file, causal, "attention without a causal mask is not supported", "false");
@@ -167,6 +164,7 @@ ModelConfig read_config(const ModelSource& file, std::int64_t context_length) {
   config.ffn_hidden = read_size(file, key_of(config, "feed_forward_length"), kMaxFfn);
   config.context_length = read_size(file, key_of(config, "context_length"), kMaxContext);
   read_heads(file, &config);
+  read_experts(file, &config);
   config.rms_norm_eps = read_epsilon(file, config);
   check_variant(file, config);
   config.vocab_size = read_vocab_size(file, config);

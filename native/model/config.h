@@ -23,9 +23,11 @@ struct ModelConfig {
   std::uint32_t hidden = 0;
   std::uint32_t n_layers = 0;
   std::uint32_t n_heads = 0;
-  std::uint32_t n_kv_heads = 0;  // divides n_heads
-  std::uint32_t head_dim = 0;    // even; attention.key_length or hidden / n_heads
-  std::uint32_t ffn_hidden = 0;
+  std::uint32_t n_kv_heads = 0;      // divides n_heads
+  std::uint32_t head_dim = 0;        // even; attention.key_length or hidden / n_heads
+  std::uint32_t ffn_hidden = 0;      // of an expert, where there are experts
+  std::uint32_t n_experts = 0;       // of each layer; 0: an ordinary FFN
+  std::uint32_t n_experts_used = 0;  // by each token; 1 to n_experts
   std::uint32_t context_length = 0;  // tokens that the model was trained for
   float rms_norm_eps = 0;
   RopeLayout rope_layout = RopeLayout::interleaved;

@@ -15,8 +15,8 @@ namespace cria {
 [[noreturn]] void throw_invalid_key(const ModelSource& file, std::string_view key,
                                     const std::string& expected, const std::string& found);
 
-/// ERR_UNSUPPORTED_MODEL: the metadata key asks for an unsupported variant. `why` is a clause, e.g. "mixture
-/// of experts is not supported".
+/// ERR_UNSUPPORTED_MODEL: the metadata key asks for an unsupported variant. `why` is a clause, e.g. "groups
+/// of experts are not supported".
 [[noreturn]] void throw_unsupported_key(const ModelSource& file, std::string_view key, const std::string& why,
                                         const std::string& found);
 

@@ -9,6 +9,7 @@
 #include "io/file_error.h"
 #include "model/config.h"
 #include "model/config_error.h"
+#include "model/config_experts.h"
 #include "model/float_tensor.h"
 
 namespace cria {
@@ -16,8 +17,9 @@ namespace {
 
 enum class Kind {
   matrix,
-  vector,  // of floats: a norm or a bias
-  scale,   // one finite float
+  vector,   // of floats: a norm or a bias
+  scale,    // one finite float
+  experts,  // a stack of matrices, or a matrix for each expert
 };
 
 struct TensorRule {
@@ -26,8 +28,11 @@ struct TensorRule {
   std::uint64_t cols;  // of a vector: elements
   std::uint64_t rows;  // of a matrix
   bool is_required = true;
+  // Of experts: how many there are, and the name of a matrix alone (ExpertTensor::part).
+  std::uint64_t n_experts = 1;
+  std::string_view part = {};
 
-  std::uint32_t n_dims() const { return kind == Kind::matrix ? 2 : 1; }
+  std::uint32_t n_dims() const { return kind == Kind::experts ? 3 : kind == Kind::matrix ? 2 : 1; }
 };
 using TensorRules = std::vector<TensorRule>;
 
@@ -38,17 +43,38 @@ std::string shape_text(const std::uint64_t* dims, std::uint32_t n_dims) {
 }
 
 void check_tensor(const ModelSource& file, const GgufTensor& tensor, const TensorRule& rule) {
-  const std::uint64_t dims[2] = {rule.cols, rule.kind == Kind::matrix ? rule.rows : 1};
-  if (tensor.n_dims != rule.n_dims() || tensor.dims[0] != dims[0] || tensor.dims[1] != dims[1]) {
+  const bool is_matrix = rule.kind == Kind::matrix || rule.kind == Kind::experts;
+  const std::uint64_t dims[3] = {rule.cols, is_matrix ? rule.rows : 1, rule.n_experts};
+  // Writers may drop the last dimensions of a matrix where they are 1.
+  const bool fits = is_matrix ? tensor.n_dims <= rule.n_dims() : tensor.n_dims == rule.n_dims();
+  if (!fits || !std::equal(dims, dims + 3, tensor.dims)) {
     throw_invalid_tensor(file, tensor.name,
                          "shape " + shape_text(dims, rule.n_dims()) + " (from the metadata)",
                          shape_text(tensor.dims, tensor.n_dims));
   }
-  if (rule.kind != Kind::matrix) check_float_tensor(file, tensor);
+  if (!is_matrix) check_float_tensor(file, tensor);
   if (rule.kind == Kind::scale) {
     float scale;
     read_floats(file, tensor, 0, {&scale, 1});
     if (!std::isfinite(scale)) throw_invalid_tensor(file, tensor.name, "a finite scale", number_text(scale));
+  }
+}
+
+/// The matrices of a layer's experts, one by one, of which the first was found.
+void check_single_experts(const ModelSource& file, const std::string& prefix, const TensorRule& rule,
+                          const GgufTensor& first) {
+  for (std::uint32_t e = 0; e < rule.n_experts; e++) {
+    const std::string name = prefix + expert_tensor_name(rule.part, e);
+    const GgufTensor* tensor = file.find_tensor(name);
+    const std::uint64_t dims[2] = {rule.cols, rule.rows};
+    if (tensor == nullptr) throw_invalid_tensor(file, name, "shape " + shape_text(dims, 2), "no such tensor");
+    check_tensor(file, *tensor, {.name = name, .kind = Kind::matrix, .cols = rule.cols, .rows = rule.rows});
+    if (tensor->dtype != first.dtype) {
+      throw_unsupported_tensor(file, name,
+                               "the experts of a layer must have one type, found " +
+                                   std::string(name_of(tensor->dtype)) + " beside " +
+                                   std::string(name_of(first.dtype)));
+    }
   }
 }
 
@@ -57,10 +83,15 @@ void check_rules(const ModelSource& file, const std::string& prefix, const Tenso
   for (const TensorRule& rule : rules) {
     const std::string name = prefix + rule.name;
     const GgufTensor* tensor = file.find_tensor(name);
+    const GgufTensor* single = tensor == nullptr && rule.kind == Kind::experts
+                                   ? file.find_tensor(prefix + expert_tensor_name(rule.part, 0))
+                                   : nullptr;
     if (tensor != nullptr) {
       check_tensor(file, *tensor, rule);
+    } else if (single != nullptr) {
+      check_single_experts(file, prefix, rule, *single);
     } else if (rule.is_required) {
-      const std::uint64_t dims[2] = {rule.cols, rule.rows};
+      const std::uint64_t dims[3] = {rule.cols, rule.rows, rule.n_experts};
       throw_invalid_tensor(file, name, "shape " + shape_text(dims, rule.n_dims()), "no such tensor");
     }
   }
@@ -73,6 +104,16 @@ void add_matrix(TensorRules& rules, const std::string& name, std::uint64_t cols,
   rules.push_back({name + ".bias", Kind::vector, rows, 1, false});
   rules.push_back({name + ".scale", Kind::scale, 1, 1, false});
   rules.push_back({name + ".input_scale", Kind::scale, 1, 1, false});
+}
+
+void add_experts(TensorRules& rules, const ExpertTensor& tensor, std::uint64_t n_experts, std::uint64_t cols,
+                 std::uint64_t rows) {
+  rules.push_back({.name = std::string(tensor.stacked) + ".weight",
+                   .kind = Kind::experts,
+                   .cols = cols,
+                   .rows = rows,
+                   .n_experts = n_experts,
+                   .part = tensor.part});
 }
 
 /// The tensors of a layer whose q, k and v are one matrix, or three.
@@ -90,6 +131,13 @@ TensorRules layer_rules(const ModelConfig& config, bool has_fused_qkv) {
   }
   add_matrix(rules, "attn_output", q_size, hidden);
   rules.push_back({"ffn_norm.weight", Kind::vector, hidden, 1});
+  if (config.n_experts > 0) {
+    rules.push_back({"ffn_gate_inp.weight", Kind::matrix, hidden, config.n_experts});
+    add_experts(rules, kGateExperts, config.n_experts, hidden, config.ffn_hidden);
+    add_experts(rules, kUpExperts, config.n_experts, hidden, config.ffn_hidden);
+    add_experts(rules, kDownExperts, config.n_experts, config.ffn_hidden, hidden);
+    return rules;
+  }
   add_matrix(rules, "ffn_gate", hidden, config.ffn_hidden);
   add_matrix(rules, "ffn_up", hidden, config.ffn_hidden);
   add_matrix(rules, "ffn_down", config.ffn_hidden, hidden);
@@ -158,6 +206,7 @@ void check_layer_tensor(const ModelSource& file, const ModelConfig& config, std:
   }
   const bool is_fused = has_fused_qkv(file, parsed->layer);
   if (has_rule(is_fused ? fused : separate, parsed->rest)) return;
+  if (is_expert_tensor(parsed->rest, config.n_experts)) return;
   for (const std::string_view harmless : kHarmlessInLayer)
     if (harmless == parsed->rest) return;
   const std::string qkv = quote(layer_prefix(parsed->layer) + "attn_qkv.weight");

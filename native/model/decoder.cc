@@ -15,6 +15,13 @@ AttentionShape attention_shape(const ModelConfig& config) {
           .rope_half_layout = config.rope_layout == RopeLayout::half};
 }
 
+ExpertShape expert_shape(const ModelConfig& config) {
+  return {.n_experts = static_cast<std::int32_t>(config.n_experts),
+          .n_used = static_cast<std::int32_t>(config.n_experts_used),
+          .hidden = config.hidden,
+          .ffn_hidden = config.ffn_hidden};
+}
+
 Decoder::Decoder(ModelConfig config, std::unique_ptr<Backend> backend, ModelWeights weights,
                  const KvOptions& kv, std::int32_t max_batch_tokens, std::int32_t max_sequences)
     : config_(std::move(config)),
@@ -33,7 +40,7 @@ Decoder::Decoder(ModelConfig config, std::unique_ptr<Backend> backend, ModelWeig
   x_ = activations.allocate(n * config_.hidden);
   q_ = activations.allocate(n * q_dim);
   attention_ = activations.allocate(n * q_dim);
-  h_ = activations.allocate(n * config_.ffn_hidden);
+  if (config_.n_experts == 0) h_ = activations.allocate(n * config_.ffn_hidden);
   logit_x_ = activations.allocate(rows * config_.hidden);
   logit_attention_ = activations.allocate(rows * q_dim);
   logits_ = activations.allocate(rows * config_.vocab_size);
@@ -44,7 +51,8 @@ Decoder::Decoder(ModelConfig config, std::unique_ptr<Backend> backend, ModelWeig
                               .max_tokens = max_batch_tokens_,
                               .max_sequences = max_sequences_,
                               .max_pages = std::min(kv.n_pages, pages_of_context),
-                              .vocab = config_.vocab_size});
+                              .vocab = config_.vocab_size,
+                              .experts = expert_shape(config_)});
 }
 
 void Decoder::build_batch(std::span<const DecoderInput> inputs) {
@@ -138,6 +146,22 @@ void Decoder::run_layer(std::int32_t layer, Rows& rows) {
   if (is_last && n_logit_rows() < rows.n) gather_logit_rows(layer, rows);
   ops.project_residual(
       {.n_tokens = rows.n, .weight = w.attention_output, .h = rows.attention, .x = rows.x, .layer = layer});
+  run_ffn(layer, rows);
+}
+
+void Decoder::run_ffn(std::int32_t layer, const Rows& rows) {
+  Ops& ops = backend_->ops();
+  const LayerWeights& w = weights_.layers[static_cast<std::size_t>(layer)];
+  const float eps = config_.rms_norm_eps;
+  if (!w.experts.empty()) {
+    ops.experts({.n_tokens = rows.n,
+                 .weights = &w,
+                 .shape = expert_shape(config_),
+                 .rms_norm_eps = eps,
+                 .x = rows.x,
+                 .layer = layer});
+    return;
+  }
   ops.swiglu({.n_tokens = rows.n, .weights = &w, .rms_norm_eps = eps, .x = rows.x, .h = h_, .layer = layer});
   ops.project_residual({.n_tokens = rows.n, .weight = w.down, .h = h_, .x = rows.x, .layer = layer});
 }

@@ -66,6 +66,7 @@ class Decoder {
   void build_batch(std::span<const DecoderInput> inputs);
   bool run_ops(const std::function<bool()>& stopped);
   void run_layer(std::int32_t layer, Rows& rows);
+  void run_ffn(std::int32_t layer, const Rows& rows);
   /// Shrinks `rows` to those that get logits: nothing needs the others after the last layer's attention.
   void gather_logit_rows(std::int32_t layer, Rows& rows);
 
@@ -84,11 +85,13 @@ class Decoder {
   std::vector<float> rope_cos_, rope_sin_;
 
   // Activations on the backend, sized for the largest batch.
-  float *x_, *q_, *attention_, *h_;
+  float *x_, *q_, *attention_;
+  float* h_ = nullptr;                           // of an ordinary FFN
   float *logit_x_, *logit_attention_, *logits_;  // of the rows that get logits
 };
 
 /// The shape that attention and the KV cache see.
 AttentionShape attention_shape(const ModelConfig& config);
+ExpertShape expert_shape(const ModelConfig& config);
 
 }  // namespace cria

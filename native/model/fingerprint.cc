@@ -41,6 +41,10 @@ void add_config(const ModelConfig& config, Fingerprint* print) {
         config.ffn_hidden, config.rope_dim, static_cast<std::uint32_t>(config.rope_layout),
         static_cast<std::uint32_t>(config.tied_output)})
     print->add(size);
+  if (config.n_experts > 0) {
+    print->add(config.n_experts);
+    print->add(config.n_experts_used);
+  }
   print->add(config.rms_norm_eps);
   print->add(config.rope_base);
   // The frequencies include every scaling; its name is for display only.

@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "core/huge_memory.h"
 #include "io/file_mapping.h"
+#include "model/config_experts.h"
 #include "model/float_tensor.h"
 
 namespace cria {
@@ -119,12 +120,42 @@ class WeightList {
     }
     add_matrix(prefix + "attn_output", &layer->attention_output);
     add_vector(prefix + "ffn_norm.weight", &layer->ffn_norm);
-    add_matrix(prefix + "ffn_gate", &layer->gate, {.use = WeightUse::gate, .scales_bias = true});
-    add_matrix(prefix + "ffn_up", &layer->up, {.use = WeightUse::up, .scales_bias = true});
-    add_matrix(prefix + "ffn_down", &layer->down, {.scales_bias = true});
+    if (config.n_experts > 0) {
+      add_experts(config, prefix, layer);
+    } else {
+      add_matrix(prefix + "ffn_gate", &layer->gate, {.use = WeightUse::gate, .scales_bias = true});
+      add_matrix(prefix + "ffn_up", &layer->up, {.use = WeightUse::up, .scales_bias = true});
+      add_matrix(prefix + "ffn_down", &layer->down, {.scales_bias = true});
+    }
     for (const Bias& bias : std::exchange(biases_, {})) {
       sources_.push_back(bias.source);
       targets_.push_back({.weight = bias.of, .is_bias = true});
+    }
+  }
+
+  /// Each kind of matrix in the order of the experts: CudaExperts wants them at equal distances.
+  void add_experts(const ModelConfig& config, const std::string& prefix, LayerWeights* layer) {
+    add_matrix(prefix + "ffn_gate_inp", &layer->router);
+    layer->experts.resize(config.n_experts);
+    const std::uint64_t ffn = config.ffn_hidden, hidden = config.hidden;
+    for (std::uint32_t e = 0; e < config.n_experts; e++) {
+      ExpertWeights& expert = layer->experts[e];
+      add_expert(prefix, kGateExperts, {.first = e * ffn, .n = ffn}, &expert.gate, WeightUse::gate);
+      add_expert(prefix, kUpExperts, {.first = e * ffn, .n = ffn}, &expert.up, WeightUse::up);
+    }
+    for (std::uint32_t e = 0; e < config.n_experts; e++)
+      add_expert(prefix, kDownExperts, {.first = e * hidden, .n = hidden}, &layer->experts[e].down,
+                 WeightUse::matrix);
+  }
+  /// `rows`: of the stack, should there be one.
+  void add_expert(const std::string& prefix, const ExpertTensor& tensor, const Rows& rows, Weight* into,
+                  WeightUse use) {
+    const std::string stacked = prefix + std::string(tensor.stacked);
+    if (file_.find_tensor(stacked + ".weight") != nullptr) {
+      add_matrix(stacked, into, {.use = use, .rows = rows});
+    } else {
+      const auto expert = static_cast<std::uint32_t>(rows.first / rows.n);
+      add_matrix(prefix + std::string(tensor.part) + "." + std::to_string(expert), into, {.use = use});
     }
   }
 

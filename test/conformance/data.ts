@@ -33,11 +33,8 @@ export interface ArchCase {
   greedyMargins: number[]
 }
 
-// Mixtures of experts are not supported.
 export const archCases: ArchCase[] = available
-  ? readJson<{ cases: ArchCase[] }>('arch', 'golden.json').cases.filter(
-      ({ file }) => !file.startsWith('experts'),
-    )
+  ? readJson<{ cases: ArchCase[] }>('arch', 'golden.json').cases
   : []
 
 /** Relative error in the 2-norm. */

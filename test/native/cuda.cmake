@@ -7,7 +7,8 @@ list(TRANSFORM CRIA_CUDA_KERNELS PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda
 list(TRANSFORM CRIA_CUDA_HOST_SOURCES PREPEND ${CMAKE_SOURCE_DIR}/native/kernels/cuda/ OUTPUT_VARIABLE cuda_host)
 set(cuda_emulator async_copy.cc collectives.cc device_memory.cc fiber.cc grid.cc ptx_twins.cc race.cc runtime_twin.cc shared_memory.cc)
 list(TRANSFORM cuda_emulator PREPEND ${CMAKE_SOURCE_DIR}/test/cuda_emulation/)
-set(cuda_tests cuda/attention_test.cc cuda/convert_test.cc cuda/elementwise_test.cc cuda/kv_cache_test.cc cuda/matmul_test.cc
+set(cuda_tests cuda/attention_test.cc cuda/convert_test.cc cuda/elementwise_test.cc cuda/experts_test.cc
+  cuda/kv_cache_test.cc cuda/matmul_test.cc
   cuda/product_test.cc cuda/ptx_test.cc cuda/runtime_test.cc cuda/sample_test.cc)
 set(cuda_emulator_tests cuda/mutation_test.cc cuda/runtime_twin_test.cc)
 set(cuda_test_kernels mutants.cu ptx_kernels.cu)
@@ -42,7 +43,7 @@ function(cria_emulated_test name)
   target_compile_definitions(test_${name} PRIVATE CRIA_TEST_DEVICE="cuda-emulated")
 endfunction()
 cria_emulated_test(cuda_backend SOURCES cuda/backend_test.cc cuda/elementary_test.cc cuda/split_test.cc
-                     kernels/ops_test.cc)
+                     kernels/experts_test.cc kernels/ops_test.cc)
 cria_emulated_test(cuda_engine SOURCES engine/engine_test.cc engine/batching_test.cc)
 
 # Once more with kernels that report every access to memory: races, and accesses out of bounds. The hooks are
@@ -99,7 +100,7 @@ function(cria_cuda_mutant name file kernel from to)
 endfunction()
 
 if(NOT CRIA_SANITIZE)  # which would end the program instead
-  foreach(test attention convert elementwise matmul)
+  foreach(test attention convert elementwise experts matmul)
     add_library(cuda_${test}_test OBJECT doctest_main.cc cuda/${test}_test.cc)
     target_link_libraries(cuda_${test}_test PRIVATE cria_cuda_emulated doctest::doctest)
     target_include_directories(cuda_${test}_test PRIVATE ${CMAKE_CURRENT_LIST_DIR})
@@ -118,6 +119,15 @@ if(NOT CRIA_SANITIZE)  # which would end the program instead
   cria_cuda_mutant(vector_buffers matmul_vector.cu matmul_vector.cu "parity ^= 1" "parity = 0" matmul)
   cria_cuda_mutant(tiles_wait matmul_tiles.cuh matmul_tiles_floats.cu "cp_async_wait<1>()" "cp_async_wait<2>()" matmul)
   cria_cuda_mutant(tiles_barrier matmul_tiles.cuh matmul_tiles_floats.cu "__syncthreads();  // the chunk" "// the chunk" matmul)
+  cria_cuda_mutant(experts_ties experts.cu experts.cu "bits == other.bits && inverse < other.inverse" "bits == other.bits && inverse > other.inverse" experts)
+  cria_cuda_mutant(experts_syncwarp experts.cu experts.cu "exp_exact(logits[e] - top);\n  __syncwarp();" "exp_exact(logits[e] - top);" experts)
+  cria_cuda_mutant(experts_barrier experts.cu experts.cu
+    "shared.n_rows[e] = n;\n  }\n  __syncthreads();" "shared.n_rows[e] = n;\n  }" experts)
+  cria_cuda_mutant(experts_alignment experts.cu experts.cu "+ alignment - 1) / alignment * alignment" ")" experts)
+  cria_cuda_mutant(experts_padding experts.cu experts.cu "routes.token_of[row] = -1;" "" experts)
+  cria_cuda_mutant(experts_empty_groups experts.cu experts.cu "i < plan.max_groups; i +=" "i < 0; i +=" experts)
+  cria_cuda_mutant(groups_of_vector matmul_vector.cu matmul_vector.cu "static_cast<int>(blockIdx.y), n_chunks" "0, n_chunks" experts)
+  cria_cuda_mutant(groups_of_tiles matmul_tiles.cuh matmul_tiles_floats.cu "token_block %= each;" "" experts)
   cria_cuda_mutant(silu_bounds swiglu.cu swiglu.cu "if (i < n)" "if (i <= n)")
   cria_cuda_mutant(attention_wait attention_mma.cuh attention.cu "    wait_for_copies(stages - 2);\n" "" attention)
   cria_cuda_mutant(attention_stage attention_mma.cuh attention.cu

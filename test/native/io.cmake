@@ -3,7 +3,8 @@ cria_native_test(io ROOM io
           io/gguf_malformed_test.cc io/gguf_split_test.cc io/gguf_shared_data_test.cc io/kv_state_file_test.cc
           io/kv_state_write_test.cc core/error_test.cc core/hash_test.cc core/json_test.cc)
 cria_native_test(config ROOM model
-  SOURCES io/config_test.cc io/config_rope_test.cc io/config_shared_data_test.cc io/fingerprint_test.cc)
+  SOURCES io/config_test.cc io/config_experts_test.cc io/config_rope_test.cc io/config_shared_data_test.cc
+          io/fingerprint_test.cc)
 
 if(CRIA_FUZZ)
   add_executable(fuzz_gguf ${CMAKE_CURRENT_LIST_DIR}/../fuzz/gguf_fuzz.cc)

@@ -211,6 +211,91 @@ void CpuOps::swiglu(const SwigluArgs& args) {
   });
 }
 
+void CpuOps::experts(const ExpertsArgs& args) {
+  const LayerWeights& w = *args.weights;
+  const float* x = normalize(args.x, w.ffn_norm, args.rms_norm_eps, args.n_tokens);
+  float* const logits = ensure_size(router_logits_, args.n_tokens * args.shape.n_experts);
+  const Product router{.weight = w.router, .y = logits, .y_stride = w.router.rows};
+  multiply(&router, 1, x, args.n_tokens);
+  routing_.route(kernels_, pool_, logits, args.n_tokens, args.shape);
+  float* const h = ensure_size(expert_h_, routing_.rows() * args.shape.ffn_hidden);
+  float* const outputs = ensure_size(expert_outputs_, routing_.rows() * args.shape.hidden);
+  expert_gate_up(w, x, h);
+  expert_down(w, h, outputs);
+  routing_.add_outputs(pool_, outputs, args.shape.hidden, args.x);
+}
+
+template <class Body>
+void CpuOps::for_expert_chunks(const LayerWeights& weights, Weight ExpertWeights::* matrix, Body&& body) {
+  const auto chunk_of = [&](std::size_t i) {
+    const auto expert = static_cast<std::size_t>(routing_.active()[i]);
+    return chunk_rows(weights.experts[expert].*matrix, expert_rows_[i].n_tokens);
+  };
+  expert_chunks_.assign(1, 0);
+  for (std::size_t i = 0; i < routing_.active().size(); i++) {
+    const std::int64_t chunk = chunk_of(i);
+    expert_chunks_.push_back(expert_chunks_.back() + (expert_rows_[i].rows + chunk - 1) / chunk);
+  }
+  for_chunks(expert_chunks_.back(), [&](std::int64_t at, int thread) {
+    const auto next = std::ranges::upper_bound(expert_chunks_, at);
+    const auto i = static_cast<std::size_t>(next - expert_chunks_.begin()) - 1;
+    const std::int64_t chunk = chunk_of(i), row = (at - expert_chunks_[i]) * chunk;
+    body(i, row, std::min(row + chunk, expert_rows_[i].rows), thread);
+  });
+}
+
+void CpuOps::expert_gate_up(const LayerWeights& weights, const float* x, float* h) {
+  const Weight &gate = weights.experts[0].gate, &up = weights.experts[0].up;
+  const RowGroups groups = routing_.groups();
+  const ActivationRows gate_x =
+      activations_[0].prepare_groups(kernels_, pool_, gate.dtype, x, groups, gate.cols);
+  const ActivationRows up_x =
+      activation_dtype(up.dtype) == gate_x.dtype
+          ? gate_x
+          : activations_[1].prepare_groups(kernels_, pool_, up.dtype, x, groups, up.cols);
+  expert_rows_.clear();
+  expert_up_rows_.clear();
+  std::size_t scratch_bytes = 0;
+  for (const std::int32_t e : routing_.active()) {
+    const auto expert = static_cast<std::size_t>(e);
+    const std::int64_t first = groups.begin[expert], n = groups.begin[expert + 1] - first;
+    const ExpertWeights& own = weights.experts[expert];
+    expert_rows_.push_back(
+        matmul_rows({.weight = own.gate, .y = h + first * gate.rows, .y_stride = gate.rows},
+                    ActivationBuffer::group(gate_x, first), n));
+    expert_up_rows_.push_back(matmul_rows({.weight = own.up, .y = nullptr, .y_stride = up.rows},
+                                          ActivationBuffer::group(up_x, first), n));
+    scratch_bytes = std::max(scratch_bytes, kernels_.matmul_scratch_bytes(gate.dtype, n) +
+                                                kernels_.matmul_scratch_bytes(up.dtype, n));
+  }
+  reserve_scratch(scratch_bytes);
+  for_expert_chunks(weights, &ExpertWeights::gate,
+                    [&](std::size_t i, std::int64_t row, std::int64_t end, int thread) {
+                      kernels_.gate_up(&expert_rows_[i], &expert_up_rows_[i], row, end, scratch(thread));
+                    });
+}
+
+void CpuOps::expert_down(const LayerWeights& weights, const float* h, float* y) {
+  const Weight& down = weights.experts[0].down;
+  const RowGroups groups{.begin = routing_.groups().begin};
+  const ActivationRows x = activations_[0].prepare_groups(kernels_, pool_, down.dtype, h, groups, down.cols);
+  expert_rows_.clear();
+  std::size_t scratch_bytes = 0;
+  for (const std::int32_t e : routing_.active()) {
+    const auto expert = static_cast<std::size_t>(e);
+    const std::int64_t first = groups.begin[expert], n = groups.begin[expert + 1] - first;
+    expert_rows_.push_back(matmul_rows(
+        {.weight = weights.experts[expert].down, .y = y + first * down.rows, .y_stride = down.rows},
+        ActivationBuffer::group(x, first), n));
+    scratch_bytes = std::max(scratch_bytes, kernels_.matmul_scratch_bytes(down.dtype, n));
+  }
+  reserve_scratch(scratch_bytes);
+  for_expert_chunks(weights, &ExpertWeights::down,
+                    [&](std::size_t i, std::int64_t row, std::int64_t end, int thread) {
+                      kernels_.matmul(&expert_rows_[i], row, end, scratch(thread));
+                    });
+}
+
 void CpuOps::gather_rows(const GatherRowsArgs& args) {
   for (std::int32_t i = 0; i < args.n_rows; i++)
     std::memcpy(args.to + i * args.cols, args.from + args.rows[i] * args.cols,

@@ -9,6 +9,7 @@
 
 #include "core/thread_pool.h"
 #include "kernels/cpu/activation_buffer.h"
+#include "kernels/cpu/experts.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/paged_attention.h"
 #include "kernels/ops.h"
@@ -26,6 +27,7 @@ class CpuOps final : public Ops {
   void paged_attention(const PagedAttentionArgs& args) override;
   void project_residual(const ProjectResidualArgs& args) override;
   void swiglu(const SwigluArgs& args) override;
+  void experts(const ExpertsArgs& args) override;
   void gather_rows(const GatherRowsArgs& args) override;
   void logits(const LogitsArgs& args) override;
   void sample(const SampleArgs& args) override;
@@ -43,6 +45,13 @@ class CpuOps final : public Ops {
   };
   /// y = x · Wᵀ for several weights that share x, as one parallel loop over all their rows.
   void multiply(const Product* products, int n, const float* x, std::int64_t n_tokens);
+  /// h = SiLU(gate) * up and y = down of the rows of routing_, each with its expert's matrices.
+  void expert_gate_up(const LayerWeights& weights, const float* x, float* h);
+  void expert_down(const LayerWeights& weights, const float* h, float* y);
+  /// One parallel loop over the rows of a matrix of all experts in use: body(expert's number among those in
+  /// use, first row, end, thread).
+  template <class Body>
+  void for_expert_chunks(const LayerWeights& weights, Weight ExpertWeights::* matrix, Body&& body);
   static std::int64_t chunk_rows(const Weight& weight, std::int64_t n_tokens);
   /// Calls body(chunk, thread) for all chunks. A thread takes the chunks of its own share in order, so that
   /// it prefetches its own rows, and then takes over chunks of the other shares.
@@ -70,12 +79,15 @@ class CpuOps final : public Ops {
   std::vector<Share> shares_;  // one per thread
 
   PagedAttention attention_;
+  ExpertRouting routing_;
+  std::vector<MatmulRows> expert_rows_, expert_up_rows_;  // of the experts in use
+  std::vector<std::int64_t> expert_chunks_;               // the first chunk of each, and the number of all
   std::vector<std::uint8_t> scratch_memory_;
   std::span<std::uint8_t> scratch_;
   std::size_t scratch_stride_ = 0;
   // Q, K and V may each need activations of another type.
   ActivationBuffer activations_[kMaxProducts];
-  std::vector<float> normalized_, k_, v_;
+  std::vector<float> normalized_, k_, v_, router_logits_, expert_h_, expert_outputs_;
 };
 
 }  // namespace cria

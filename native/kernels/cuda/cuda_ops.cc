@@ -72,6 +72,7 @@ CudaOps::CudaOps(const Context& context, const CudaWeights& weights, bool graphs
       weights_(weights),
       graphs_enabled_(graphs),
       matmul_(prepare_matmul(context.properties())),
+      experts_(context, matmul_),
       sampler_(context) {}
 
 void CudaOps::prepare(const PassLimits& limits) {
@@ -89,15 +90,17 @@ void CudaOps::prepare(const PassLimits& limits) {
   limits_ = limits;
   if (limits.kv_dtype != DType::f32) attention_ = attention_setup(s, context_.properties());
   const std::int64_t max_cols = std::max(weights_.max_cols(), limits.matrix_cols);
+  const std::int64_t up_rows = std::max(weights_.max_separate_up_rows(), limits.up_rows);
+  experts_.prepare(limits.experts, limits.max_tokens, up_rows > 0);
+  const std::int32_t max_rows = std::max(limits.max_tokens, experts_.max_rows());
   std::size_t bytes = 0;
   for (const ActivationForm form : {ActivationForm::f32, ActivationForm::f16, ActivationForm::bf16,
                                     ActivationForm::q8_0, ActivationForm::q8_k})
-    bytes = std::max(bytes, activation_bytes(form, limits.max_tokens, max_cols));
+    bytes = std::max(bytes, activation_bytes(form, max_rows, max_cols));
   reserve_activations(bytes);
   const auto n = static_cast<std::size_t>(limits.max_tokens);
   qkv_ = allocate_array<float>(n * static_cast<std::size_t>((s.n_heads + 2 * s.n_kv_heads) * s.head_dim),
                                "queries, keys and values");
-  const std::int64_t up_rows = std::max(weights_.max_separate_up_rows(), limits.up_rows);
   up_ = allocate_array<float>(n * static_cast<std::size_t>(up_rows), "activations");
   sampler_.prepare(limits.max_sequences, limits.vocab);
   batch_ = std::make_unique<PassBatch>(limits, context_.properties());
@@ -238,6 +241,15 @@ void CudaOps::swiglu(const SwigluArgs& args) {
   x.multiply(gate, args.h, gate.rows, Epilogue::store);
   x.multiply(up, up_.get(), up.rows, Epilogue::store);
   silu_mul(args.h, up_.get(), args.h, n * gate.rows, stream());
+}
+
+void CudaOps::experts(const ExpertsArgs& args) {
+  const LayerWeights& weights = *args.weights;
+  const std::int32_t n = padded(args.n_tokens);
+  QuantizedActivations x(*this, args.x, static_cast<const float*>(weights.ffn_norm.data), args.rms_norm_eps,
+                         n, weights.router.cols);
+  x.multiply(weights.router, experts_.router_logits(), weights.router.rows, Epilogue::store);
+  experts_.run(args, n, activations_.get());
 }
 
 void CudaOps::gather_rows(const GatherRowsArgs& args) {

@@ -11,6 +11,7 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/context.h"
+#include "kernels/cuda/cuda_experts.h"
 #include "kernels/cuda/cuda_weights.h"
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/pass_batch.h"
@@ -35,6 +36,7 @@ class CudaOps final : public Ops, public Passes {
   void paged_attention(const PagedAttentionArgs& args) override;
   void project_residual(const ProjectResidualArgs& args) override;
   void swiglu(const SwigluArgs& args) override;
+  void experts(const ExpertsArgs& args) override;
   void gather_rows(const GatherRowsArgs& args) override;
   void logits(const LogitsArgs& args) override;
   void sample(const SampleArgs& args) override;
@@ -58,6 +60,7 @@ class CudaOps final : public Ops, public Passes {
   const bool graphs_enabled_;
   MatmulDevice matmul_;
   AttentionSetup attention_;
+  CudaExperts experts_;
 
   // The pass.
   PassLimits limits_;

@@ -81,6 +81,12 @@ void quantize_activations(ActivationForm form, const float* x, std::int32_t n_to
 void rms_norm_quantize(ActivationForm form, const float* x, const float* norm, float eps,
                        std::int32_t n_tokens, std::int64_t cols, void* activations, Stream stream);
 
+/// Row i is RMSNorm(x[source[i], :]), quantized, for n_rows rows; undefined where source[i] is -1. source:
+/// on the device.
+void rms_norm_quantize_rows(ActivationForm form, const float* x, const float* norm, float eps,
+                            const std::int32_t* source, std::int32_t n_rows, std::int64_t cols,
+                            void* activations, Stream stream);
+
 // ---- products ----
 
 enum class Epilogue : std::uint8_t {
@@ -112,6 +118,28 @@ struct MatmulArgs {
   ScaleAndBias up = {};
 };
 
+/// Consecutive rows of activations that one of several equal matrices multiplies.
+struct RowGroup {
+  std::int32_t matrix, first_row, n_rows;
+};
+/// Rows of a group at most: of few, for which memory is the bound, or of many. All groups of a product are of
+/// one kind.
+inline constexpr std::int32_t kSmallGroupRows = 8, kLargeGroupRows = 64;
+/// A large group begins at a multiple of 4 rows.
+constexpr std::int32_t group_alignment(std::int32_t group_rows) {
+  return group_rows == kSmallGroupRows ? 1 : 4;
+}
+
+struct RowGroups {
+  /// [n_groups], on the device: known when the kernel runs, not yet at its launch. Some may have no rows.
+  const RowGroup* groups = nullptr;
+  std::int32_t n_groups = 0;
+  /// kSmallGroupRows or kLargeGroupRows.
+  std::int32_t group_rows = 0;
+  /// Bytes from a matrix to the next; args.weight is the first.
+  std::int64_t matrix_stride = 0;
+};
+
 /// The properties of a device that launches depend on.
 struct MatmulDevice {
   int major = 0;  // of the compute capability
@@ -122,5 +150,12 @@ struct MatmulDevice {
 MatmulDevice prepare_matmul(const DeviceProperties& properties);
 
 void matmul(const MatmulDevice& device, const MatmulArgs& args, Stream stream);
+
+/// Whether the products of a weight type take large groups; all take small ones.
+bool takes_large_groups(const MatmulDevice& device, DType weight);
+/// The rows of each group times its matrix; args.n_tokens counts the rows of the activations, whether or not
+/// a group has them. Other rows of y are left as they are. A row has the bits that matmul() gives it.
+void matmul_groups(const MatmulDevice& device, const MatmulArgs& args, const RowGroups& groups,
+                   Stream stream);
 
 }  // namespace cria::cuda

@@ -169,14 +169,16 @@ CRIA_DEVICE void reorder_f32(const SourceRow& row, int64_t chunk, int64_t n_chun
 
 }  // namespace
 
-// Block (token, part); each warp takes every eighth run of 256 columns. With a norm there is one part per
-// token, and the sum of squares has the order of rms_norm_kernel.
+// Block (token, part), of row source[token] of x unless source is null; each warp takes every eighth run of
+// 256 columns. With a norm there is one part per token, and the sum of squares has the order of
+// rms_norm_kernel.
 static __global__ void __launch_bounds__(kQuantizeThreads)
-    quantize_activations_kernel(const float* x, const float* norm, float eps, int64_t cols, int form,
-                                Activations out) {
+    quantize_activations_kernel(const float* x, const float* norm, float eps, const int32_t* source,
+                                int64_t cols, int form, Activations out) {
   QuantizeShared& shared = shared_memory<QuantizeShared>();
-  const int64_t token = blockIdx.x;
-  SourceRow row{.x = x + token * cols, .norm = norm, .scale = 1.0f, .cols = cols};
+  const int64_t token = blockIdx.x, from = source ? source[token] : token;
+  if (from < 0) return;
+  SourceRow row{.x = x + from * cols, .norm = norm, .scale = 1.0f, .cols = cols};
   if (norm) {
     float squares = 0.0f;
     for (int64_t i = thread_in_block(); i < cols; i += kQuantizeThreads)
@@ -211,8 +213,9 @@ std::size_t activation_bytes(ActivationForm form, std::int32_t n_tokens, std::in
 
 namespace {
 
-void launch_quantize(ActivationForm form, const float* x, const float* norm, float eps, std::int32_t n_tokens,
-                     std::int64_t cols, void* activations, Stream stream) {
+void launch_quantize(ActivationForm form, const float* x, const float* norm, float eps,
+                     const std::int32_t* source, std::int32_t n_tokens, std::int64_t cols, void* activations,
+                     Stream stream) {
   if (n_tokens <= 0) return;
   const Activations out = divide_activations(form, activations, n_tokens, cols);
   const auto parts = static_cast<unsigned>((cols + 256 * kQuantizeWarps - 1) / (256 * kQuantizeWarps));
@@ -220,19 +223,25 @@ void launch_quantize(ActivationForm form, const float* x, const float* norm, flo
           .grid = {static_cast<unsigned>(n_tokens), norm ? 1 : parts},
           .block = {kQuantizeThreads},
           .stream = stream},
-         quantize_activations_kernel, x, norm, eps, cols, static_cast<int>(form), out);
+         quantize_activations_kernel, x, norm, eps, source, cols, static_cast<int>(form), out);
 }
 
 }  // namespace
 
 void quantize_activations(ActivationForm form, const float* x, std::int32_t n_tokens, std::int64_t cols,
                           void* activations, Stream stream) {
-  launch_quantize(form, x, nullptr, 0.0f, n_tokens, cols, activations, stream);
+  launch_quantize(form, x, nullptr, 0.0f, nullptr, n_tokens, cols, activations, stream);
 }
 
 void rms_norm_quantize(ActivationForm form, const float* x, const float* norm, float eps,
                        std::int32_t n_tokens, std::int64_t cols, void* activations, Stream stream) {
-  launch_quantize(form, x, norm, eps, n_tokens, cols, activations, stream);
+  launch_quantize(form, x, norm, eps, nullptr, n_tokens, cols, activations, stream);
+}
+
+void rms_norm_quantize_rows(ActivationForm form, const float* x, const float* norm, float eps,
+                            const std::int32_t* source, std::int32_t n_rows, std::int64_t cols,
+                            void* activations, Stream stream) {
+  launch_quantize(form, x, norm, eps, source, n_rows, cols, activations, stream);
 }
 
 }  // namespace cria::cuda

@@ -20,14 +20,21 @@ CRIA_DEVICE float add_to_chain(float acc, const float4& w, const float4& x) {
 
 }  // namespace
 
+// Block (tile, tokens); with groups (tile, group).
+template <bool kGrouped>
 static __global__ void __launch_bounds__(kF32Warps* kWarpSize)
     matmul_f32_kernel(const uint8_t* weights, Activations x, int n_tokens, float* y, int64_t rows,
-                      int64_t cols, int64_t y_stride, ProductOutput output) {
+                      int64_t cols, int64_t y_stride, ProductOutput output, RowGroups groups) {
   constexpr int64_t kChunkBytes = weight_layout(WeightForm::f32).chunk_bytes;
   const int64_t n_chunks = chunks_of(WeightForm::f32, cols);
+  if constexpr (kGrouped)
+    if (!select_group<ActivationForm::f32>(groups, static_cast<int>(blockIdx.y), n_chunks, weights, x,
+                                           n_tokens, y, y_stride))
+      return;
   const int chain = lane_in_warp() % 16, row = 2 * warp_in_block() + lane_in_warp() / 16;
   const uint8_t* tile = weights + static_cast<int64_t>(blockIdx.x) * n_chunks * kChunkBytes + chain * 16;
-  const int first = static_cast<int>(blockIdx.y) * kF32Tokens, n = min(kF32Tokens, n_tokens - first);
+  const int first = kGrouped ? 0 : static_cast<int>(blockIdx.y) * kF32Tokens,
+            n = min(kF32Tokens, n_tokens - first);
   const uint8_t* x_first = x.q + first * n_chunks * kActivationChunkBytes + chain * 16;
 
   float acc[2][kF32Tokens];
@@ -59,16 +66,19 @@ static __global__ void __launch_bounds__(kF32Warps* kWarpSize)
   }
 }
 
-void matmul_f32(const MatmulArgs& a, Stream stream) {
+void matmul_f32(const MatmulArgs& a, const RowGroups& groups, Stream stream) {
+  static_assert(kSmallGroupRows == kF32Tokens);
   const std::int64_t tile_outputs = a.epilogue == Epilogue::swiglu ? 8 : kTileRows;
   const Activations x = divide_activations(ActivationForm::f32, a.activations, a.n_tokens, a.weight.cols);
   launch({.name = "matmul_f32",
           .grid = {static_cast<unsigned>((a.weight.rows + tile_outputs - 1) / tile_outputs),
-                   static_cast<unsigned>((a.n_tokens + kF32Tokens - 1) / kF32Tokens)},
+                   static_cast<unsigned>(groups.groups ? groups.n_groups
+                                                       : (a.n_tokens + kF32Tokens - 1) / kF32Tokens)},
           .block = {kF32Warps * kWarpSize},
           .stream = stream},
-         matmul_f32_kernel, static_cast<const uint8_t*>(a.weight.data), x, a.n_tokens, a.y, a.weight.rows,
-         a.weight.cols, a.y_stride, ProductOutput(a));
+         groups.groups ? matmul_f32_kernel<true> : matmul_f32_kernel<false>,
+         static_cast<const uint8_t*>(a.weight.data), x, a.n_tokens, a.y, a.weight.rows, a.weight.cols,
+         a.y_stride, ProductOutput(a), groups);
 }
 
 }  // namespace cria::cuda

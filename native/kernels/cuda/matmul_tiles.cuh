@@ -365,19 +365,19 @@ CRIA_DEVICE void multiply_tile_blocks256(TileSums<kForm>& acc, const TileStage<k
 
 // ---- the kernel ----
 
-/// Block (tile of tokens, tile of rows) of the grid.
+/// Block (tile of tokens, tile of rows) of the grid: the tile of tokens is the token_block-th.
 template <WeightForm kForm>
-CRIA_DEVICE TileBlock tile_block(const uint8_t* weights, int n_tokens, int64_t n_tiles, int64_t cols,
-                                 const TileShape& shape) {
+CRIA_DEVICE TileBlock tile_block(const uint8_t* weights, int n_tokens, int token_block, int64_t n_tiles,
+                                 int n_chunks, const TileShape& shape) {
   using Plan = TilePlan<kForm>;
   TileBlock block;
-  block.n_chunks = static_cast<int>(chunks_of(kForm, cols));
+  block.n_chunks = n_chunks;
   block.row_tiles = shape.row_warps * Plan::kRowTiles;
   const int64_t first_tile = static_cast<int64_t>(blockIdx.y) * block.row_tiles;
   block.tiles_left = static_cast<int>(min(static_cast<int64_t>(block.row_tiles), n_tiles - first_tile));
   block.weights = weights + first_tile * block.n_chunks * Plan::kTileBytes;
   block.n_tokens = shape.token_warps * Plan::kWarpTokens;
-  block.first_token = static_cast<int>(blockIdx.x) * block.n_tokens;
+  block.first_token = token_block * block.n_tokens;
   block.tokens_left = min(block.n_tokens, n_tokens - block.first_token);
   return block;
 }
@@ -405,16 +405,35 @@ CRIA_DEVICE void store_tiles(const TileSums<kForm>& acc, const ProductOutput& ou
   }
 }
 
-// Consecutive blocks share rows, which come from memory; tokens stay in L2.
+/// Blocks that the tokens of a group take.
 template <WeightForm kForm>
+CRIA_HOST_DEVICE constexpr int token_blocks_of(const RowGroups& groups, const TileShape& shape) {
+  const int tokens = shape.token_warps * TilePlan<kForm>::kWarpTokens;
+  return (groups.group_rows + tokens - 1) / tokens;
+}
+
+// Consecutive blocks share rows, which come from memory; tokens stay in L2. With groups, the first index of a
+// block counts the tiles of tokens of all groups.
+template <WeightForm kForm, bool kGrouped>
 static __global__ void __launch_bounds__(TilePlan<kForm>::kBoundWarps* kWarpSize)
     matmul_tiles_kernel(const uint8_t* weights, Activations x, int n_tokens, float* y, int64_t rows,
-                        int64_t cols, int64_t y_stride, ProductOutput output, TileShape shape) {
+                        int64_t cols, int64_t y_stride, ProductOutput output, TileShape shape,
+                        RowGroups groups) {
   using F = Format<kForm>;
   using Plan = TilePlan<kForm>;
   const int tile_outputs = output.is_swiglu() ? 8 : 16;
-  const TileBlock block =
-      tile_block<kForm>(weights, n_tokens, (rows + tile_outputs - 1) / tile_outputs, cols, shape);
+  const int n_chunks = static_cast<int>(chunks_of(kForm, cols));
+  int token_block = static_cast<int>(blockIdx.x);
+  if constexpr (kGrouped) {
+    const int each = token_blocks_of<kForm>(groups, shape), group = token_block / each;
+    token_block %= each;
+    if (!select_group<form_of_activations(kForm)>(groups, group, n_chunks, weights, x, n_tokens, y,
+                                                  y_stride) ||
+        token_block * shape.token_warps * Plan::kWarpTokens >= n_tokens)
+      return;
+  }
+  const TileBlock block = tile_block<kForm>(weights, n_tokens, token_block,
+                                            (rows + tile_outputs - 1) / tile_outputs, n_chunks, shape);
   const int stage_bytes = block.row_tiles * Plan::kTileBytes + block.n_tokens * Plan::kTokenBytes;
   DynamicShared dynamic;
   uint8_t* stages =
@@ -465,15 +484,17 @@ static __global__ void __launch_bounds__(TilePlan<kForm>::kBoundWarps* kWarpSize
 
 // ---- launches ----
 
-/// The largest tiles that keep every multiprocessor busy, with as many stages as fit in shared memory.
+/// The largest tiles that keep every multiprocessor busy, with as many stages as fit in shared memory, for
+/// n_groups groups of n_tokens.
 template <WeightForm kForm>
-TileShape choose_tile_shape(const MatmulDevice& device, std::int64_t n_tiles, std::int32_t n_tokens) {
+TileShape choose_tile_shape(const MatmulDevice& device, std::int64_t n_tiles, std::int32_t n_tokens,
+                            std::int64_t n_groups) {
   using Plan = TilePlan<kForm>;
   TileShape shape{4, (device.major >= 8 && device.major < 12 ? Plan::kMaxWarps : kFewWarps) / 4, 3};
   while (shape.token_warps > 1 && n_tokens <= shape.token_warps / 2 * Plan::kWarpTokens)
     shape.token_warps /= 2;
-  const std::int64_t token_blocks =
-      (n_tokens + shape.token_warps * Plan::kWarpTokens - 1) / (shape.token_warps * Plan::kWarpTokens);
+  const std::int64_t token_blocks = n_groups * (n_tokens + shape.token_warps * Plan::kWarpTokens - 1) /
+                                    (shape.token_warps * Plan::kWarpTokens);
   while (shape.row_warps > 1 && token_blocks * ((n_tiles + shape.row_warps * 2 - 1) / (shape.row_warps * 2)) <
                                     device.multiprocessors)
     shape.row_warps /= 2;
@@ -494,29 +515,38 @@ TileShape choose_tile_shape(const MatmulDevice& device, std::int64_t n_tiles, st
 }
 
 template <WeightForm kForm>
-void launch_tiles(const MatmulDevice& device, const MatmulArgs& a, Stream stream) {
+void launch_tiles(const MatmulDevice& device, const MatmulArgs& a, const RowGroups& groups, Stream stream) {
   using Plan = TilePlan<kForm>;
   const std::int64_t tile_outputs = a.epilogue == Epilogue::swiglu ? 8 : kTileRows;
   const std::int64_t n_tiles = (a.weight.rows + tile_outputs - 1) / tile_outputs;
-  const TileShape shape = choose_tile_shape<kForm>(device, n_tiles, a.n_tokens);
+  const bool grouped = groups.groups;
+  TileShape shape = choose_tile_shape<kForm>(device, n_tiles, grouped ? groups.group_rows : a.n_tokens,
+                                             grouped ? groups.n_groups : 1);
+  if (grouped)  // no warp without tokens, however full the group
+    shape.token_warps =
+        std::min(shape.token_warps, (groups.group_rows + Plan::kWarpTokens - 1) / Plan::kWarpTokens);
   const int row_tiles = shape.row_warps * Plan::kRowTiles, tokens = shape.token_warps * Plan::kWarpTokens;
   const Activations x =
       divide_activations(form_of_activations(kForm), a.activations, a.n_tokens, a.weight.cols);
   launch(
       {.name = "matmul_tiles",
-       .grid = {static_cast<unsigned>((a.n_tokens + tokens - 1) / tokens),
+       .grid = {static_cast<unsigned>(grouped ? groups.n_groups * token_blocks_of<kForm>(groups, shape)
+                                              : (a.n_tokens + tokens - 1) / tokens),
                 static_cast<unsigned>((n_tiles + row_tiles - 1) / row_tiles)},
        .block = {static_cast<unsigned>(shape.row_warps * shape.token_warps * kWarpSize)},
        .dynamic_shared = static_cast<std::size_t>(shape.stages) *
                          static_cast<std::size_t>(row_tiles * Plan::kTileBytes + tokens * Plan::kTokenBytes),
        .stream = stream},
-      matmul_tiles_kernel<kForm>, static_cast<const uint8_t*>(a.weight.data), x, a.n_tokens, a.y,
-      a.weight.rows, a.weight.cols, a.y_stride, ProductOutput(a), shape);
+      grouped ? matmul_tiles_kernel<kForm, true> : matmul_tiles_kernel<kForm, false>,
+      static_cast<const uint8_t*>(a.weight.data), x, a.n_tokens, a.y, a.weight.rows, a.weight.cols,
+      a.y_stride, ProductOutput(a), shape, groups);
 }
 
 template <WeightForm kForm>
 void prepare_tiles(const MatmulDevice& device) {
-  set_max_dynamic_shared(reinterpret_cast<const void*>(&matmul_tiles_kernel<kForm>), "matmul_tiles",
+  set_max_dynamic_shared(reinterpret_cast<const void*>(&matmul_tiles_kernel<kForm, false>), "matmul_tiles",
+                         device.shared_per_block);
+  set_max_dynamic_shared(reinterpret_cast<const void*>(&matmul_tiles_kernel<kForm, true>), "matmul_tiles",
                          device.shared_per_block);
 }
 

@@ -3,13 +3,14 @@
 
 namespace cria::cuda {
 
-void matmul_tiles_blocks256(const MatmulDevice& device, const MatmulArgs& args, Stream stream) {
+void matmul_tiles_blocks256(const MatmulDevice& device, const MatmulArgs& args, const RowGroups& groups,
+                            Stream stream) {
   switch (weight_form(args.weight.dtype)) {
-    case WeightForm::k8: return launch_tiles<WeightForm::k8>(device, args, stream);
-    case WeightForm::k8_min: return launch_tiles<WeightForm::k8_min>(device, args, stream);
-    case WeightForm::k4: return launch_tiles<WeightForm::k4>(device, args, stream);
-    case WeightForm::k5: return launch_tiles<WeightForm::k5>(device, args, stream);
-    case WeightForm::k6: return launch_tiles<WeightForm::k6>(device, args, stream);
+    case WeightForm::k8: return launch_tiles<WeightForm::k8>(device, args, groups, stream);
+    case WeightForm::k8_min: return launch_tiles<WeightForm::k8_min>(device, args, groups, stream);
+    case WeightForm::k4: return launch_tiles<WeightForm::k4>(device, args, groups, stream);
+    case WeightForm::k5: return launch_tiles<WeightForm::k5>(device, args, groups, stream);
+    case WeightForm::k6: return launch_tiles<WeightForm::k6>(device, args, groups, stream);
     default: return;
   }
 }

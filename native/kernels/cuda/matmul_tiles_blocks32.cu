@@ -3,11 +3,12 @@
 
 namespace cria::cuda {
 
-void matmul_tiles_blocks32(const MatmulDevice& device, const MatmulArgs& args, Stream stream) {
+void matmul_tiles_blocks32(const MatmulDevice& device, const MatmulArgs& args, const RowGroups& groups,
+                           Stream stream) {
   switch (weight_form(args.weight.dtype)) {
-    case WeightForm::q8: return launch_tiles<WeightForm::q8>(device, args, stream);
-    case WeightForm::q8_min: return launch_tiles<WeightForm::q8_min>(device, args, stream);
-    case WeightForm::q4: return launch_tiles<WeightForm::q4>(device, args, stream);
+    case WeightForm::q8: return launch_tiles<WeightForm::q8>(device, args, groups, stream);
+    case WeightForm::q8_min: return launch_tiles<WeightForm::q8_min>(device, args, groups, stream);
+    case WeightForm::q4: return launch_tiles<WeightForm::q4>(device, args, groups, stream);
     default: return;
   }
 }

@@ -3,10 +3,11 @@
 
 namespace cria::cuda {
 
-void matmul_tiles_floats(const MatmulDevice& device, const MatmulArgs& args, Stream stream) {
+void matmul_tiles_floats(const MatmulDevice& device, const MatmulArgs& args, const RowGroups& groups,
+                         Stream stream) {
   switch (weight_form(args.weight.dtype)) {
-    case WeightForm::f16: return launch_tiles<WeightForm::f16>(device, args, stream);
-    case WeightForm::bf16: return launch_tiles<WeightForm::bf16>(device, args, stream);
+    case WeightForm::f16: return launch_tiles<WeightForm::f16>(device, args, groups, stream);
+    case WeightForm::bf16: return launch_tiles<WeightForm::bf16>(device, args, groups, stream);
     default: return;
   }
 }

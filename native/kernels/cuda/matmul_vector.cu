@@ -379,15 +379,22 @@ CRIA_DEVICE void multiply_unit(VectorChunk<kForm>& w, const VectorBlock& block, 
 
 }  // namespace
 
-/// y[t, r] = row r of W times token t, or what the epilogue makes of it. Thread block b has tile b.
-template <WeightForm kForm>
+/// y[t, r] = row r of W times token t, or what the epilogue makes of it. Block (tile); with groups (tile,
+/// group).
+template <WeightForm kForm, bool kGrouped>
 static __global__ void __launch_bounds__(VectorPlan<kForm>::kThreads, 512 / VectorPlan<kForm>::kThreads)
     matmul_vector_kernel(const uint8_t* weights, Activations x, int n_tokens, float* y, int64_t rows,
-                         int64_t cols, int64_t y_stride, ProductOutput output) {
+                         int64_t cols, int64_t y_stride, ProductOutput output, RowGroups groups) {
   using Plan = VectorPlan<kForm>;
   VectorShared<kForm>& shared = shared_memory<VectorShared<kForm>>();
   const int warp = warp_in_block(), row = thread_in_block() % kTileRows;
   const int64_t n_chunks = chunks_of(kForm, cols);
+  if constexpr (kGrouped) {
+    grid_dependency_wait();  // an earlier kernel chose the matrix, so nothing can be loaded before its end
+    if (!select_group<form_of_activations(kForm)>(groups, static_cast<int>(blockIdx.y), n_chunks, weights, x,
+                                                  n_tokens, y, y_stride))
+      return;
+  }
   const VectorBlock block{
       .tile = weights + static_cast<int64_t>(blockIdx.x) * n_chunks * Format<kForm>::kLayout.chunk_bytes,
       .x = x,
@@ -437,34 +444,36 @@ static __global__ void __launch_bounds__(VectorPlan<kForm>::kThreads, 512 / Vect
 namespace {
 
 template <WeightForm kForm>
-void launch_vector(const MatmulArgs& a, Stream stream) {
+void launch_vector(const MatmulArgs& a, const RowGroups& groups, Stream stream) {
   const std::int64_t tile_outputs = a.epilogue == Epilogue::swiglu ? 8 : kTileRows;
   const Activations x =
       divide_activations(form_of_activations(kForm), a.activations, a.n_tokens, a.weight.cols);
   launch({.name = "matmul_vector",
-          .grid = {static_cast<unsigned>((a.weight.rows + tile_outputs - 1) / tile_outputs)},
+          .grid = {static_cast<unsigned>((a.weight.rows + tile_outputs - 1) / tile_outputs),
+                   static_cast<unsigned>(groups.groups ? groups.n_groups : 1)},
           .block = {VectorPlan<kForm>::kThreads},
           .stream = stream,
           .overlaps_previous = true},
-         matmul_vector_kernel<kForm>, static_cast<const uint8_t*>(a.weight.data), x, a.n_tokens, a.y,
-         a.weight.rows, a.weight.cols, a.y_stride, ProductOutput(a));
+         groups.groups ? matmul_vector_kernel<kForm, true> : matmul_vector_kernel<kForm, false>,
+         static_cast<const uint8_t*>(a.weight.data), x, a.n_tokens, a.y, a.weight.rows, a.weight.cols,
+         a.y_stride, ProductOutput(a), groups);
 }
 
 }  // namespace
 
-void matmul_vector(const MatmulArgs& args, Stream stream) {
+void matmul_vector(const MatmulArgs& args, const RowGroups& groups, Stream stream) {
   switch (weight_form(args.weight.dtype)) {
-    case WeightForm::f16: return launch_vector<WeightForm::f16>(args, stream);
-    case WeightForm::bf16: return launch_vector<WeightForm::bf16>(args, stream);
-    case WeightForm::q8: return launch_vector<WeightForm::q8>(args, stream);
-    case WeightForm::q8_min: return launch_vector<WeightForm::q8_min>(args, stream);
-    case WeightForm::q4: return launch_vector<WeightForm::q4>(args, stream);
-    case WeightForm::k8: return launch_vector<WeightForm::k8>(args, stream);
-    case WeightForm::k8_min: return launch_vector<WeightForm::k8_min>(args, stream);
-    case WeightForm::k4: return launch_vector<WeightForm::k4>(args, stream);
-    case WeightForm::k5: return launch_vector<WeightForm::k5>(args, stream);
-    case WeightForm::k6: return launch_vector<WeightForm::k6>(args, stream);
-    case WeightForm::f32: return matmul_f32(args, stream);
+    case WeightForm::f16: return launch_vector<WeightForm::f16>(args, groups, stream);
+    case WeightForm::bf16: return launch_vector<WeightForm::bf16>(args, groups, stream);
+    case WeightForm::q8: return launch_vector<WeightForm::q8>(args, groups, stream);
+    case WeightForm::q8_min: return launch_vector<WeightForm::q8_min>(args, groups, stream);
+    case WeightForm::q4: return launch_vector<WeightForm::q4>(args, groups, stream);
+    case WeightForm::k8: return launch_vector<WeightForm::k8>(args, groups, stream);
+    case WeightForm::k8_min: return launch_vector<WeightForm::k8_min>(args, groups, stream);
+    case WeightForm::k4: return launch_vector<WeightForm::k4>(args, groups, stream);
+    case WeightForm::k5: return launch_vector<WeightForm::k5>(args, groups, stream);
+    case WeightForm::k6: return launch_vector<WeightForm::k6>(args, groups, stream);
+    case WeightForm::f32: return matmul_f32(args, groups, stream);
   }
 }
 

@@ -70,6 +70,29 @@ inline Activations divide_activations(ActivationForm form, const void* buffer, i
   return a;
 }
 
+/// The activations from row `first` on.
+template <ActivationForm kForm>
+CRIA_DEVICE Activations rows_from(const Activations& x, int64_t first, int64_t row_chunks) {
+  Activations rest = x;
+  rest.q += first * row_chunks * activation_chunk_bytes(kForm);
+  if constexpr (kForm == ActivationForm::q8_k) rest.sums += first * row_chunks * kSumBytes;
+  if constexpr (kForm == ActivationForm::q8_k || kForm == ActivationForm::q8_0) rest.scale += first;
+  if constexpr (kForm == ActivationForm::q8_0) rest.weighted += first;
+  return rest;
+}
+
+/// In a kernel of a product: turns its arguments into those of a group. False: the group has no rows.
+template <ActivationForm kForm>
+CRIA_DEVICE bool select_group(const RowGroups& groups, int index, int64_t row_chunks, const uint8_t*& weights,
+                              Activations& x, int& n_tokens, float*& y, int64_t y_stride) {
+  const RowGroup group = groups.groups[index];
+  weights += group.matrix * groups.matrix_stride;
+  x = rows_from<kForm>(x, group.first_row, row_chunks);
+  n_tokens = group.n_rows;
+  y += group.first_row * y_stride;
+  return group.n_rows > 0;
+}
+
 // ---- single elements: for the embedding, and for plain kernels ----
 
 /// The byte offset in a chunk of 256 columns of the register that holds column c of row r, without its byte.

@@ -161,7 +161,28 @@ struct LlamaShape {
   std::uint32_t vocab = 40, hidden = 32, layers = 2, heads = 4, kv_heads = 2, head_dim = 8, ffn = 48,
                 context = 64;
   bool tied = false;
+  std::uint32_t experts = 0, experts_used = 2;
+  bool stacked_experts = true;  // else a tensor for each expert
 };
+
+/// The FFN of layer "blk.N.": gate, up and down, or the router and the experts.
+inline void add_ffn(GgufBuilder& gguf, const LlamaShape& shape, const std::string& blk) {
+  const std::pair<const char*, std::vector<std::uint64_t>> matrices[] = {
+      {"ffn_gate", {shape.hidden, shape.ffn}},
+      {"ffn_up", {shape.hidden, shape.ffn}},
+      {"ffn_down", {shape.ffn, shape.hidden}}};
+  if (shape.experts > 0) gguf.tensor({blk + "ffn_gate_inp.weight", {shape.hidden, shape.experts}});
+  for (const auto& [name, dims] : matrices) {
+    if (shape.experts == 0) {
+      gguf.tensor({blk + name + ".weight", dims});
+    } else if (shape.stacked_experts) {
+      gguf.tensor({blk + name + "_exps.weight", {dims[0], dims[1], shape.experts}});
+    } else {
+      for (std::uint32_t e = 0; e < shape.experts; e++)
+        gguf.tensor({blk + name + "." + std::to_string(e) + ".weight", dims});
+    }
+  }
+}
 
 /// A whole Llama with weights of zero that read_config accepts.
 inline GgufBuilder tiny_llama(const LlamaShape& shape = {}) {
@@ -176,6 +197,8 @@ inline GgufBuilder tiny_llama(const LlamaShape& shape = {}) {
     gguf.set("llama.attention.key_length", shape.head_dim)
         .set("llama.attention.value_length", shape.head_dim);
   }
+  if (shape.experts > 0)
+    gguf.set("llama.expert_count", shape.experts).set("llama.expert_used_count", shape.experts_used);
   const std::uint64_t q = std::uint64_t{shape.heads} * shape.head_dim;
   const std::uint64_t kv = std::uint64_t{shape.kv_heads} * shape.head_dim;
   gguf.tensor({"token_embd.weight", {shape.hidden, shape.vocab}});
@@ -187,9 +210,7 @@ inline GgufBuilder tiny_llama(const LlamaShape& shape = {}) {
     gguf.tensor({blk + "attn_v.weight", {shape.hidden, kv}});
     gguf.tensor({blk + "attn_output.weight", {q, shape.hidden}});
     gguf.tensor({blk + "ffn_norm.weight", {shape.hidden}});
-    gguf.tensor({blk + "ffn_gate.weight", {shape.hidden, shape.ffn}});
-    gguf.tensor({blk + "ffn_up.weight", {shape.hidden, shape.ffn}});
-    gguf.tensor({blk + "ffn_down.weight", {shape.ffn, shape.hidden}});
+    add_ffn(gguf, shape, blk);
   }
   gguf.tensor({"output_norm.weight", {shape.hidden}});
   if (!shape.tied) gguf.tensor({"output.weight", {shape.hidden, shape.vocab}});

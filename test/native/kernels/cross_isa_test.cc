@@ -10,6 +10,7 @@
 #include <iterator>
 
 #include "core/float_bits.h"
+#include "kernels/cpu/cpu_ops.h"
 #include "kernels/support.h"
 
 using namespace cria;
@@ -74,8 +75,9 @@ struct FixedMatrix {
   std::int64_t rows, cols;
   std::vector<std::uint8_t> bytes;
 
-  FixedMatrix(DType type, std::int64_t n_rows) : dtype(type), rows(n_rows), cols(cols_of(type)) {
-    Numbers numbers(static_cast<std::uint64_t>(type) + 1);
+  FixedMatrix(DType type, std::int64_t n_rows, std::uint64_t which = 0)
+      : dtype(type), rows(n_rows), cols(cols_of(type)) {
+    Numbers numbers(static_cast<std::uint64_t>(type) + 1 + 1000 * which);
     const std::size_t row = row_bytes(type, static_cast<std::size_t>(cols));
     bytes.resize(row * static_cast<std::size_t>(rows));
     for (std::int64_t r = 0; r < rows; r++)
@@ -195,6 +197,34 @@ void gate_up(const CpuKernels& kernels, Hash& hash) {
   hash.add(y);
 }
 
+// The whole op: its routing belongs to no level, but lies between kernels.
+void experts(const CpuKernels& kernels, Hash& hash) {
+  const ExpertShape shape{.n_experts = 5, .n_used = 2, .hidden = 768, .ffn_hidden = 531};
+  const std::int64_t n = 7;
+  const FixedMatrix router(DType::q8_0, shape.n_experts);
+  std::vector<FixedMatrix> matrices;
+  for (std::uint64_t e = 0; e < 5; e++) {
+    matrices.emplace_back(DType::q4_k, shape.ffn_hidden, e);
+    matrices.emplace_back(DType::q5_1, shape.ffn_hidden, e);
+    matrices.emplace_back(DType::f16, shape.hidden, e);
+  }
+  const auto weight = [](const FixedMatrix& m) {
+    return Weight{.data = m.bytes.data(), .dtype = m.dtype, .rows = m.rows, .cols = m.cols};
+  };
+  const std::vector<float> norm = Numbers(13).floats(shape.hidden);
+  LayerWeights weights;
+  weights.ffn_norm = {.data = norm.data(), .dtype = DType::f32, .rows = 1, .cols = shape.hidden};
+  weights.router = weight(router);
+  for (std::size_t i = 0; i < matrices.size(); i += 3)
+    weights.experts.push_back(
+        {.gate = weight(matrices[i]), .up = weight(matrices[i + 1]), .down = weight(matrices[i + 2])});
+  std::vector<float> x = Numbers(14).floats(n * shape.hidden, 1);
+  ThreadPool pool(1);
+  CpuOps(kernels, pool)
+      .experts({.n_tokens = n, .weights = &weights, .shape = shape, .rms_norm_eps = 1e-5f, .x = x.data()});
+  hash.add(x);
+}
+
 // The logarithm is the C library's, the choice is ours.
 void sample(const CpuKernels& kernels, Hash& hash) {
   for (const std::int64_t size : {std::int64_t{1}, std::int64_t{17}, kCount}) {
@@ -275,6 +305,7 @@ constexpr ExpectedKernel kExpectedKernels[] = {
     {"quantize_q8_k", quantize_q8_k, 0x855c2873c0700f82},
     {"round_to_16_bits", round_to_16_bits, 0xe192b6cb70a4a5f9},
     {"gate_up", gate_up, 0x73ecafc480a55acc},
+    {"experts", experts, 0x0},
     {"sample", sample, 0x9fb0a0ef0fa52c6d},
     {"attention", attention, 0x2a039a84fd3f5f4c},
 };
