@@ -23,6 +23,10 @@ import type { GenerationResult } from './generation'
  * | `ERR_ABORTED` | stopped by a signal, `cancel()` or leaving a `for await` loop; `name` is `'AbortError'` |
  * | `ERR_DISPOSED` | the model was disposed |
  * | `ERR_ALREADY_ITERATED` | a generation's chunks can be iterated once |
+ * | `ERR_DOWNLOAD` | the network or the server failed for good, or sent other bytes than those announced |
+ * | `ERR_UNAUTHORIZED` | the server wants a token, or another one, or that a licence is accepted first |
+ * | `ERR_OFFLINE` | the model is not in the cache, and downloads are switched off |
+ * | `ERR_DISK_FULL` | the disk has no room for the download |
  * | `ERR_CHAT_TEMPLATE` | the chat template is missing or malformed, exceeds its limits, or refuses the messages |
  * | `ERR_ADDON_LOAD` | the native addon could not be loaded on this platform |
  * | `ERR_INTERNAL` | a bug in cria; please report it |
@@ -46,6 +50,10 @@ export type CriaErrorCode =
   | 'ERR_ABORTED'
   | 'ERR_DISPOSED'
   | 'ERR_ALREADY_ITERATED'
+  | 'ERR_DOWNLOAD'
+  | 'ERR_UNAUTHORIZED'
+  | 'ERR_OFFLINE'
+  | 'ERR_DISK_FULL'
   | 'ERR_CHAT_TEMPLATE'
   | 'ERR_ADDON_LOAD'
   | 'ERR_INTERNAL'
@@ -104,6 +112,10 @@ const CODES: ReadonlySet<string> = new Set<CriaErrorCode>([
   'ERR_ABORTED',
   'ERR_DISPOSED',
   'ERR_ALREADY_ITERATED',
+  'ERR_DOWNLOAD',
+  'ERR_UNAUTHORIZED',
+  'ERR_OFFLINE',
+  'ERR_DISK_FULL',
   'ERR_CHAT_TEMPLATE',
   'ERR_ADDON_LOAD',
   'ERR_INTERNAL',

@@ -22,6 +22,9 @@ export type {
   Usage,
 } from './generation'
 export type { CommonGenerationOptions, GenerateOptions } from './generation_options'
+export { downloadModel } from './hub/download'
+export { type CachedModel, listModels, type RemovedModel, removeModel } from './hub/models'
+export type { DownloadModelOptions, DownloadOptions, DownloadProgress } from './hub/options'
 export {
   type CpuInfo,
   cpuInfo,

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { addon } from './binding'
-import { filePath } from './path'
+import { modelPath } from './hub/download'
 import { callNative, runTask } from './tasks'
 import { abortSignal, checkOptions } from './validate'
 
@@ -60,7 +60,8 @@ export function cpuInfo(): CpuInfo {
 }
 
 /**
- * Reads the metadata and the list of tensors of a GGUF file, but no weights.
+ * Reads the metadata and the list of tensors of a GGUF file, but no weights. Takes the names that `loadModel`
+ * takes.
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_FILE_NOT_FOUND, ERR_IO, ERR_INVALID_FILE, ERR_UNSUPPORTED_FILE,
  * ERR_ABORTED, ERR_ADDON_LOAD
  */
@@ -69,8 +70,9 @@ export async function inspect(
   options?: { signal?: AbortSignal | undefined },
 ): Promise<FileInfo> {
   const call = 'inspect'
-  const file = filePath(call, path)
   const { signal } = checkOptions(call, options, { signal: abortSignal() })
+  const located = modelPath(call, path, { signal })
+  const file = typeof located === 'string' ? located : await located
   return runTask(call, () => addon().inspect(file), signal)
 }
 

@@ -2,14 +2,17 @@
  * The options of `loadModel`. An option is added here, in the README's table and in native/addon/requests.cc.
  */
 
+import { type DownloadOptions, downloadRules } from './hub/options'
 import { type OptionsOf, option } from './options'
-import { abortSignal, boolean, bytes, callback, integer, matching, oneOf } from './validate'
+import { abortSignal, boolean, bytes, callback, integer, matching, nested, oneOf } from './validate'
 
 export interface LoadProgress {
   loadedBytes: number
   totalBytes: number
   /** From 0 to 1. */
   fraction: number
+  /** The file that is being downloaded, whose model the bytes count; absent while the model loads. */
+  download?: string
 }
 
 export type Device = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
@@ -56,6 +59,8 @@ export interface LoadModelOptions {
    * and runs somewhat slower, and the file must not change meanwhile. Default: false.
    */
   mmap?: boolean | undefined
+  /** Where `hf:` names are looked up and kept, as in {@link downloadModel}. Default: the environment's. */
+  download?: DownloadOptions | undefined
   /**
    * Called at most every 50 ms. An exception that it throws stops the load, which rejects with that
    * exception.
@@ -103,6 +108,7 @@ export const loadOptions = {
     default: false,
     flag: { help: 'use the weights from a mapping of the file' },
   }),
+  download: option(nested(downloadRules), { defaultText: "the environment's" }),
   onProgress: callback<(progress: LoadProgress) => void>(),
   signal: abortSignal(),
 } satisfies OptionsOf<LoadModelOptions>

@@ -16,6 +16,7 @@ import {
   generateOptions,
   requestOptions,
 } from './generation_options'
+import { modelPath } from './hub/download'
 import { type LoadModelOptions, loadOptions } from './load_options'
 import type { NativeModel, NativeRequest } from './native'
 import { addonValues } from './options'
@@ -385,20 +386,24 @@ export class Model {
 }
 
 /**
- * Loads a model from a GGUF file, given as a path or a `file:` URL. Of a split model, give the first part.
+ * Loads a model from a GGUF file, given as a path or a `file:` URL, where `~` is the home folder. Of a split
+ * model, give the first part. A model of the hub, such as `hf:owner/repo:Q4_K_M`, or of an `https:` URL is
+ * downloaded first unless the cache has it; see {@link downloadModel} for the names and for further errors.
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_FILE_NOT_FOUND, ERR_IO, ERR_INVALID_FILE, ERR_UNSUPPORTED_FILE,
  * ERR_UNSUPPORTED_MODEL, ERR_INVALID_MODEL, ERR_UNSUPPORTED_DEVICE, ERR_OUT_OF_MEMORY, ERR_ABORTED,
  * ERR_ADDON_LOAD
  */
 export async function loadModel(path: string | URL, options?: LoadModelOptions): Promise<Model> {
   const call = 'loadModel'
-  const file = filePath(call, path)
   const values = checkOptions(call, options, loadOptions)
   const { device, gpuLayers, signal } = values
   if (device === 'cpu' && gpuLayers) {
     const details = { option: 'gpuLayers' }
     throw invalidArgument(call, "option 'gpuLayers'", "0 with the device 'cpu'", gpuLayers, details)
   }
+  const located = localModel(call, path, values)
+  // A load of a local file starts at once.
+  const file = typeof located === 'string' ? located : await located
   if (signal?.aborted) throw abortError(call, signal.reason)
 
   const stop = new AbortController()
@@ -416,6 +421,19 @@ export async function loadModel(path: string | URL, options?: LoadModelOptions):
     stopListening()
   }
   throw progress.thrown.error
+}
+
+/** The local path of a model, which is downloaded if it has to be. */
+function localModel(
+  call: string,
+  path: string | URL,
+  { download, onProgress, signal }: Parsed<typeof loadOptions>,
+): string | Promise<string> {
+  return modelPath(call, path, {
+    ...download,
+    signal,
+    onProgress: onProgress && (({ file, ...progress }) => onProgress({ ...progress, download: file })),
+  })
 }
 
 /**

@@ -1,8 +1,8 @@
 import { addon } from './binding'
 import { type ChatMessage, type ChatVocabulary, type RenderChatOptions, renderChat } from './chat'
 import { CriaError, disposedError, invalidArgument } from './errors'
+import { modelPath } from './hub/download'
 import type { NativeText, NativeTokenizer } from './native'
-import { filePath } from './path'
 import { callNative, runTask } from './tasks'
 import {
   abortSignal,
@@ -162,7 +162,8 @@ export class Tokenizer {
 }
 
 /**
- * Loads only the vocabulary of a GGUF file, which may lack tensors. The tokenizer needs no dispose.
+ * Loads only the vocabulary of a GGUF file, which may lack tensors. Takes the names that `loadModel` takes. The
+ * tokenizer needs no dispose.
  * @throws (rejects) the same codes as `loadModel`
  */
 export async function loadTokenizer(
@@ -170,8 +171,9 @@ export async function loadTokenizer(
   options?: { signal?: AbortSignal | undefined },
 ): Promise<Tokenizer> {
   const call = 'loadTokenizer'
-  const file = filePath(call, path)
   const { signal } = checkOptions(call, options, loadRules)
+  const located = modelPath(call, path, { signal })
+  const file = typeof located === 'string' ? located : await located
   const native = await runTask(call, () => addon().loadTokenizer(file), signal)
   return Tokenizer.create(native, () => false)
 }

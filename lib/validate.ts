@@ -117,6 +117,23 @@ export function plainObject(note: string): Rule<Record<string, unknown>> {
   )
 }
 
+/** An object of options with rules of their own. */
+export function nested<R extends Rules>(rules: R): Rule<Parsed<R>> {
+  const names = Object.keys(rules)
+  return custom(`an object with the options ${names.join(', ')}`, (value) => {
+    const checked = plainObject('').parse(value)
+    if (checked === undefined) return undefined
+    const parsed: Record<string, unknown> = {}
+    for (const [name, given] of Object.entries(checked)) {
+      if (!names.includes(name)) return undefined
+      if (given === undefined) continue
+      parsed[name] = rules[name]!.parse(given)
+      if (parsed[name] === undefined) return undefined
+    }
+    return parsed as Parsed<R>
+  })
+}
+
 const UNITS: Record<string, number> = {
   B: 1,
   KB: 1e3,

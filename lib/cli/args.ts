@@ -13,16 +13,24 @@ export interface CommandLine {
   topic?: Command
   prompt?: string
   model?: string
+  /** The models of `pull` and `rm`. */
+  models?: string[]
   system?: string
   templateFile?: string
   json: boolean
   load: Record<string, unknown>
   generation: Record<string, unknown>
+  hub?: Record<string, unknown>
   bench?: Record<string, unknown>
 }
 
 export function parseCommandLine(argv: string[]): CommandLine {
-  const line: CommandLine = { command: 'help', json: false, load: {}, generation: {} }
+  const line: CommandLine = {
+    command: 'help',
+    json: false,
+    load: {},
+    generation: {},
+  }
   const [first, rest] = splitCommand(argv)
   if (first === undefined || first === '--help' || first === '-h' || first === 'help') {
     const [topic] = splitCommand(rest)
@@ -87,6 +95,7 @@ function explain(error: unknown, command: Command): string {
 function takeValues(line: CommandLine, values: Record<string, unknown>): void {
   const command = line.command as Command
   if (command === 'bench' || command === 'bench kernels') line.bench = {}
+  if (command === 'pull' || command === 'ls' || command === 'rm') line.hub = {}
   for (const [flag, value] of Object.entries(values)) {
     const { kind, to } = FLAGS[command][flag]!
     const [group, name] = to
@@ -119,6 +128,11 @@ function takePositionals(line: CommandLine, positionals: string[]): void {
   const { command } = line
   const [first] = positionals
   if (first === undefined) return
+  if (command === 'pull' || command === 'rm') {
+    line.models = positionals
+    return
+  }
+  if (command === 'ls') throw new UsageError(`ls takes options only, got '${first}'`)
   if (command === 'bench kernels') throw new UsageError(`bench kernels takes options only, got '${first}'`)
   if (command === 'bench') {
     throw new UsageError(`bench takes options only, got '${first}'; name the file with --model`)

@@ -6,10 +6,10 @@ import type { Option, Options } from '../options'
 import { samplingOptions } from '../sampling'
 import type { TextKind } from '../validate'
 
-export type Command = 'generate' | 'chat' | 'inspect' | 'bench' | 'bench kernels'
+export type Command = 'generate' | 'chat' | 'inspect' | 'pull' | 'ls' | 'rm' | 'bench' | 'bench kernels'
 
 /** A part of the parsed command line. */
-export type Group = 'load' | 'generation' | 'bench' | 'self'
+export type Group = 'load' | 'generation' | 'hub' | 'bench' | 'self'
 
 export interface CliFlag {
   kind: TextKind
@@ -58,7 +58,7 @@ function modelFlag(help: string): CliFlag {
 }
 
 const MODEL: Flags = {
-  model: modelFlag('GGUF file (default: the demo model that comes with cria)'),
+  model: modelFlag('GGUF file, or hf:owner/repo:Q4_K_M (default: the demo model that comes with cria)'),
   ...flagsOf('load', loadOptions),
 }
 const GENERATION: Flags = {
@@ -70,6 +70,19 @@ const { threads, 'kv-dtype': kvDtype, mmap } = flagsOf('bench', loadOptions) as 
 const CHAT: Flags = {
   system: text(['self', 'system'], 'a system message'),
   template: text(['self', 'templateFile'], "a Jinja file to use instead of the model's chat template"),
+}
+
+const CACHE: Flags = {
+  'cache-dir': text(
+    ['hub', 'cacheDir'],
+    'the folder of the models (default: ~/.cache/huggingface/hub, HF_HUB_CACHE)',
+  ),
+}
+
+const PULL: Flags = {
+  ...CACHE,
+  endpoint: text(['hub', 'endpoint'], 'address of the hub (default: https://huggingface.co, HF_ENDPOINT)'),
+  offline: { kind: 'flag', to: ['hub', 'offline'], help: 'only look into the cache (HF_HUB_OFFLINE)' },
 }
 
 const BENCH: Flags = {
@@ -116,6 +129,9 @@ export const FLAGS: Readonly<Record<Command, Flags>> = {
   generate: { ...MODEL, ...GENERATION, json: JSON_OUTPUT, help: HELP },
   chat: { ...MODEL, ...GENERATION, ...CHAT, json: JSON_OUTPUT, help: HELP },
   inspect: { model: MODEL.model!, json: JSON_OUTPUT, help: HELP },
+  pull: { ...PULL, json: JSON_OUTPUT, help: HELP },
+  ls: { ...CACHE, json: JSON_OUTPUT, help: HELP },
+  rm: { ...CACHE, json: JSON_OUTPUT, help: HELP },
   bench: { ...BENCH, help: HELP },
   'bench kernels': { ...BENCH_KERNELS, help: HELP },
 }

@@ -21,6 +21,22 @@ With a message, or with standard input from a file or a pipe, gives one answer.`
   inspect: `cria inspect [options] [file]
 
 Shows the metadata and tensors of a GGUF file.`,
+  pull: `cria pull [options] <model>...
+
+Downloads models into the cache that huggingface_hub for Python uses, and prints their paths.
+A download that was interrupted continues where it stopped. A model is one of
+  hf:owner/repo/file.gguf   a file on the Hugging Face hub, with all its parts
+  hf:owner/repo:Q4_K_M      the GGUF file of this quantization
+  hf:owner/repo             the folder of a model, or its GGUF file (Q4_K_M, if there are several)
+  hf:owner/repo@revision    any of these of a branch, a tag or a commit
+  https://...               any other file; #sha256=<digits> has it checked
+HF_TOKEN names an access token, HTTPS_PROXY and NO_PROXY a proxy.`,
+  ls: `cria ls [options]
+
+Lists the models in the cache, also those that Python has downloaded, with size and date.`,
+  rm: `cria rm [options] <model>...
+
+Removes models from the cache, named as in cria ls. hf:owner/repo removes all of a repository.`,
   bench: `cria bench --model <file> | --synthetic <shape>:<type> [options]
 
 Measures a model and the limits of this machine. Reports medians.
@@ -40,6 +56,9 @@ const OVERVIEW = `cria: Llama models on this machine
   cria generate [prompt]   continue a text
   cria chat [message]      hold a conversation
   cria inspect [file]      show the contents of a GGUF file
+  cria pull <model>        download a model, such as hf:owner/repo:Q4_K_M
+  cria ls                  list the downloaded models
+  cria rm <model>          remove a downloaded model
   cria bench               measure a model on this machine
   cria bench kernels       measure single kernels
   cria <command> --help    show the options of a command

@@ -10,6 +10,7 @@ import { chat } from './chat'
 import { generate } from './generate'
 import { helpText } from './help'
 import { inspect } from './inspect'
+import { list, pull, remove } from './models'
 import { Output } from './terminal'
 
 async function main(): Promise<number> {
@@ -46,6 +47,12 @@ async function run(line: CommandLine, abort: AbortController): Promise<void> {
       return chat(line, abort)
     case 'inspect':
       return inspect(line, abort)
+    case 'pull':
+      return pull(line, abort)
+    case 'ls':
+      return list(line, abort)
+    case 'rm':
+      return remove(line, abort)
     case 'bench':
       return bench(line, abort)
     case 'bench kernels':

@@ -18,7 +18,9 @@ export async function openModel(line: CommandLine, signal: AbortSignal): Promise
     model = await loadModel(path, {
       ...(line.load as LoadModelOptions),
       signal,
-      onProgress: (progress) => bar.update(progress),
+      onProgress: (progress) => {
+        bar.update(progress, progress.download && `downloading ${progress.download}`)
+      },
     })
   } finally {
     bar.clear()

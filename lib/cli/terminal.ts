@@ -16,12 +16,16 @@ export class ProgressBar {
     this.#stream = stream
   }
 
-  update({ fraction, loadedBytes, totalBytes }: LoadProgress): void {
+  /** `label` replaces that of the constructor. */
+  update({ fraction, loadedBytes, totalBytes }: LoadProgress, label = this.#label): void {
     if (!this.#stream.isTTY || performance.now() - this.#start < QUIET_MS) return
+    // A line that wraps could not be drawn over.
+    const room = Math.max(12, (this.#stream.columns || 80) - WIDTH - 24)
+    const shown = label.length > room ? `${label.slice(0, room - 3)}...` : label
     const full = Math.round(fraction * WIDTH)
     const bar = '█'.repeat(full) + '░'.repeat(WIDTH - full)
     const megabytes = (bytes: number) => (bytes / 1e6).toFixed(0)
-    this.#stream.write(`\r${this.#label} ${bar} ${megabytes(loadedBytes)}/${megabytes(totalBytes)} MB\x1b[K`)
+    this.#stream.write(`\r${shown} ${bar} ${megabytes(loadedBytes)}/${megabytes(totalBytes)} MB\x1b[K`)
     this.#drawn = true
   }
 

@@ -1,3 +1,5 @@
+import { homedir } from 'node:os'
+import { join } from 'node:path'
 import { replaceAddon } from '../../lib/binding'
 import { generateOptions } from '../../lib/generation_options'
 import { CriaError, inspect, loadModel, loadTokenizer, type Model } from '../../lib/index'
@@ -174,6 +176,7 @@ const wrongLoads = {
   prefillChunk: [0, -1, 65537, '512'],
   maxQueue: [0, -1, 1.5, 2 ** 20 + 1],
   mmap: [0, 'true'],
+  download: ['hf', { cacheDir: '' }, { token: 'a b' }, { endpoint: 'hub' }, { offline: 1 }, { other: 1 }],
   onProgress: [true, {}],
   signal: [{}, true],
 }
@@ -198,10 +201,14 @@ describe('loadModel', () => {
     },
   )
 
-  test('takes file: URLs, and no others', async () => {
+  test('takes file: URLs, ~, and no URLs that it cannot download', async () => {
     await load(new URL('file:///tmp/a%20b.gguf'))
     expect(addon.loads.at(-1)!.path).toBe('/tmp/a b.gguf')
-    await expect(load(new URL('https://example.com/a.gguf'))).rejects.toMatchObject({
+    await load('file:///tmp/a%20b.gguf')
+    expect(addon.loads.at(-1)!.path).toBe('/tmp/a b.gguf')
+    await load('~/b.gguf')
+    expect(addon.loads.at(-1)!.path).toBe(join(homedir(), 'b.gguf'))
+    await expect(load(new URL('ftp://example.com/a.gguf'))).rejects.toMatchObject({
       code: 'ERR_INVALID_ARGUMENT',
       message: expect.stringContaining('file: URL'),
     })
