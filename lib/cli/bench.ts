@@ -4,6 +4,7 @@ import { parseSynthetic, syntheticFile } from '../bench/synthetic'
 import { benchTable } from '../bench/table'
 import { CriaError } from '../errors'
 import { type CommandLine, UsageError } from './args'
+import { localModel } from './model'
 import { dim, Output, ProgressBar } from './terminal'
 
 export async function bench(line: CommandLine, abort: AbortController): Promise<void> {
@@ -24,7 +25,7 @@ export async function bench(line: CommandLine, abort: AbortController): Promise<
   const model = synthetic === undefined ? undefined : parseSynthetic(synthetic)
   // Checked before a file of gigabytes is written.
   checkBenchOptions({ ...options, path: line.model ?? '' })
-  const path = model ? await makeFile(model, noCache ?? false, signal) : line.model!
+  const path = model ? await makeFile(model, noCache ?? false, signal) : await localModel(line.model!, signal)
   const phases = new Phases()
   try {
     const result = await measure({ ...options, path, signal, onPhase: (phase) => phases.show(phase) })

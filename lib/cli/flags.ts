@@ -58,7 +58,7 @@ function modelFlag(help: string): CliFlag {
 }
 
 const MODEL: Flags = {
-  model: modelFlag('GGUF file, or hf:owner/repo:Q4_K_M (default: the demo model that comes with cria)'),
+  model: modelFlag('GGUF file, or a name as of cria pull (default: the demo model that comes with cria)'),
   ...flagsOf('load', loadOptions),
 }
 const GENERATION: Flags = {
@@ -75,18 +75,18 @@ const CHAT: Flags = {
 const CACHE: Flags = {
   'cache-dir': text(
     ['hub', 'cacheDir'],
-    'the folder of the models (default: ~/.cache/huggingface/hub, HF_HUB_CACHE)',
+    'the folder of the models (default: HF_HUB_CACHE, or ~/.cache/huggingface/hub)',
   ),
 }
 
 const PULL: Flags = {
   ...CACHE,
-  endpoint: text(['hub', 'endpoint'], 'address of the hub (default: https://huggingface.co, HF_ENDPOINT)'),
+  endpoint: text(['hub', 'endpoint'], 'address of the hub (default: HF_ENDPOINT, or https://huggingface.co)'),
   offline: { kind: 'flag', to: ['hub', 'offline'], help: 'only look into the cache (HF_HUB_OFFLINE)' },
 }
 
 const BENCH: Flags = {
-  model: modelFlag('GGUF file'),
+  model: modelFlag('GGUF file, or a name as of cria pull'),
   synthetic: text(bench('synthetic'), 'random weights of a known shape, such as llama-3.2-1b:Q4_K_M'),
   prompt: integer(bench('prompt'), 'tokens of the prompt; 0 skips it (default: 512)'),
   decode: integer(bench('decode'), 'tokens to decode; 0 skips it (default: 64)'),

@@ -30,7 +30,7 @@ A download that was interrupted continues where it stopped. A model is one of
   hf:owner/repo             the folder of a model, or its GGUF file (Q4_K_M, if there are several)
   hf:owner/repo@revision    any of these of a branch, a tag or a commit
   https://...               any other file; #sha256=<digits> has it checked
-HF_TOKEN names an access token, HTTPS_PROXY and NO_PROXY a proxy.`,
+HF_TOKEN holds an access token; HTTPS_PROXY and NO_PROXY choose a proxy.`,
   ls: `cria ls [options]
 
 Lists the models in the cache, also those that Python has downloaded, with size and date.`,

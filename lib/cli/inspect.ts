@@ -1,10 +1,12 @@
 import { demoModelPath, type FileInfo, inspect as inspectFile } from '../info'
 import type { CommandLine } from './args'
+import { localModel } from './model'
 import { Output, warn } from './terminal'
 
 export async function inspect(line: CommandLine, abort: AbortController): Promise<void> {
   const output = new Output(() => abort.abort())
-  const info = await inspectFile(line.model ?? demoModelPath(), { signal: abort.signal })
+  const path = await localModel(line.model ?? demoModelPath(), abort.signal)
+  const info = await inspectFile(path, { signal: abort.signal })
   if (!line.json) warn(info.warnings)
   await output.write(line.json ? `${JSON.stringify(info, bigintAsText)}\n` : describe(info))
 }

@@ -1,4 +1,6 @@
 import { relative } from 'node:path'
+import { downloadModel } from '../hub/download'
+import type { DownloadOptions } from '../hub/options'
 import { demoModelPath } from '../info'
 import type { LoadModelOptions } from '../load_options'
 import { loadModel, type Model } from '../model'
@@ -27,4 +29,22 @@ export async function openModel(line: CommandLine, signal: AbortSignal): Promise
   }
   warn(model.info.warnings)
   return model
+}
+
+/** The path of a model, which is downloaded, with a progress bar on a terminal, if it has to be. */
+export async function localModel(
+  name: string,
+  signal: AbortSignal,
+  options: DownloadOptions = {},
+): Promise<string> {
+  const bar = new ProgressBar('downloading')
+  try {
+    return await downloadModel(name, {
+      ...options,
+      signal,
+      onProgress: (progress) => bar.update(progress, `downloading ${progress.file}`),
+    })
+  } finally {
+    bar.clear()
+  }
 }

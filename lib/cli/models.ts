@@ -1,27 +1,20 @@
 /** `cria pull`, `cria ls` and `cria rm`: the models of the cache. */
 
-import { downloadModel } from '../hub/download'
 import { listModels, removeModel } from '../hub/models'
 import type { DownloadOptions } from '../hub/options'
+import { isRemote } from '../hub/spec'
 import { type CommandLine, UsageError } from './args'
-import { Output, ProgressBar } from './terminal'
+import { localModel } from './model'
+import { Output } from './terminal'
 
 export async function pull(line: CommandLine, abort: AbortController): Promise<void> {
   const output = new Output(() => abort.abort())
   const models = named(line)
+  const path = models.find((model) => !isRemote(model))
+  if (path !== undefined) throw new UsageError(`pull takes names such as hf:owner/repo:Q4_K_M, got '${path}'`)
   for (const model of models) {
-    const bar = new ProgressBar('downloading')
-    try {
-      const path = await downloadModel(model, {
-        ...(line.hub as DownloadOptions),
-        signal: abort.signal,
-        onProgress: (progress) => bar.update(progress, `downloading ${progress.file}`),
-      })
-      bar.clear()
-      await output.write(line.json ? `${JSON.stringify({ model, path })}\n` : `${path}\n`)
-    } finally {
-      bar.clear()
-    }
+    const path = await localModel(model, abort.signal, line.hub)
+    await output.write(line.json ? `${JSON.stringify({ model, path })}\n` : `${path}\n`)
   }
 }
 

@@ -4,8 +4,8 @@ import { rename } from 'node:fs/promises'
 import { CriaError } from '../errors'
 import { type RepositoryCache, tagCache } from './cache'
 import { fileError, fileSize, hashOf, showBlob } from './files'
-import { type HttpClient, type Reply, shownUrl } from './http'
-import { acquireLock } from './lock'
+import { type HttpClient, type Reply, shownUrl, TransientError } from './http'
+import { acquireLock, type Lock } from './lock'
 import type { Progress } from './progress'
 import { type HubSpec, isCommit, isSafeName, specName } from './spec'
 import { openPartial, transfer } from './transfer'
@@ -111,7 +111,7 @@ export class RemoteSnapshot implements Snapshot {
     for (const { name, bytes } of files) progress.add(name, bytes ?? 0)
     for (const file of files) {
       try {
-        await this.#fetchOne(file)
+        await client.retrying(() => this.#fetchOne(file))
       } catch (error) {
         throw fileError(client.call, cache.file(commit, file.name), error)
       }
@@ -146,7 +146,7 @@ export class RemoteSnapshot implements Snapshot {
       // Without links, the process that had the lock before has moved the blob to this path.
       const shown = isNew ? await fileSize(path) : undefined
       if (shown === undefined) {
-        if (isNew) await this.#download(file, onBytes)
+        if (isNew) await this.#download(file, lock, onBytes)
         await tagCache(cacheDir)
         await showBlob(blob, path, { symlinks, isNew })
       }
@@ -161,7 +161,11 @@ export class RemoteSnapshot implements Snapshot {
    * Downloads and verifies a blob, and only then gives it its name. Wrong bytes cannot be told from right
    * ones, so a file with a wrong hash is dropped, and fetched once more from its beginning.
    */
-  async #download(file: RemoteFile, onBytes: (loaded: number, total?: number) => void): Promise<void> {
+  async #download(
+    file: RemoteFile,
+    lock: Lock,
+    onBytes: (loaded: number, total?: number) => void,
+  ): Promise<void> {
     const { cache, client, commit } = this
     const partial = cache.partial(file.hash)
     const url = fileUrl(client, cache.repo, commit, file.name)
@@ -177,11 +181,17 @@ export class RemoteSnapshot implements Snapshot {
         await handle.truncate(0)
         if (attempt > 0) throw wrongHash(client, url, file.name, file.hash, found)
       }
+      if (!(await lock.isHeld())) throw lostLock(file.name)
       await rename(partial, cache.blob(file.hash))
     } finally {
       await handle.close()
     }
   }
+}
+
+/** This process was stopped for so long that another one has taken over. */
+export function lostLock(name: string): TransientError {
+  return new TransientError(`another process has taken over the download of ${name}`)
 }
 
 export function wrongHash(

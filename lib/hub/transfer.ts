@@ -92,13 +92,13 @@ class State {
     this.task.validator = undefined
   }
 
-  async write(chunk: Uint8Array): Promise<void> {
+  async write(chunks: readonly Buffer[]): Promise<void> {
     const { task, file } = this
     try {
-      for (let done = 0; done < chunk.length; ) {
-        const { bytesWritten } = await file.write(chunk, done, chunk.length - done, this.size)
-        done += bytesWritten
+      for (let rest = chunks; rest.length > 0; ) {
+        const { bytesWritten } = await file.writev(rest, this.size)
         this.size += bytesWritten
+        rest = after(rest, bytesWritten)
       }
     } catch (error) {
       throw fileError(task.client.call, task.partial, error)
@@ -106,6 +106,16 @@ class State {
     this.progress = Math.max(this.progress, this.size)
     task.onBytes(this.size, this.total)
   }
+}
+
+/** What remains of chunks after some bytes of them: a full disk takes a part. */
+function after(chunks: readonly Buffer[], bytes: number): readonly Buffer[] {
+  let left = bytes
+  for (const [i, chunk] of chunks.entries()) {
+    if (left < chunk.length) return [chunk.subarray(left), ...chunks.slice(i + 1)]
+    left -= chunk.length
+  }
+  return []
 }
 
 async function attempt(state: State): Promise<void> {
@@ -228,10 +238,10 @@ async function receive(reply: Reply, state: State): Promise<void> {
       continue
     }
     // All that has arrived during the last write: fewer and larger writes on a busy machine.
-    const batch = Buffer.concat(chunks)
+    const batch = chunks
+    checkLength(state, queued, reply)
     chunks = []
     queued = 0
-    checkLength(state, batch, reply)
     await state.write(batch)
     if (body.isPaused()) body.resume()
   }
@@ -242,8 +252,8 @@ async function receive(reply: Reply, state: State): Promise<void> {
   }
 }
 
-function checkLength({ size, total }: State, chunk: Buffer, reply: Reply): void {
-  if (total !== undefined && size + chunk.length > total) {
+function checkLength({ size, total }: State, more: number, reply: Reply): void {
+  if (total !== undefined && size + more > total) {
     throw new TransientError(`${shownUrl(reply.url)} sent more than the ${total} bytes that it announced`)
   }
 }

@@ -6,9 +6,9 @@ import { join } from 'node:path'
 import { CriaError } from '../errors'
 import { fileError, fileSize, hashOf, readText, writeAtomically } from './files'
 import { discard, type HttpClient, type Reply, TransientError } from './http'
-import { acquireLock } from './lock'
+import { acquireLock, type Lock } from './lock'
 import type { Progress } from './progress'
-import { wrongHash } from './repository'
+import { lostLock, wrongHash } from './repository'
 import { splitParts } from './select'
 import { isSafeName, type UrlSpec } from './spec'
 import { openPartial, transfer } from './transfer'
@@ -56,7 +56,7 @@ export async function urlModel(client: HttpClient, spec: UrlSpec, progress: Prog
     url.pathname = `${url.pathname.slice(0, url.pathname.lastIndexOf('/') + 1)}${encodeURIComponent(part)}`
     const file = new UrlFile(client, parts.length > 1 ? url : spec.url, join(folder, part), part, spec.sha256)
     try {
-      await file.provide(progress)
+      await client.retrying(() => file.provide(progress))
     } catch (error) {
       throw fileError(client.call, join(folder, part), error)
     }
@@ -86,7 +86,7 @@ class UrlFile {
       if (cached && (await this.#isCurrent(cached))) {
         return progress.update(name, cached.bytes ?? 0, cached.bytes ?? 0)
       }
-      await this.#download(partial, progress)
+      await this.#download(partial, lock, progress)
     } finally {
       await lock.release()
     }
@@ -126,7 +126,7 @@ class UrlFile {
     }
   }
 
-  async #download(partial: string, progress: Progress): Promise<void> {
+  async #download(partial: string, lock: Lock, progress: Progress): Promise<void> {
     const { client, url, path, name, sha256 } = this
     if (client.settings.offline) throw this.#offline()
     const notes = `${partial}.json`
@@ -160,6 +160,7 @@ class UrlFile {
         await handle.truncate(0)
         if (attempt > 0) throw wrongHash(client, url, name, sha256, found)
       }
+      if (!(await lock.isHeld())) throw lostLock(name)
       // A crash between the two leaves a file without facts, which counts as missing.
       await rm(`${path}.json`, { force: true })
       await rename(partial, path)

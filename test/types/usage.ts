@@ -1,23 +1,27 @@
 // The public API compiles, with these types.
 import {
+  type CachedModel,
   type ChatMessage,
   type ChatResult,
   CriaError,
   type CriaErrorCode,
   cpuInfo,
   demoModelPath,
+  downloadModel,
   type FileInfo,
   type Generation,
   type GenerationChunk,
   type GenerationResult,
   inspect,
   type LoadModelOptions,
+  listModels,
   loadModel,
   loadTokenizer,
   type Model,
   type ModelStats,
   type PartialResult,
   type RequestEvent,
+  removeModel,
   type StateFile,
   type Tokenizer,
   version,
@@ -44,6 +48,22 @@ export async function loading(signal: AbortSignal): Promise<void> {
   const levels: readonly string[] = cpuInfo().isaLevels
   await model.dispose()
   void [info, levels, version]
+}
+
+export async function downloading(signal: AbortSignal): Promise<void> {
+  const path: string = await downloadModel('hf:owner/repo:Q4_K_M', {
+    cacheDir: '/models',
+    token: false,
+    signal,
+    onProgress: ({ file, fraction }) => [file, fraction],
+  })
+  await using model = await loadModel('hf:owner/repo', {
+    download: { cacheDir: '/models' },
+    onProgress: ({ download, fraction }) => [download ?? 'loading', fraction],
+  })
+  const models: CachedModel[] = await listModels({ cacheDir: '/models' })
+  const { freedBytes } = await removeModel('hf:owner/repo')
+  void [path, model, models, freedBytes]
 }
 
 export async function generating(model: Model, signal: AbortSignal): Promise<void> {

@@ -67,6 +67,17 @@ test('inspect takes its file as an argument or by --model', () => {
   )
 })
 
+test('pull, ls and rm', () => {
+  expect(parseCommandLine(['pull', 'hf:a/b', 'hf:c/d', '--cache-dir', '/c', '--offline'])).toMatchObject({
+    command: 'pull',
+    models: ['hf:a/b', 'hf:c/d'],
+    hub: { cacheDir: '/c', offline: true },
+  })
+  expect(parseCommandLine(['ls', '--json'])).toMatchObject({ command: 'ls', json: true, hub: {} })
+  expect(parseCommandLine(['rm', 'hf:a/b'])).toMatchObject({ command: 'rm', models: ['hf:a/b'] })
+  expect(usage(['ls', 'hf:a/b'])).toBe("ls takes options only, got 'hf:a/b'")
+})
+
 test('the prompt - is standard input, and -- ends the options', () => {
   expect(parseCommandLine(['generate', '-']).prompt).toBe('-')
   expect(parseCommandLine(['generate', '--', '--json']).prompt).toBe('--json')
@@ -102,7 +113,16 @@ test('help and version', () => {
   expect(parseCommandLine(['help', 'chat'])).toMatchObject({ command: 'help', topic: 'chat' })
   expect(parseCommandLine(['generate', '--help'])).toMatchObject({ command: 'help', topic: 'generate' })
   expect(parseCommandLine(['--version'])).toMatchObject({ command: 'version' })
-  for (const topic of ['generate', 'chat', 'inspect', 'bench', 'bench kernels'] as const) {
+  for (const topic of [
+    'generate',
+    'chat',
+    'inspect',
+    'pull',
+    'ls',
+    'rm',
+    'bench',
+    'bench kernels',
+  ] as const) {
     expect(helpText(topic)).toContain(`cria ${topic}`)
     for (const line of helpText(topic).split('\n')) expect(line.length).toBeLessThanOrEqual(100)
   }

@@ -312,18 +312,15 @@ describe('a full disk', () => {
     const { open } = fs
     jest.spyOn(fs, 'open').mockImplementation(async (...args) => {
       const file = await open(...args)
-      const write = file.write.bind(file) as (...rest: unknown[]) => Promise<{ bytesWritten: number }>
+      const writev = file.writev.bind(file)
       let left = 100_000
       Object.assign(file, {
-        write: (chunk: Buffer, offset: number, length: number, position: number) => {
-          if (left === 0) {
-            return Promise.reject(
-              Object.assign(new Error('ENOSPC: no space'), { code: 'ENOSPC', syscall: 'write' }),
-            )
-          }
-          const part = Math.min(left, length)
-          left -= part
-          return write(chunk, offset, part, position)
+        writev: (chunks: Buffer[], position: number) => {
+          const part = Buffer.concat(chunks).subarray(0, left)
+          left -= part.length
+          if (part.length > 0) return writev([part], position)
+          const error = Object.assign(new Error('ENOSPC: no space'), { code: 'ENOSPC', syscall: 'writev' })
+          return Promise.reject(error)
         },
       })
       return file

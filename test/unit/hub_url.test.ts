@@ -369,7 +369,12 @@ describe('a model of the hub', () => {
       status: 1,
       stderr: expect.stringMatching(/^cria: ERR_FILE_NOT_FOUND: /),
     })
-    expect(await cria('pull', 'nonsense')).toMatchObject({ status: 0, stdout: 'nonsense\n' })
+    expect(await cria('pull', 'nonsense')).toMatchObject({
+      status: 2,
+      stderr: "cria: pull takes names such as hf:owner/repo:Q4_K_M, got 'nonsense'\n",
+    })
+    const inspected = await cria('inspect', 'hf:owner/model')
+    expect(inspected).toMatchObject({ status: 0, stdout: expect.stringContaining('general.architecture') })
   })
 
   test('a folder is handed to the loader', async () => {
