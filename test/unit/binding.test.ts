@@ -69,9 +69,12 @@ test('the exports of the package', () => {
     'CriaError',
     'cpuInfo',
     'demoModelPath',
+    'downloadModel',
     'inspect',
+    'listModels',
     'loadModel',
     'loadTokenizer',
+    'removeModel',
     'version',
   ])
 })
