@@ -305,7 +305,7 @@ constexpr ExpectedKernel kExpectedKernels[] = {
     {"quantize_q8_k", quantize_q8_k, 0x855c2873c0700f82},
     {"round_to_16_bits", round_to_16_bits, 0xe192b6cb70a4a5f9},
     {"gate_up", gate_up, 0x73ecafc480a55acc},
-    {"experts", experts, 0x0},
+    {"experts", experts, 0xc1d35b568d6e61fa},
     {"sample", sample, 0x9fb0a0ef0fa52c6d},
     {"attention", attention, 0x2a039a84fd3f5f4c},
 };
