@@ -71,7 +71,12 @@ export class RepositoryCache {
 
   async remember(revision: string, commit: string): Promise<void> {
     if (revision === commit || (await this.commitOf(revision)) === commit) return
-    await writeAtomically(this.#ref(revision), commit)
+    try {
+      await writeAtomically(this.#ref(revision), commit)
+    } catch (error) {
+      // A cache that others have filled may be read-only.
+      if (!['EROFS', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
+    }
   }
 
   #ref(revision: string): string {

@@ -95,9 +95,12 @@ async function hubModel(client: HttpClient, spec: HubSpec, progress: Progress): 
   try {
     snapshot = await open()
   } catch (error) {
-    if (!(error instanceof TransientError)) throw error
+    if (client.signal.aborted || (error instanceof CriaError && error.code === 'ERR_FILE_NOT_FOUND'))
+      throw error
+    // Whatever keeps the hub from answering, a missing token included: what was downloaded stays usable.
     const path = await fromCache(client, spec, cache).catch(() => undefined)
     if (path !== undefined) return path
+    if (!(error instanceof TransientError)) throw error
     snapshot = await client.retrying(open)
   }
   const path = await provide(client.call, spec, cache, snapshot)

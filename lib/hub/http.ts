@@ -280,9 +280,9 @@ function noteLinked({ headers, linked }: Reply, own: boolean): void {
   if (size !== undefined) linked.size ??= size
 }
 
-/** Drops the body. */
+/** Drops the body: a short one is read, so that its connection can be used again. */
 export function discard(reply: Reply): Reply {
-  reply.body.destroy()
+  reply.body.dump({ limit: 2 ** 14 }).catch(() => {})
   return reply
 }
 

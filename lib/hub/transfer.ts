@@ -7,15 +7,7 @@ import { constants } from 'node:fs'
 import { type FileHandle, mkdir, open } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { checkSpace, fileError } from './files'
-import {
-  discard,
-  type HttpClient,
-  kindOf,
-  networkProblem,
-  type Reply,
-  shownUrl,
-  TransientError,
-} from './http'
+import { type HttpClient, kindOf, networkProblem, type Reply, shownUrl, TransientError } from './http'
 
 /** Bytes that may wait for the disk. */
 const MAX_QUEUED = 8 * 2 ** 20
@@ -131,7 +123,7 @@ async function attempt(state: State): Promise<void> {
     await begin(state, reply)
     await receive(reply, state)
   } finally {
-    discard(reply)
+    reply.body.destroy()
   }
   const { size, total } = state
   if (total !== undefined && size < total) {

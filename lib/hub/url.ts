@@ -109,7 +109,10 @@ class UrlFile {
       const reply = discard(
         await client.ask('GET', url, {
           headersMs: client.settings.metadataMs,
-          headers: cached.etag === undefined ? {} : { 'if-none-match': cached.etag },
+          headers: {
+            ...(cached.etag === undefined ? {} : { 'if-none-match': cached.etag }),
+            ...(cached.lastModified === undefined ? {} : { 'if-modified-since': cached.lastModified }),
+          },
         }),
       )
       const { headers } = reply

@@ -1,8 +1,9 @@
 /** What the tests of downloads share. */
 
-import { mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { retries } from '../../lib/hub/http'
 import { CriaError, type DownloadModelOptions, downloadModel } from '../../lib/index'
 import { FakeHub } from '../fixtures/fake_hub'
@@ -39,6 +40,11 @@ export function hubForTests() {
     Object.assign(retries, { firstDelayMs, progressDelayMs })
   })
   return context
+}
+
+/** Waits until a file has this many bytes. */
+export async function untilSize(path: string, bytes: number): Promise<void> {
+  while (!existsSync(path) || statSync(path).size < bytes) await sleep(10)
 }
 
 /** The error of a promise that must fail. */

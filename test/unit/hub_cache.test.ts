@@ -235,12 +235,29 @@ describe('access', () => {
     expect(sent('storage')).toEqual(new Set([undefined]))
   })
 
+  test('a repository that was renamed', async () => {
+    const { hub } = context
+    hub.token = 'hf_secret'
+    hub.add('m.gguf', randomBytes(10))
+    hub.hook = ({ path, server }, response) => {
+      if (server === 'storage' || !path.includes('owner/old')) return false
+      response.writeHead(307, { Location: path.replace('owner/old', 'owner/model') }).end()
+      return true
+    }
+    const options = { token: 'hf_secret' }
+    const path = await download('hf:owner/old', options)
+    expect(path).toContain('models--owner--old')
+    expect(await download('hf:owner/old/m.gguf', options)).toBe(path)
+  })
+
   test('the stored token, and the option', async () => {
     const { hub } = context
     hub.token = 'hf_secret'
     hub.add('m.gguf', randomBytes(10))
     writeFileSync(join(context.cacheDir, 'token'), 'hf_secret\n')
-    await download('hf:owner/model/m.gguf')
+    const path = await download('hf:owner/model/m.gguf')
+    expect(await download('hf:owner/model/m.gguf', { token: false })).toBe(path)
+    await removeModel('hf:owner/model', { cacheDir: context.cacheDir })
     expect(await failure(download('hf:owner/model/m.gguf', { token: false }))).toMatchObject({
       code: 'ERR_UNAUTHORIZED',
       message: expect.stringMatching(/set HF_TOKEN/),
