@@ -93,7 +93,42 @@ const BLOCK_SCALES: Partial<Record<WeightType, ReadonlyArray<readonly [offset: n
   Q6_K: [[208, 1 / 4064]],
   IQ4_NL: [[0, 1 / 127]],
   IQ4_XS: [[0, 1 / 4064]],
+  IQ1_S: [[0, 1 / 17]],
+  IQ2_XXS: [[0, 1 / 166]],
+  IQ2_XS: [[0, 1 / 166]],
+  IQ2_S: [[0, 1 / 166]],
+  IQ3_XXS: [[0, 1 / 480]],
+  IQ3_S: [[0, 1 / 465]],
+  TQ1_0: [[52, 1]],
+  TQ2_0: [[64, 1]],
+  Q1_0: [[0, 1]],
+  Q2_0: [[0, 1]],
 }
+
+/** The unsigned e4m3 float nearest to a value below 448. */
+function e4m3Bits(value: number): number {
+  const exponent = Math.max(-6, Math.floor(Math.log2(value)))
+  return Math.round(value * 2 ** (3 - exponent)) + (exponent > -6 ? (exponent + 6) * 8 : 0)
+}
+
+/** The same of types whose scales are something else: sets them in a block at `at`. */
+const SET_BLOCK_SCALES: Partial<Record<WeightType, (blocks: Uint8Array, at: number, scale: number) => void>> =
+  {
+    // Four nibbles of a half, each above three scales.
+    IQ1_M(blocks, at, scale) {
+      const half = halfBits(scale / 17)
+      for (let i = 0; i < 4; i++) {
+        const byte = at + 49 + 2 * i
+        blocks[byte] = (blocks[byte]! & 15) | (((half >>> (4 * i)) & 15) << 4)
+      }
+    },
+    MXFP4(blocks, at, scale) {
+      blocks[at] = Math.round(Math.log2(scale / 12)) + 128
+    },
+    NVFP4(blocks, at, scale) {
+      blocks.fill(Math.max(1, e4m3Bits(scale / 6)), at, at + 4)
+    },
+  }
 
 /** Random blocks, `bytes` bytes in all, of weights of magnitude about `scale`. */
 function makeTile(type: WeightType, scale: number, bytes: number, random: RandomWords): Uint8Array {
@@ -108,7 +143,9 @@ function makeTile(type: WeightType, scale: number, bytes: number, random: Random
   const { bytes: blockBytes } = DTYPES[type]
   const tile = new Uint8Array(Math.ceil(bytes / 4) * 4)
   random.fill(new Uint32Array(tile.buffer))
-  for (const [offset, value] of BLOCK_SCALES[type]!) {
+  const setScales = SET_BLOCK_SCALES[type]
+  if (setScales) for (let at = 0; at + blockBytes <= bytes; at += blockBytes) setScales(tile, at, scale)
+  for (const [offset, value] of BLOCK_SCALES[type] ?? []) {
     const half = halfBits(value * scale)
     for (let at = offset; at < bytes; at += blockBytes) {
       tile[at] = half & 0xff

@@ -8,7 +8,7 @@ import { checkArgument, integer, oneOf, type Rules } from '../validate'
 import { planAttentionInput, planPagedAttention } from './attention'
 import type { BenchInputs } from './bench_inputs'
 import type { KernelOptions, Plan } from './call'
-import { ALL_TYPES, type DType, WEIGHT_TYPES, type WeightType } from './dtypes'
+import { ALL_TYPES, type DType, QUANTIZABLE_TYPES, WEIGHT_TYPES, type WeightType } from './dtypes'
 import { planAddRmsNorm, planRmsNorm, planRope, planSiluMul, planSoftmax } from './elementwise'
 import { planDequantize, planEmbed, planMatmul, planQuantize, planSwiglu } from './products'
 import { ropeRules } from './rope'
@@ -55,6 +55,7 @@ type SpecOf<O extends BenchOp> = Extract<BenchSpec, { op: O }>
 const size = integer(1, Number.MAX_SAFE_INTEGER)
 const weightType = oneOf(...WEIGHT_TYPES)
 const anyType = oneOf(...ALL_TYPES)
+const quantizableType = oneOf(...QUANTIZABLE_TYPES)
 const kvType = oneOf('F16', 'F32')
 
 const FIELDS: Readonly<Record<BenchOp, Rules>> = {
@@ -83,7 +84,7 @@ const FIELDS: Readonly<Record<BenchOp, Rules>> = {
     sequences: size,
     kvDtype: kvType,
   },
-  quantize: { dtype: anyType, rows: size, cols: size },
+  quantize: { dtype: quantizableType, rows: size, cols: size },
   dequantize: { dtype: anyType, rows: size, cols: size },
   embed: { dtype: weightType, vocab: size, cols: size, tokens: size },
   sample: { rows: size, vocab: size },

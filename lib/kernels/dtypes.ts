@@ -19,6 +19,19 @@ export type WeightType =
   | 'Q6_K'
   | 'IQ4_NL'
   | 'IQ4_XS'
+  | 'IQ1_S'
+  | 'IQ1_M'
+  | 'IQ2_XXS'
+  | 'IQ2_XS'
+  | 'IQ2_S'
+  | 'IQ3_XXS'
+  | 'IQ3_S'
+  | 'TQ1_0'
+  | 'TQ2_0'
+  | 'MXFP4'
+  | 'NVFP4'
+  | 'Q1_0'
+  | 'Q2_0'
 
 /** Storage types: those of weights, plus Q8_1 and Q8_K, which hold activations only. */
 export type DType = WeightType | 'Q8_1' | 'Q8_K'
@@ -50,6 +63,19 @@ const WEIGHT_FORMATS: Readonly<Record<WeightType, BlockFormat>> = {
   IQ4_NL: { id: 20, block: 32, bytes: 18 },
   IQ4_XS: { id: 23, block: 256, bytes: 136 },
   BF16: { id: 30, block: 1, bytes: 2 },
+  IQ1_S: { id: 19, block: 256, bytes: 50 },
+  IQ1_M: { id: 29, block: 256, bytes: 56 },
+  IQ2_XXS: { id: 16, block: 256, bytes: 66 },
+  IQ2_XS: { id: 17, block: 256, bytes: 74 },
+  IQ2_S: { id: 22, block: 256, bytes: 82 },
+  IQ3_XXS: { id: 18, block: 256, bytes: 98 },
+  IQ3_S: { id: 21, block: 256, bytes: 110 },
+  TQ1_0: { id: 34, block: 256, bytes: 54 },
+  TQ2_0: { id: 35, block: 256, bytes: 66 },
+  MXFP4: { id: 39, block: 32, bytes: 17 },
+  NVFP4: { id: 40, block: 64, bytes: 36 },
+  Q1_0: { id: 41, block: 128, bytes: 18 },
+  Q2_0: { id: 42, block: 64, bytes: 18 },
 }
 
 export const DTYPES: Readonly<Record<DType, BlockFormat>> = {
@@ -60,6 +86,26 @@ export const DTYPES: Readonly<Record<DType, BlockFormat>> = {
 
 export const WEIGHT_TYPES = Object.keys(WEIGHT_FORMATS) as WeightType[]
 export const ALL_TYPES = Object.keys(DTYPES) as DType[]
+
+/** Weight types that cria reads and multiplies, and has no quantizer for. */
+const READ_ONLY_TYPES: readonly DType[] = [
+  'IQ1_S',
+  'IQ1_M',
+  'IQ2_XXS',
+  'IQ2_XS',
+  'IQ2_S',
+  'IQ3_XXS',
+  'IQ3_S',
+  'TQ1_0',
+  'TQ2_0',
+  'MXFP4',
+  'NVFP4',
+  'Q1_0',
+  'Q2_0',
+]
+
+/** Types that `kernels.quantize` makes. */
+export const QUANTIZABLE_TYPES = ALL_TYPES.filter((dtype) => !READ_ONLY_TYPES.includes(dtype))
 
 /** A typed array that holds the bits of a tensor. */
 export type TensorData = Float32Array | Uint16Array | Uint8Array

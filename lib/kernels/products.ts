@@ -18,12 +18,12 @@ import {
   singleOutput,
 } from './call'
 import {
-  ALL_TYPES,
   arithmeticOf,
   bytesOf,
   type DataOf,
   DTYPES,
   type DType,
+  QUANTIZABLE_TYPES,
   WEIGHT_TYPES,
   type WeightType,
 } from './dtypes'
@@ -224,7 +224,7 @@ export function planQuantize<X extends TensorInput, D extends DType>(
 ): Plan<Quantized<X, D>> {
   const call = 'kernels.quantize'
   const values = checkOptions(call, options, kernelRules)
-  const type = checkArgument(call, 'dtype', dtype, oneOf(...ALL_TYPES))
+  const type = checkArgument(call, 'dtype', dtype, oneOf(...QUANTIZABLE_TYPES)) as D
   const [input] = floats(call, { x }) as [Source]
   const { block } = DTYPES[type]
   const cols = input.shape.at(-1)!

@@ -23,9 +23,22 @@ enum class DType : std::uint8_t {
   q5_k = 13,
   q6_k = 14,
   q8_k = 15,  // activations only: 256 int8, one float scale, 16 sums
+  iq2_xxs = 16,
+  iq2_xs = 17,
+  iq3_xxs = 18,
+  iq1_s = 19,
   iq4_nl = 20,
+  iq3_s = 21,
+  iq2_s = 22,
   iq4_xs = 23,
+  iq1_m = 29,
   bf16 = 30,
+  tq1_0 = 34,
+  tq2_0 = 35,
+  mxfp4 = 39,
+  nvfp4 = 40,
+  q1_0 = 41,
+  q2_0 = 42,
 };
 
 struct DTypeTraits {
@@ -59,6 +72,19 @@ inline constexpr DTypeTraits kDTypes[] = {
     {DType::q8_k, "Q8_K", 256, 292, false, DType::q8_k},
     {DType::iq4_nl, "IQ4_NL", 32, 18, true, DType::q8_0},
     {DType::iq4_xs, "IQ4_XS", 256, 136, true, DType::q8_k},
+    {DType::iq1_s, "IQ1_S", 256, 50, true, DType::q8_k},
+    {DType::iq1_m, "IQ1_M", 256, 56, true, DType::q8_k},
+    {DType::iq2_xxs, "IQ2_XXS", 256, 66, true, DType::q8_k},
+    {DType::iq2_xs, "IQ2_XS", 256, 74, true, DType::q8_k},
+    {DType::iq2_s, "IQ2_S", 256, 82, true, DType::q8_k},
+    {DType::iq3_xxs, "IQ3_XXS", 256, 98, true, DType::q8_k},
+    {DType::iq3_s, "IQ3_S", 256, 110, true, DType::q8_k},
+    {DType::tq1_0, "TQ1_0", 256, 54, true, DType::q8_k},
+    {DType::tq2_0, "TQ2_0", 256, 66, true, DType::q8_k},
+    {DType::mxfp4, "MXFP4", 32, 17, true, DType::q8_0},
+    {DType::nvfp4, "NVFP4", 64, 36, true, DType::q8_0},
+    {DType::q1_0, "Q1_0", 128, 18, true, DType::q8_0},
+    {DType::q2_0, "Q2_0", 64, 18, true, DType::q8_0},
 };
 
 /// Traits of a type id as found in a file, or nullptr when the id is not one of ours.

@@ -7,7 +7,15 @@ import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { loadModel, type ModelInfo } from '../../lib/index'
-import { archCases, available, dataPath, describeConformance, readJson, relativeError } from './data'
+import {
+  archCases,
+  available,
+  dataPath,
+  describeConformance,
+  quantizedCases,
+  readJson,
+  relativeError,
+} from './data'
 
 /** Greedy tokens that are compared: emulated, one costs thousands of times what it costs a GPU. */
 const TOKENS = 48
@@ -41,9 +49,7 @@ else
           'golden.json',
         ).cases
       : []
-    const quantized = available
-      ? readJson<{ cases: Array<{ file: string; logits: number[] }> }>('quantized', 'golden.json').cases
-      : []
+    const quantized = quantizedCases()
     let answer: Answer
     beforeAll(() => {
       const { status, signal, stdout, stderr } = spawnSync(
@@ -65,7 +71,7 @@ else
     test('is what runs', () => {
       expect(answer.device).toBe('cuda-emulated:0')
       expect(answer.deviceReason).toMatch(/asked for by name; emulated device/)
-      expect([stories.length, quantized.length]).toEqual([4, 15])
+      expect([stories.length, quantized.length]).toEqual([4, 38])
     })
 
     test.each(stories.map((story, index) => [index, story] as const))('story %d', (index, story) => {

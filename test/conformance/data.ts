@@ -18,6 +18,14 @@ export function readJson<T>(...parts: string[]): T {
   return JSON.parse(readFileSync(dataPath(...parts), 'utf8')) as T
 }
 
+/** Quantized models with the logits that llama.cpp gives after their ids. */
+export function quantizedCases(): Array<{ file: string; ids: number[]; logits: number[] }> {
+  if (!available) return []
+  return ['golden.json', 'golden-more.json'].flatMap(
+    (name) => readJson<{ cases: ReturnType<typeof quantizedCases> }>('quantized', name).cases,
+  )
+}
+
 /** A case of arch/golden.json: from llama.cpp, F32 throughout. */
 export interface ArchCase {
   file: string

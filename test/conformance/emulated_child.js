@@ -24,6 +24,9 @@ async function load(path, kvDtype, { gpuLayers = -1, contextLength = 0 } = {}) {
   )
 }
 
+const quantizedCases = (read) =>
+  ['golden.json', 'golden-more.json'].flatMap((name) => read('quantized', name).cases)
+
 async function main(folder, maxTokens, archCases) {
   const read = (...parts) => JSON.parse(readFileSync(join(folder, ...parts), 'utf8'))
   const result = { stories: [], quantized: [], arch: [] }
@@ -56,7 +59,7 @@ async function main(folder, maxTokens, archCases) {
     await model.dispose()
   }
   await Promise.all([exact.dispose(), half.dispose()])
-  for (const { file: name, ids } of read('quantized', 'golden.json').cases) {
+  for (const { file: name, ids } of quantizedCases(read)) {
     const model = await load(join(folder, 'quantized', name), 'f32')
     result.quantized.push({ file: name, logits: [...(await model.logits(ids))] })
     await model.dispose()

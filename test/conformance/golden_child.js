@@ -6,6 +6,9 @@ const { readFileSync } = require('node:fs')
 const { join } = require('node:path')
 const { cpuInfo, loadModel } = require('../../dist/index.js')
 
+const quantizedCases = (read) =>
+  ['golden.json', 'golden-more.json'].flatMap((name) => read('quantized', name).cases)
+
 async function main(folder, threads) {
   const read = (...parts) => JSON.parse(readFileSync(join(folder, ...parts), 'utf8'))
   const stories = read('tinystories-260k', 'golden.json').cases
@@ -33,7 +36,7 @@ async function main(folder, threads) {
   }
   await Promise.all([exact.dispose(), half.dispose()])
 
-  for (const { file, ids } of read('quantized', 'golden.json').cases) {
+  for (const { file, ids } of quantizedCases(read)) {
     const model = await loadModel(join(folder, 'quantized', file), { kvDtype: 'f32', threads })
     result.quantized.push({ file, logits: [...(await model.logits(ids))] })
     await model.dispose()

@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { cpuInfo } from '../../lib/index'
-import { available, dataPath, describeConformance, readJson, relativeError } from './data'
+import { available, dataPath, describeConformance, quantizedCases, readJson, relativeError } from './data'
 
 interface Story {
   prompt: string
@@ -11,12 +11,6 @@ interface Story {
   logitsAfterPrompt: number[]
   greedyIds: number[]
   greedyText: string
-}
-
-interface Quantized {
-  file: string
-  ids: number[]
-  logits: number[]
 }
 
 interface Answer {
@@ -46,12 +40,12 @@ function answers(isa: string, threads: number): Answer {
 
 describeConformance('golden logits and text', () => {
   const stories = available ? readJson<{ cases: Story[] }>('tinystories-260k', 'golden.json').cases : []
-  const quantized = available ? readJson<{ cases: Quantized[] }>('quantized', 'golden.json').cases : []
+  const quantized = quantizedCases()
   const levels = available ? cpuInfo().isaLevels : []
   const runs = levels.flatMap((isa) => [1, 2].map((threads) => [isa, threads] as const))
 
-  test('there are 4 stories, 15 quantized files and an ISA level', () => {
-    expect([stories.length, quantized.length]).toEqual([4, 15])
+  test('there are 4 stories, 38 quantized files and an ISA level', () => {
+    expect([stories.length, quantized.length]).toEqual([4, 38])
     expect(levels.length).toBeGreaterThan(0)
   })
 

@@ -3,8 +3,9 @@
  */
 
 import fc from 'fast-check'
+import { RandomWeights } from '../../lib/bench/random_weights'
 import { type DType, kernels, type RopeScaling, type WeightType } from '../../lib/kernels'
-import { ALL_TYPES, DTYPES, WEIGHT_TYPES } from '../../lib/kernels/dtypes'
+import { ALL_TYPES, DTYPES, QUANTIZABLE_TYPES, WEIGHT_TYPES } from '../../lib/kernels/dtypes'
 import { attentionProperties } from './kernel_attention_properties'
 import { type Harness, makeHarness, type Place, seed, small, values } from './kernel_harness'
 import * as reference from './kernel_references'
@@ -164,6 +165,26 @@ const ACTIVATIONS: Record<WeightType, DType> = {
   Q5_K: 'Q8_K',
   Q6_K: 'Q8_K',
   IQ4_XS: 'Q8_K',
+  IQ1_S: 'Q8_K',
+  IQ1_M: 'Q8_K',
+  IQ2_XXS: 'Q8_K',
+  IQ2_XS: 'Q8_K',
+  IQ2_S: 'Q8_K',
+  IQ3_XXS: 'Q8_K',
+  IQ3_S: 'Q8_K',
+  TQ1_0: 'Q8_K',
+  TQ2_0: 'Q8_K',
+  MXFP4: 'Q8_0',
+  NVFP4: 'Q8_0',
+  Q1_0: 'Q8_0',
+  Q2_0: 'Q8_0',
+}
+
+/** Random blocks of a type, and of those that have no quantizer all that there is to test with. */
+function randomBlocks(dtype: WeightType, rows: number, cols: number, from: number) {
+  const shape = [rows, cols]
+  const pieces = [...new RandomWeights(from).dataOf({ name: 'blocks', type: dtype, dims: [cols, rows] })]
+  return { data: new Uint8Array(Buffer.concat(pieces)), dtype, shape }
 }
 
 function productProperties({ at, check, property, quantized }: Harness): void {
@@ -175,7 +196,9 @@ function productProperties({ at, check, property, quantized }: Harness): void {
         async (from, blocks, rows, tokens) => {
           const cols = block === 1 ? 16 * blocks + (from % 16) : block * blocks
           const x = values(from, tokens * cols)
-          const weight = await quantized(values(from + 1, rows * cols), dtype, [rows, cols])
+          const weight = QUANTIZABLE_TYPES.includes(dtype)
+            ? await quantized(values(from + 1, rows * cols), dtype, [rows, cols])
+            : randomBlocks(dtype, rows, cols, from)
           const held = await kernels.dequantize(weight, at)
           const rounded = await kernels.dequantize(await quantized(x, ACTIVATIONS[dtype], [tokens, cols]), at)
           const product = reference.matmul(rounded, held, rows, cols)
@@ -217,7 +240,7 @@ function productProperties({ at, check, property, quantized }: Harness): void {
 }
 
 /** The largest error of each type, relative to the largest magnitude in a block. */
-const ERRORS: Record<DType, number> = {
+const ERRORS: Partial<Record<DType, number>> = {
   F32: 0,
   F16: 2 ** -10,
   BF16: 2 ** -8,
@@ -238,7 +261,7 @@ const ERRORS: Record<DType, number> = {
 }
 
 function conversionProperties({ place, at, property, quantized }: Harness): void {
-  describe.each(ALL_TYPES)('quantize and dequantize, %s', (dtype) => {
+  describe.each(QUANTIZABLE_TYPES)('quantize and dequantize, %s', (dtype) => {
     test('round trip within the error bound, resident or not, in every setting', () =>
       property(
         [seed, small(3), small(3)],
@@ -250,7 +273,7 @@ function conversionProperties({ place, at, property, quantized }: Harness): void
           expect(data.byteLength).toBe(((rows * cols) / DTYPES[dtype].block) * DTYPES[dtype].bytes)
           const back = await kernels.dequantize({ data, dtype, shape }, at)
           for (let i = 0; i < x.length; i++)
-            expect(Math.abs(back[i]! - x[i]!)).toBeLessThanOrEqual(2 * ERRORS[dtype])
+            expect(Math.abs(back[i]! - x[i]!)).toBeLessThanOrEqual(2 * ERRORS[dtype]!)
           using resident = await kernels.upload(x, { shape, ...at })
           using blocksOfIt = await kernels.quantize(resident, dtype)
           expect(await blocksOfIt.download()).toEqual(data)
@@ -262,6 +285,14 @@ function conversionProperties({ place, at, property, quantized }: Harness): void
         5,
       ))
   })
+
+  test.each(ALL_TYPES.filter((dtype) => !QUANTIZABLE_TYPES.includes(dtype)))(
+    '%s has no quantizer',
+    async (dtype) => {
+      const x = { data: new Float32Array(256), shape: [1, 256] }
+      await expect(kernels.quantize(x, dtype, at)).rejects.toMatchObject({ code: 'ERR_INVALID_ARGUMENT' })
+    },
+  )
 
   test('embed', () =>
     property([seed, fc.constantFrom<WeightType>('F32', 'Q4_K', 'F16'), small(9)], async (from, dtype, n) => {

@@ -115,16 +115,13 @@ void CpuOps::embed(const EmbedArgs& args) {
   const Weight& table = args.embedding;
   const std::size_t bytes = row_bytes(table.dtype, static_cast<std::size_t>(table.cols));
   pool_.parallel_for(args.batch->n_tokens, 8, [&](std::int64_t begin, std::int64_t end) {
-    const bool repacked = table.layout == kPanels;
-    std::vector<std::byte> file_row(repacked ? bytes : 0);
     for (std::int64_t t = begin; t < end; t++) {
       const std::uint32_t token = args.batch->tokens[t];
-      const std::byte* row = static_cast<const std::byte*>(table.data) + token * bytes;
-      if (repacked) {
-        unpack_row(table.dtype, table.cols, token, table.data, file_row.data());
-        row = file_row.data();
-      }
-      dequantize_row(table.dtype, row, args.x + t * table.cols, table.cols);
+      float* x = args.x + t * table.cols;
+      if (table.layout == kPanels)
+        dequantize_panel_row(table.dtype, table.cols, token, table.data, x);
+      else
+        dequantize_row(table.dtype, static_cast<const std::byte*>(table.data) + token * bytes, x, table.cols);
     }
   });
 }

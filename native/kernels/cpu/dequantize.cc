@@ -5,7 +5,7 @@
 #include "core/error.h"
 #include "core/float_bits.h"
 #include "kernels/blocks.h"
-#include "kernels/cpu/host_machine.h"
+#include "kernels/host_machine.h"
 
 namespace cria {
 namespace {

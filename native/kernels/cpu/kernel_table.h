@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "kernels/blocks.h"
+#include "kernels/cpu/panel_blocks.h"
 
 namespace cria {
 
@@ -43,38 +44,44 @@ constexpr int kPanelRows = 32;
 
 /// Whether the CPU repacks weights of this format: the quantized ones.
 template <class Block>
-constexpr bool kIsRepacked = requires { Block::kPanelBits; };
+constexpr bool kIsRepacked = requires { PanelBlock<Block>::kPanelBits; };
 
-/// A block of a quantized format, as repacking sees it: a 16-bit word before or after its dwords, or none.
+/// A panel's block (panel_blocks.h), as repacking sees it: a 16-bit word before or after its dwords, or none.
 /// All zero for the types that are not repacked.
 struct BlockShape {
   int cols, dwords;
   bool leading_word, trailing_word;
   constexpr int bytes() const { return 4 * dwords + (leading_word || trailing_word ? 2 : 0); }
 };
-template <class Block>
+template <class PanelBlock>
 constexpr BlockShape block_shape() {
-  if constexpr (!kIsRepacked<Block>) {
-    return {};
-  } else {
-    constexpr bool has_word = sizeof(Block) % 4 == 2, d_is_first = offsetof(Block, d) == 0;
-    return {.cols = Block::kElements,
-            .dwords = static_cast<int>(sizeof(Block) / 4),
-            .leading_word = has_word && d_is_first,
-            .trailing_word = has_word && !d_is_first};
-  }
+  constexpr bool has_word = sizeof(PanelBlock) % 4 == 2;
+  constexpr bool d_is_first = [] {
+    if constexpr (has_word) return offsetof(PanelBlock, d) == 0;
+    return false;
+  }();
+  return {.cols = PanelBlock::kElements,
+          .dwords = static_cast<int>(sizeof(PanelBlock) / 4),
+          .leading_word = has_word && d_is_first,
+          .trailing_word = has_word && !d_is_first};
 }
 constexpr BlockShape block_shape(DType dtype) {
-  return visit_dtype(dtype, [](auto format) { return block_shape<typename decltype(format)::Block>(); });
+  return visit_dtype(dtype, [](auto format) -> BlockShape {
+    using Block = typename decltype(format)::Block;
+    if constexpr (kIsRepacked<Block>)
+      return block_shape<PanelBlock<Block>>();
+    else
+      return {};
+  });
 }
 
 /// Where dword `at` of a block stands among the block's dwords in a panel: scales first, so that a block is
 /// read from its first byte to its last. Those of weights of 3, 5 and 6 bits are rearranged there
 /// (bit_layout.h).
-template <class Block>
+template <class PanelBlock>
 constexpr int panel_dword(int at) {
-  constexpr int kFirst = Block::kHeaderDword;
-  return at >= kFirst ? at - kFirst : at + block_shape<Block>().dwords - kFirst;
+  constexpr int kFirst = PanelBlock::kHeaderDword;
+  return at >= kFirst ? at - kFirst : at + block_shape<PanelBlock>().dwords - kFirst;
 }
 
 /// Up to 32 rows in the file's layout.

@@ -281,6 +281,167 @@ struct PanelFormat<BlockIQ4_XS> : PanelFormatOf<BlockIQ4_XS> {
   }
 };
 
+// ---- super-blocks of codes ----
+//
+// Products of few tokens read these; those of many read BlockK8 (matmul_widen.h). Their bytes have
+// kCodebookBias still to be taken off, or one.
+
+/// The odd scale 2s + 1, from the eight nibbles of a dword.
+CRIA_INLINE I32x16 odd_scale(I32x16 eight, int g) {
+  return ((g ? eight >> (4 * g - 1) : eight << 1) & 30) | set1(1);
+}
+
+template <class Book>
+struct PanelFormat<PanelCodes3<Book>> : PanelFormatOf<PanelCodes3<Book>> {
+  static constexpr bool kSigned = false;
+  static constexpr int kOffset = kCodebookBias, kInner = 1;
+  static constexpr bool kIsWidened = true;
+  static constexpr int shift(int) { return 0; }
+  struct Header {
+    I32x16 scales[2];
+    F32x16 halves;
+    CRIA_METHOD void read(Rows16 b) {
+      halves = b.halves(0) * PanelCodes3<Book>::kUnit;
+      for (int i = 0; i < 2; i++) scales[i] = b.dword<64>(i);
+    }
+    CRIA_METHOD I32x16 scale(int g) const { return odd_scale(scales[g / 8], g % 8); }
+    CRIA_METHOD F32x16 d() const { return halves; }
+  };
+  CRIA_INLINE I32x16 bytes(Rows16 b, int64_t outer, int, int k) {
+    return lookup(CodebookBytes<Book>::biased.v,
+                  unpack3([&](int i) { return b.dword<64>(2 + 3 * outer + i); }, k));
+  }
+};
+
+template <class Source>
+struct PanelFormat<PanelCodes4<Source>> : PanelFormatOf<PanelCodes4<Source>> {
+  static constexpr bool kSigned = false;
+  static constexpr int kOffset = kCodebookBias, kInner = 1;
+  static constexpr bool kIsWidened = true;
+  static constexpr int shift(int) { return 0; }
+  struct Header {
+    I32x16 scales;
+    F32x16 halves;
+    CRIA_METHOD void read(Rows16 b) {
+      halves = b.halves(0) * Source::kUnit;
+      scales = b.dword<64>(0);
+    }
+    CRIA_METHOD I32x16 scale(int g) const { return odd_scale(scales, g); }
+    CRIA_METHOD F32x16 d() const { return halves; }
+  };
+  CRIA_INLINE I32x16 bytes(Rows16 b, int64_t outer, int, int k) {
+    return lookup(CodebookBytes<typename Source::Values>::biased.v,
+                  nibbles(b.dword<64>(1 + 4 * outer + k % 4), k / 4));
+  }
+};
+
+// Groups of 32 by their place alone: there is one scale.
+template <>
+struct PanelFormat<PanelTernary> : PanelFormatOf<PanelTernary> {
+  static constexpr bool kSigned = false;
+  static constexpr int kOffset = 1, kInner = 4, kGroups = 8;
+  static constexpr bool kIsWidened = true;
+  static constexpr int shift(int) { return 0; }
+  struct Header {
+    F32x16 halves;
+    CRIA_METHOD void read(Rows16 b) { halves = b.halves(0); }
+    CRIA_METHOD I32x16 scale(int) const { return set1(1); }
+    CRIA_METHOD F32x16 d() const { return halves; }
+  };
+  CRIA_INLINE I32x16 bytes(Rows16 b, int64_t outer, int i, int k) {
+    return (b.dword<64>(8 * outer + k) >> (2 * i)) & 0x03030303;
+  }
+};
+
+/// 256 weights as biased bytes, sixteen scales as bytes and the float scale: what the tiles of all formats
+/// above read. Made in scratch, never kept.
+struct BlockK8 {
+  float d;
+  uint8_t scales[16];
+  uint8_t qs[256];
+  static constexpr int kElements = 256, kGroup = 16;
+  static constexpr bool kHasMin = false;
+};
+template <>
+struct PanelFormat<BlockK8> : PanelFormatOf<BlockK8> {
+  static constexpr bool kSigned = false;
+  static constexpr int kOffset = kCodebookBias, kInner = 1, kMaxAbsWeight = 127;
+  static constexpr int shift(int) { return 0; }
+  CRIA_INLINE I32x16 scale_at(Rows16 b, int64_t g) { return b.bytes_from(1, g) & 255; }
+  struct Header {
+    F32x16 scale;
+    CRIA_METHOD void read(Rows16 b) { scale = as_f32(b.dword(0)); }
+    CRIA_METHOD F32x16 d() const { return scale; }
+  };
+  CRIA_INLINE I32x16 bytes(Rows16 b, int64_t outer, int, int k) { return b.dword(5 + 8 * outer + k); }
+};
+
+// ---- blocks with a scale for every 16 columns ----
+//
+// A block is kParts times 32 columns. bytes(block, part, k): columns 4k .. 4k + 3 of a part; d(block, part,
+// half): the scale of its columns 16 * half .. 16 * half + 15. Products of many tokens read BlockS8.
+
+template <class B>
+struct ScaledFormatOf : PanelFormatOf<B> {
+  static constexpr bool kSigned = false;
+  static constexpr int kParts = B::kElements / 32;
+};
+
+template <>
+struct PanelFormat<PanelMXFP4> : ScaledFormatOf<PanelMXFP4> {
+  static constexpr int kOffset = kCodebookBias;
+  CRIA_INLINE F32x16 d(Rows16 b, int, int) {
+    return as_f32(load_i16(reinterpret_cast<const int16_t*>(b.p) + 16 * b.half) << 16);
+  }
+  CRIA_INLINE I32x16 bytes(Rows16 b, int, int k) {
+    return lookup(CodebookBytes<Fp4Values>::biased.v, nibbles(b.dword<64>(k % 4), k / 4));
+  }
+};
+template <>
+struct PanelFormat<PanelNVFP4> : ScaledFormatOf<PanelNVFP4> {
+  static constexpr int kOffset = kCodebookBias;
+  // e4m3's exponent and mantissa in float32's places, whose exponents are 119 apart.
+  CRIA_INLINE F32x16 d(Rows16 b, int part, int half) {
+    const int at = 2 * part + half;
+    return as_f32(((b.dword(0) >> (8 * at)) & 0x7f) << 20) * 0x1p119f;
+  }
+  CRIA_INLINE I32x16 bytes(Rows16 b, int part, int k) {
+    return lookup(CodebookBytes<Fp4Values>::biased.v,
+                  nibbles(b.dword(1 + 4 * part + 2 * (k / 4) + k % 2), k % 4 / 2));
+  }
+};
+template <>
+struct PanelFormat<PanelQ1_0> : ScaledFormatOf<PanelQ1_0> {
+  static constexpr int kOffset = 1;
+  CRIA_INLINE F32x16 d(Rows16 b, int, int) { return b.halves(0); }
+  CRIA_INLINE I32x16 bytes(Rows16 b, int part, int k) {
+    const I32x16 bits = b.dword<64>(part);
+    return (k ? bits >> (k - 1) : bits << 1) & 0x02020202;
+  }
+};
+template <>
+struct PanelFormat<PanelQ2_0> : ScaledFormatOf<PanelQ2_0> {
+  static constexpr int kOffset = 1;
+  CRIA_INLINE F32x16 d(Rows16 b, int, int) { return b.halves(0); }
+  CRIA_INLINE I32x16 bytes(Rows16 b, int part, int k) {
+    return (b.dword<64>(2 * part + k / 4) >> (2 * (k % 4))) & 0x03030303;
+  }
+};
+
+/// 32 weights as biased bytes, and the scales of both halves. Made in scratch, never kept.
+struct BlockS8 {
+  float d[2];
+  uint8_t qs[32];
+  static constexpr int kElements = 32, kGroup = 16;
+  static constexpr bool kHasMin = false;
+};
+template <>
+struct PanelFormat<BlockS8> : ScaledFormatOf<BlockS8> {
+  static constexpr int kOffset = kCodebookBias;
+  CRIA_INLINE F32x16 d(Rows16 b, int, int half) { return as_f32(b.dword(half)); }
+  CRIA_INLINE I32x16 bytes(Rows16 b, int, int k) { return b.dword(2 + k); }
+};
+
 /// Bytes of a panel's block.
 template <class F>
 constexpr int kPanelBlockBytes = kPanelRows * static_cast<int>(sizeof(typename F::Block));

@@ -8,14 +8,18 @@
 //   tile of tokens        up to twelve, whose sums are in registers (matmul_panel_tiles.h)
 //   block, group, dword   in the order of the columns; a dword is four of them
 //
-// Weights that were adopted in the file's layout are repacked a run at a time, into scratch.
+// Weights that were adopted in the file's layout are repacked a run at a time, into scratch. So are panels of
+// codes, for more tokens than streaming ones, widened to bytes (matmul_widen.h).
 //
 // Order of summation (docs/numerics.md): a float accumulator per output element, which takes one fma per
-// block (k-quants with mins: two), in the order of the columns: a "float step". Sums of integers are exact.
+// block (k-quants with mins, and blocks with a scale for every 16 columns: two), in the order of the columns:
+// a "float step". Sums of integers are exact.
 #pragma once
 
 #include "kernels/cpu/matmul_repack.h"
+#include "kernels/cpu/matmul_scaled.h"
 #include "kernels/cpu/matmul_stream.h"
+#include "kernels/cpu/matmul_widen.h"
 
 namespace cria::CRIA_ISA {
 
@@ -30,8 +34,12 @@ struct PanelKernels {
   int max_tokens;
   /// Columns of a block; blocks of a run that stays in L1; blocks of a run that stays in L2.
   int block_size, l1_blocks, l2_blocks;
-  /// Bytes of one block of all 32 rows of a panel.
-  int64_t block_bytes;
+  /// Bytes of one block of all 32 rows of a panel, and of a file.
+  int64_t block_bytes, file_block_bytes;
+  /// Panels of codes: tiles read what this makes of a run, blocks of wide_block_size columns. Else null.
+  void (*widen)(const uint8_t* panel, int64_t n_blocks, uint8_t* out) = nullptr;
+  int wide_block_size = 0;
+  int64_t wide_block_bytes = 0;
 };
 
 // Fill kernels.tiles and kernels.stream for 1 .. kTokens tokens.
@@ -44,28 +52,65 @@ CRIA_INLINE void add_tiles32(PanelKernels& kernels) {
 template <class F, int kTokens>
 CRIA_INLINE void add_tiles256(PanelKernels& kernels) {
   kernels.tiles[kTokens - 1] = tile_blocks256<F, kTokens>;
-  if constexpr (kTokens <= kStreamTokens) kernels.stream[kTokens - 1] = stream_blocks256<F, kTokens>;
   if constexpr (kTokens > 1) add_tiles256<F, kTokens - 1>(kernels);
 }
 
-template <class F>
+template <class F, int kTokens>
+CRIA_INLINE void add_scaled_tiles(PanelTileFunction* tiles) {
+  tiles[kTokens - 1] = tile_scaled32<F, kTokens>;
+  if constexpr (kTokens > 1) add_scaled_tiles<F, kTokens - 1>(tiles);
+}
+template <class F, int kTokens>
+CRIA_INLINE void add_streams256(PanelKernels& kernels) {
+  kernels.stream[kTokens - 1] = stream_blocks256<F, kTokens>;
+  if constexpr (kTokens > 1) add_streams256<F, kTokens - 1>(kernels);
+}
+
+/// What the kernels of a format have in common: runs of 256 columns in L1, of kMaxRunColumns in L2.
+template <class Block>
+CRIA_INLINE PanelKernels panel_kernels_of(int max_tokens) {
+  using P = PanelBlock<Block>;
+  return {.max_tokens = max_tokens,
+          .block_size = P::kElements,
+          .l1_blocks = kSuperBlockSize / P::kElements,
+          .l2_blocks = P::kElements < kSuperBlockSize ? kMaxRunBlocks * kBlockSize / P::kElements : 1,
+          .block_bytes = kPanelBlockBytes<PanelFormat<P>>,
+          .file_block_bytes = kPanelRows * static_cast<int64_t>(sizeof(Block))};
+}
+
+template <class Block>
 CRIA_INLINE PanelKernels blocks32() {
-  PanelKernels kernels{.max_tokens = kMaxTokens32,
-                       .block_size = kBlockSize,
-                       .l1_blocks = 8,
-                       .l2_blocks = kMaxRunBlocks,
-                       .block_bytes = kPanelBlockBytes<F>};
-  add_tiles32<F, kMaxTokens32>(kernels);
+  PanelKernels kernels = panel_kernels_of<Block>(kMaxTokens32);
+  add_tiles32<PanelFormat<Block>, kMaxTokens32>(kernels);
   return kernels;
 }
-template <class F>
+template <class Block>
 CRIA_INLINE PanelKernels blocks256() {
-  PanelKernels kernels{.max_tokens = kMaxTokens,
-                       .block_size = kSuperBlockSize,
-                       .l1_blocks = 1,
-                       .l2_blocks = 1,
-                       .block_bytes = kPanelBlockBytes<F>};
-  add_tiles256<F, kMaxTokens>(kernels);
+  PanelKernels kernels = panel_kernels_of<Block>(kMaxTokens);
+  add_tiles256<PanelFormat<Block>, kMaxTokens>(kernels);
+  add_streams256<PanelFormat<Block>, kStreamTokens>(kernels);
+  return kernels;
+}
+template <class Block>
+CRIA_INLINE PanelKernels codes256() {
+  using F = PanelFormat<PanelBlock<Block>>;
+  PanelKernels kernels = panel_kernels_of<Block>(kMaxTokens);
+  add_streams256<F, kStreamTokens>(kernels);
+  add_tiles256<PanelFormat<BlockK8>, kMaxTokens>(kernels);
+  kernels.widen = widen_blocks256<F>;
+  kernels.wide_block_size = BlockK8::kElements;
+  kernels.wide_block_bytes = kPanelBlockBytes<PanelFormat<BlockK8>>;
+  return kernels;
+}
+template <class Block>
+CRIA_INLINE PanelKernels scaled32() {
+  using F = PanelFormat<PanelBlock<Block>>;
+  PanelKernels kernels = panel_kernels_of<Block>(kMaxTokensScaled);
+  add_scaled_tiles<F, kStreamTokens>(kernels.stream);
+  add_scaled_tiles<PanelFormat<BlockS8>, kMaxTokensScaled>(kernels.tiles);
+  kernels.widen = widen_blocks32<F>;
+  kernels.wide_block_size = BlockS8::kElements;
+  kernels.wide_block_bytes = kPanelBlockBytes<PanelFormat<BlockS8>>;
   return kernels;
 }
 
@@ -74,10 +119,14 @@ static PanelKernels panel_kernels(DType dtype) {
     using Block = typename decltype(format)::Block;
     if constexpr (!kIsRepacked<Block>)
       return {};
+    else if constexpr (requires { PanelFormat<PanelBlock<Block>>::kParts; })
+      return scaled32<Block>();
     else if constexpr (Block::kElements == kBlockSize)
-      return blocks32<PanelFormat<Block>>();
+      return blocks32<Block>();
+    else if constexpr (requires { PanelFormat<PanelBlock<Block>>::kIsWidened; })
+      return codes256<Block>();
     else
-      return blocks256<PanelFormat<Block>>();
+      return blocks256<Block>();
   });
 }
 
@@ -89,9 +138,13 @@ constexpr int64_t kMaxL1Tokens = 32, kStreamColumns = 2048;
 constexpr int64_t kPrefetchAhead = 4096;
 
 /// Bytes of scratch for one run that is repacked on the fly.
+CRIA_INLINE int64_t repacked_run_bytes(const PanelKernels& f) {
+  return kStreamColumns / f.block_size * f.block_bytes;
+}
+/// The same, and for one that is widened.
 static int64_t panel_scratch_bytes(DType dtype) {
   const PanelKernels f = panel_kernels(dtype);
-  return kStreamColumns / f.block_size * f.block_bytes;
+  return repacked_run_bytes(f) + (f.widen ? kStreamColumns / f.wide_block_size * f.wide_block_bytes : 0);
 }
 
 /// One panel: sums[t][r] = row (row + r) of the weights times token t, for rows up to row_end, 32 at most.
@@ -104,14 +157,17 @@ static void sum_panel(const MatmulRows& args, int64_t row, int64_t row_end, uint
   const bool stream = args.n_tokens <= kStreamTokens, many = args.n_tokens > kMaxL1Tokens;
   const PanelTileFunction* functions = stream ? format.stream : format.tiles;
   const int64_t blocks = args.cols / format.block_size;
-  const int64_t row_bytes = blocks * format.block_bytes / kPanelRows;
+  const int64_t panel_bytes = blocks * format.block_bytes, file_bytes = blocks * format.file_block_bytes;
   const int64_t at_once = stream ? kStreamColumns / format.block_size
                           : many ? format.l2_blocks
                                  : format.l1_blocks;
-  const uint8_t* panel = args.weights + row * row_bytes;
+  const uint8_t* panel = args.weights + row / kPanelRows * (args.repacked ? panel_bytes : file_bytes);
   RowPointers rows;
   rows.count = static_cast<int>(row_end - row < kPanelRows ? row_end - row : kPanelRows);
-  for (int i = 0; i < rows.count; i++) rows.row[i] = panel + i * row_bytes;
+  for (int i = 0; i < rows.count; i++) rows.row[i] = panel + i * (file_bytes / kPanelRows);
+  // A tile's blocks in one of the panel.
+  const bool widened = format.widen && !stream;
+  const int64_t ratio = widened ? format.block_size / format.wide_block_size : 1;
 
   // Even shares: 32 tokens are 11 + 11 + 10, never 12 + 12 + 8.
   const int64_t tiles = (args.n_tokens + format.max_tokens - 1) / format.max_tokens;
@@ -119,23 +175,27 @@ static void sum_panel(const MatmulRows& args, int64_t row, int64_t row_end, uint
   // Each tile prefetches its share of a later run; in the file's layout, of the next 32 rows. Streaming tiles
   // leave that to the hardware prefetcher or, in the file's layout, to repack_ahead().
   const int64_t prefetch_bytes = stream ? 0 : (at_once * format.block_bytes / 64 + tiles - 1) / tiles * 64;
-  const int64_t distance =
-      args.repacked ? at_once * format.block_bytes + kPrefetchAhead : kPanelRows * row_bytes;
+  const int64_t distance = args.repacked ? at_once * format.block_bytes + kPrefetchAhead : file_bytes;
   for (int64_t b = 0; b < blocks; b += at_once) {
     const int count = static_cast<int>(blocks - b < at_once ? blocks - b : at_once);
-    const uint8_t* run = panel + b * format.block_bytes;
+    const uint8_t* run = panel + b * (args.repacked ? format.block_bytes : format.file_block_bytes);
     const uint8_t* ahead = run + distance;
     if (!args.repacked) {
       repack_ahead(args.dtype, rows, b, count, scratch, stream ? ahead : nullptr);
       run = scratch;
+    }
+    if (widened) {
+      uint8_t* wide = scratch + repacked_run_bytes(format);
+      format.widen(run, count, wide);
+      run = wide;
     }
     int64_t token = 0;
     for (int64_t i = 0; i < tiles; i++) {
       const int64_t tokens = share + (i < with_one_more ? 1 : 0);
       const uint8_t* next = ahead + i * prefetch_bytes;
       functions[tokens - 1]({.panel = run,
-                             .first_block = b,
-                             .blocks = count,
+                             .first_block = b * ratio,
+                             .blocks = static_cast<int>(count * ratio),
                              .x = &args.x,
                              .n_tokens = args.n_tokens,
                              .token = token,

@@ -130,11 +130,36 @@ CRIA_INLINE void repack_blocks(const RowPointers& rows, int64_t first_block, int
   }
 }
 
+/// Blocks that panels hold in another form: rewritten one block of each row at a time, and then repacked.
+template <class Block>
+CRIA_INLINE void rewrite_blocks(const RowPointers& rows, int64_t first_block, int64_t n_blocks, uint8_t* out,
+                                const uint8_t* ahead) {
+  using P = PanelBlock<Block>;
+  P rewritten[kPanelRows];
+  RowPointers from;
+  from.count = rows.count;
+  for (int i = 0; i < rows.count; i++) from.row[i] = reinterpret_cast<const uint8_t*>(rewritten + i);
+  constexpr int kBlockBytes = static_cast<int>(sizeof(Block));
+  for (int64_t b = first_block; b < first_block + n_blocks; b++, out += kPanelRows * sizeof(P)) {
+    for (int i = 0; i < rows.count; i++) {
+      const uint8_t* block = rows.row[i] + b * kBlockBytes;
+      if (ahead) prefetch(ahead + (b - first_block) * kBlockBytes * kPanelRows + i * kBlockBytes);
+      P::from(*reinterpret_cast<const Block*>(block), rewritten[i]);
+    }
+    repack_blocks<P>(from, 0, 1, out, nullptr);
+  }
+}
+
 static void repack_ahead(DType dtype, const RowPointers& rows, int64_t first_block, int64_t n_blocks,
                          uint8_t* out, const uint8_t* ahead) {
   visit_dtype(dtype, [&](auto format) {
     using Block = typename decltype(format)::Block;
-    if constexpr (kIsRepacked<Block>) repack_blocks<Block>(rows, first_block, n_blocks, out, ahead);
+    if constexpr (!kIsRepacked<Block>)
+      return;
+    else if constexpr (requires(const Block& b, PanelBlock<Block>& p) { PanelBlock<Block>::from(b, p); })
+      rewrite_blocks<Block>(rows, first_block, n_blocks, out, ahead);
+    else
+      repack_blocks<PanelBlock<Block>>(rows, first_block, n_blocks, out, ahead);
   });
 }
 

@@ -8,7 +8,7 @@
 #include "core/error.h"
 #include "core/float_bits.h"
 #include "kernels/blocks.h"
-#include "kernels/cpu/host_machine.h"
+#include "kernels/host_machine.h"
 #include "kernels/quantize_blocks.h"
 
 namespace cria {
@@ -105,6 +105,11 @@ void quantize_elements(const float* src, ElementBF16* dst, std::int64_t n) {
 /// A type that activations take too: its bits are defined above.
 template <class Block>
 concept ActivationBlock = requires(const float* x, Block& b) { compress(x, b); };
+/// A type of weights that quantize_blocks.h has a quantizer for.
+template <class Block>
+concept QuantizedBlock = requires(const float* x, Block& b, GroupFits& fits) {
+  BlockQuantizer<HostMachine>::compress(x, b, fits);
+};
 
 template <class Block>
 void quantize_elements(const float* src, Block* dst, std::int64_t n) {
@@ -122,6 +127,9 @@ void quantize_elements(const float* src, Block* dst, std::int64_t n) {
   }
 }
 
+template <class Block>
+constexpr bool kHasQuantizer = Block::kElements == 1 || ActivationBlock<Block> || QuantizedBlock<Block>;
+
 }  // namespace
 
 DType activation_dtype(DType weight) {
@@ -129,6 +137,10 @@ DType activation_dtype(DType weight) {
   if (traits.is_weight) return traits.activation;
   throw Error(ErrorCode::invalid_argument,
               "activation_dtype: no weight is of type " + std::string(traits.name));
+}
+
+bool has_quantizer(DType dtype) {
+  return visit_dtype(dtype, [](auto format) { return kHasQuantizer<typename decltype(format)::Block>; });
 }
 
 void quantize_row(DType dtype, const float* src, void* dst, std::int64_t n) {
@@ -139,7 +151,12 @@ void quantize_row(DType dtype, const float* src, void* dst, std::int64_t n) {
                     std::to_string(block_size) + " elements, not " + std::to_string(n),
                 {{"expected", block_size}, {"found", n}});
   visit_dtype(dtype, [&](auto format) {
-    quantize_elements(src, static_cast<typename decltype(format)::Block*>(dst), n);
+    using Block = typename decltype(format)::Block;
+    if constexpr (kHasQuantizer<Block>)
+      quantize_elements(src, static_cast<Block*>(dst), n);
+    else
+      throw Error(ErrorCode::invalid_argument,
+                  "quantize_row: there is no quantizer for " + std::string(name_of(dtype)));
   });
 }
 

@@ -35,8 +35,12 @@ namespace cria {
 /// ERR_INVALID_ARGUMENT for a type that is not a weight's.
 DType activation_dtype(DType weight);
 
+/// Whether quantize_row() makes blocks of `dtype`. Some types of weights are only read.
+bool has_quantizer(DType dtype);
+
 /// dst = the n float32 of `src` as `dtype`, row_bytes(dtype, n) bytes in the file layout (blocks.h).
-/// `dst` is aligned to 4 bytes; n is a multiple of the block size, or ERR_INVALID_ARGUMENT. No overlap.
+/// `dst` is aligned to 4 bytes. ERR_INVALID_ARGUMENT if n is no multiple of the block size, or there is no
+/// quantizer. No overlap.
 void quantize_row(DType dtype, const float* src, void* dst, std::int64_t n);
 
 }  // namespace cria

@@ -234,6 +234,8 @@ CRIA_INLINE I32x16 operator^(I32x16 x, uint32_t mask) {
 CRIA_INLINE I32x16 operator+(I32x16 x, I32x16 y) { return CRIA_EACH2(vaddq_s32, x, y); }
 CRIA_INLINE I32x16 operator-(I32x16 x, I32x16 y) { return CRIA_EACH2(vsubq_s32, x, y); }
 CRIA_INLINE I32x16 operator*(I32x16 x, I32x16 y) { return CRIA_EACH2(vmulq_s32, x, y); }
+CRIA_INLINE F32x16 as_f32(I32x16 x) { return CRIA_EACH1(vreinterpretq_f32_s32, x); }
+CRIA_INLINE I32x16 as_i32(F32x16 x) { return CRIA_EACH1(vreinterpretq_s32_f32, x); }
 CRIA_INLINE F32x16 to_f32(I32x16 x) { return CRIA_EACH1(vcvtq_f32_s32, x); }
 CRIA_INLINE float32x4_t low_f16x4(int32x4_t x) {
   return vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(vreinterpretq_u32_s32(x))));

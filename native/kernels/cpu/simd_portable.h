@@ -159,6 +159,17 @@ CRIA_INLINE I32x16 operator^(I32x16 a, uint32_t mask) { CRIA_INTEGERS(a.v[i] ^ s
 CRIA_INLINE I32x16 operator+(I32x16 a, I32x16 b) { CRIA_INTEGERS(a.v[i] + b.v[i]); }
 CRIA_INLINE I32x16 operator-(I32x16 a, I32x16 b) { CRIA_INTEGERS(a.v[i] - b.v[i]); }
 CRIA_INLINE I32x16 operator*(I32x16 a, I32x16 b) { CRIA_INTEGERS(a.v[i] * b.v[i]); }
+/// The lanes' bits as floats, and back.
+CRIA_INLINE F32x16 as_f32(I32x16 a) {
+  F32x16 out;
+  __builtin_memcpy(out.v, a.v, 64);
+  return out;
+}
+CRIA_INLINE I32x16 as_i32(F32x16 a) {
+  I32x16 out;
+  __builtin_memcpy(out.v, a.v, 64);
+  return out;
+}
 CRIA_INLINE F32x16 to_f32(I32x16 a) { CRIA_LANES(static_cast<float>(a.v[i])); }
 /// The low sixteen bits of each lane, a half.
 CRIA_INLINE F32x16 low_f16(I32x16 a) { CRIA_LANES(f16_to_f32(static_cast<uint16_t>(a.v[i]))); }
@@ -187,7 +198,7 @@ CRIA_INLINE I32x16 dot_i16(I32x16 acc, I32x16 a, I32x16 b) {
 /// Keeps a value in a register, or the compiler may load it again.
 CRIA_INLINE void pin(I32x16&) {}
 
-/// Whether dot_bytes() takes all eight bits of unsigned bytes; else bytes of at most 63.
+/// Whether dot_bytes() takes all eight bits of unsigned bytes; else bytes of at most 127.
 constexpr bool kWholeBytes = true;
 /// Whether dot_i16() of two groups' sums and scales costs less than two multiplications and additions.
 constexpr bool kPairsOfSums = false;

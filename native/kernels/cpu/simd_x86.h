@@ -304,6 +304,8 @@ CRIA_INLINE I32x16 operator^(I32x16 a, uint32_t mask) {
 CRIA_INLINE I32x16 operator+(I32x16 a, I32x16 b) { return {_mm512_add_epi32(a.v, b.v)}; }
 CRIA_INLINE I32x16 operator-(I32x16 a, I32x16 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 CRIA_INLINE I32x16 operator*(I32x16 a, I32x16 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
+CRIA_INLINE F32x16 as_f32(I32x16 a) { return {_mm512_castsi512_ps(a.v)}; }
+CRIA_INLINE I32x16 as_i32(F32x16 a) { return {_mm512_castps_si512(a.v)}; }
 CRIA_INLINE F32x16 to_f32(I32x16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 CRIA_INLINE F32x16 low_f16(I32x16 a) { return {_mm512_cvtph_ps(_mm512_cvtepi32_epi16(a.v))}; }
 CRIA_INLINE I32x16 lookup(const int8_t* table16, I32x16 index) {
@@ -382,6 +384,8 @@ CRIA_INLINE I32x16 operator-(I32x16 x, I32x16 y) {
 CRIA_INLINE I32x16 operator*(I32x16 x, I32x16 y) {
   return {_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)};
 }
+CRIA_INLINE F32x16 as_f32(I32x16 x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
+CRIA_INLINE I32x16 as_i32(F32x16 x) { return {_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)}; }
 CRIA_INLINE F32x16 to_f32(I32x16 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 CRIA_INLINE __m256 f16_of_dwords(__m256i dwords) {
   const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(dwords), _mm256_extracti128_si256(dwords, 1));

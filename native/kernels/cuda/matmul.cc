@@ -47,7 +47,8 @@ void matmul(const MatmulDevice& device, const MatmulArgs& args, Stream stream) {
     case WeightForm::bf16: return matmul_tiles_floats(device, args, {}, stream);
     case WeightForm::q8:
     case WeightForm::q8_min:
-    case WeightForm::q4: return matmul_tiles_blocks32(device, args, {}, stream);
+    case WeightForm::q4:
+    case WeightForm::s4: return matmul_tiles_blocks32(device, args, {}, stream);
     default: return matmul_tiles_blocks256(device, args, {}, stream);
   }
 }
@@ -68,7 +69,8 @@ void matmul_groups(const MatmulDevice& device, const MatmulArgs& args, const Row
     case WeightForm::bf16: return matmul_tiles_floats(device, args, groups, stream);
     case WeightForm::q8:
     case WeightForm::q8_min:
-    case WeightForm::q4: return matmul_tiles_blocks32(device, args, groups, stream);
+    case WeightForm::q4:
+    case WeightForm::s4: return matmul_tiles_blocks32(device, args, groups, stream);
     default: return matmul_tiles_blocks256(device, args, groups, stream);
   }
 }

@@ -14,6 +14,7 @@ enum class Step {
   scaled,      // acc = fma(d * dx, S, acc)
   scaled_min,  // the same, then fma(m, weighted, acc)
   inner,       // acc = fma(dx, fma(-dmin, M, d * S), acc)
+  halves,      // acc = fma(dx, fma(d1, S1, d0 * S0), acc), of the two sixteens of a block
   plain,       // acc = acc + S
 };
 
@@ -24,8 +25,7 @@ struct Format {
   static constexpr bool kFloat = kForm == WeightForm::f16 || kForm == WeightForm::bf16;
   static constexpr bool kBlocks32 = kActivations == ActivationForm::q8_0;
   static constexpr bool kBlocks256 = kActivations == ActivationForm::q8_k;
-  static constexpr bool kNibbles = kForm == WeightForm::q4 || kForm == WeightForm::k4 ||
-                                   kForm == WeightForm::k5 || kForm == WeightForm::k6;
+  static constexpr bool kNibbles = has_nibbles(kForm), kCodes = has_codes(kForm);
   static constexpr bool kHasMins =
       kForm == WeightForm::k4 || kForm == WeightForm::k5 || kForm == WeightForm::k8_min;
   /// Scales of six bits, of 32 columns each.
@@ -38,14 +38,30 @@ struct Format {
   static constexpr Step kStep = kFloat                        ? Step::plain
                                 : kHasMins                    ? Step::inner
                                 : kForm == WeightForm::q8_min ? Step::scaled_min
+                                : kForm == WeightForm::s4     ? Step::halves
                                                               : Step::scaled;
 };
 
 CRIA_DEVICE uint32_t word(const uint4& v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
 
-/// The two groups of a pair as operands A. q: its loads; h0, h1: its words of high bits (Q5_K: one).
+/// The codebook's bytes for the codes in the low nibbles of w's bytes, and for those in the high ones.
+/// __byte_perm chooses among eight bytes, so the two halves of the book are looked up, and bit 3 of a code
+/// chooses one. That gives the codes' own order, low and high nibbles alternating.
+CRIA_DEVICE void look_up(const uint4& book, uint32_t w, uint32_t& low, uint32_t& high) {
+  const uint32_t index = w & 0x77777777u, halves = 0x32103210u | (w & 0x88888888u) >> 1;
+  const uint32_t first =
+      __byte_perm(__byte_perm(book.x, book.y, index), __byte_perm(book.z, book.w, index), halves);
+  const uint32_t second = __byte_perm(__byte_perm(book.x, book.y, index >> 16),
+                                      __byte_perm(book.z, book.w, index >> 16), halves >> 16);
+  low = __byte_perm(first, second, 0x6420);
+  high = __byte_perm(first, second, 0x7531);
+}
+
+/// The two groups of a pair as operands A. q: its loads; h0, h1: its words of high bits (Q5_K: one); book:
+/// the chunk's codebook, of forms that have one.
 template <WeightForm kForm>
-CRIA_DEVICE void unpack_pair(const uint4* q, uint32_t h0, uint32_t h1, uint32_t (&a)[2][4]) {
+CRIA_DEVICE void unpack_pair(const uint4* q, uint32_t h0, uint32_t h1, const uint4& book,
+                             uint32_t (&a)[2][4]) {
 #pragma unroll
   for (int i = 0; i < 4; i++) {
     if constexpr (!Format<kForm>::kNibbles) {
@@ -53,7 +69,9 @@ CRIA_DEVICE void unpack_pair(const uint4* q, uint32_t h0, uint32_t h1, uint32_t 
       a[1][i] = word(q[1], i);
     } else {
       const uint32_t w = word(q[0], i);
-      if constexpr (kForm == WeightForm::q4) {
+      if constexpr (Format<kForm>::kCodes) {
+        look_up(book, w, a[0][i], a[1][i]);
+      } else if constexpr (kForm == WeightForm::q4) {
         a[0][i] = w << 4 & 0xf0f0f0f0u;
         a[1][i] = w & 0xf0f0f0f0u;
       } else if constexpr (kForm == WeightForm::k6) {
@@ -78,6 +96,26 @@ template <WeightForm kForm>
 CRIA_DEVICE float block_sum_of(int32_t s) {
   constexpr float kUnit = 1.0f / (1 << Format<kForm>::kShift);
   return fmaf(float_of_bits(static_cast<uint32_t>(s)), kUnit, -12582912.0f * kUnit);
+}
+
+/// Form s4: the product of 32 columns of two rows with two tokens, scaled: fma(d1, S1, d0 * S0). scales_low
+/// and scales_high: of each row both scales; bf16: what kind of halves they are.
+template <WeightForm kForm>
+CRIA_DEVICE void multiply_halves(float (&t)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
+                                 uint32_t scales_low, uint32_t scales_high, bool bf16) {
+#pragma unroll
+  for (int k = 0; k < 2; k++) {
+    int32_t s[4] = {kSumOrigin, kSumOrigin, kSumOrigin, kSumOrigin};
+    const uint32_t part[2] = {a[2 * k], a[2 * k + 1]};
+    mma_s8_k16(s, part, k ? b1 : b0);
+    const float low = scale16_of(static_cast<uint16_t>(scales_low >> (16 * k)), bf16),
+                high = scale16_of(static_cast<uint16_t>(scales_high >> (16 * k)), bf16);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      const float d = i < 2 ? low : high, sum = block_sum_of<kForm>(s[i]);
+      t[i] = k ? fmaf(d, sum, t[i]) : d * sum;
+    }
+  }
 }
 
 /// The eight scales and mins of a row's header of Q4_K and Q5_K: d and dmin, then the file's twelve bytes.

@@ -5,8 +5,10 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/float_bits.h"
 #include "kernels/blocks.h"
 #include "kernels/cuda/matmul.h"
+#include "kernels/host_machine.h"
 
 namespace cria::cuda {
 namespace {
@@ -17,19 +19,30 @@ constexpr int kGroups = 8;  // of 32 columns in a chunk of 256
 struct UnpackedRow {
   alignas(16) std::uint8_t low[256];   // bytes, or the low four bits
   alignas(16) std::uint8_t high[256];  // k5, k6: the bits above, shifted down
-  std::uint8_t scales[16], mins[16], block[4];
+  std::uint8_t scales[32], mins[16], block[4];
   int block_bytes;
+  std::uint8_t book[32];  // s4, c4: the codebook and the word after it
 };
 
 /// Block b's columns from column `first` of the chunk on.
 template <class Block>
 void unpack_quants(const Block& b, int first, UnpackedRow& row) {
   constexpr WeightForm kForm = Block::kForm;
-  constexpr bool kNibbles = kForm == WeightForm::q4 || kForm == WeightForm::k4 || kForm == WeightForm::k5 ||
-                            kForm == WeightForm::k6;
+  constexpr bool kNibbles = has_nibbles(kForm);
+  if constexpr (requires { b.codes8(0); }) {
+    for (int i = 0; i < Block::kElements / 8; i++) {
+      const std::uint64_t codes = b.codes8(i);
+      std::memcpy(row.low + first + 8 * i, &codes, 8);
+    }
+    return;
+  }
   for (int s = 0; s < Block::kElements / 16; s++)
     for (int j = 0; j < 16; j++) {
-      const int q = b.quant(s, j), at = first + 16 * s + j;
+      const int at = first + 16 * s + j;
+      const int q = [&] {
+        if constexpr (has_codes(kForm)) return b.code(16 * s + j);
+        return b.quant(s, j);
+      }();
       row.low[at] = static_cast<std::uint8_t>(kNibbles ? q & 15 : q);
       if (kForm == WeightForm::k5 || kForm == WeightForm::k6)
         row.high[at] = static_cast<std::uint8_t>(q >> 4 & 3);
@@ -44,6 +57,30 @@ void unpack_block(const Block& b, int g, UnpackedRow& row) {
   if constexpr (Block::kHasMin) std::memcpy(row.mins + 2 * g, &b.m, 2);
 }
 
+template <class Block>
+void unpack_book(UnpackedRow& row) {
+  std::memset(row.book, 0, sizeof row.book);
+  for (int i = 0; i < 16; i++) row.book[i] = static_cast<std::uint8_t>(Block::Values::at(i));
+  if constexpr (requires(const Block& b) { b.scale_bits(); }) row.book[16] = 1;
+}
+
+/// A block of form s4: columns from `first` of the chunk on.
+template <class Block>
+void unpack_scaled_block(const Block& b, int first, UnpackedRow& row) {
+  unpack_quants(b, first, row);
+  for (int s = 0; s < Block::kElements / 16; s++) {
+    std::uint16_t d;
+    if constexpr (requires { b.scale_bits(); })
+      d = static_cast<std::uint16_t>(b.scale_bits() >> 16);
+    else if constexpr (requires { b.d; })
+      d = b.d;
+    else
+      d = f32_to_f16(b.template block_scale<HostMachine>() * static_cast<float>(b.scale(s)));  // exact
+    std::memcpy(row.scales + 2 * (first / 16 + s), &d, 2);
+  }
+  unpack_book<Block>(row);
+}
+
 /// A super-block: the chunk.
 template <class Block>
 void unpack_super_block(const Block& b, UnpackedRow& row) {
@@ -52,6 +89,16 @@ void unpack_super_block(const Block& b, UnpackedRow& row) {
     static_assert(offsetof(Block, d) == 0 && offsetof(Block, dmin) == 2 && offsetof(Block, scales) == 4);
     std::memcpy(row.scales, &b, 16);
     row.block_bytes = 0;
+  } else if constexpr (Block::kForm == WeightForm::c4) {
+    const float d = BlockValues<HostMachine, Block>::of_block(b).scale;
+    for (int s = 0; s < 16; s++) {
+      row.scales[s] = 1;
+      if constexpr (requires { b.scale(0); })
+        row.scales[s] = static_cast<std::uint8_t>(b.scale(16 * s / Block::kGroup));
+    }
+    std::memcpy(row.block, &d, 4);
+    row.block_bytes = 4;
+    unpack_book<Block>(row);
   } else {
     for (int s = 0; s < 16; s++) row.scales[s] = static_cast<std::uint8_t>(b.scale(16 * s / Block::kGroup));
     std::memcpy(row.block, &b.d, 2);
@@ -70,14 +117,19 @@ void unpack_chunk(const std::uint8_t* src, std::int64_t col, std::int64_t cols, 
   if constexpr (Block::kElements == kSuperBlockSize) {
     unpack_super_block(reinterpret_cast<const Block*>(src)[col / 256], row);
   } else {
-    const Block* blocks = reinterpret_cast<const Block*>(src) + col / 32;
-    const int n = static_cast<int>(std::min<std::int64_t>(256, cols - col) / 32);
-    if (n < kGroups) {
+    constexpr int kSize = Block::kElements;
+    const Block* blocks = reinterpret_cast<const Block*>(src) + col / kSize;
+    const int n = static_cast<int>(std::min<std::int64_t>(256, cols - col) / kSize);
+    if (n < 256 / kSize) {
       std::memset(row.low, 0, sizeof row.low);
       std::memset(row.scales, 0, sizeof row.scales);
       std::memset(row.mins, 0, sizeof row.mins);
     }
-    for (int g = 0; g < n; g++) unpack_block(blocks[g], g, row);
+    for (int i = 0; i < n; i++)
+      if constexpr (has_codes(Block::kForm))
+        unpack_scaled_block(blocks[i], kSize * i, row);
+      else
+        unpack_block(blocks[i], i, row);
   }
 }
 
@@ -98,8 +150,7 @@ struct Place {
 
 void store(WeightForm form, const WeightLayout& layout, const UnpackedRow& row, int r, std::uint8_t* chunk) {
   const Place place(r);
-  const bool nibbles =
-      form == WeightForm::q4 || form == WeightForm::k4 || form == WeightForm::k5 || form == WeightForm::k6;
+  const bool nibbles = has_nibbles(form);
   auto* words = reinterpret_cast<std::uint32_t*>(chunk);
   for (int g = 0; g < kGroups; g++)
     for (int k4 = 0; k4 < 8; k4++) {
@@ -123,6 +174,8 @@ void store(WeightForm form, const WeightLayout& layout, const UnpackedRow& row, 
   if (layout.blocks)
     std::memcpy(chunk + layout.blocks + r * row.block_bytes, row.block,
                 static_cast<std::size_t>(row.block_bytes));
+  if (layout.book)
+    std::memcpy(chunk + layout.book, row.book, static_cast<std::size_t>(layout.chunk_bytes - layout.book));
 }
 
 void store_floats(WeightForm form, const std::uint8_t* src, std::int64_t first, std::int64_t cols, int r,

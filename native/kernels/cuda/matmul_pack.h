@@ -15,11 +15,16 @@
 //   q8        Q8_0 Q5_0 IQ4_NL   group, lane, register: signed bytes                 8 x d (f16)
 //   q8_min    Q4_1 Q5_1          as q8, unsigned                                     8 x d; 8 x m
 //   q4        Q4_0               pair, lane, register: nibbles (1)                   8 x d
-//   k8        Q3_K IQ4_XS        as q8                                               16 x int8; d
+//   s4        MXFP4 NVFP4        as q4: codes (6)                                    16 x d (7); book
+//             Q1_0 Q2_0
+//   k8        Q3_K               as q8                                               16 x int8; d
 //   k8_min    Q2_K               as q8, unsigned                                     16 scales; 16 mins; (5)
 //   k4        Q4_K               as q4, unsigned                                     16 bytes (2)
 //   k5        Q5_K               as k4 for the low four bits; then the fifth (3)     16 bytes (2)
 //   k6        Q6_K               as k4 for the low four bits; then the upper two (4) 16 x int8; d
+//
+//   c4        IQ* (not IQ4_NL)   as q4: codes (6)                                    16 x int8; d (f32); book
+//             TQ1_0 TQ2_0
 //
 //   (1) of four-bit two's complement; the pair's first group in the lower ones
 //   (2) d, dmin and the file's twelve bytes of scales
@@ -27,6 +32,8 @@
 //   (4) of six-bit two's complement; pair / 2, lane, pair % 2, group % 2: a word with the bits at 8 * byte +
 //       2 * register and the next
 //   (5) d and dmin
+//   (6) of the chunk's own codebook, sixteen int8: `book`
+//   (7) f16, or bfloat16 where the word after the codebook is not zero (MXFP4)
 //
 // A semicolon: what follows begins after the last row's.
 //
@@ -59,9 +66,11 @@ struct WeightLayout {
   int scales, scale_bytes;
   /// q8_min, k8_min: 16 bytes a row.
   int mins;
-  /// k8, k8_min, k6: d (and dmin) of each row.
+  /// k8, k8_min, k6, c4: d (and dmin) of each row.
   int blocks;
   int chunk_bytes;
+  /// s4, c4: the codebook.
+  int book = 0;
 };
 
 CRIA_HOST_DEVICE constexpr WeightLayout weight_layout(WeightForm form) {
@@ -72,13 +81,25 @@ CRIA_HOST_DEVICE constexpr WeightLayout weight_layout(WeightForm form) {
     case WeightForm::q8: return {256, 4096, 16, 0, 0, 4352};
     case WeightForm::q8_min: return {256, 4096, 16, 4352, 0, 4608};
     case WeightForm::q4: return {256, 2048, 16, 0, 0, 2304};
+    case WeightForm::s4: return {256, 2048, 32, 0, 0, 2592, 2560};
     case WeightForm::k8: return {256, 4096, 16, 0, 4352, 4384};
     case WeightForm::k8_min: return {256, 4096, 16, 4352, 4608, 4672};
     case WeightForm::k4: return {256, 2048, 16, 0, 0, 2304};
     case WeightForm::k5: return {256, 2560, 16, 0, 0, 2816};
     case WeightForm::k6: return {256, 3072, 16, 0, 3328, 3360};
+    case WeightForm::c4: return {256, 2048, 16, 0, 2304, 2384, 2368};
   }
   return {};
+}
+
+/// Whether quants are four bits, two groups of a pair to a byte.
+CRIA_HOST_DEVICE constexpr bool has_nibbles(WeightForm form) {
+  return form == WeightForm::q4 || form == WeightForm::s4 || form == WeightForm::k4 ||
+         form == WeightForm::k5 || form == WeightForm::k6 || form == WeightForm::c4;
+}
+/// Whether quants are codes of the chunk's codebook.
+CRIA_HOST_DEVICE constexpr bool has_codes(WeightForm form) {
+  return form == WeightForm::s4 || form == WeightForm::c4;
 }
 
 CRIA_HOST_DEVICE constexpr int64_t chunks_of(WeightForm form, int64_t cols) {

@@ -32,11 +32,13 @@ static __global__ void __launch_bounds__(kRowThreads)
     case WeightForm::q8: value = value_at<WeightForm::q8>(chunk, r, k); break;
     case WeightForm::q8_min: value = value_at<WeightForm::q8_min>(chunk, r, k); break;
     case WeightForm::q4: value = value_at<WeightForm::q4>(chunk, r, k); break;
+    case WeightForm::s4: value = value_at<WeightForm::s4>(chunk, r, k); break;
     case WeightForm::k8: value = value_at<WeightForm::k8>(chunk, r, k); break;
     case WeightForm::k8_min: value = value_at<WeightForm::k8_min>(chunk, r, k); break;
     case WeightForm::k4: value = value_at<WeightForm::k4>(chunk, r, k); break;
     case WeightForm::k5: value = value_at<WeightForm::k5>(chunk, r, k); break;
     case WeightForm::k6: value = value_at<WeightForm::k6>(chunk, r, k); break;
+    case WeightForm::c4: value = value_at<WeightForm::c4>(chunk, r, k); break;
   }
   out[token * cols + c] = value;
 }

@@ -203,7 +203,9 @@ CRIA_DEVICE void load_pair(const uint8_t* weights, int j, uint32_t (&a)[TilePlan
     if constexpr (kForm == WeightForm::k5) high.x = load_word(tile + 2048 + lane * 16 + j * 4);
     if constexpr (kForm == WeightForm::k6)
       high = *reinterpret_cast<const uint2*>(tile + 2048 + j / 2 * 512 + lane * 16 + j % 2 * 8);
-    unpack_pair<kForm>(q, high.x, high.y, a[m]);
+    uint4 book = make_uint4(0, 0, 0, 0);
+    if constexpr (F::kCodes) book = load_unit(tile + F::kLayout.book);
+    unpack_pair<kForm>(q, high.x, high.y, book, a[m]);
   }
 }
 
@@ -253,6 +255,47 @@ CRIA_DEVICE void multiply_tile_blocks32(TileSums<kForm>& acc, const TileStage<kF
               sum = fmaf(half ? high_half(own_min) : low_half(own_min), i % 2 ? weighted.y : weighted.x, sum);
             }
           }
+        }
+      }
+    }
+  }
+}
+
+/// Form s4.
+template <WeightForm kForm>
+CRIA_DEVICE void multiply_tile_halves(TileSums<kForm>& acc, const TileStage<kForm>& stage,
+                                      const uint8_t* weights, int first_token, int n_tokens,
+                                      int groups_left) {
+  using F = Format<kForm>;
+  using Plan = TilePlan<kForm>;
+  const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
+  const bool bf16 = has_bf16_scales(weights);
+#pragma unroll 1
+  for (int j = 0; j < 4; j++) {
+    uint32_t a[Plan::kRowTiles][2][4];
+    uint2 d[Plan::kRowTiles][2];
+    load_pair<kForm>(weights, j, a);
+#pragma unroll
+    for (int m = 0; m < Plan::kRowTiles; m++)
+#pragma unroll
+      for (int i = 0; i < 2; i++)
+        d[m][i] = *reinterpret_cast<const uint2*>(weights + m * Plan::kTileBytes + F::kLayout.scales +
+                                                  (g + 8 * i) * F::kLayout.scale_bytes + j * 8);
+#pragma unroll
+    for (int n = 0; n < Plan::kTokenTiles; n++) {
+      const int token = first_token + 8 * n;
+      const uint4 unit = load_token_unit<kForm>(stage.base + stage.tokens, token + g, 4 * j + t);
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        if (2 * j + half >= groups_left) break;
+        const float2 dx = load_scales(stage.scale() + (2 * j + half) * n_tokens + token + 2 * t);
+#pragma unroll
+        for (int m = 0; m < Plan::kRowTiles; m++) {
+          float scaled[4];
+          multiply_halves<kForm>(scaled, a[m][half], half ? unit.z : unit.x, half ? unit.w : unit.y,
+                                 half ? d[m][0].y : d[m][0].x, half ? d[m][1].y : d[m][1].x, bf16);
+#pragma unroll
+          for (int i = 0; i < 4; i++) acc.v[m][n][i] = fmaf(i % 2 ? dx.y : dx.x, scaled[i], acc.v[m][n][i]);
         }
       }
     }
@@ -314,6 +357,8 @@ struct TileScales {
         mins[i] = load_word(tile + F::kLayout.mins + row * 16 + t * 4);
         d[i] = low_half(pair);
         dmin[i] = high_half(pair);
+      } else if constexpr (kForm == WeightForm::c4) {
+        d[i] = float_of_bits(load_word(tile + F::kLayout.blocks + row * 4));
       } else {
         d[i] = half_at(tile + F::kLayout.blocks + row * 2);
       }
@@ -472,6 +517,9 @@ static __global__ void __launch_bounds__(TilePlan<kForm>::kBoundWarps* kWarpSize
     const uint8_t* own = now.base + row_warp * Plan::kRowTiles * Plan::kTileBytes;
     if constexpr (F::kFloat)
       multiply_tile_floats<kForm>(acc, now, own, first_token);
+    else if constexpr (F::kStep == Step::halves)
+      multiply_tile_halves<kForm>(acc, now, own, first_token, block.n_tokens,
+                                  static_cast<int>(cols - chunk * 256) / 32);
     else if constexpr (F::kBlocks32)
       multiply_tile_blocks32<kForm>(acc, now, own, first_token, block.n_tokens,
                                     static_cast<int>(cols - chunk * 256) / 32);

@@ -11,6 +11,7 @@ void matmul_tiles_blocks256(const MatmulDevice& device, const MatmulArgs& args, 
     case WeightForm::k4: return launch_tiles<WeightForm::k4>(device, args, groups, stream);
     case WeightForm::k5: return launch_tiles<WeightForm::k5>(device, args, groups, stream);
     case WeightForm::k6: return launch_tiles<WeightForm::k6>(device, args, groups, stream);
+    case WeightForm::c4: return launch_tiles<WeightForm::c4>(device, args, groups, stream);
     default: return;
   }
 }
@@ -21,6 +22,7 @@ void prepare_tiles_blocks256(const MatmulDevice& device) {
   prepare_tiles<WeightForm::k4>(device);
   prepare_tiles<WeightForm::k5>(device);
   prepare_tiles<WeightForm::k6>(device);
+  prepare_tiles<WeightForm::c4>(device);
 }
 
 }  // namespace cria::cuda

@@ -9,6 +9,7 @@ void matmul_tiles_blocks32(const MatmulDevice& device, const MatmulArgs& args, c
     case WeightForm::q8: return launch_tiles<WeightForm::q8>(device, args, groups, stream);
     case WeightForm::q8_min: return launch_tiles<WeightForm::q8_min>(device, args, groups, stream);
     case WeightForm::q4: return launch_tiles<WeightForm::q4>(device, args, groups, stream);
+    case WeightForm::s4: return launch_tiles<WeightForm::s4>(device, args, groups, stream);
     default: return;
   }
 }
@@ -17,6 +18,7 @@ void prepare_tiles_blocks32(const MatmulDevice& device) {
   prepare_tiles<WeightForm::q8>(device);
   prepare_tiles<WeightForm::q8_min>(device);
   prepare_tiles<WeightForm::q4>(device);
+  prepare_tiles<WeightForm::s4>(device);
 }
 
 }  // namespace cria::cuda

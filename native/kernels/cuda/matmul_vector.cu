@@ -59,8 +59,9 @@ struct VectorChunk {
   using Plan = VectorPlan<kForm>;
   uint4 q[Plan::kLoads];
   uint4 high[F::kHighLoads ? F::kHighLoads : 1];
-  uint4 scales[F::kBlocks256 ? 2 : 1];
+  uint4 scales[F::kStep == Step::halves ? 4 : F::kBlocks256 ? 2 : 1];
   uint32_t d[2], m[2];
+  uint4 book;  // of all chunks the same
 
   /// High bits of pair j (k5: one word) or of its group i (k6); other forms have none.
   CRIA_DEVICE uint32_t high_word(int j, int i) const {
@@ -76,18 +77,29 @@ struct VectorChunk {
     for (int i = 0; i < F::kHighLoads; i++)
       high[i] = load_streaming(reinterpret_cast<const uint4*>(chunk + 2048 + i * 512 + lane_in_warp() * 16));
   }
+  /// s4: both scales of group `half` of pair j, in row g + 8 * i.
+  CRIA_DEVICE uint32_t half_scales(int i, int j, int half) const {
+    return word(scales[2 * i + j / 2], j % 2 * 2 + half);
+  }
   CRIA_DEVICE void load_scales(const uint8_t* chunk) {
     constexpr WeightLayout layout = F::kLayout;
     const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
+    if constexpr (F::kCodes) book = __ldg(reinterpret_cast<const uint4*>(chunk + layout.book));
+    if constexpr (F::kStep == Step::halves)
+      m[0] = __ldg(reinterpret_cast<const uint32_t*>(chunk + layout.book + 16));
 #pragma unroll
     for (int i = 0; i < 2; i++) {
       const int row = g + 8 * i;
       const uint8_t* own = chunk + layout.scales + row * layout.scale_bytes;
-      if constexpr (F::kBlocks32) d[i] = load_streaming(reinterpret_cast<const uint32_t*>(own + 4 * t));
+      if constexpr (F::kStep == Step::halves)
+        for (int k = 0; k < 2; k++)
+          scales[2 * i + k] = load_streaming(reinterpret_cast<const uint4*>(own + 16 * k));
+      else if constexpr (F::kBlocks32)
+        d[i] = load_streaming(reinterpret_cast<const uint32_t*>(own + 4 * t));
       if constexpr (kForm == WeightForm::q8_min || kForm == WeightForm::k8_min)
         m[i] = load_streaming(reinterpret_cast<const uint32_t*>(chunk + layout.mins + row * 16 + 4 * t));
       if constexpr (F::kBlocks256) scales[i] = load_streaming(reinterpret_cast<const uint4*>(own));
-      if constexpr (kForm == WeightForm::k8_min)
+      if constexpr (kForm == WeightForm::k8_min || kForm == WeightForm::c4)
         d[i] = load_streaming(reinterpret_cast<const uint32_t*>(chunk + layout.blocks + row * 4));
       if constexpr (kForm == WeightForm::k8 || kForm == WeightForm::k6)
         d[i] = __ldg(reinterpret_cast<const uint16_t*>(chunk + layout.blocks + row * 2));
@@ -184,30 +196,41 @@ CRIA_DEVICE void multiply_unit_blocks32(VectorChunk<kForm>& w, const uint8_t* ne
   const bool valid = g < block.n_tokens;
   const int upper = sums_at(slot), lower = upper + kLowerRows;
   const uint8_t* x = activations_at<kForm>(block, slot.unit);
-  for (int i = 0; i < 2; i++) {
-    const int own = slot.scales + (g + 8 * i) * kRowStride + 2 * t;
-    store_pair(shared.scales[own], low_half(w.d[i]), high_half(w.d[i]));
-    if constexpr (F::kStep == Step::scaled_min)
-      store_pair(shared.mins[own], low_half(w.m[i]), high_half(w.m[i]));
+  if constexpr (F::kStep != Step::halves) {
+    for (int i = 0; i < 2; i++) {
+      const int own = slot.scales + (g + 8 * i) * kRowStride + 2 * t;
+      store_pair(shared.scales[own], low_half(w.d[i]), high_half(w.d[i]));
+      if constexpr (F::kStep == Step::scaled_min)
+        store_pair(shared.mins[own], low_half(w.m[i]), high_half(w.m[i]));
+    }
+    if (next) w.load_scales(next);
   }
-  if (next) w.load_scales(next);
 #pragma unroll
   for (int j = 0; j < 4; j++) {
     const uint4 b = load_tokens(x + j * 64, valid);
     uint32_t a[2][4];
-    unpack_pair<kForm>(w.q + j * F::kPairLoads, w.high_word(j, 0), w.high_word(j, 1), a);
+    unpack_pair<kForm>(w.q + j * F::kPairLoads, w.high_word(j, 0), w.high_word(j, 1), w.book, a);
     if (next)
       for (int i = 0; i < F::kPairLoads; i++) w.load_quants(next, j * F::kPairLoads + i);
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      int32_t s[4] = {kSumOrigin, kSumOrigin, kSumOrigin, kSumOrigin};
       const uint32_t operand[2] = {half ? b.z : b.x, half ? b.w : b.y};
-      mma_s8(s, a[half], operand);
       const int step = (2 * j + half) * kStepFloats;
-      store_pair(shared.sums[upper + step], block_sum_of<kForm>(s[0]), block_sum_of<kForm>(s[1]));
-      store_pair(shared.sums[lower + step], block_sum_of<kForm>(s[2]), block_sum_of<kForm>(s[3]));
+      float sum[4];
+      if constexpr (F::kStep == Step::halves) {
+        multiply_halves<kForm>(sum, a[half], operand[0], operand[1], w.half_scales(0, j, half),
+                               w.half_scales(1, j, half), w.m[0] != 0);
+      } else {
+        int32_t s[4] = {kSumOrigin, kSumOrigin, kSumOrigin, kSumOrigin};
+        mma_s8(s, a[half], operand);
+        for (int i = 0; i < 4; i++) sum[i] = block_sum_of<kForm>(s[i]);
+      }
+      store_pair(shared.sums[upper + step], sum[0], sum[1]);
+      store_pair(shared.sums[lower + step], sum[2], sum[3]);
     }
   }
+  if constexpr (F::kStep == Step::halves)
+    if (next) w.load_scales(next);
 }
 
 /// Scales of a lane's two rows in a super-block, and the sums of the mins' products. `valid`: token g
@@ -245,8 +268,7 @@ struct VectorScales {
       }
       multiply_mins(min_sum, mins[0], mins[1], x_sums);
     } else {
-      d[0] = low_half(w.d[0]);
-      d[1] = low_half(w.d[1]);
+      for (int i = 0; i < 2; i++) d[i] = kForm == WeightForm::c4 ? float_of_bits(w.d[i]) : low_half(w.d[i]);
     }
   }
   /// Scales of pair j in row g + 8 * i, in the low bytes: two bytes a pair where scales have six bits, so
@@ -271,7 +293,7 @@ CRIA_DEVICE void multiply_unit_blocks256(VectorChunk<kForm>& w, const uint8_t* n
   for (int j = 0; j < 4; j++) {
     const uint4 b = load_tokens(x + j * 64, valid);
     uint32_t a[2][4];
-    unpack_pair<kForm>(w.q + j * F::kPairLoads, w.high_word(j, 0), w.high_word(j, 1), a);
+    unpack_pair<kForm>(w.q + j * F::kPairLoads, w.high_word(j, 0), w.high_word(j, 1), w.book, a);
     if (next) {
       for (int i = 0; i < F::kPairLoads; i++) w.load_quants(next, j * F::kPairLoads + i);
       if (j == 3) w.load_high(next);
@@ -317,8 +339,11 @@ CRIA_DEVICE float take_steps(float acc, VectorShared<kForm>& shared, const Vecto
 #pragma unroll
     for (int i = 0; i < 8; i++) {
       if (i >= left) break;
-      acc = fmaf(shared.scales[slot.scales + row * kRowStride + i] * dx[i * x.stride],
-                 shared.sums[own + i * kStepFloats], acc);
+      const float sum = shared.sums[own + i * kStepFloats];
+      if constexpr (F::kStep == Step::halves)
+        acc = fmaf(dx[i * x.stride], sum, acc);
+      else
+        acc = fmaf(shared.scales[slot.scales + row * kRowStride + i] * dx[i * x.stride], sum, acc);
       if constexpr (F::kStep == Step::scaled_min)
         acc = fmaf(shared.mins[slot.scales + row * kRowStride + i],
                    x.weighted[(slot.unit * 8 + i) * x.stride + token], acc);
@@ -468,11 +493,13 @@ void matmul_vector(const MatmulArgs& args, const RowGroups& groups, Stream strea
     case WeightForm::q8: return launch_vector<WeightForm::q8>(args, groups, stream);
     case WeightForm::q8_min: return launch_vector<WeightForm::q8_min>(args, groups, stream);
     case WeightForm::q4: return launch_vector<WeightForm::q4>(args, groups, stream);
+    case WeightForm::s4: return launch_vector<WeightForm::s4>(args, groups, stream);
     case WeightForm::k8: return launch_vector<WeightForm::k8>(args, groups, stream);
     case WeightForm::k8_min: return launch_vector<WeightForm::k8_min>(args, groups, stream);
     case WeightForm::k4: return launch_vector<WeightForm::k4>(args, groups, stream);
     case WeightForm::k5: return launch_vector<WeightForm::k5>(args, groups, stream);
     case WeightForm::k6: return launch_vector<WeightForm::k6>(args, groups, stream);
+    case WeightForm::c4: return launch_vector<WeightForm::c4>(args, groups, stream);
     case WeightForm::f32: return matmul_f32(args, groups, stream);
   }
 }

@@ -14,7 +14,8 @@ CRIA_HOST_DEVICE constexpr ActivationForm form_of_activations(WeightForm form) {
     case WeightForm::bf16: return ActivationForm::bf16;
     case WeightForm::q8:
     case WeightForm::q8_min:
-    case WeightForm::q4: return ActivationForm::q8_0;
+    case WeightForm::q4:
+    case WeightForm::s4: return ActivationForm::q8_0;
     default: return ActivationForm::q8_k;
   }
 }
@@ -110,6 +111,7 @@ CRIA_DEVICE int quant_at(const uint8_t* chunk, int r, int c) {
     return static_cast<int8_t>(chunk[group * 512 + at]);
   } else {
     int q = chunk[group / 2 * 512 + at] >> (group % 2 * 4) & 15;
+    if constexpr (has_codes(kForm)) return static_cast<int8_t>(chunk[weight_layout(kForm).book + q]);
     const int lane = r % 8 * 4 + c % 16 / 4, reg = r / 8 + 2 * (c % 32 / 16);
     if constexpr (kForm == WeightForm::q4) q = (q ^ 8) - 8;
     if constexpr (kForm == WeightForm::k5)
@@ -123,6 +125,15 @@ CRIA_DEVICE int quant_at(const uint8_t* chunk, int r, int c) {
 }
 
 CRIA_DEVICE float half_at(const uint8_t* p) { return f16_to_float(*reinterpret_cast<const uint16_t*>(p)); }
+
+/// A scale of form s4.
+CRIA_DEVICE float scale16_of(uint16_t bits, bool bf16) {
+  return bf16 ? bf16_to_float(bits) : f16_to_float(bits);
+}
+/// Whether a chunk of form s4 has scales in bfloat16.
+CRIA_DEVICE bool has_bf16_scales(const uint8_t* chunk) {
+  return *reinterpret_cast<const uint32_t*>(chunk + weight_layout(WeightForm::s4).book + 16) != 0;
+}
 
 /// The value, by the operations of the CPU's dequantize_row.
 template <WeightForm kForm>
@@ -139,6 +150,11 @@ CRIA_DEVICE float value_at(const uint8_t* chunk, int r, int c) {
     const uint8_t* scales = chunk + layout.scales + r * layout.scale_bytes;
     if constexpr (kForm == WeightForm::q8 || kForm == WeightForm::q4) {
       return half_at(scales + c / 32 * 2) * q;
+    } else if constexpr (kForm == WeightForm::s4) {
+      return scale16_of(reinterpret_cast<const uint16_t*>(scales)[c / 16], has_bf16_scales(chunk)) * q;
+    } else if constexpr (kForm == WeightForm::c4) {
+      const float d = *reinterpret_cast<const float*>(chunk + layout.blocks + r * 4);
+      return d * static_cast<float>(static_cast<int8_t>(scales[c / 16])) * q;
     } else if constexpr (kForm == WeightForm::q8_min) {
       return half_at(scales + c / 32 * 2) * q + half_at(chunk + layout.mins + r * 16 + c / 32 * 2);
     } else if constexpr (kForm == WeightForm::k8 || kForm == WeightForm::k6) {

@@ -1,5 +1,8 @@
 // Activations' types: a warp has a block, so that reads and writes are those of neighbours. Weights' types,
 // which are for tests and benchmarks: a thread has a block, and its groups' steps lie in shared memory.
+#include <string>
+
+#include "core/error.h"
 #include "kernels/cuda/dequantize.cuh"
 #include "kernels/cuda/device.cuh"
 #include "kernels/cuda/ptx_convert.cuh"
@@ -120,6 +123,14 @@ static __global__ void __launch_bounds__(kBlockThreads)
 
 namespace {
 
+/// Elements, activations' types, and the types of weights that quantize_blocks.h has a quantizer for.
+template <class Block>
+constexpr bool kHasQuantizer =
+    Block::kElements == 1 || !traits_of(Block::kType).is_weight || Block::kType == DType::q8_0 ||
+    requires(const float* x, Block& b, GroupFits& fits) {
+      BlockQuantizer<DeviceMachine>::compress(x, b, fits);
+    };
+
 LaunchConfig config_of(std::int64_t n, int at_once, int threads, Stream stream) {
   return {.name = "quantize",
           .grid = {static_cast<unsigned>((n + at_once - 1) / at_once)},
@@ -166,7 +177,12 @@ static void quantize_elements(const float* x, std::int64_t n, Block* out, Stream
 void quantize(DType dtype, const float* x, std::int64_t n, void* out, Stream stream) {
   if (n == 0) return;
   visit_dtype(dtype, [=](auto format) {
-    quantize_elements(x, n, static_cast<typename decltype(format)::Block*>(out), stream);
+    using Block = typename decltype(format)::Block;
+    if constexpr (kHasQuantizer<Block>)
+      quantize_elements(x, n, static_cast<Block*>(out), stream);
+    else
+      throw Error(ErrorCode::invalid_argument,
+                  "quantize: there is no quantizer for " + std::string(name_of(dtype)));
   });
 }
 

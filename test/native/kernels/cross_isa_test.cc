@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <iterator>
+#include <set>
+#include <type_traits>
 
 #include "core/float_bits.h"
 #include "kernels/cpu/cpu_ops.h"
@@ -70,6 +72,11 @@ std::int64_t cols_of(DType dtype) {
   return traits_of(dtype).block_size == 1 ? 531 : 768;  // float rows with a tail
 }
 
+/// Types whose problem is random blocks, whether or not there is a quantizer for them.
+const std::set<DType> kRandomBlocks = {
+    DType::iq1_s, DType::iq1_m, DType::iq2_xxs, DType::iq2_xs, DType::iq2_s, DType::iq3_xxs, DType::iq3_s,
+    DType::tq1_0, DType::tq2_0, DType::mxfp4,   DType::nvfp4,  DType::q1_0,  DType::q2_0};
+
 struct FixedMatrix {
   DType dtype;
   std::int64_t rows, cols;
@@ -80,8 +87,29 @@ struct FixedMatrix {
     Numbers numbers(static_cast<std::uint64_t>(type) + 1 + 1000 * which);
     const std::size_t row = row_bytes(type, static_cast<std::size_t>(cols));
     bytes.resize(row * static_cast<std::size_t>(rows));
+    if (kRandomBlocks.count(type) > 0) {
+      fill_blocks(numbers);
+      return;
+    }
     for (std::int64_t r = 0; r < rows; r++)
       quantize_row(type, numbers.floats(cols).data(), bytes.data() + row * static_cast<std::size_t>(r), cols);
+  }
+
+ private:
+  /// Random blocks with float scales of moderate size.
+  void fill_blocks(Numbers& numbers) {
+    for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(numbers.bits() >> 32);
+    visit_dtype(dtype, [&](auto format) {
+      using Block = typename decltype(format)::Block;
+      for (std::size_t at = 0; at < bytes.size(); at += sizeof(Block)) {
+        auto& block = reinterpret_cast<Block&>(bytes[at]);
+        const auto random = static_cast<unsigned>(numbers.bits() >> 32);
+        if constexpr (requires { block.d; }) block.d = static_cast<std::uint16_t>(0x2000 + random % 0x1000);
+        if constexpr (requires { block.e; }) block.e = static_cast<std::uint8_t>(118 + random % 8);
+        if constexpr (std::is_same_v<Block, BlockIQ1_M>)
+          block.scales[3] = static_cast<std::uint16_t>((block.scales[3] & 0xfff) | 0x2000);
+      }
+    });
   }
 };
 
@@ -330,6 +358,19 @@ constexpr ExpectedProducts kExpectedProducts[] = {
     {DType::q6_k, 0x477b7a273631ed45, 0xbe737dd56f77300a},
     {DType::iq4_nl, 0xe4103f7c5afed650, 0xfa4f4a527c911a29},
     {DType::iq4_xs, 0x36c65a5a38bfb199, 0x3e02585d0335021c},
+    {DType::iq1_s, 0x7c05ce8754e397a7, 0x25dd6a2848a39ddb},
+    {DType::iq1_m, 0xe2488cb6a3f1fa73, 0x5f4dd8c1043530eb},
+    {DType::iq2_xxs, 0xf63438dab70d0a73, 0xcdd71fdf67fe8534},
+    {DType::iq2_xs, 0x90c1c395210cbc07, 0x914452d755e4a9f6},
+    {DType::iq2_s, 0x5f4a3eee89fcd7f1, 0x80e82d466e8f71d8},
+    {DType::iq3_xxs, 0x7e9f398fe8be49cc, 0x9c5ffb36e915dda3},
+    {DType::iq3_s, 0x049903e3807f4a63, 0x597b94246400ecf1},
+    {DType::tq1_0, 0x64952f06361e31be, 0x5597f0a9cb9233b3},
+    {DType::tq2_0, 0x664a1169758f0061, 0xea023bd41abce22f},
+    {DType::mxfp4, 0xfafe661cf35c1875, 0x5627bedaea1c493f},
+    {DType::nvfp4, 0x83eaf94cd8b38778, 0xfa94df4091526db8},
+    {DType::q1_0, 0x3514b4554f41ae89, 0x916bbca7387f5ae5},
+    {DType::q2_0, 0x7c602a65ffe7a0b4, 0x48c171db02ca2c84},
 };
 
 }  // namespace

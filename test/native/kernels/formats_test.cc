@@ -28,12 +28,15 @@ static_assert(f32_to_f16(1.0f) == 0x3c00 && f16_to_f32(0x3c00) == 1.0f && f32_to
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-const std::vector<DType> kBlockWeights = [] {
+std::vector<DType> block_weights(bool quantizable) {
   std::vector<DType> types;
   for (const DTypeTraits& traits : kDTypes)
-    if (traits.is_weight && traits.block_size > 1) types.push_back(traits.dtype);
+    if (traits.is_weight && traits.block_size > 1 && (!quantizable || has_quantizer(traits.dtype)))
+      types.push_back(traits.dtype);
   return types;
-}();
+}
+/// All quantized types, and those that there is a quantizer for.
+const std::vector<DType> kBlockWeights = block_weights(false), kQuantizable = block_weights(true);
 
 /// `value` rounded to a binary float of `precision` significant bits and smallest exponent `min_exponent`.
 double round_to_format(double value, int precision, int min_exponent, double overflow) {
@@ -172,12 +175,15 @@ TEST_CASE("visit_dtype finds the block struct of each type, with the sizes that 
 }
 
 TEST_CASE("dequantization equals the published values bit for bit") {
-  std::ifstream file(CRIA_SHARED_DATA "/quantized/dequantize.json");
-  if (!file) {
-    MESSAGE("no reference data here: skipped");
-    return;
+  std::string json;
+  for (const char* name : {"dequantize.json", "dequantize-more.json"}) {
+    std::ifstream file(CRIA_SHARED_DATA "/quantized/" + std::string(name));
+    if (!file) {
+      MESSAGE("no reference data here: skipped");
+      return;
+    }
+    json.append(std::istreambuf_iterator<char>(file), {});
   }
-  const std::string json((std::istreambuf_iterator<char>(file)), {});
   std::vector<DType> types(std::begin(kBlockWeights), std::end(kBlockWeights));
   types.insert(types.end(), {DType::f16, DType::bf16});
   for (DType dtype : types) {
@@ -267,7 +273,7 @@ TEST_CASE("Q8_K is what its definition says") {
 }
 
 TEST_CASE("values too small to scale become zero, infinities and NaN stay visible") {
-  std::vector<DType> types(std::begin(kBlockWeights), std::end(kBlockWeights));
+  std::vector<DType> types(std::begin(kQuantizable), std::end(kQuantizable));
   types.insert(types.end(), {DType::q8_1, DType::q8_k});
   for (DType dtype : types) {
     const std::string name(name_of(dtype));
@@ -338,7 +344,7 @@ TEST_CASE("quantization error is within each format's bound") {
 }
 
 TEST_CASE("a zero row stays zero and whole levels are exact") {
-  for (DType dtype : kBlockWeights) {
+  for (DType dtype : kQuantizable) {
     const std::string name(name_of(dtype));
     CAPTURE(name);
     for (float v : there_and_back(dtype, std::vector<float>(256, 0.0f))) REQUIRE(v == 0.0f);
@@ -357,7 +363,7 @@ TEST_CASE("a zero row stays zero and whole levels are exact") {
 TEST_CASE("packed scales reach every group") {
   // A row whose groups differ widely in size: a scale stored in another group's place would give a large
   // error.
-  for (DType dtype : kBlockWeights) {
+  for (DType dtype : kQuantizable) {
     const std::string name(name_of(dtype));
     const DTypeTraits& traits = traits_of(dtype);
     if (traits.block_size != 256) continue;
@@ -389,10 +395,13 @@ TEST_CASE("activation types follow the weights'") {
   CHECK(activation_dtype(DType::f32) == DType::f32);
   CHECK(activation_dtype(DType::f16) == DType::f16);
   CHECK(activation_dtype(DType::bf16) == DType::bf16);
-  for (DType w : {DType::q4_0, DType::q5_0, DType::q8_0, DType::iq4_nl})
+  for (DType w : {DType::q4_0, DType::q5_0, DType::q8_0, DType::iq4_nl, DType::mxfp4, DType::nvfp4,
+                  DType::q1_0, DType::q2_0})
     CHECK(activation_dtype(w) == DType::q8_0);
   for (DType w : {DType::q4_1, DType::q5_1}) CHECK(activation_dtype(w) == DType::q8_1);
-  for (DType w : {DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_xs})
+  for (DType w : {DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_xs,
+                  DType::iq1_s, DType::iq1_m, DType::iq2_xxs, DType::iq2_xs, DType::iq2_s, DType::iq3_xxs,
+                  DType::iq3_s, DType::tq1_0, DType::tq2_0})
     CHECK(activation_dtype(w) == DType::q8_k);
   CHECK_THROWS_AS(activation_dtype(DType::q8_k), Error);
 }
@@ -403,7 +412,11 @@ TEST_CASE("rows that are no multiple of the block are refused") {
     CHECK_THROWS_AS(quantize_row(dtype, x.data(), y.data(), 31), Error);
     CHECK_THROWS_AS(dequantize_row(dtype, y.data(), x.data(), traits_of(dtype).block_size + 1), Error);
     CHECK_THROWS_AS(quantize_row(dtype, x.data(), y.data(), -256), Error);
-    quantize_row(dtype, x.data(), y.data(), 0);
+    if (has_quantizer(dtype))
+      quantize_row(dtype, x.data(), y.data(), 0);
+    else
+      CHECK_THROWS_WITH_AS(quantize_row(dtype, x.data(), y.data(), 256),
+                           doctest::Contains("there is no quantizer for"), Error);
     dequantize_row(dtype, y.data(), x.data(), 0);
   }
 }

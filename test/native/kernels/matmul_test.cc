@@ -1,6 +1,7 @@
 // Products of every weight type, at every level: against float64, against the portable level bit for bit, and
 // one token alone against the same token in a batch.
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/support.h"
 
@@ -16,22 +17,21 @@ TEST_CASE("repacking loses nothing: every row can be gathered again, whatever th
     if (!is_repacked(dtype)) continue;
     const BlockShape shape = block_shape(dtype);
     CHECK(shape.cols == static_cast<int>(traits.block_size));
-    CHECK(4 * shape.dwords + 2 * (shape.leading_word + shape.trailing_word) ==
-          static_cast<int>(traits.block_bytes));
+    CHECK(shape.bytes() >= static_cast<int>(traits.block_bytes));
     for (const std::int64_t rows : {1, 31, 32, 33, 77}) {
       const auto cols = static_cast<std::int64_t>(3 * traits.block_size);
       const std::size_t row = row_bytes(dtype, static_cast<std::size_t>(cols));
-      std::vector<std::uint8_t> bytes(row * static_cast<std::size_t>(rows)), found(row);
+      std::vector<std::uint8_t> bytes(row * static_cast<std::size_t>(rows));
       for (auto& byte : bytes) byte = static_cast<std::uint8_t>(rng());
+      std::vector<float> found(static_cast<std::size_t>(cols)), expected(found.size());
       std::vector<std::uint8_t> first;
       for (const CpuKernels* level : runnable_levels()) {
         CAPTURE(level->isa);
         Scratch matrix = repacked(*level, dtype, rows, cols, bytes.data());
         for (std::int64_t r = 0; r < rows; r++) {
-          unpack_row(dtype, cols, r, matrix.data(), found.data());
-          CHECK(
-              std::equal(found.begin(), found.end(),
-                         bytes.begin() + static_cast<std::ptrdiff_t>(row) * static_cast<std::ptrdiff_t>(r)));
+          dequantize_panel_row(dtype, cols, r, matrix.data(), found.data());
+          dequantize_row(dtype, bytes.data() + row * static_cast<std::size_t>(r), expected.data(), cols);
+          CHECK(same_bits(found, expected));
         }
         const std::vector<std::uint8_t> all(matrix.data(), matrix.data() + matrix_bytes(dtype, rows, cols));
         if (first.empty()) first = all;
@@ -125,6 +125,7 @@ TEST_CASE("a scale and a bias are one multiplication and one addition after the 
 TEST_CASE("extreme blocks: the integer sums do not overflow") {
   for (const CpuKernels* level : runnable_levels()) {
     for (const DType dtype : kWeightTypes) {
+      if (!has_quantizer(dtype)) continue;  // the next test's
       CAPTURE(level->isa);
       CAPTURE(std::string(name_of(dtype)));
       std::mt19937_64 rng(1);
@@ -144,6 +145,47 @@ TEST_CASE("extreme blocks: the integer sums do not overflow") {
           const std::vector<double> expected = matmul_reference(w, rounded_activations(dtype, x, 256), 1);
           CHECK(relative_error(multiply(*level, w, x.data(), 1), expected) < 1e-3);
         }
+      }
+    }
+  }
+}
+
+TEST_CASE(
+    "extreme blocks of types without a quantizer: every code and scale alike, activations at their limit") {
+  CRIA_SEEDED_RNG(rng);
+  for (const DType dtype : kWeightTypes) {
+    if (has_quantizer(dtype)) continue;
+    CAPTURE(std::string(name_of(dtype)));
+    const std::int64_t cols = 512;
+    TestMatrix w(rng, dtype, 33, cols);
+    const std::size_t row = row_bytes(dtype, static_cast<std::size_t>(cols));
+    for (std::int64_t r = 0; r < w.rows; r++) {
+      std::uint8_t* bytes = w.bytes.data() + row * static_cast<std::size_t>(r);
+      std::fill(bytes, bytes + row, r % 3 == 0 ? 0x00 : r % 3 == 1 ? 0xff : 0x7e);
+      visit_dtype(dtype, [&](auto format) {
+        using Block = typename decltype(format)::Block;
+        for (std::int64_t b = 0; b < cols / Block::kElements; b++) {
+          auto& block = reinterpret_cast<Block*>(bytes)[b];
+          if constexpr (requires { block.d; }) block.d = 0x3555;
+          if constexpr (requires { block.e; }) block.e = 120;
+          if constexpr (std::is_same_v<Block, BlockIQ1_M>)
+            for (auto& word : block.scales) word = static_cast<std::uint16_t>((word & 0xfff) | 0x3000);
+        }
+      });
+      dequantize_row(dtype, bytes, w.values.data() + r * cols, cols);
+    }
+    std::vector<float> x(5 * static_cast<std::size_t>(cols));
+    for (std::size_t i = 0; i < x.size(); i++) {
+      const std::size_t token = i / static_cast<std::size_t>(cols);
+      x[i] = token == 0 || (token > 1 && rng() % 2) ? 127.0f : -127.0f;
+    }
+    for (const std::int64_t n : {1, 3, 5}) {
+      const std::vector<double> expected = matmul_reference(w, rounded_activations(dtype, x, cols), n);
+      const std::vector<float> portable = multiply(*runnable_levels().front(), w, x.data(), n);
+      CHECK(relative_error(portable, expected) < 1e-5);
+      for (const CpuKernels* level : runnable_levels()) {
+        CAPTURE(level->isa);
+        CHECK(same_bits(multiply(*level, w, x.data(), n), portable));
       }
     }
   }

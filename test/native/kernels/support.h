@@ -5,6 +5,7 @@
 #include <array>
 
 #include "core/dtype.h"
+#include "core/float_bits.h"
 #include "core/thread_pool.h"
 #include "kernels/cpu/activation_buffer.h"
 #include "kernels/cpu/dequantize.h"
@@ -27,6 +28,40 @@ class Scratch {
   std::vector<std::uint8_t> memory_;
 };
 
+/// A row of `dtype` in a file's layout, of weights of magnitude about `scale`: quantized random values, or of
+/// types without a quantizer random blocks with scales to match.
+inline void random_row(std::mt19937_64& rng, DType dtype, std::int64_t cols, float scale, std::uint8_t* row) {
+  if (has_quantizer(dtype)) {
+    const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(cols), scale);
+    quantize_row(dtype, x.data(), row, cols);
+    return;
+  }
+  for (std::size_t i = 0; i < row_bytes(dtype, static_cast<std::size_t>(cols)); i++)
+    row[i] = static_cast<std::uint8_t>(rng());
+  visit_dtype(dtype, [&](auto format) {
+    using Block = typename decltype(format)::Block;
+    for (std::int64_t b = 0; b < cols / Block::kElements; b++) {
+      auto& block = reinterpret_cast<Block*>(row)[b];
+      const float factor = 0.5f + static_cast<float>(rng() % 64) / 64;
+      if constexpr (requires { block.scale4(0); }) {
+        const std::uint16_t d = f32_to_f16(scale * factor / (16 * 30 * Block::kUnit));
+        if constexpr (requires { block.d; })
+          block.d = d;
+        else
+          for (int i = 0; i < 4; i++)
+            block.scales[i] =
+                static_cast<std::uint16_t>((block.scales[i] & 0xfff) | (d >> (4 * i) & 15) << 12);
+      } else if constexpr (requires { block.d; }) {
+        block.d = f32_to_f16(scale * factor);
+      } else if constexpr (requires { block.e; }) {
+        block.e = static_cast<std::uint8_t>(126 + std::ilogb(scale) - static_cast<int>(rng() % 4));
+      } else if constexpr (requires { block.scales; }) {
+        for (int g = 0; g < 4; g++) block.scales[g] = static_cast<std::uint8_t>(rng() % 0x38);
+      }
+    }
+  });
+}
+
 /// A matrix of `dtype` from random values, and the values it really holds.
 struct TestMatrix {
   DType dtype;
@@ -39,8 +74,7 @@ struct TestMatrix {
     const std::size_t row = row_bytes(type, static_cast<std::size_t>(n_cols));
     bytes.resize(row * static_cast<std::size_t>(n_rows));
     for (std::int64_t r = 0; r < n_rows; r++) {
-      const std::vector<float> x = random_floats(rng, static_cast<std::size_t>(n_cols), scale);
-      quantize_row(type, x.data(), bytes.data() + row * static_cast<std::size_t>(r), n_cols);
+      random_row(rng, type, n_cols, scale, bytes.data() + row * static_cast<std::size_t>(r));
       dequantize_row(type, bytes.data() + row * static_cast<std::size_t>(r), values.data() + r * n_cols,
                      n_cols);
     }
