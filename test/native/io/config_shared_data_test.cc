@@ -5,6 +5,7 @@
 #include <string>
 
 #include "expect_error.h"
+#include "io/gguf.h"
 #include "model/config.h"
 
 using namespace cria;
