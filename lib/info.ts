@@ -30,18 +30,24 @@ export interface TensorInfo {
   /** Dimensions in GGUF's order: the contiguous one first. */
   shape: number[]
   bytes: number
-  /** Index in {@link FileInfo.files} of the part with its data. */
+  /** Index in {@link FileInfo.files} of the file with its data, or with the first of them. */
   file: number
 }
 
-/** Metadata and tensors of a GGUF file. */
+/**
+ * Metadata and tensors of a model. Whatever its format, they stand under GGUF's keys and names, with GGUF's types
+ * and shapes.
+ */
 export interface FileInfo {
+  /** The file, or the folder. */
   path: string
-  format: 'gguf'
-  version: number
-  /** Size of all parts together. */
+  /** A GGUF, a Hugging Face folder, or a folder of Meta's release files. */
+  format: 'gguf' | 'huggingface' | 'meta'
+  /** GGUF only. */
+  version?: number
+  /** Size of all files with tensors together. */
   fileBytes: number
-  /** The parts of a split file, or the file itself. */
+  /** The files with tensors: the parts of a split file, the shards of a folder, or the file itself. */
   files: string[]
   metadata: Array<{ key: string; type: string; value: MetadataValue }>
   tensors: TensorInfo[]
@@ -60,10 +66,10 @@ export function cpuInfo(): CpuInfo {
 }
 
 /**
- * Reads the metadata and the list of tensors of a GGUF file, but no weights. Takes the names that `loadModel`
- * takes.
+ * Reads the metadata and the list of tensors of a model, but no weights. Takes the names that `loadModel` takes: of
+ * GGUF files, of Hugging Face folders, and of folders of Meta's release files.
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_FILE_NOT_FOUND, ERR_IO, ERR_INVALID_FILE, ERR_UNSUPPORTED_FILE,
- * ERR_ABORTED, ERR_ADDON_LOAD
+ * ERR_INVALID_MODEL, ERR_UNSUPPORTED_MODEL, ERR_ABORTED, ERR_ADDON_LOAD
  */
 export async function inspect(
   path: string | URL,

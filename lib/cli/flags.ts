@@ -59,7 +59,7 @@ function modelFlag(help: string): CliFlag {
 
 const MODEL: Flags = {
   model: modelFlag(
-    'GGUF file, or a name that cria pull takes (default: the demo model that comes with cria)',
+    'GGUF file, folder, or a name that cria pull takes (default: the demo model that comes with cria)',
   ),
   ...flagsOf('load', loadOptions),
 }
@@ -88,7 +88,7 @@ const PULL: Flags = {
 }
 
 const BENCH: Flags = {
-  model: modelFlag('GGUF file, or a name that cria pull takes'),
+  model: modelFlag('GGUF file, folder, or a name that cria pull takes'),
   synthetic: text(bench('synthetic'), 'random weights of a known shape, such as llama-3.2-1b:Q4_K_M'),
   prompt: integer(bench('prompt'), 'tokens of the prompt; 0 skips it (default: 512)'),
   decode: integer(bench('decode'), 'tokens to decode; 0 skips it (default: 64)'),

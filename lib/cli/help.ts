@@ -20,7 +20,7 @@ Holds a conversation: /clear forgets it, /exit leaves, and Ctrl-C stops an answe
 With a message, or with standard input from a file or a pipe, gives one answer.`,
   inspect: `cria inspect [options] [file]
 
-Shows the metadata and tensors of a GGUF file.`,
+Shows the metadata and tensors of a GGUF file or a model folder.`,
   pull: `cria pull [options] <model>...
 
 Downloads models into the cache that huggingface_hub for Python uses, and prints their paths.
@@ -55,7 +55,7 @@ const OVERVIEW = `cria: Llama models on this machine
 
   cria generate [prompt]   continue a text
   cria chat [message]      hold a conversation
-  cria inspect [file]      show the contents of a GGUF file
+  cria inspect [file]      show the contents of a model
   cria pull <model>        download a model, such as hf:owner/repo:Q4_K_M
   cria ls                  list the downloaded models
   cria rm <model>          remove a downloaded model

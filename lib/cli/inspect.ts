@@ -22,8 +22,13 @@ function shorten(value: unknown): string {
   return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}… (${text.length} characters)` : text
 }
 
+function formatName({ format, version }: FileInfo): string {
+  if (format === 'gguf') return `GGUF version ${version}`
+  return format === 'meta' ? "folder of Meta's release files" : 'Hugging Face folder'
+}
+
 function describe(info: FileInfo): string {
-  const lines = [`${info.path}: GGUF version ${info.version}, ${megabytes(info.fileBytes)}`]
+  const lines = [`${info.path}: ${formatName(info)}, ${megabytes(info.fileBytes)}`]
   if (info.files.length > 1) lines.push(...info.files.map((file) => `  part ${file}`))
   lines.push('', `metadata (${info.metadata.length})`)
   for (const { key, type, value } of info.metadata) {

@@ -104,6 +104,27 @@ class MemoryFile final : public File {
 
 }  // namespace
 
+std::shared_ptr<const File> open_if_exists(const FileOpener& open, const std::string& path) {
+  try {
+    return open(path);
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::file_not_found) return nullptr;
+    throw;
+  }
+}
+
+std::string read_text(const File& file, std::uint64_t max_bytes) {
+  if (file.size() > max_bytes) {
+    throw Error(ErrorCode::unsupported_file,
+                file.path() + ": expected at most " + std::to_string(max_bytes) + " bytes, found " +
+                    std::to_string(file.size()),
+                {{"path", file.path()}, {"expected", max_bytes}, {"found", file.size()}});
+  }
+  std::string text(static_cast<std::size_t>(file.size()), '\0');
+  file.read_at(0, text.data(), text.size());
+  return text;
+}
+
 std::shared_ptr<const File> File::open(const std::string& path) {
   return std::make_shared<const PosixFile>(path);
 }

@@ -30,7 +30,13 @@ class File {
   virtual void read_at(std::uint64_t offset, void* dst, std::size_t bytes) const = 0;
 };
 
-/// Opens the other files that a file refers to (the other parts of a split).
+/// Opens the other files that a file refers to (the other parts of a split, of a folder).
 using FileOpener = std::function<std::shared_ptr<const File>(const std::string& path)>;
+
+/// Nothing where `open` throws ERR_FILE_NOT_FOUND.
+std::shared_ptr<const File> open_if_exists(const FileOpener& open, const std::string& path);
+
+/// The whole file. Throws ERR_UNSUPPORTED_FILE for one of more than `max_bytes`.
+std::string read_text(const File& file, std::uint64_t max_bytes);
 
 }  // namespace cria

@@ -1,10 +1,14 @@
 #include "io/model_source.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 
 #include "core/error.h"
 #include "io/file_error.h"
 #include "io/gguf.h"
+#include "io/hf_folder.h"
+#include "io/meta_folder.h"
 #include "io/name_index.h"
 
 namespace cria {
@@ -49,6 +53,24 @@ auto find_by_name(const Items& items, const std::vector<std::uint32_t>& order, s
 std::string_view key_of(const std::pair<std::string, GgufValue>& entry) { return entry.first; }
 std::string_view tensor_name(const GgufTensor& tensor) { return tensor.name; }
 
+/// The folder of a model that consists of several files, given the folder or a file in it by which people may
+/// name it. Nothing for the path of any other file.
+std::optional<std::string> folder_of_model(const std::string& path) {
+  check_path(path);
+  std::error_code error;
+  std::filesystem::path folder = path;
+  if (!std::filesystem::is_directory(folder, error)) {
+    const std::string name = folder.filename().string();
+    if (name != "config.json" && name != "params.json" && !name.ends_with(".safetensors") &&
+        !name.ends_with(".safetensors.index.json") && !name.ends_with(".pth"))
+      return std::nullopt;
+    folder = folder.has_parent_path() ? folder.parent_path() : std::filesystem::path(".");
+  } else if (!folder.has_filename() && folder.has_relative_path()) {
+    folder = folder.parent_path();  // without the slash at its end
+  }
+  return folder.string();
+}
+
 constexpr std::string_view kExpectedUint = "a non-negative integer";
 constexpr std::string_view kExpectedFloat = "a number";
 constexpr std::string_view kExpectedString = "a string";
@@ -58,6 +80,15 @@ constexpr std::string_view kExpectedArray = "an array";
 }  // namespace
 
 std::unique_ptr<ModelSource> ModelSource::open(const std::string& path) {
+  if (const auto folder = folder_of_model(path)) {
+    if (std::filesystem::exists(*folder + "/config.json")) return open_hf_folder(*folder, File::open);
+    if (std::filesystem::exists(*folder + "/params.json")) return open_meta_folder(*folder, File::open);
+    throw Error(ErrorCode::file_not_found,
+                *folder +
+                    ": expected a model, found a folder without config.json (as Hugging Face has it) and "
+                    "params.json (as Meta has it)",
+                {{"path", *folder}, {"expected", "config.json or params.json"}});
+  }
   return std::make_unique<GgufFile>(GgufFile::open(path));
 }
 

@@ -34,12 +34,14 @@ class ModelSource {
  public:
   virtual ~ModelSource() = default;
 
-  /// Opens whatever is at `path`. Errors: those of GgufFile::open.
+  /// Opens a GGUF, the folder of a Hugging Face model or of Meta's release files, or such a folder given by
+  /// its config.json, params.json, or a file with weights. Errors: those of GgufFile::open, open_hf_folder
+  /// and open_meta_folder.
   static std::unique_ptr<ModelSource> open(const std::string& path);
 
-  /// The path that was opened.
+  /// The file that was opened, or the folder.
   const std::string& path() const noexcept { return path_; }
-  /// "gguf"
+  /// "gguf", "huggingface" or "meta".
   virtual std::string_view format() const noexcept = 0;
   /// The files with the tensors: the parts of a split in order, or the one file.
   const std::vector<std::shared_ptr<const File>>& files() const noexcept { return files_; }

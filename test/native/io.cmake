@@ -1,10 +1,11 @@
 cria_native_test(io ROOM io
   SOURCES io/atomic_file_test.cc io/byte_cursor_test.cc io/file_test.cc io/gguf_test.cc
           io/gguf_malformed_test.cc io/gguf_split_test.cc io/gguf_shared_data_test.cc io/kv_state_file_test.cc
-          io/kv_state_write_test.cc core/error_test.cc core/hash_test.cc core/json_test.cc)
+          io/kv_state_write_test.cc io/safetensors_test.cc io/assembled_source_test.cc
+          io/hf_folder_test.cc io/meta_folder_test.cc core/error_test.cc core/hash_test.cc core/json_test.cc)
 cria_native_test(config ROOM model
   SOURCES io/config_test.cc io/config_experts_test.cc io/config_rope_test.cc io/config_shared_data_test.cc
-          io/fingerprint_test.cc)
+          io/fingerprint_test.cc io/folders_shared_data_test.cc)
 
 if(CRIA_FUZZ)
   add_executable(fuzz_gguf ${CMAKE_CURRENT_LIST_DIR}/../fuzz/gguf_fuzz.cc)
@@ -13,7 +14,9 @@ if(CRIA_FUZZ)
   add_executable(fuzz_json ${CMAKE_CURRENT_LIST_DIR}/../fuzz/json_fuzz.cc)
   target_link_libraries(fuzz_json PRIVATE cria_core)
   target_link_options(fuzz_json PRIVATE -fsanitize=fuzzer)
-  add_executable(fuzz_kv_state ${CMAKE_CURRENT_LIST_DIR}/../fuzz/kv_state_fuzz.cc)
-  target_link_libraries(fuzz_kv_state PRIVATE cria_io)
-  target_link_options(fuzz_kv_state PRIVATE -fsanitize=fuzzer)
+  foreach(name kv_state safetensors checkpoint)
+    add_executable(fuzz_${name} ${CMAKE_CURRENT_LIST_DIR}/../fuzz/${name}_fuzz.cc)
+    target_link_libraries(fuzz_${name} PRIVATE cria_io)
+    target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+  endforeach()
 endif()
