@@ -2,6 +2,7 @@
 // the kernels that measure a device.
 #include <numeric>
 
+#include "core/error.h"
 #include "core/float_bits.h"
 #include "cuda/support.h"
 #include "kernels/cpu/dequantize.h"
