@@ -3,6 +3,7 @@
  * native/addon/requests.cc.
  */
 
+import { type AdapterOptions, adapterList } from './adapters'
 import { type OptionsOf, option } from './options'
 import { type SamplingOptions, samplingOptions } from './sampling'
 import {
@@ -53,6 +54,11 @@ export interface CommonGenerationOptions extends SamplingOptions {
    */
   keepTokens?: number | undefined
   /**
+   * LoRA adapters of this request, among those of `loadModel`; `[]` is the model alone. Requests with
+   * different adapters run together. Default: all of `loadModel`'s, with their scales.
+   */
+  adapters?: readonly AdapterOptions[] | undefined
+  /**
    * Stops the request within one step. It fails with `ERR_ABORTED`, whose `partial` holds the text so far.
    */
   signal?: AbortSignal | undefined
@@ -97,6 +103,7 @@ export const requestOptions = {
     default: -1,
     defaultText: 'the prompt, at most half of the context',
   }),
+  adapters: option(adapterList(), { defaultText: "all of loadModel's, with their scales" }),
   signal: abortSignal(),
 } satisfies OptionsOf<Omit<CommonGenerationOptions, keyof SamplingOptions>>
 

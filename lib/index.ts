@@ -10,6 +10,7 @@
  * @module
  */
 
+export type { AdapterInfo, AdapterOptions } from './adapters'
 export { version } from './binding'
 export type { ChatMessage, ChatTemplateOptions, ChatTextPart, RenderChatOptions } from './chat'
 export { CriaError, type CriaErrorCode, type CriaErrorDetails, type PartialResult } from './errors'
@@ -38,6 +39,7 @@ export type { Device, LoadModelOptions, LoadProgress } from './load_options'
 export {
   type ChatOptions,
   type ChatResult,
+  type ComputeOptions,
   loadModel,
   type Model,
   type ModelInfo,

@@ -2,6 +2,7 @@
  * The options of `loadModel`. An option is added here, in the README's table and in native/addon/requests.cc.
  */
 
+import { type AdapterOptions, adapterList } from './adapters'
 import { type DownloadOptions, downloadRules } from './hub/options'
 import { type OptionsOf, option } from './options'
 import { abortSignal, boolean, bytes, callback, integer, matching, nested, oneOf } from './validate'
@@ -62,6 +63,11 @@ export interface LoadModelOptions {
   /** Where `hf:` names are looked up and kept, as in {@link downloadModel}. Default: the environment's. */
   download?: DownloadOptions | undefined
   /**
+   * LoRA adapters to load beside the model. Requests use all of them with these scales, unless their own
+   * option `adapters` says otherwise. Adapters run on the CPU only. Default: none.
+   */
+  adapters?: readonly AdapterOptions[] | undefined
+  /**
    * Called at most every 50 ms. An exception that it throws stops the load, which rejects with that
    * exception.
    */
@@ -109,6 +115,11 @@ export const loadOptions = {
     flag: { help: 'use the weights from a mapping of the file' },
   }),
   download: option(nested(downloadRules), { defaultText: "the environment's" }),
+  adapters: option(adapterList(), {
+    default: [],
+    defaultText: 'none',
+    flag: { name: 'lora', help: 'a LoRA adapter, as <path> or <path>:<scale>; may be repeated' },
+  }),
   onProgress: callback<(progress: LoadProgress) => void>(),
   signal: abortSignal(),
 } satisfies OptionsOf<LoadModelOptions>

@@ -1,4 +1,5 @@
 import { onAbort } from './abort'
+import { type AdapterInfo, type AdapterOptions, adapterList, requestAdapters } from './adapters'
 import { addon } from './binding'
 import {
   type ChatMessage,
@@ -94,6 +95,8 @@ export interface ModelInfo {
   readonly kvBytes: number
   /** Memory for the weights. */
   readonly weightBytes: number
+  /** The LoRA adapters beside the model. */
+  readonly adapters: readonly AdapterInfo[]
   /** Duration of the load in milliseconds. */
   readonly loadMs: number
   /**
@@ -113,17 +116,23 @@ export interface ChatResult extends GenerationResult {
   message: { role: 'assistant'; content: string }
 }
 
-export interface SaveStateOptions {
-  /** Begin a text prompt with the BOS token. Default: the vocabulary decides. */
-  bos?: boolean | undefined
-  /** Parse spellings of special tokens in a text prompt as those tokens. Default: false. */
-  special?: boolean | undefined
+/** Options of a call that computes, or restores what was computed. */
+export interface ComputeOptions {
+  /** LoRA adapters, as in `generate`. Default: all of `loadModel`'s, with their scales. */
+  adapters?: readonly AdapterOptions[] | undefined
   /** Stops the work, which then rejects with `ERR_ABORTED`. */
   signal?: AbortSignal | undefined
 }
 
-const saveStateRules = { bos: boolean(), special: boolean(), signal: abortSignal() } satisfies Rules
-const signalRules = { signal: abortSignal() } satisfies Rules
+export interface SaveStateOptions extends ComputeOptions {
+  /** Begin a text prompt with the BOS token. Default: the vocabulary decides. */
+  bos?: boolean | undefined
+  /** Parse spellings of special tokens in a text prompt as those tokens. Default: false. */
+  special?: boolean | undefined
+}
+
+const computeRules = { adapters: adapterList(), signal: abortSignal() } satisfies Rules
+const saveStateRules = { ...computeRules, bos: boolean(), special: boolean() } satisfies Rules
 const chatRules = { ...commonOptions, ...chatTemplateRules } satisfies Rules
 
 function checkListener(call: string, event: unknown, listener: unknown): RequestListener {
@@ -154,11 +163,12 @@ export class Model {
 
   private constructor(native: NativeModel) {
     this.#native = native
-    const { tensorTypes, warnings, ...info } = native.info
+    const { tensorTypes, warnings, adapters, ...info } = native.info
     this.info = Object.freeze({
       ...info,
       tensorTypes: Object.freeze({ ...tensorTypes }),
       warnings: Object.freeze([...warnings]),
+      adapters: Object.freeze(adapters.map((adapter) => Object.freeze({ ...adapter }))),
     })
     this.tokenizer = Tokenizer.create(native.tokenizer, () => this.disposed)
   }
@@ -280,16 +290,14 @@ export class Model {
    * Logits after the last of the ids: [vocabSize], one for each token of the vocabulary.
    * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_PROMPT_TOO_LONG, ERR_ABORTED, ERR_DISPOSED
    */
-  async logits(
-    ids: Uint32Array | readonly number[],
-    options?: { signal?: AbortSignal | undefined },
-  ): Promise<Float32Array> {
+  async logits(ids: Uint32Array | readonly number[], options?: ComputeOptions): Promise<Float32Array> {
     const call = 'model.logits'
     this.#check(call)
     const checked = checkTokenIds(call, 'ids', ids, this.info.vocabSize)
     if (checked.length === 0) throw noTokenIds(call, 'ids')
-    const { signal } = checkOptions(call, options, signalRules)
-    return runTask(call, () => this.#native.logits(checked), signal)
+    const { signal, adapters } = checkOptions(call, options, computeRules)
+    const applied = requestAdapters(call, this.info.adapters, adapters)
+    return runTask(call, () => this.#native.logits(checked, applied), signal)
   }
 
   /**
@@ -305,24 +313,27 @@ export class Model {
     const call = 'model.saveState'
     this.#check(call)
     const file = filePath(call, path)
-    const { signal, bos, special } = checkOptions(call, options, saveStateRules)
+    const { signal, bos, special, adapters } = checkOptions(call, options, saveStateRules)
+    const applied = requestAdapters(call, this.info.adapters, adapters)
     const checked = promptOf(call, prompt, special ?? false, this.info.vocabSize)
-    return runTask(call, () => this.#native.saveState(file, checked, bos ?? null), signal)
+    return runTask(call, () => this.#native.saveState(file, checked, bos ?? null, applied), signal)
   }
 
   /**
-   * Puts a saved state into the cache. Prompts with the same prefix find its tokens there until other
-   * requests need the memory. A damaged file, or one of another model, KV type or version, is refused.
+   * Puts a saved state into the cache. Prompts with the same prefix and the same adapters find its tokens
+   * there until other requests need the memory. A damaged file, or one of another model, other adapters or
+   * scales, another KV type or version, is refused.
    * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_FILE_NOT_FOUND, ERR_IO, ERR_INVALID_FILE,
    * ERR_UNSUPPORTED_FILE, ERR_STATE_MISMATCH, ERR_OUT_OF_MEMORY (not enough free pages), ERR_ABORTED,
    * ERR_DISPOSED
    */
-  async restoreState(path: string | URL, options?: { signal?: AbortSignal | undefined }): Promise<StateFile> {
+  async restoreState(path: string | URL, options?: ComputeOptions): Promise<StateFile> {
     const call = 'model.restoreState'
     this.#check(call)
     const file = filePath(call, path)
-    const { signal } = checkOptions(call, options, signalRules)
-    return runTask(call, () => this.#native.restoreState(file), signal)
+    const { signal, adapters } = checkOptions(call, options, computeRules)
+    const applied = requestAdapters(call, this.info.adapters, adapters)
+    return runTask(call, () => this.#native.restoreState(file, applied), signal)
   }
 
   /** Counts of the engine as of its last step. Cheap: does not wait for a step. */
@@ -379,6 +390,7 @@ export class Model {
       stopTokens: checkTokenIds(call, "option 'stopTokens'", values.stopTokens ?? [], vocabSize),
       startsText: defaults.startsText,
       timeoutMs: values.timeout ?? 0,
+      adapters: requestAdapters(call, this.info.adapters, values.adapters),
       sampling: params,
     }
     return { request, seed }

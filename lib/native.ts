@@ -52,9 +52,23 @@ export interface NativeModelInfo {
   kvPageTokens: number
   kvBytes: number
   weightBytes: number
+  adapters: NativeAdapterInfo[]
   loadMs: number
   warnings: string[]
 }
+
+export interface NativeAdapterInfo {
+  path: string
+  name: string
+  format: 'gguf' | 'peft'
+  scale: number
+  rank: number
+  parameters: number
+  bytes: number
+}
+
+/** Adapters of a request: indices in `NativeModelInfo.adapters`, each at most once. */
+export type NativeAdapters = Array<[index: number, scale: number]>
 
 export interface NativeTokenizerInfo {
   kind: 'sentencepiece' | 'bpe'
@@ -104,6 +118,7 @@ export interface NativeRequest extends AddonValues<typeof requestOptions> {
   startsText: boolean
   /** 0: none. */
   timeoutMs: number
+  adapters: NativeAdapters
   sampling: NativeSamplingParams
 }
 
@@ -205,12 +220,17 @@ export interface NativeModel {
    */
   generate(request: NativeRequest, onEvents: (events: NativeEvent[]) => void): NativeGeneration
   /** Logits after the last id: [vocab_size], float32. */
-  logits(ids: Uint32Array): NativeTask<Float32Array>
+  logits(ids: Uint32Array, adapters: NativeAdapters): NativeTask<Float32Array>
   stats(): NativeStats
   /** Writes the K and V of a prompt to a file; computes those that are not cached. */
-  saveState(path: string, prompt: NativeText | Uint32Array, bos: boolean | null): NativeTask<NativeStateFile>
-  /** Reads a file of `saveState` into the cache. */
-  restoreState(path: string): NativeTask<NativeStateFile>
+  saveState(
+    path: string,
+    prompt: NativeText | Uint32Array,
+    bos: boolean | null,
+    adapters: NativeAdapters,
+  ): NativeTask<NativeStateFile>
+  /** Reads a file of `saveState` with these adapters into the cache. */
+  restoreState(path: string, adapters: NativeAdapters): NativeTask<NativeStateFile>
   /**
    * Cancels the requests, joins the threads, frees the memory. Idempotent: every call resolves after that.
    */

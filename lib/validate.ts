@@ -3,7 +3,15 @@
 import { CriaError, invalidArgument } from './errors'
 
 /** How the command line reads a value for a rule. */
-export type TextKind = 'text' | 'texts' | 'flag' | 'number' | 'integer' | 'integerOrInfinity' | 'seed'
+export type TextKind =
+  | 'text'
+  | 'texts'
+  | 'adapters'
+  | 'flag'
+  | 'number'
+  | 'integer'
+  | 'integerOrInfinity'
+  | 'seed'
 
 /** A check of one value. */
 export interface Rule<T> {
@@ -175,6 +183,8 @@ const ALIASES: Record<string, string> = {
   stopsequences: 'stop',
   abortsignal: 'signal',
   usemmap: 'mmap',
+  lora: 'adapters',
+  loras: 'adapters',
 }
 
 /** The known option that a misspelt name most likely stands for. */

@@ -186,7 +186,7 @@ int run(int argc, char** argv) {
   } else {
     const GgufFile gguf = GgufFile::open(file);
     config = read_config(gguf);
-    weights = load_weights(gguf, config, *backend, WeightSource::read, nullptr, CancelFlag{});
+    weights = load_weights(gguf, config, *backend, WeightSource::read, false, nullptr, CancelFlag{});
   }
   const std::uint64_t weight_bytes = weights.bytes;
   const auto context = std::atoi(argument(argc, argv, "context", tiny ? "70" : "1024").c_str());

@@ -1,6 +1,7 @@
 /** Parses the command line of `cria`. */
 
 import { type ParseArgsConfig, parseArgs } from 'node:util'
+import { parseAdapter } from '../adapters'
 import { closestOption, type TextKind } from '../validate'
 import { type Command, FLAGS, type Group } from './flags'
 
@@ -68,7 +69,7 @@ function parseFlags(
   for (const [name, { kind, short }] of Object.entries(FLAGS[command])) {
     options[name] = {
       type: kind === 'flag' ? 'boolean' : 'string',
-      ...(kind === 'texts' ? { multiple: true } : {}),
+      ...(kind === 'texts' || kind === 'adapters' ? { multiple: true } : {}),
       ...(short ? { short } : {}),
     }
   }
@@ -110,6 +111,13 @@ function groupOf(line: CommandLine, group: Group): Record<string, unknown> {
 
 function convert(flag: string, kind: TextKind, value: unknown): unknown {
   if (kind === 'flag' || kind === 'texts' || kind === 'text') return value
+  if (kind === 'adapters') {
+    return (value as string[]).map((text) => {
+      const adapter = parseAdapter(text)
+      if (!adapter) throw new UsageError(`--${flag} needs <path> or <path>:<scale>, got '${text}'`)
+      return adapter
+    })
+  }
   const text = String(value).trim()
   if (kind === 'integerOrInfinity' && /^(inf|infinity)$/i.test(text)) return Infinity
   if (kind === 'seed' && /^\d+$/.test(text)) {

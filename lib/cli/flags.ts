@@ -25,7 +25,8 @@ const kebabCase = (name: string) => name.replace(/[A-Z]/g, (letter) => `-${lette
 
 function withDefault(help: string, option: Option): string {
   const shown = option.defaultText ?? option.default
-  if (shown === undefined || option.kind === 'flag' || option.kind === 'texts') return help
+  if (shown === undefined || option.kind === 'flag' || option.kind === 'texts' || option.kind === 'adapters')
+    return help
   return `${help} (default: ${shown})`
 }
 

@@ -50,15 +50,25 @@ Napi::Object start_write(Napi::Env env, const KvStateHeader& header, const std::
       });
 }
 
+/// The header of states with these adapters.
+KvStateHeader header_of(const StateTarget& target, const AdapterSet& adapters) {
+  KvStateHeader header = target.header;
+  header.model_fingerprint = adapted_fingerprint(header.model_fingerprint, target.adapter_fingerprints,
+                                                 normalized(adapters, target.adapter_fingerprints.size()));
+  return header;
+}
+
 }  // namespace
 
-Napi::Object save_state(Napi::Env env, const StateTarget& target, std::string path, Prompt prompt) {
-  const RequestId id = target.engine->submit(SaveStateRequest{std::move(prompt)});
+Napi::Object save_state(Napi::Env env, const StateTarget& target, std::string path,
+                        SaveStateRequest request) {
+  const KvStateHeader state_header = header_of(target, request.adapters);
+  const RequestId id = target.engine->submit(std::move(request));
   const auto cancel = std::make_shared<Cancel>();
   cancel->current_step = [engine = target.engine, id] { engine->cancel(id); };
   const auto deferred = Napi::Promise::Deferred::New(env);
   target.callbacks->add(env, id,
-                        [deferred, cancel, header = target.header, path = std::move(path)](
+                        [deferred, cancel, header = state_header, path = std::move(path)](
                             Napi::Env e, std::vector<Event>&& events) {
                           if (const auto* error = std::get_if<Error>(&events.back())) {
                             deferred.Reject(to_js_error(e, *error).Value());
@@ -73,19 +83,19 @@ Napi::Object save_state(Napi::Env env, const StateTarget& target, std::string pa
   return task_object(env, deferred.Promise(), [cancel] { (*cancel)(); });
 }
 
-Napi::Object restore_state(Napi::Env env, const StateTarget& target, std::string path) {
+Napi::Object restore_state(Napi::Env env, const StateTarget& target, std::string path, AdapterSet adapters) {
   const auto cancel = std::make_shared<Cancel>();
   // The second step begins on the JS thread after the file has been read.
   const Napi::Object reading = start_task(
       env, TaskLength::long_work,
-      [target, path = std::move(path)](const CancelFlag& flag) {
-        return std::make_shared<KvState>(read_kv_state(path, target.header, target.vocab_size,
-                                                       static_cast<std::uint64_t>(target.context_length),
-                                                       &flag));
+      [target, header = header_of(target, adapters), path = std::move(path)](const CancelFlag& flag) {
+        return std::make_shared<KvState>(read_kv_state(
+            path, header, target.vocab_size, static_cast<std::uint64_t>(target.context_length), &flag));
       },
-      [target, cancel](Napi::Env e, std::shared_ptr<KvState> state) -> Napi::Value {
+      [target, cancel, adapters = std::move(adapters)](Napi::Env e,
+                                                       std::shared_ptr<KvState> state) -> Napi::Value {
         const std::size_t bytes = state->pages.size();
-        const RequestId id = target.engine->submit(RestoreStateRequest{std::move(state)});
+        const RequestId id = target.engine->submit(RestoreStateRequest{std::move(state), adapters});
         cancel->current_step = [engine = target.engine, id] { engine->cancel(id); };
         const auto deferred = Napi::Promise::Deferred::New(e);
         target.callbacks->add(e, id, [deferred, bytes](Napi::Env at, std::vector<Event>&& events) {

@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "addon/events.h"
 #include "engine/engine.h"
@@ -20,10 +21,11 @@ struct StateTarget {
   KvStateHeader header;
   std::uint32_t vocab_size = 0;
   std::int32_t context_length = 0;
+  std::vector<std::uint64_t> adapter_fingerprints;
 };
 
 // Both return a NativeTask<NativeStateFile>.
-Napi::Object save_state(Napi::Env env, const StateTarget& target, std::string path, Prompt prompt);
-Napi::Object restore_state(Napi::Env env, const StateTarget& target, std::string path);
+Napi::Object save_state(Napi::Env env, const StateTarget& target, std::string path, SaveStateRequest request);
+Napi::Object restore_state(Napi::Env env, const StateTarget& target, std::string path, AdapterSet adapters);
 
 }  // namespace cria

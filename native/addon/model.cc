@@ -96,6 +96,23 @@ Napi::Object info_to_js(Napi::Env env, const LoadedModel& loaded, const LoadOpti
   return o;
 }
 
+Napi::Array adapters_to_js(Napi::Env env, const std::vector<Adapter>& adapters, const LoadOptions& options) {
+  Napi::Array array = Napi::Array::New(env);
+  for (std::size_t i = 0; i < adapters.size(); i++) {
+    const AdapterInfo& info = adapters[i].info;
+    Napi::Object o = Napi::Object::New(env);
+    o.Set("path", Napi::String::New(env, info.path));
+    o.Set("name", Napi::String::New(env, info.name));
+    o.Set("format", Napi::String::New(env, info.format));
+    set_number(o, "scale", options.adapters.at(i).scale);
+    set_number(o, "rank", info.rank);
+    set_number(o, "parameters", info.parameters);
+    set_number(o, "bytes", info.bytes);
+    array.Set(static_cast<std::uint32_t>(i), o);
+  }
+  return array;
+}
+
 }  // namespace
 
 Napi::Function JsModel::define(Napi::Env env) {
@@ -111,17 +128,21 @@ Napi::Function JsModel::define(Napi::Env env) {
 Napi::Object JsModel::create(Napi::Env env, LoadedModel&& loaded, const LoadOptions& options) {
   const std::shared_ptr<Environment>& environment = Environment::of(env);
   Parts parts;
+  const std::vector<Adapter>& adapters = loaded.decoder->weights().adapters;
   parts.info = info_to_js(env, loaded, options);
+  parts.info.Set("adapters", adapters_to_js(env, adapters, options));
+  for (const Adapter& adapter : adapters)
+    parts.state_target.adapter_fingerprints.push_back(adapter.info.fingerprint);
   parts.tokenizer = JsTokenizer::create(env, loaded.tokenizer);
   parts.callbacks = std::make_shared<RequestCallbacks>(environment->js);
   const std::uint32_t vocab_size = loaded.decoder->config().vocab_size;
   parts.engine =
       std::make_shared<Engine>(std::move(loaded.decoder), loaded.tokenizer, loaded.engine, parts.callbacks);
-  parts.state_target = {.engine = parts.engine,
-                        .callbacks = parts.callbacks,
-                        .header = loaded.state_header,
-                        .vocab_size = vocab_size,
-                        .context_length = loaded.engine.context_length};
+  parts.state_target.engine = parts.engine;
+  parts.state_target.callbacks = parts.callbacks;
+  parts.state_target.header = loaded.state_header;
+  parts.state_target.vocab_size = vocab_size;
+  parts.state_target.context_length = loaded.engine.context_length;
   environment->engines.emplace(parts.engine, parts.callbacks);
   return environment->model_class.New({Napi::External<Parts>::New(env, &parts)});
 }
@@ -187,7 +208,7 @@ Napi::Value JsModel::generate(const Napi::CallbackInfo& info) {
 Napi::Value JsModel::logits(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
-    const RequestId id = engine_->submit(LogitsRequest{as_ids(info[0], "ids")});
+    const RequestId id = engine_->submit(LogitsRequest{as_ids(info[0], "ids"), as_adapters(info[1])});
     const auto deferred = Napi::Promise::Deferred::New(env);
     callbacks_->add(env, id, [deferred](Napi::Env e, std::vector<Event>&& events) {
       if (const auto* result = std::get_if<LogitsEvent>(&events.back()))
@@ -207,14 +228,15 @@ Napi::Value JsModel::stats(const Napi::CallbackInfo& info) {
 Napi::Value JsModel::save_state(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
-    return cria::save_state(env, state_target_, as_string(info[0], "path"), as_prompt(info[1], info[2]));
+    return cria::save_state(env, state_target_, as_string(info[0], "path"),
+                            {.prompt = as_prompt(info[1], info[2]), .adapters = as_adapters(info[3])});
   });
 }
 
 Napi::Value JsModel::restore_state(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
-    return cria::restore_state(env, state_target_, as_string(info[0], "path"));
+    return cria::restore_state(env, state_target_, as_string(info[0], "path"), as_adapters(info[1]));
   });
 }
 

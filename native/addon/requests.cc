@@ -44,7 +44,36 @@ OnContextFull as_on_context_full(const Napi::Value& value) {
   return OnContextFull::shift;
 }
 
+/// [{ path, scale }, ...] of loadModel.
+std::vector<AdapterOption> as_adapter_options(const Napi::Value& value) {
+  if (!value.IsArray()) throw_argument("adapters", "an array of { path, scale }");
+  const auto array = value.As<Napi::Array>();
+  std::vector<AdapterOption> adapters;
+  for (std::uint32_t i = 0; i < array.Length(); i++) {
+    const std::string at = "adapters[" + std::to_string(i) + "]";
+    const Napi::Object item = as_object(array.Get(i), at);
+    adapters.push_back({.path = as_string(item.Get("path"), at + ".path"),
+                        .scale = static_cast<float>(as_number(item.Get("scale"), at + ".scale"))});
+  }
+  return adapters;
+}
+
 }  // namespace
+
+AdapterSet as_adapters(const Napi::Value& value) {
+  if (!value.IsArray()) throw_argument("adapters", "an array of [index, scale] pairs");
+  const auto array = value.As<Napi::Array>();
+  AdapterSet set;
+  for (std::uint32_t i = 0; i < array.Length(); i++) {
+    const std::string at = "adapters[" + std::to_string(i) + "]";
+    const Napi::Value item = array.Get(i);
+    if (!item.IsArray()) throw_argument(at, "an [index, scale] pair");
+    const auto pair = item.As<Napi::Array>();
+    set.push_back({.adapter = static_cast<std::int32_t>(as_integer(pair.Get(0u), at + "[0]", 0, INT32_MAX)),
+                   .scale = static_cast<float>(as_number(pair.Get(1u), at + "[1]"))});
+  }
+  return set;
+}
 
 LoadOptions as_load_options(const Napi::Value& value) {
   const Napi::Object o = as_object(value, "options");
@@ -64,6 +93,7 @@ LoadOptions as_load_options(const Napi::Value& value) {
       static_cast<std::int32_t>(as_integer(o.Get("prefillChunk"), "prefillChunk", 0, 1 << 20));
   options.max_queue = static_cast<std::int32_t>(as_integer(o.Get("maxQueue"), "maxQueue", 1, 1 << 20));
   options.mmap = as_bool(o.Get("mmap"), "mmap");
+  options.adapters = as_adapter_options(o.Get("adapters"));
   return options;
 }
 
@@ -87,6 +117,7 @@ GenerateRequest as_request(const Napi::Value& value) {
   if (!(r.timeout_ms >= 0)) throw_argument("timeoutMs", "a number of at least 0");
   r.on_context_full = as_on_context_full(o.Get("onContextFull"));
   r.keep_tokens = static_cast<std::int32_t>(as_integer(o.Get("keepTokens"), "keepTokens", -1, INT32_MAX));
+  r.adapters = as_adapters(o.Get("adapters"));
   r.sampling = as_sampling(as_object(o.Get("sampling"), "sampling"));
   return r;
 }

@@ -14,6 +14,9 @@ LoadOptions as_load_options(const Napi::Value& value);
 /// NativeRequest.
 GenerateRequest as_request(const Napi::Value& value);
 
+/// NativeAdapters.
+AdapterSet as_adapters(const Napi::Value& value);
+
 /// NativeText or token ids; `bos` applies only to text.
 Prompt as_prompt(const Napi::Value& prompt, const Napi::Value& bos);
 

@@ -190,6 +190,9 @@ void Engine::check_ids(std::span<const TokenId> ids, bool generates) const {
 Engine::Active Engine::make_active(Submitted& submitted) {
   Active active;
   active.cancel = submitted.cancel;
+  const AdapterSet& adapters =
+      std::visit([](auto& r) -> const AdapterSet& { return r.adapters; }, submitted.request);
+  active.adapters = normalized(adapters, decoder_->weights().adapters.size());
   if (auto* logits = std::get_if<LogitsRequest>(&submitted.request)) {
     active.ids = std::move(logits->ids);
   } else if (auto* save = std::get_if<SaveStateRequest>(&submitted.request)) {
@@ -217,7 +220,7 @@ void Engine::admit(Submitted&& submitted) {
   try {
     submitted.cancel->check();
     if (const auto* request = std::get_if<RestoreStateRequest>(&submitted.request)) {
-      restore(id, *request->state);
+      restore(id, *request);
       return;
     }
     const auto* generate = std::get_if<GenerateRequest>(&submitted.request);
@@ -227,11 +230,12 @@ void Engine::admit(Submitted&& submitted) {
     const bool empty = active.sequence && active.sequence->max_tokens() == 0;
     if (active.deadline)
       next_deadline_ = std::min(next_deadline_.value_or(*active.deadline), *active.deadline);
-    active_.emplace(id, std::move(active));
+    active.root = adapter_roots_.acquire(active.adapters, scheduler_.pool().tree());
+    const PageId root = active_.emplace(id, std::move(active)).first->second.root;
     if (empty)
       finish(id, FinishReason::length);
     else
-      scheduler_.add(id, tokens, priority);
+      scheduler_.add(id, tokens, priority, root);
   } catch (...) {
     const Error error = current_error();
     if (error.code() == ErrorCode::aborted && std::holds_alternative<GenerateRequest>(submitted.request)) {
@@ -244,7 +248,9 @@ void Engine::admit(Submitted&& submitted) {
   }
 }
 
-void Engine::restore(RequestId id, const KvState& state) {
+void Engine::restore(RequestId id, const RestoreStateRequest& request) {
+  const KvState& state = *request.state;
+  const AdapterSet adapters = normalized(request.adapters, decoder_->weights().adapters.size());
   check_ids(state.tokens, false);
   const auto n_tokens = static_cast<std::int32_t>(state.tokens.size());
   const auto wanted = static_cast<std::size_t>(scheduler_.pages_for(n_tokens));
@@ -253,7 +259,9 @@ void Engine::restore(RequestId id, const KvState& state) {
     throw Error(ErrorCode::internal, "expected a saved state of " + std::to_string(wanted * kv.page_bytes()) +
                                          " bytes, found " + std::to_string(state.pages.size()));
   }
-  const std::vector<PageId> pages = scheduler_.adopt(state.tokens, [&](std::span<const PageId> to) {
+  const PageId root = adapter_roots_.acquire(adapters, scheduler_.pool().tree());
+  adapter_roots_.release(root);  // the pages keep it
+  const std::vector<PageId> pages = scheduler_.adopt(state.tokens, root, [&](std::span<const PageId> to) {
     for (std::size_t i = 0; i < to.size(); i++)
       kv.write_page(to[i], state.pages.data() + i * kv.page_bytes());
   });
@@ -324,7 +332,10 @@ void Engine::fail(RequestId id, Error error) {
 
 void Engine::retire(RequestId id) {
   scheduler_.remove(id);
-  active_.erase(id);
+  if (const auto at = active_.find(id); at != active_.end()) {
+    adapter_roots_.release(at->second.root);
+    active_.erase(at);
+  }
   const std::lock_guard lock(mutex_);
   cancels_.erase(id);
 }

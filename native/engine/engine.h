@@ -16,6 +16,7 @@
 #include <variant>
 #include <vector>
 
+#include "engine/adapter_roots.h"
 #include "engine/engine_stats.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
@@ -76,6 +77,8 @@ class Engine {
     // Of a generation; null for other requests, whose tokens are `ids`.
     std::unique_ptr<Sequence> sequence;
     std::vector<TokenId> ids;
+    AdapterSet adapters;              // in normal form
+    PageId root = PrefixTree::kRoot;  // theirs
     bool saves_state = false;
     // Has been in a step, at all and since it was last preempted.
     bool started = false;
@@ -99,7 +102,7 @@ class Engine {
   Active make_active(Submitted& submitted);
   std::vector<TokenId> prompt_ids(const Prompt& prompt, const CancelFlag& cancel) const;
   void check_ids(std::span<const TokenId> ids, bool generates) const;
-  void restore(RequestId id, const KvState& state);
+  void restore(RequestId id, const RestoreStateRequest& request);
   void end_due();
   void finish(RequestId id, FinishReason reason);
   void fail(RequestId id, Error error);
@@ -126,6 +129,7 @@ class Engine {
   const EngineOptions options_;
   const std::uint32_t vocab_size_;
   Scheduler scheduler_;
+  AdapterRoots adapter_roots_;
   std::map<RequestId, Active> active_;
   std::vector<Delivery> deliveries_;
   // The step that runs: its chunks, what the decoder gets, and by row of logits how a token is chosen and

@@ -119,7 +119,8 @@ void Engine::build_step(std::span<const ScheduledChunk> chunks) {
                                                          static_cast<std::size_t>(chunk.count)),
                        .first_position = chunk.first,
                        .block_table = scheduler_.find(chunk.id)->pages,
-                       .wants_logits = step_chunk.logits_row >= 0});
+                       .wants_logits = step_chunk.logits_row >= 0,
+                       .adapters = active.adapters});
   }
   sampled_.assign(sample_rows_.size(), kSampleOnHost);
 }

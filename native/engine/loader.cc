@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <utility>
 
 #include "core/error.h"
@@ -75,13 +76,22 @@ std::uint64_t reserved_kv_bytes(const LoadOptions& options, const ModelConfig& c
   return 2 * tokens * bytes_per_token;
 }
 
+/// What was read and checked before there is a backend.
+struct ModelParts {
+  const ModelSource& file;
+  const ModelConfig& config;
+  const std::vector<AdapterFile>& adapters;
+};
+
 /// Loads the weights and creates the KV cache and the decoder on a backend.
-void load_on(LoadedModel& loaded, const ModelSource& file, const ModelConfig& config,
-             std::unique_ptr<Backend> backend, const LoadOptions& options, const LoadProgress& progress,
-             const CancelFlag& cancel) {
+void load_on(LoadedModel& loaded, const ModelParts& parts, std::unique_ptr<Backend> backend,
+             const LoadOptions& options, const LoadProgress& progress, const CancelFlag& cancel) {
+  const auto& [file, config, adapters] = parts;
   const BackendInfo& info = backend->info();
-  ModelWeights weights = load_weights(
-      file, config, *backend, options.mmap ? WeightSource::mapped : WeightSource::read, progress, cancel);
+  ModelWeights weights =
+      load_weights(file, config, *backend, options.mmap ? WeightSource::mapped : WeightSource::read,
+                   change_gate_or_up(adapters), progress, cancel);
+  weights.adapters = upload_adapters(adapters, config.n_layers, *backend);
   const std::uint64_t page_bytes = backend->kv().page_bytes(attention_shape(config), options.kv_dtype) *
                                    static_cast<std::uint64_t>(config.n_layers);
   loaded.state_header = {.model_fingerprint = model_fingerprint(file, config),
@@ -105,6 +115,15 @@ void load_on(LoadedModel& loaded, const ModelSource& file, const ModelConfig& co
 void check_options(const LoadOptions& options) {
   if (options.kv_dtype != DType::f16 && options.kv_dtype != DType::f32)
     throw Error(ErrorCode::invalid_argument, "kvDtype: expected 'f16' or 'f32'");
+}
+
+/// Throws ERR_UNSUPPORTED_DEVICE where a CUDA device was asked for.
+void keep_adapters_on_cpu(BackendOptions& wanted) {
+  if (wanted.device.starts_with("cuda"))
+    throw Error(ErrorCode::unsupported_device,
+                wanted.device + ": adapters run on the CPU only; use device: 'cpu'",
+                {{"device", wanted.device}});
+  wanted.not_cuda = "adapters run on the CPU only";
 }
 
 }  // namespace
@@ -133,17 +152,24 @@ LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress,
   file.drop_metadata();
   trim_freed_memory();
 
+  std::vector<AdapterFile> adapters;
+  for (const AdapterOption& adapter : options.adapters)
+    adapters.push_back(read_adapter(adapter.path, config, cancel));
+
   loaded.file_bytes = file.total_file_bytes();
   for (const GgufTensor& t : file.tensors()) loaded.bytes_by_type[std::string(name_of(t.dtype))] += t.bytes;
   BackendOptions wanted = options.backend;
   wanted.n_layers = static_cast<std::int32_t>(config.n_layers);
-  wanted.weights = weight_specs(file, config);
+  wanted.weights = weight_specs(file, config, change_gate_or_up(adapters));
+  std::ranges::copy(adapter_specs(adapters), std::back_inserter(wanted.weights));
   wanted.kv_bytes = reserved_kv_bytes(options, config);
   wanted.adopts_weights = options.mmap;
+  if (!adapters.empty()) keep_adapters_on_cpu(wanted);
+  const ModelParts parts{.file = file, .config = config, .adapters = adapters};
   std::unique_ptr<Backend> backend = create_backend(wanted);
   const bool may_fall_back = wanted.device == "auto" && backend->info().device != "cpu";
   try {
-    load_on(loaded, file, config, std::move(backend), options, progress, cancel);
+    load_on(loaded, parts, std::move(backend), options, progress, cancel);
   } catch (const Error& e) {
     // The model did not fit after all, or only the CPU can run it.
     const bool device_refused =
@@ -151,7 +177,7 @@ LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress,
         e.code() == ErrorCode::unsupported_model || e.code() == ErrorCode::device_lost;
     if (!may_fall_back || !device_refused) throw;
     wanted.not_cuda = e.what();
-    load_on(loaded, file, config, create_backend(wanted), options, progress, cancel);
+    load_on(loaded, parts, create_backend(wanted), options, progress, cancel);
   }
   loaded.load_ms =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();

@@ -17,8 +17,16 @@
 
 namespace cria {
 
+/// An adapter to load beside the model.
+struct AdapterOption {
+  std::string path;
+  // Of requests that name no adapters; the engine's requests always name theirs.
+  float scale = 1;
+};
+
 struct LoadOptions {
   std::string path;
+  std::vector<AdapterOption> adapters;
   BackendOptions backend;
   /// 0: the file's, reduced to what the KV memory holds.
   std::int64_t context_length = 0;
@@ -48,8 +56,9 @@ struct LoadedModel {
   double load_ms = 0;
 };
 
-/// Errors: those of ModelSource::open, read_config, Tokenizer::build and load_weights; ERR_INVALID_ARGUMENT
-/// for options that contradict the model; ERR_OUT_OF_MEMORY; ERR_ABORTED.
+/// Errors: those of ModelSource::open, read_config, Tokenizer::build, load_weights and read_adapter;
+/// ERR_INVALID_ARGUMENT for options that contradict the model; ERR_UNSUPPORTED_DEVICE for adapters on a CUDA
+/// device; ERR_OUT_OF_MEMORY; ERR_ABORTED.
 LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress, const CancelFlag& cancel);
 
 /// Loads only the vocabulary. The file need not contain tensors.

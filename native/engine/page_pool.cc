@@ -54,7 +54,7 @@ void PagePool::release(PageId page) {
 }
 
 PageId PagePool::publish(PageId page, PageId parent, std::span<const std::uint32_t> tokens) {
-  if (parent != PrefixTree::kRoot && !tree_.contains(parent)) return page;
+  if (!PrefixTree::is_root(parent) && !tree_.contains(parent)) return page;
   if (static_cast<std::int32_t>(tokens.size()) == page_tokens_) {
     const std::optional<PageId> known = tree_.find(parent, tokens);
     if (known == page) return page;
@@ -74,10 +74,11 @@ PageId PagePool::publish(PageId page, PageId parent, std::span<const std::uint32
   return page;
 }
 
-std::vector<PageId> PagePool::match(std::span<const std::uint32_t> tokens, std::size_t max_tokens) {
+std::vector<PageId> PagePool::match(std::span<const std::uint32_t> tokens, std::size_t max_tokens,
+                                    PageId root) {
   std::vector<PageId> pages;
   const auto n = static_cast<std::size_t>(page_tokens_);
-  PageId parent = PrefixTree::kRoot;
+  PageId parent = root;
   for (std::size_t first = 0; first + n <= std::min(tokens.size(), max_tokens); first += n) {
     const std::optional<PageId> page = tree_.find(parent, tokens.subspan(first, n));
     if (!page) break;

@@ -37,9 +37,10 @@ class PagePool {
   /// nothing when `parent` is not in the tree.
   PageId publish(PageId page, PageId parent, std::span<const std::uint32_t> tokens);
 
-  /// The full pages that hold the longest known prefix of `tokens`, of at most `max_tokens`. Adds a reference
-  /// to each.
-  std::vector<PageId> match(std::span<const std::uint32_t> tokens, std::size_t max_tokens);
+  /// The full pages that hold the longest known prefix of `tokens`, of at most `max_tokens`, after a root of
+  /// the tree. Adds a reference to each.
+  std::vector<PageId> match(std::span<const std::uint32_t> tokens, std::size_t max_tokens,
+                            PageId root = PrefixTree::kRoot);
 
   std::int32_t size() const { return static_cast<std::int32_t>(pages_.size()); }
   std::int32_t page_tokens() const { return page_tokens_; }

@@ -35,6 +35,21 @@ std::span<const std::uint32_t> PrefixTree::tokens(PageId page) const {
   return {tokens_.data() + static_cast<std::size_t>(page) * page_tokens_, n};
 }
 
+PageId PrefixTree::first_child(PageId parent) const {
+  if (!is_root(parent)) return node(parent).first_child;
+  const auto at = first_of_root_.find(parent);
+  return at == first_of_root_.end() ? kNone : at->second;
+}
+
+void PrefixTree::set_first_child(PageId parent, PageId child) {
+  if (!is_root(parent))
+    node(parent).first_child = child;
+  else if (child == kNone)
+    first_of_root_.erase(parent);
+  else
+    first_of_root_.insert_or_assign(parent, child);
+}
+
 std::optional<PageId> PrefixTree::find(PageId parent, std::span<const std::uint32_t> wanted) const {
   const auto at = full_pages_.find(content_hash(parent, wanted));
   if (at == full_pages_.end() || node(at->second).parent != parent) return std::nullopt;
@@ -44,8 +59,7 @@ std::optional<PageId> PrefixTree::find(PageId parent, std::span<const std::uint3
 
 PrefixTree::Overlap PrefixTree::longest_overlap(PageId parent, std::span<const std::uint32_t> wanted) const {
   Overlap best;
-  const PageId first = parent == kRoot ? first_of_root_ : node(parent).first_child;
-  for (PageId page = first; page != kNone; page = node(page).next) {
+  for (PageId page = first_child(parent); page != kNone; page = node(page).next) {
     const auto held = tokens(page);
     const auto n = static_cast<std::int32_t>(std::ranges::mismatch(held, wanted).in1 - held.begin());
     if (n > best.n_tokens || (n == best.n_tokens && n > 0 && page < best.page)) best = {page, n};
@@ -56,14 +70,14 @@ PrefixTree::Overlap PrefixTree::longest_overlap(PageId parent, std::span<const s
 void PrefixTree::insert(PageId page, PageId parent, std::span<const std::uint32_t> held) {
   Node& n = node(page);
   if (n.n_tokens != 0 || held.empty() || held.size() > page_tokens_ ||
-      (parent != kRoot && static_cast<std::size_t>(node(parent).n_tokens) != page_tokens_))
+      (!is_root(parent) && static_cast<std::size_t>(node(parent).n_tokens) != page_tokens_))
     throw Error(ErrorCode::internal,
                 "KV page " + std::to_string(page) + " cannot be put into the prefix tree");
   std::ranges::copy(held, token_slots(page));
-  PageId& first = first_child(parent);
+  const PageId first = first_child(parent);
+  set_first_child(parent, page);
   n = {.parent = parent, .next = first, .n_tokens = static_cast<std::int32_t>(held.size())};
   if (first != kNone) node(first).previous = page;
-  first = page;
   index(page);
 }
 
@@ -98,7 +112,7 @@ void PrefixTree::erase(PageId page, std::vector<PageId>& erased) {
   if (n.previous != kNone)
     node(n.previous).next = n.next;
   else
-    first_child(n.parent) = n.next;
+    set_first_child(n.parent, n.next);
   n = {};
   erased.push_back(page);
 }

@@ -12,6 +12,7 @@
 #include "core/cancel.h"
 #include "core/error.h"
 #include "io/kv_state_file.h"
+#include "model/adapter.h"
 #include "sampler/params.h"
 #include "sampler/sampler.h"
 #include "tokenizer/tokenizer.h"
@@ -50,20 +51,26 @@ struct GenerateRequest {
   OnContextFull on_context_full = OnContextFull::stop;
   /// The number of leading tokens that a shift keeps; -1: the prompt, but at most half of the context.
   std::int32_t keep_tokens = -1;
+  /// Of those loaded with the model; need not be in normal form, here and below.
+  AdapterSet adapters = {};
 };
 
 /// Asks for the logits after the last id.
 struct LogitsRequest {
   std::vector<TokenId> ids;
+  AdapterSet adapters = {};
 };
 
 /// Asks for the K and V of a prompt; computes those that are not in the cache.
 struct SaveStateRequest {
   Prompt prompt;
+  AdapterSet adapters = {};
 };
-/// Puts K and V saved by a model with the same fingerprint and layout into the cache.
+/// Puts K and V saved by a model with the same fingerprint and layout into the cache, for requests with these
+/// adapters, with which they were computed.
 struct RestoreStateRequest {
   std::shared_ptr<const KvState> state;
+  AdapterSet adapters = {};
 };
 
 enum class FinishReason { stop, stop_string, length, context, abort };

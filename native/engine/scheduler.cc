@@ -22,9 +22,11 @@ Scheduler::Scheduler(const SchedulerLimits& limits)
 
 // ---- changes reported by the engine ----
 
-void Scheduler::add(SequenceId id, std::span<const std::uint32_t> tokens, std::int32_t priority) {
+void Scheduler::add(SequenceId id, std::span<const std::uint32_t> tokens, std::int32_t priority,
+                    PageId root) {
   ScheduledSequence& s = sequences_[id];
   s.id = id;
+  s.root = root;
   s.rank = n_arrivals_++ - kHeadStart * priority;
   s.tokens.assign(tokens.begin(), tokens.end());
   waiting_.insert(order_of(s));
@@ -56,7 +58,7 @@ void Scheduler::commit(const ScheduledChunk& chunk) {
   const std::int32_t n = limits_.page_tokens;
   for (std::int32_t page = chunk.first / n; page < pages_for(s->n_cached); page++) {
     const auto at = static_cast<std::size_t>(page);
-    const PageId parent = page == 0 ? PrefixTree::kRoot : s->pages[at - 1];
+    const PageId parent = page == 0 ? s->root : s->pages[at - 1];
     const std::int32_t count = std::min(n, s->n_cached - page * n);
     s->pages[at] = pool_.publish(
         s->pages[at], parent,
@@ -75,7 +77,7 @@ void Scheduler::replace_tokens(SequenceId id, std::span<const std::uint32_t> tok
   s->tokens.assign(tokens.begin(), tokens.end());
 }
 
-std::vector<PageId> Scheduler::adopt(std::span<const std::uint32_t> tokens,
+std::vector<PageId> Scheduler::adopt(std::span<const std::uint32_t> tokens, PageId root,
                                      const std::function<void(std::span<const PageId>)>& write) {
   const std::int32_t wanted = pages_for(static_cast<std::int32_t>(tokens.size()));
   if (wanted > pool_.available_pages()) return {};
@@ -88,7 +90,7 @@ std::vector<PageId> Scheduler::adopt(std::span<const std::uint32_t> tokens,
     throw;
   }
   const auto n = static_cast<std::size_t>(limits_.page_tokens);
-  PageId parent = PrefixTree::kRoot;
+  PageId parent = root;
   std::vector<PageId> held;
   for (std::size_t i = 0; i < pages.size(); i++) {
     parent = pool_.publish(pages[i], parent, tokens.subspan(i * n, std::min(n, tokens.size() - i * n)));
@@ -196,7 +198,7 @@ void Scheduler::plan_prefill(ScheduledSequence& s, std::int32_t& budget, Schedul
 // Admits the head of the queue when there are pages for all of its tokens and one more for each running
 // sequence. Preempts paused sequences and those of higher rank to make room. False when it must wait.
 bool Scheduler::admit(ScheduledSequence& s, SchedulerPlan& plan) {
-  std::vector<PageId> found = pool_.match(s.tokens, s.tokens.size() - 1);
+  std::vector<PageId> found = pool_.match(s.tokens, s.tokens.size() - 1, s.root);
   const std::int32_t wanted = pages_for(s.n_tokens()) - static_cast<std::int32_t>(found.size());
   for (;;) {
     const auto running = static_cast<std::int32_t>(active_.size() - n_active_paused_);
@@ -269,7 +271,7 @@ bool Scheduler::is_being_computed(const ScheduledSequence& s, const SchedulerPla
   for (const ScheduledChunk& chunk : plan.chunks) {
     const ScheduledSequence& other = sequences_.at(chunk.id);
     if (chunk.first / n != page) continue;
-    if (page > 0 && (other.pages[before - 1] != s.pages[before - 1])) continue;
+    if (page == 0 ? other.root != s.root : other.pages[before - 1] != s.pages[before - 1]) continue;
     const auto start = static_cast<std::size_t>(page * n);
     const auto computed =
         std::span(other.tokens).subspan(0, static_cast<std::size_t>(chunk.first + chunk.count));

@@ -31,6 +31,7 @@ using SequenceId = std::uint64_t;
 struct ScheduledSequence {
   SequenceId id = 0;
   std::int64_t rank = 0;
+  PageId root = PrefixTree::kRoot;    // shares pages with sequences of the same root only
   std::vector<std::uint32_t> tokens;  // the prompt and the sampled tokens
   std::int32_t n_cached = 0;          // leading tokens whose K and V are in the pages
   std::vector<PageId> pages;          // block table, in order of position
@@ -90,8 +91,9 @@ class Scheduler {
 
   explicit Scheduler(const SchedulerLimits& limits);
 
-  /// Queues a new sequence of at least one token. A higher `priority` goes first.
-  void add(SequenceId id, std::span<const std::uint32_t> tokens, std::int32_t priority = 0);
+  /// Queues a new sequence of at least one token. A higher `priority` goes first. `root`: see PrefixTree.
+  void add(SequenceId id, std::span<const std::uint32_t> tokens, std::int32_t priority = 0,
+           PageId root = PrefixTree::kRoot);
   /// Removes a sequence in any state and releases its pages. Unknown ids are ignored, here and below.
   void remove(SequenceId id);
   /// A paused sequence keeps its place and, until another sequence needs them, its pages.
@@ -109,10 +111,10 @@ class Scheduler {
   /// Replaces the tokens by others (at least one), and releases the pages.
   void replace_tokens(SequenceId id, std::span<const std::uint32_t> tokens);
 
-  /// Adds pages to the cache for the K and V of `tokens`, which were computed elsewhere. `write` fills them
-  /// (or the caller does, before the next plan); if it throws, nothing changes. Returns the pages, or none
-  /// when the pool has too few available.
-  std::vector<PageId> adopt(std::span<const std::uint32_t> tokens,
+  /// Adds pages to the cache for the K and V of `tokens` after `root`, which were computed elsewhere. `write`
+  /// fills them (or the caller does, before the next plan); if it throws, nothing changes. Returns the pages,
+  /// or none when the pool has too few available.
+  std::vector<PageId> adopt(std::span<const std::uint32_t> tokens, PageId root = PrefixTree::kRoot,
                             const std::function<void(std::span<const PageId>)>& write = nullptr);
 
   const ScheduledSequence* find(SequenceId id) const;
@@ -141,9 +143,7 @@ class Scheduler {
   bool has_slot(const SchedulerPlan& plan) const;
   bool can_reuse(const ScheduledSequence& s) const;
   std::span<const std::uint32_t> next_page(const ScheduledSequence& s) const;
-  static PageId last_page(const ScheduledSequence& s) {
-    return s.pages.empty() ? PrefixTree::kRoot : s.pages.back();
-  }
+  static PageId last_page(const ScheduledSequence& s) { return s.pages.empty() ? s.root : s.pages.back(); }
   void reuse_full_pages(ScheduledSequence& s);
   void reuse_part_of_page(ScheduledSequence& s, SchedulerPlan& plan);
   bool is_being_computed(const ScheduledSequence& s, const SchedulerPlan& plan) const;

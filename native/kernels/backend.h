@@ -25,7 +25,8 @@ class ElementaryOps;
 enum class WeightUse {
   matrix,  // of a matmul, or the embedding
   vector,  // of a norm: f32
-  gate,    // a matrix; the next WeightSpec is its `up`, of the same shape
+  gate,  // a matrix; the next WeightSpec is its `up`, of the same shape: the backend may fuse them, and then
+         // no adapter may change them
   up,
 };
 
@@ -186,6 +187,8 @@ struct Pass {
   const Batch* batch;
   const std::int32_t* logit_rows;  // [n_logit_rows] tokens that get logits, ascending
   std::int32_t n_logit_rows;
+  // Some ops of the pass get adapters: it is neither recorded nor replayed.
+  bool has_adapters = false;
 };
 
 /// Begin and end of a forward pass, around its ops from embed() to logits().

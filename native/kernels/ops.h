@@ -6,6 +6,7 @@
 // alone or in a batch, with any number of threads, at every instruction-set level of the backend.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -63,6 +64,47 @@ struct ExpertShape {
   friend bool operator==(const ExpertShape&, const ExpertShape&) = default;
 };
 
+/// The matrices of a layer that an adapter may change.
+enum class Projection : std::uint8_t { query, key, value, attention_output, gate, up, down };
+inline constexpr std::size_t kProjections = 7;
+
+/// What an adapter adds to one matrix W [rows, cols]: y += scale · B (A x). LoRA: Hu et al. 2021. A without
+/// rows: nothing.
+struct LowRank {
+  Weight a;         // f32 [rank, cols]
+  Weight b;         // f32 [rows, rank]
+  float scale = 0;  // the adapter's own: alpha / rank, or alpha / sqrt(rank)
+};
+
+/// An adapter's part of one layer, by Projection.
+struct AdapterLayer {
+  std::array<LowRank, kProjections> low_rank;
+  const LowRank& of(Projection projection) const { return low_rank[static_cast<std::size_t>(projection)]; }
+};
+
+/// Consecutive rows of an op's activations to which an adapter applies.
+struct AdapterRun {
+  const AdapterLayer* layers = nullptr;  // [n_layers]
+  float scale = 1;                       // the request's
+  std::int32_t first_row = 0;
+  std::int32_t n_rows = 0;
+};
+
+/// The adapters of an op's rows: none costs nothing. A projection first computes its products as without
+/// adapters. Then each run, in order, adds to y of its rows: u = A x, with x as float32 and not quantized;
+/// y += (scale of both) · (B u). Both are products with f32 weights in their order of summation, and the
+/// scales are multiplied first. So a row's bits depend on its own runs alone.
+struct AdapterRuns {
+  const AdapterRun* runs = nullptr;
+  std::int32_t n = 0;
+
+  bool change(std::int32_t layer, Projection projection) const {
+    for (std::int32_t i = 0; i < n; i++)
+      if (runs[i].layers[layer].of(projection).a.rows > 0) return true;
+    return false;
+  }
+};
+
 /// The shape of attention, the same for all layers.
 struct AttentionShape {
   std::int32_t n_heads = 0;
@@ -112,7 +154,8 @@ struct EmbedArgs {
   float* x;          // out [n_tokens, hidden]
 };
 
-/// q, k, v = RMSNorm(x) · Wᵀ; RoPE on q and k; k and v appended to their pages at each token's position.
+/// q, k, v = RMSNorm(x) · Wᵀ and what the adapters add; RoPE on q and k; k and v appended to their pages at
+/// each token's position.
 /// RMSNorm: Zhang & Sennrich 2019; RoPE: Su et al. 2021.
 struct AttentionInputArgs {
   const Batch* batch;
@@ -123,6 +166,7 @@ struct AttentionInputArgs {
   KvLayer kv;      // k and v are written here
   float* q;        // out [n_tokens, n_heads * head_dim]
   std::int32_t layer = 0;
+  AdapterRuns adapters = {};
 };
 
 /// Causal grouped-query attention over the pages: token t attends to positions 0 .. positions[t] of its
@@ -136,16 +180,20 @@ struct PagedAttentionArgs {
   std::int32_t layer = 0;
 };
 
-/// x += h · Wᵀ: the output projection of attention, and the down projection of the FFN.
+/// x += h · Wᵀ and what the adapters add: the output projection of attention, and the down projection of the
+/// FFN.
 struct ProjectResidualArgs {
   std::int32_t n_tokens;  // the batch's, or the pass's n_logit_rows after gather_rows
   Weight weight;          // [hidden, cols]
   const float* h;         // [n_tokens, cols]
   float* x;               // in and out [n_tokens, hidden]
   std::int32_t layer = 0;
+  Projection projection = Projection::attention_output;  // or down
+  AdapterRuns adapters = {};
 };
 
-/// h = SiLU(n · Wgateᵀ) ⊙ (n · Wupᵀ) with n = RMSNorm(x). SwiGLU: Shazeer 2020.
+/// h = SiLU(n · Wgateᵀ) ⊙ (n · Wupᵀ) with n = RMSNorm(x); what the adapters add to either product comes
+/// before SiLU and ⊙. SwiGLU: Shazeer 2020.
 struct SwigluArgs {
   std::int32_t n_tokens;  // as in ProjectResidualArgs
   const LayerWeights* weights;
@@ -153,6 +201,7 @@ struct SwigluArgs {
   const float* x;  // [n_tokens, hidden]
   float* h;        // out [n_tokens, ffn_hidden]
   std::int32_t layer = 0;
+  AdapterRuns adapters = {};
 };
 
 /// x += sum over the token's experts e of w[e] · E_e(n), with n = RMSNorm(x) and E_e the FFN of expert e:

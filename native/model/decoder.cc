@@ -89,12 +89,69 @@ void Decoder::build_batch(std::span<const DecoderInput> inputs) {
             .rope_sin = rope_sin_.data()};
 }
 
+namespace {
+
+/// Rows [first_row, first_row + n_rows) with one adapter.
+struct AppliedRows {
+  AppliedAdapter applied;
+  std::int32_t first_row, n_rows;
+};
+
+/// Runs by ascending adapter, so that every row meets its adapters in the order of its set, whatever other
+/// rows there are. Adjacent rows with the same adapter and scale share a run.
+void to_runs(std::vector<AppliedRows>& applied, const std::vector<Adapter>& adapters,
+             std::vector<AdapterRun>& runs) {
+  std::ranges::stable_sort(applied, {}, [](const AppliedRows& rows) { return rows.applied.adapter; });
+  for (const AppliedRows& rows : applied) {
+    const AdapterLayer* const layers =
+        adapters.at(static_cast<std::size_t>(rows.applied.adapter)).layers.data();
+    if (!runs.empty()) {
+      AdapterRun& last = runs.back();
+      if (last.layers == layers && last.scale == rows.applied.scale &&
+          last.first_row + last.n_rows == rows.first_row) {
+        last.n_rows += rows.n_rows;
+        continue;
+      }
+    }
+    runs.push_back(
+        {.layers = layers, .scale = rows.applied.scale, .first_row = rows.first_row, .n_rows = rows.n_rows});
+  }
+}
+
+AdapterRuns view(const std::vector<AdapterRun>& runs) {
+  return {.runs = runs.data(), .n = static_cast<std::int32_t>(runs.size())};
+}
+
+}  // namespace
+
+void Decoder::build_runs(std::span<const DecoderInput> inputs) {
+  runs_.clear();
+  logit_runs_.clear();
+  std::vector<AppliedRows> of_tokens, of_logit_rows;
+  std::int32_t token = 0, logit_row = 0;
+  for (const DecoderInput& in : inputs) {
+    const auto n = static_cast<std::int32_t>(in.tokens.size());
+    for (const AppliedAdapter& applied : in.adapters) {
+      of_tokens.push_back({applied, token, n});
+      if (in.wants_logits) of_logit_rows.push_back({applied, logit_row, 1});
+    }
+    token += n;
+    logit_row += in.wants_logits;
+  }
+  if (of_tokens.empty()) return;
+  to_runs(of_tokens, weights_.adapters, runs_);
+  to_runs(of_logit_rows, weights_.adapters, logit_runs_);
+}
+
 bool Decoder::forward(std::span<const DecoderInput> inputs, const std::function<bool()>& stopped) {
   build_batch(inputs);
+  build_runs(inputs);
   Passes& passes = backend_->passes();
   try {
-    const bool calls_ops =
-        passes.begin({.batch = &batch_, .logit_rows = logit_rows_.data(), .n_logit_rows = n_logit_rows()});
+    const bool calls_ops = passes.begin({.batch = &batch_,
+                                         .logit_rows = logit_rows_.data(),
+                                         .n_logit_rows = n_logit_rows(),
+                                         .has_adapters = !runs_.empty()});
     if (calls_ops && !run_ops(stopped)) {
       passes.cancel();
       return false;
@@ -110,7 +167,7 @@ bool Decoder::forward(std::span<const DecoderInput> inputs, const std::function<
 bool Decoder::run_ops(const std::function<bool()>& stopped) {
   Ops& ops = backend_->ops();
   // All tokens; after the last layer's attention, run_layer() keeps only the rows that get logits.
-  Rows rows{.n = batch_.n_tokens, .x = x_, .attention = attention_};
+  Rows rows{.n = batch_.n_tokens, .x = x_, .attention = attention_, .adapters = view(runs_)};
   ops.embed({.batch = &batch_, .embedding = weights_.embedding, .x = x_});
   for (std::int32_t layer = 0; layer < static_cast<std::int32_t>(config_.n_layers); layer++) {
     if (stopped && stopped()) return false;
@@ -138,14 +195,20 @@ void Decoder::run_layer(std::int32_t layer, Rows& rows) {
                        .x = rows.x,
                        .kv = kv,
                        .q = q_,
-                       .layer = layer});
+                       .layer = layer,
+                       .adapters = rows.adapters});
   const bool is_last = layer + 1 == static_cast<std::int32_t>(config_.n_layers);
   if (is_last && n_logit_rows() == 0) return;  // nothing reads x any more; the KV cache is complete
   ops.paged_attention(
       {.batch = &batch_, .shape = shape_, .q = q_, .kv = kv, .out = rows.attention, .layer = layer});
   if (is_last && n_logit_rows() < rows.n) gather_logit_rows(layer, rows);
-  ops.project_residual(
-      {.n_tokens = rows.n, .weight = w.attention_output, .h = rows.attention, .x = rows.x, .layer = layer});
+  ops.project_residual({.n_tokens = rows.n,
+                        .weight = w.attention_output,
+                        .h = rows.attention,
+                        .x = rows.x,
+                        .layer = layer,
+                        .projection = Projection::attention_output,
+                        .adapters = rows.adapters});
   run_ffn(layer, rows);
 }
 
@@ -162,8 +225,20 @@ void Decoder::run_ffn(std::int32_t layer, const Rows& rows) {
                  .layer = layer});
     return;
   }
-  ops.swiglu({.n_tokens = rows.n, .weights = &w, .rms_norm_eps = eps, .x = rows.x, .h = h_, .layer = layer});
-  ops.project_residual({.n_tokens = rows.n, .weight = w.down, .h = h_, .x = rows.x, .layer = layer});
+  ops.swiglu({.n_tokens = rows.n,
+              .weights = &w,
+              .rms_norm_eps = eps,
+              .x = rows.x,
+              .h = h_,
+              .layer = layer,
+              .adapters = rows.adapters});
+  ops.project_residual({.n_tokens = rows.n,
+                        .weight = w.down,
+                        .h = h_,
+                        .x = rows.x,
+                        .layer = layer,
+                        .projection = Projection::down,
+                        .adapters = rows.adapters});
 }
 
 void Decoder::gather_logit_rows(std::int32_t layer, Rows& rows) {
@@ -177,7 +252,7 @@ void Decoder::gather_logit_rows(std::int32_t layer, Rows& rows) {
   };
   gather(config_.hidden, rows.x, logit_x_);
   gather(std::int64_t{shape_.n_heads} * shape_.head_dim, rows.attention, logit_attention_);
-  rows = {.n = n_logit_rows(), .x = logit_x_, .attention = logit_attention_};
+  rows = {.n = n_logit_rows(), .x = logit_x_, .attention = logit_attention_, .adapters = view(logit_runs_)};
 }
 
 std::span<const float> Decoder::logits(std::size_t row) {

@@ -22,6 +22,8 @@ struct DecoderInput {
   std::span<const std::int32_t> block_table;
   // Logits of the last of `tokens`, and only of that one.
   bool wants_logits = false;
+  // In normal form (normalized() in adapter.h). The pages must hold K and V of the same set.
+  std::span<const AppliedAdapter> adapters = {};
 };
 
 struct KvOptions {
@@ -62,8 +64,10 @@ class Decoder {
     std::int32_t n;
     float* x;          // [n, hidden]
     float* attention;  // [n, n_heads * head_dim]
+    AdapterRuns adapters;
   };
   void build_batch(std::span<const DecoderInput> inputs);
+  void build_runs(std::span<const DecoderInput> inputs);
   bool run_ops(const std::function<bool()>& stopped);
   void run_layer(std::int32_t layer, Rows& rows);
   void run_ffn(std::int32_t layer, const Rows& rows);
@@ -83,6 +87,7 @@ class Decoder {
   std::vector<std::uint32_t> tokens_;
   std::vector<std::int32_t> positions_, sequence_of_, block_table_, logit_rows_;
   std::vector<float> rope_cos_, rope_sin_;
+  std::vector<AdapterRun> runs_, logit_runs_;  // of all tokens; of the rows that get logits
 
   // Activations on the backend, sized for the largest batch.
   float *x_, *q_, *attention_;

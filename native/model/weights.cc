@@ -64,7 +64,8 @@ struct MatrixOptions {
 class WeightList {
  public:
   /// Keeps pointers into `weights`.
-  WeightList(const ModelSource& file, const ModelConfig& config, ModelWeights& weights) : file_(file) {
+  WeightList(const ModelSource& file, const ModelConfig& config, bool apart, ModelWeights& weights)
+      : file_(file), apart_(apart) {
     weights.layers.resize(config.n_layers);
     add_matrix("token_embd", &weights.embedding);
     for (std::uint32_t i = 0; i < config.n_layers; i++) {
@@ -123,7 +124,8 @@ class WeightList {
     if (config.n_experts > 0) {
       add_experts(config, prefix, layer);
     } else {
-      add_matrix(prefix + "ffn_gate", &layer->gate, {.use = WeightUse::gate, .scales_bias = true});
+      add_matrix(prefix + "ffn_gate", &layer->gate,
+                 {.use = apart_ ? WeightUse::matrix : WeightUse::gate, .scales_bias = true});
       add_matrix(prefix + "ffn_up", &layer->up, {.use = WeightUse::up, .scales_bias = true});
       add_matrix(prefix + "ffn_down", &layer->down, {.scales_bias = true});
     }
@@ -199,6 +201,7 @@ class WeightList {
   }
 
   const ModelSource& file_;
+  const bool apart_;         // gate and up must not be fused
   std::int32_t layer_ = -1;  // of what is added
   std::vector<Source> sources_;
   std::vector<Target> targets_;
@@ -276,15 +279,16 @@ std::vector<Weight> map_all(const ModelSource& file, const std::vector<Source>& 
 
 }  // namespace
 
-std::vector<WeightSpec> weight_specs(const ModelSource& file, const ModelConfig& config) {
+std::vector<WeightSpec> weight_specs(const ModelSource& file, const ModelConfig& config, bool apart) {
   ModelWeights weights;
-  return WeightList(file, config, weights).specs();
+  return WeightList(file, config, apart, weights).specs();
 }
 
 ModelWeights load_weights(const ModelSource& file, const ModelConfig& config, Backend& backend,
-                          WeightSource source, const LoadProgress& progress, const CancelFlag& cancel) {
+                          WeightSource source, bool apart, const LoadProgress& progress,
+                          const CancelFlag& cancel) {
   ModelWeights weights;
-  WeightList list(file, config, weights);
+  WeightList list(file, config, apart, weights);
   const std::vector<WeightSpec> specs = list.specs();
   if (source == WeightSource::mapped) {
     list.assign(map_all(file, list.sources(), specs, backend));

@@ -8,6 +8,7 @@
 #include "core/cancel.h"
 #include "io/model_source.h"
 #include "kernels/backend.h"
+#include "model/adapter.h"
 #include "model/config.h"
 
 namespace cria {
@@ -19,6 +20,7 @@ struct ModelWeights {
   Weight output;       // [vocab, hidden]; the embedding when tied
   std::uint64_t bytes = 0;
   std::uint64_t parameters = 0;
+  std::vector<Adapter> adapters;  // beside the model's own weights
 };
 
 /// Called from reading threads, one at a time, with bytes in order of magnitude 8 MiB apart.
@@ -30,11 +32,13 @@ enum class WeightSource {
 };
 
 /// The tensors of a checked file, in the order in which load_weights() uploads them.
-std::vector<WeightSpec> weight_specs(const ModelSource& file, const ModelConfig& config);
+/// `apart`: gate and up must not be fused (WeightUse::gate).
+std::vector<WeightSpec> weight_specs(const ModelSource& file, const ModelConfig& config, bool apart = false);
 
 /// Brings every tensor of a checked file (read_config) to the backend.
 /// Throws ERR_ABORTED, ERR_IO, ERR_OUT_OF_MEMORY; nothing is left running.
 ModelWeights load_weights(const ModelSource& file, const ModelConfig& config, Backend& backend,
-                          WeightSource source, const LoadProgress& progress, const CancelFlag& cancel);
+                          WeightSource source, bool apart, const LoadProgress& progress,
+                          const CancelFlag& cancel);
 
 }  // namespace cria

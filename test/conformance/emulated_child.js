@@ -20,7 +20,8 @@ async function load(path, kvDtype, { gpuLayers = -1, contextLength = 0 } = {}) {
     kvDtype,
   }
   return Model.create(
-    await addon().loadModel({ ...options, prefillChunk: 0, maxQueue: 16, mmap: false }, null).promise,
+    await addon().loadModel({ ...options, prefillChunk: 0, maxQueue: 16, mmap: false, adapters: [] }, null)
+      .promise,
   )
 }
 

@@ -1,7 +1,7 @@
 cria_native_test(formats ROOM kernels SOURCES kernels/formats_test.cc)
 cria_native_test(kernels ROOM kernels SOURCES
   kernels/attention_test.cc kernels/elementary_test.cc kernels/elementwise_test.cc kernels/experts_test.cc
-  kernels/matmul_test.cc kernels/ops_test.cc)
+  kernels/matmul_test.cc kernels/ops_test.cc kernels/adapter_ops_test.cc)
 cria_native_test(cross_isa ROOM kernels SOURCES kernels/cross_isa_test.cc)
 cria_native_test(thread_pool ROOM core SOURCES core/thread_pool_test.cc)
 

@@ -15,7 +15,7 @@ const usage = (argv: string[]): string => {
 
 test('every flag of generate reaches its option', () => {
   const argv =
-    'generate -m a.gguf --device cuda --gpu-layers 3 --threads 2 --ctx 128 --kv-memory 1GB --kv-dtype f32 --mmap -n 5 -t 0.5 --top-k 3 ' +
+    'generate -m a.gguf --device cuda --gpu-layers 3 --threads 2 --ctx 128 --kv-memory 1GB --kv-dtype f32 --mmap --lora /a/b.gguf --lora /a/c:0.5 -n 5 -t 0.5 --top-k 3 ' +
     '--top-p 0.9 --min-p 0 --typical-p 1 --repetition-penalty 1.1 --frequency-penalty=-1 --presence-penalty 1 -s 7 ' +
     '--stop a --stop b --ignore-eos --json prompt'
   expect(parseCommandLine(argv.split(' '))).toEqual({
@@ -31,6 +31,10 @@ test('every flag of generate reaches its option', () => {
       kvMemory: '1GB',
       kvDtype: 'f32',
       mmap: true,
+      adapters: [
+        { path: '/a/b.gguf', scale: 1 },
+        { path: '/a/c', scale: 0.5 },
+      ],
     },
     generation: {
       maxTokens: 5,

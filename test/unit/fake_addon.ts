@@ -3,6 +3,8 @@
 import { version } from '../../lib/binding'
 import type { NativeKernels } from '../../lib/kernels/native'
 import type {
+  NativeAdapterInfo,
+  NativeAdapters,
   NativeAddon,
   NativeEvent,
   NativeLoadOptions,
@@ -125,6 +127,8 @@ export interface FakeSetup {
   generateError?: Error
   /** Every request yields these texts, then ends. */
   answer?: string[]
+  /** Loaded beside the model. */
+  adapters?: Array<Partial<NativeAdapterInfo>>
 }
 
 export class FakeAddon implements NativeAddon {
@@ -132,6 +136,8 @@ export class FakeAddon implements NativeAddon {
   readonly requests: FakeRequest[] = []
   readonly encodes: Array<{ text: NativeText; bos: boolean | null; eos: boolean }> = []
   readonly loads: NativeLoadOptions[] = []
+  /** Of the calls of `logits`, `saveState` and `restoreState`. */
+  readonly computed: NativeAdapters[] = []
   progress: ((loadedBytes: number, totalBytes: number) => void) | null = null
   nextLoad: FakeTask<NativeModel> | undefined
   nextEncode: FakeTask<Uint32Array> | undefined
@@ -208,6 +214,7 @@ export class FakeAddon implements NativeAddon {
         vocabSize: VOCAB_SIZE,
         tensorTypes: { F32: 10 },
         warnings: [],
+        adapters: this.setup.adapters ?? [],
       } as unknown as NativeModelInfo,
       tokenizer: this.tokenizer(),
       generate: (request, onEvents) => {
@@ -223,10 +230,19 @@ export class FakeAddon implements NativeAddon {
         }
         return made
       },
-      logits: (ids) => new FakeTask(new Float32Array(ids.length)),
+      logits: (ids, adapters) => {
+        this.computed.push(adapters)
+        return new FakeTask(new Float32Array(ids.length))
+      },
       stats: () => ({ ...stats, waiting: this.requests.length }),
-      saveState: (_path, prompt) => new FakeTask({ tokens: prompt.length, bytes: 100 }),
-      restoreState: () => new FakeTask({ tokens: 5, bytes: 100 }),
+      saveState: (_path, prompt, _bos, adapters) => {
+        this.computed.push(adapters)
+        return new FakeTask({ tokens: prompt.length, bytes: 100 })
+      },
+      restoreState: (_path, adapters) => {
+        this.computed.push(adapters)
+        return new FakeTask({ tokens: 5, bytes: 100 })
+      },
       dispose: async () => {
         this.disposals++
         for (const request of this.requests) request.end('abort')

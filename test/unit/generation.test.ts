@@ -330,6 +330,7 @@ describe('requests', () => {
       startsText: false,
       priority: 0,
       timeoutMs: 0,
+      adapters: [],
       onContextFull: 'stop',
       keepTokens: -1,
       sampling: {

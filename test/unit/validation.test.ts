@@ -32,6 +32,22 @@ function thrown(call: () => unknown): CriaError {
   throw new Error('it did not throw')
 }
 
+const wrongAdapters = [
+  'a.gguf',
+  {},
+  [5],
+  ['a.gguf'],
+  [{}],
+  [{ path: '' }],
+  [{ path: 5 }],
+  [{ path: 'a.gguf', scale: '1' }],
+  [{ path: 'a.gguf', scale: Number.NaN }],
+  [{ path: 'a.gguf', scale: Infinity }],
+  [{ path: 'a.gguf', scale: 1e39 }],
+  [{ path: 'a.gguf', strength: 1 }],
+  [{ path: 'a.gguf' }, { path: './a.gguf', scale: 2 }],
+]
+
 const wrong = {
   temperature: [-0.1, 101, Number.NaN, '0.8', null],
   topK: [-1, 1.5, '40', null],
@@ -67,6 +83,7 @@ const wrong = {
   timeout: [0, -1, 1.5, Infinity, '1s'],
   onContextFull: ['throw', true, ''],
   keepTokens: [-1, 0.5, '1'],
+  adapters: wrongAdapters,
   signal: [{}, null, new EventTarget(), 'x'],
 }
 
@@ -177,6 +194,7 @@ const wrongLoads = {
   maxQueue: [0, -1, 1.5, 2 ** 20 + 1],
   mmap: [0, 'true'],
   download: ['hf', { cacheDir: '' }, { token: 'a b' }, { endpoint: 'hub' }, { offline: 1 }, { other: 1 }],
+  adapters: wrongAdapters,
   onProgress: [true, {}],
   signal: [{}, true],
 }
@@ -259,6 +277,7 @@ describe('loadModel', () => {
       kvDtype: 'f16',
       prefillChunk: 0,
       mmap: false,
+      adapters: [],
     })
   })
 })

@@ -111,6 +111,23 @@ void CpuOps::multiply(const Product* products, int n, const float* x, std::int64
   });
 }
 
+void CpuOps::add_low_rank(const AdapterRuns& adapters, std::int32_t layer, Projection projection,
+                          const float* x, std::int64_t cols, float* y, std::int64_t rows) {
+  for (std::int32_t i = 0; i < adapters.n; i++) {
+    const AdapterRun& run = adapters.runs[i];
+    const LowRank& low_rank = run.layers[layer].of(projection);
+    const std::int64_t rank = low_rank.a.rows;
+    if (rank == 0) continue;
+    float* const u = ensure_size(low_rank_, run.n_rows * rank);
+    const Product into_rank{.weight = low_rank.a, .y = u, .y_stride = rank};
+    multiply(&into_rank, 1, x + run.first_row * cols, run.n_rows);
+    Product out_of_rank{
+        .weight = low_rank.b, .y = y + run.first_row * rows, .y_stride = rows, .accumulate = true};
+    out_of_rank.weight.scale = low_rank.scale * run.scale;
+    multiply(&out_of_rank, 1, u, run.n_rows);
+  }
+}
+
 void CpuOps::embed(const EmbedArgs& args) {
   const Weight& table = args.embedding;
   const std::size_t bytes = row_bytes(table.dtype, static_cast<std::size_t>(table.cols));
@@ -139,6 +156,9 @@ void CpuOps::attention_input(const AttentionInputArgs& args) {
                                {.weight = w.key, .y = k, .y_stride = kv_dim},
                                {.weight = w.value, .y = v, .y_stride = kv_dim}};
   multiply(products, 3, x, n);
+  add_low_rank(args.adapters, args.layer, Projection::query, x, w.query.cols, args.q, q_dim);
+  add_low_rank(args.adapters, args.layer, Projection::key, x, w.key.cols, k, kv_dim);
+  add_low_rank(args.adapters, args.layer, Projection::value, x, w.value.cols, v, kv_dim);
   pool_.parallel_for(n, pool_.grain_for(n, 4),
                      [&](std::int64_t begin, std::int64_t end) { rope_and_append(args, k, v, begin, end); });
 }
@@ -184,11 +204,32 @@ void CpuOps::matmul(const Weight& weight, const float* x, std::int64_t n_tokens,
 
 void CpuOps::project_residual(const ProjectResidualArgs& args) {
   matmul(args.weight, args.h, args.n_tokens, args.x, true);
+  add_low_rank(args.adapters, args.layer, args.projection, args.h, args.weight.cols, args.x,
+               args.weight.rows);
+}
+
+void CpuOps::adapted_swiglu(const SwigluArgs& args, const float* x) {
+  const Weight &gate = args.weights->gate, &up = args.weights->up;
+  float* const ups = ensure_size(up_, args.n_tokens * up.rows);
+  const Product products[2] = {{.weight = gate, .y = args.h, .y_stride = gate.rows},
+                               {.weight = up, .y = ups, .y_stride = up.rows}};
+  multiply(products, 2, x, args.n_tokens);
+  add_low_rank(args.adapters, args.layer, Projection::gate, x, gate.cols, args.h, gate.rows);
+  add_low_rank(args.adapters, args.layer, Projection::up, x, up.cols, ups, up.rows);
+  pool_.parallel_for(args.n_tokens, pool_.grain_for(args.n_tokens, 1),
+                     [&](std::int64_t begin, std::int64_t end) {
+                       for (std::int64_t t = begin; t < end; t++) {
+                         float* const h = args.h + t * gate.rows;
+                         kernels_.silu_mul(h, ups + t * up.rows, h, gate.rows);
+                       }
+                     });
 }
 
 void CpuOps::swiglu(const SwigluArgs& args) {
   const Weight &gate = args.weights->gate, &up = args.weights->up;
   const float* x = normalize(args.x, args.weights->ffn_norm, args.rms_norm_eps, args.n_tokens);
+  if (args.adapters.change(args.layer, Projection::gate) || args.adapters.change(args.layer, Projection::up))
+    return adapted_swiglu(args, x);
   const ActivationRows gate_x =
       activations_[0].prepare(kernels_, pool_, gate.dtype, x, args.n_tokens, gate.cols);
   const ActivationRows up_x =

@@ -52,6 +52,11 @@ class CpuOps final : public Ops {
   /// use, first row, end, thread).
   template <class Body>
   void for_expert_chunks(const LayerWeights& weights, Weight ExpertWeights::* matrix, Body&& body);
+  /// What adapters add to y = x · Wᵀ. `cols` and `rows` are W's; y [n, rows].
+  void add_low_rank(const AdapterRuns& adapters, std::int32_t layer, Projection projection, const float* x,
+                    std::int64_t cols, float* y, std::int64_t rows);
+  /// swiglu() with the two products apart, for what adapters add to them.
+  void adapted_swiglu(const SwigluArgs& args, const float* x);
   static std::int64_t chunk_rows(const Weight& weight, std::int64_t n_tokens);
   /// Calls body(chunk, thread) for all chunks. A thread takes the chunks of its own share in order, so that
   /// it prefetches its own rows, and then takes over chunks of the other shares.
@@ -87,7 +92,7 @@ class CpuOps final : public Ops {
   std::size_t scratch_stride_ = 0;
   // Q, K and V may each need activations of another type.
   ActivationBuffer activations_[kMaxProducts];
-  std::vector<float> normalized_, k_, v_, router_logits_, expert_h_, expert_outputs_;
+  std::vector<float> normalized_, k_, v_, up_, low_rank_, router_logits_, expert_h_, expert_outputs_;
 };
 
 }  // namespace cria

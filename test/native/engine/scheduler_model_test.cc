@@ -1,6 +1,6 @@
 // Random operations on scheduler and pool against a model of the cache. Every slot of every page records the
-// whole prefix whose K and V it would hold, so that a page shared, copied, evicted or reused wrongly is
-// detected.
+// root and the whole prefix whose K and V it would hold, so that a page shared, copied, evicted or reused
+// wrongly is detected.
 #include <doctest/doctest.h>
 
 #include <cstdlib>
@@ -22,6 +22,9 @@ std::uint64_t next_prefix(std::uint64_t prefix, std::uint32_t token) {
   x = (x ^ (x >> 31)) * 0xbf58476d1ce4e5b9;
   return (x ^ (x >> 29)) | 1;
 }
+
+/// Where the prefix of a sequence of this root begins.
+std::uint64_t beginning(PageId root) { return next_prefix(kNothing, static_cast<std::uint32_t>(root)); }
 
 class Model {
  public:
@@ -86,11 +89,13 @@ class Model {
     return tokens;
   }
 
+  PageId root() { return PrefixTree::root(static_cast<std::int32_t>(below(8)) / 6); }
+
   void add() {
     if (live_.size() >= 12) return;
     const auto tokens = prompt();
     const SequenceId id = ++last_id_;
-    scheduler_.add(id, tokens, static_cast<std::int32_t>(below(8)) == 0 ? 1 : 0);
+    scheduler_.add(id, tokens, static_cast<std::int32_t>(below(8)) == 0 ? 1 : 0, root());
     live_[id].remaining =
         1 + static_cast<std::int32_t>(below(static_cast<std::uint32_t>(most_tokens() - tokens.size() + 1)));
   }
@@ -110,9 +115,10 @@ class Model {
   }
   void adopt() {
     const auto tokens = prompt();
-    const auto pages = scheduler_.adopt(tokens);
+    const PageId root = this->root();
+    const auto pages = scheduler_.adopt(tokens, root);
     if (pages.empty()) return;
-    std::uint64_t prefix = kNothing;
+    std::uint64_t prefix = beginning(root);
     for (std::size_t i = 0; i < tokens.size(); i++) {
       prefix = next_prefix(prefix, tokens[i]);
       slot(pages, i) = prefix;
@@ -151,7 +157,7 @@ class Model {
       REQUIRE(chunk.first == s.n_cached);
       REQUIRE(chunk.count >= 1);
       REQUIRE(chunk.reaches_end == (chunk.first + chunk.count == s.n_tokens()));
-      std::uint64_t prefix = kNothing;
+      std::uint64_t prefix = beginning(s.root);
       for (std::int32_t i = 0; i < chunk.first + chunk.count; i++) {
         prefix = next_prefix(prefix, s.tokens[static_cast<std::size_t>(i)]);
         std::uint64_t& held = slot(s.pages, static_cast<std::size_t>(i));
