@@ -128,6 +128,7 @@ if(NOT CRIA_SANITIZE)  # which would end the program instead
   cria_cuda_mutant(experts_empty_groups experts.cu experts.cu "i < plan.max_groups; i +=" "i < 0; i +=" experts)
   cria_cuda_mutant(groups_of_vector matmul_vector.cu matmul_vector.cu "static_cast<int>(blockIdx.y), n_chunks" "0, n_chunks" experts)
   cria_cuda_mutant(groups_of_tiles matmul_tiles.cuh matmul_tiles_floats.cu "token_block %= each;" "" experts)
+  cria_cuda_mutant(product_up_scale matmul_formats.cuh matmul_f32.cu "is_up ? up.scale : own.scale" "own.scale" matmul)
   cria_cuda_mutant(silu_bounds swiglu.cu swiglu.cu "if (i < n)" "if (i <= n)")
   cria_cuda_mutant(attention_wait attention_mma.cuh attention.cu "    wait_for_copies(stages - 2);\n" "" attention)
   cria_cuda_mutant(attention_stage attention_mma.cuh attention.cu

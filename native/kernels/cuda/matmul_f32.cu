@@ -52,18 +52,22 @@ static __global__ void __launch_bounds__(kF32Warps* kWarpSize)
     }
   }
 
-  const bool swiglu = output.is_swiglu();
+  // Chain t stores token t.
+  float own[2] = {0.0f, 0.0f};
 #pragma unroll
   for (int t = 0; t < kF32Tokens; t++) {
     float sum[2] = {acc[0][t], acc[1][t]};
     for (int step = 8; step; step /= 2)
       for (int i = 0; i < 2; i++) sum[i] = sum[i] + __shfl_xor_sync(kFullWarp, sum[i], step);
-    if (t >= n || chain != 0) continue;
-    const int64_t r = static_cast<int64_t>(blockIdx.x) * (swiglu ? 8 : kTileRows) + row;
-    float* out = y + (first + t) * y_stride + r;
-    if (r < rows) output.store(sum[0], sum[1], r, out);
-    if (!swiglu && r + 8 < rows) output.store(sum[1], 0.0f, r + 8, out + 8);
+    if (t == chain)
+      for (int i = 0; i < 2; i++) own[i] = sum[i];
   }
+  if (chain >= n) return;
+  for (int i = 0; i < 2; i++) output.adjust(&own[i], 1, blockIdx.x, row + 8 * i, rows);
+  const int64_t r = output.row_of(blockIdx.x, row);
+  float* out = y + (first + chain) * y_stride + r;
+  if (r < rows) output.store(own[0], own[1], out);
+  if (!output.is_swiglu() && r + 8 < rows) output.store(own[1], 0.0f, out + 8);
 }
 
 void matmul_f32(const MatmulArgs& a, const RowGroups& groups, Stream stream) {

@@ -182,24 +182,38 @@ CRIA_DEVICE void multiply_floats(float (&c)[4], const uint4& a, uint32_t b0, uin
     mma_f16(c, wide, b);
 }
 
-CRIA_DEVICE float apply(const ScaleAndBias& to, float sum, int64_t row) {
-  if (to.scale != 1.0f) sum = sum * to.scale;
-  if (to.bias) sum = sum + to.bias[row];
-  return sum;
-}
-
-/// What a kernel does with the sums of a row, as in MatmulArgs.
+/// What becomes of a product's sums (MatmulArgs), as kernels get it. First adjust(), then store(): a kernel
+/// whose matrix has neither scale nor bias must not pay for them with registers.
 struct ProductOutput {
   Epilogue epilogue;
   ScaleAndBias own, up;
   explicit ProductOutput(const MatmulArgs& a) : epilogue(a.epilogue), own(a.own), up(a.up) {}
 
   CRIA_DEVICE bool is_swiglu() const { return epilogue == Epilogue::swiglu; }
-  /// `sum`: of output `row`. `second`: of the row eight below, which is up where this is gate.
-  CRIA_DEVICE void store(float sum, float second, int64_t row, float* y) const {
-    const float product = apply(own, sum, row);
-    if (epilogue == Epilogue::swiglu)
-      *y = silu(product) * apply(up, second, row);
+  /// The output of row r of a tile. With swiglu, rows 0 .. 7 are of gate and rows 8 .. 15 the same ones of
+  /// up.
+  CRIA_DEVICE int64_t row_of(int64_t tile, int r) const {
+    return is_swiglu() ? tile * 8 + r % 8 : tile * kTileRows + r;
+  }
+  /// Takes the steps of ScaleAndBias for n sums of row r of a tile.
+  CRIA_DEVICE void adjust(float* sums, int n, int64_t tile, int r, int64_t rows) const {
+    const bool is_up = is_swiglu() && r >= 8;
+    const float scale = is_up ? up.scale : own.scale;
+    const float* bias = is_up ? up.bias : own.bias;
+    if (scale != 1.0f) {
+#pragma unroll
+      for (int i = 0; i < n; i++) sums[i] = sums[i] * scale;
+    }
+    const int64_t row = row_of(tile, r);
+    if (bias && row < rows) {
+#pragma unroll
+      for (int i = 0; i < n; i++) sums[i] = sums[i] + bias[row];
+    }
+  }
+  /// `second` is the product of the row eight below: up, where this is gate.
+  CRIA_DEVICE void store(float product, float second, float* y) const {
+    if (is_swiglu())
+      *y = silu(product) * second;
     else if (epilogue == Epilogue::add)
       *y = *y + product;
     else

@@ -429,14 +429,19 @@ CRIA_DEVICE TileBlock tile_block(const uint8_t* weights, int n_tokens, int token
 
 /// Writes a warp's outputs. first_tile: its first tile of rows; first_token: its first token.
 template <WeightForm kForm>
-CRIA_DEVICE void store_tiles(const TileSums<kForm>& acc, const ProductOutput& output, int64_t first_tile,
+CRIA_DEVICE void store_tiles(TileSums<kForm>& acc, const ProductOutput& output, int64_t first_tile,
                              int first_token, int n_tokens, float* y, int64_t rows, int64_t y_stride) {
   using Plan = TilePlan<kForm>;
   const bool swiglu = output.is_swiglu();
   const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
 #pragma unroll
   for (int m = 0; m < Plan::kRowTiles; m++) {
-    const int64_t row = (first_tile + m) * (swiglu ? 8 : 16) + g;
+#pragma unroll
+    for (int n = 0; n < Plan::kTokenTiles; n++)
+#pragma unroll
+      for (int half = 0; half < 2; half++)
+        output.adjust(&acc.v[m][n][2 * half], 2, first_tile + m, g + 8 * half, rows);
+    const int64_t row = output.row_of(first_tile + m, g);
 #pragma unroll
     for (int n = 0; n < Plan::kTokenTiles; n++)
 #pragma unroll
@@ -444,8 +449,8 @@ CRIA_DEVICE void store_tiles(const TileSums<kForm>& acc, const ProductOutput& ou
         const int token = first_token + 8 * n + 2 * t + i;
         if (token >= n_tokens) continue;
         float* out = y + token * y_stride + row;
-        if (row < rows) output.store(acc.v[m][n][i], acc.v[m][n][i + 2], row, out);
-        if (!swiglu && row + 8 < rows) output.store(acc.v[m][n][i + 2], 0.0f, row + 8, out + 8);
+        if (row < rows) output.store(acc.v[m][n][i], acc.v[m][n][i + 2], out);
+        if (!swiglu && row + 8 < rows) output.store(acc.v[m][n][i + 2], 0.0f, out + 8);
       }
   }
 }

@@ -453,16 +453,14 @@ static __global__ void __launch_bounds__(VectorPlan<kForm>::kThreads, 512 / Vect
     }
   }
 
-  const bool swiglu = output.is_swiglu();
+  output.adjust(acc, Plan::kOutputs, blockIdx.x, row, rows);
+  const int64_t r = output.row_of(blockIdx.x, row);
+  const bool stores = r < rows && !(output.is_swiglu() && row >= 8);
 #pragma unroll
   for (int i = 0; i < Plan::kOutputs; i++) {
     const int token = (thread_in_block() + i * Plan::kThreads) / static_cast<int>(kTileRows);
-    // With swiglu, rows 0 .. 7 of a tile are of gate and rows 8 .. 15 the same ones of up.
     const float below = __shfl_xor_sync(kFullWarp, acc[i], 8);
-    const int64_t r = swiglu ? static_cast<int64_t>(blockIdx.x) * 8 + row
-                             : static_cast<int64_t>(blockIdx.x) * kTileRows + row;
-    if (token < n_tokens && r < rows && !(swiglu && row >= 8))
-      output.store(acc[i], below, r, y + token * y_stride + r);
+    if (token < n_tokens && stores) output.store(acc[i], below, y + token * y_stride + r);
   }
 }
 
