@@ -80,6 +80,7 @@ export interface NativeTokenizerInfo {
   chatTemplate: string
   /** The spellings that a piece with `special` true parses as tokens: control and user-defined ones. */
   specialSpellings: string[]
+  warnings: string[]
 }
 
 /**

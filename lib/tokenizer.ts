@@ -95,6 +95,11 @@ export class Tokenizer {
     return this.#native.info.chatTemplate || null
   }
 
+  /** What was ignored or assumed about the vocabulary, in full sentences; empty for most files. */
+  get warnings(): string[] {
+    return [...this.#native.info.warnings]
+  }
+
   /**
    * Encodes a text. Lone surrogates count as U+FFFD.
    * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_ABORTED, ERR_DISPOSED
@@ -162,8 +167,10 @@ export class Tokenizer {
 }
 
 /**
- * Loads only the vocabulary of a GGUF file, which may lack tensors. Takes the names that `loadModel` takes. The
- * tokenizer needs no dispose.
+ * Loads only a vocabulary: of a GGUF file, which may lack tensors; of `tokenizer.json`; of `tokenizer.model`
+ * (SentencePiece, or Llama 3's rank file); of `tekken.json`; or of a folder with one of these. What a
+ * `tokenizer_config.json` beside it says of special tokens and of the chat template counts as well. Takes
+ * the names that `loadModel` takes. The tokenizer needs no dispose.
  * @throws (rejects) the same codes as `loadModel`
  */
 export async function loadTokenizer(

@@ -54,6 +54,7 @@ Napi::Value JsTokenizer::info(const Napi::CallbackInfo& call) {
         specials.Set(specials.Length(), Napi::String::New(env, std::string(tokenizer_->spelling(id))));
     }
     o.Set("specialSpellings", specials);
+    o.Set("warnings", strings_to_js(env, tokenizer_->warnings()));
     return o;
   });
 }

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/huge_memory.h"
+#include "engine/vocabulary_folder.h"
 #include "engine/vocabulary_gguf.h"
 #include "model/fingerprint.h"
 
@@ -140,6 +141,8 @@ LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress,
   LoadedModel loaded;
   loaded.warnings = config.warnings;
   loaded.tokenizer = Tokenizer::build(read_vocabulary(file));
+  const std::vector<std::string>& of_tokenizer = loaded.tokenizer->warnings();
+  loaded.warnings.insert(loaded.warnings.end(), of_tokenizer.begin(), of_tokenizer.end());
   if (loaded.tokenizer->vocab_size() > config.vocab_size) {
     throw Error(ErrorCode::invalid_model,
                 "expected at most " + std::to_string(config.vocab_size) +
@@ -185,7 +188,7 @@ LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress,
 }
 
 std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& path) {
-  return Tokenizer::build(read_vocabulary(*ModelSource::open(path)));
+  return Tokenizer::build(load_vocabulary(path));
 }
 
 }  // namespace cria

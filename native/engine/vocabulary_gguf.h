@@ -11,4 +11,8 @@ namespace cria {
 /// "llama" and "gpt2").
 VocabularySource read_vocabulary(const ModelSource& file);
 
+/// Its counterpart: sets the `tokenizer.*` metadata, from which read_vocabulary() makes an equal source (BPE
+/// without merges gets them from its ranks). What GGUF has no key for goes into keys of cria's own.
+void write_vocabulary(const VocabularySource& source, ModelSource& file);
+
 }  // namespace cria

@@ -1,28 +1,42 @@
 #include "tokenizer/bpe.h"
 
-#include "core/error.h"
-#include "tokenizer/pretokenize.h"
-#include "tokenizer/unicode.h"
-
 namespace cria {
+namespace {
 
-BpeEncoder::BpeEncoder(const Vocabulary& vocabulary, std::string_view splitter,
-                       const std::vector<std::string>& merges)
-    : vocabulary_(vocabulary), pairs_(merges.empty() ? vocabulary.size() * 2 : merges.size()) {
-  if (!is_llama3_splitter(splitter)) {
-    const std::string found = splitter.empty() ? "nothing" : to_well_formed(splitter);
-    throw Error(ErrorCode::unsupported_model,
-                "tokenizer: the text splitter (tokenizer.ggml.pre): expected llama-bpe, found " + found,
-                {{"expected", "llama-bpe"}, {"found", found}});
+/// Calls `take(left, right, id)` for all the ways to split every token in two tokens, by id.
+template <class Take>
+void for_each_split(const Vocabulary& vocabulary, Take&& take) {
+  PrefixHash hash;
+  const StringIndex& pieces = vocabulary.pieces();
+  for (TokenId id = 0; id < vocabulary.size(); ++id) {
+    const std::string_view bytes = vocabulary.bytes(id);
+    if (vocabulary.find_piece(bytes) != id) continue;  // a control token, or one with the bytes of a piece
+    hash.assign(bytes);
+    for (std::size_t cut = 1; cut < bytes.size(); ++cut) {
+      const TokenId left = pieces.find(vocabulary.all_bytes(), bytes.substr(0, cut), hash.range(0, cut));
+      if (left == StringIndex::kAbsent) continue;
+      const TokenId right =
+          pieces.find(vocabulary.all_bytes(), bytes.substr(cut), hash.range(cut, bytes.size()));
+      if (right != StringIndex::kAbsent) take(left, right, id);
+    }
   }
-  if (merges.size() > kMaxMergePairs) {
+}
+
+}  // namespace
+
+BpeEncoder::BpeEncoder(const Vocabulary& vocabulary, const VocabularySource& source)
+    : vocabulary_(vocabulary),
+      pre_tokenizer_(split_expressions(source)),
+      whole_pieces_(uses_whole_pieces(source)),
+      pairs_(source.merges.empty() ? vocabulary.size() * 2 : source.merges.size()) {
+  if (source.merges.size() > kMaxMergePairs) {
     throw_invalid_vocabulary("expected at most " + std::to_string(kMaxMergePairs) + " merges, found " +
-                             std::to_string(merges.size()));
+                             std::to_string(source.merges.size()));
   }
-  if (merges.empty()) {
+  if (source.merges.empty()) {
     derive_merges();
   } else {
-    add_merges(merges);
+    add_merges(source.merges);
   }
 }
 
@@ -61,39 +75,35 @@ void BpeEncoder::add_merges(const std::vector<std::string>& merges) {
 }
 
 void BpeEncoder::derive_merges() {
-  PrefixHash hash;
-  for (TokenId id = 0; id < vocabulary_.size(); ++id) {
-    const std::string_view bytes = vocabulary_.bytes(id);
-    if (vocabulary_.find_piece(bytes) != id) continue;  // a control token, or one with the bytes of a piece
-    hash.assign(bytes);
-    for (std::size_t cut = 1; cut < bytes.size(); ++cut) {
-      const StringIndex& pieces = vocabulary_.pieces();
-      const TokenId left = pieces.find(vocabulary_.all_bytes(), bytes.substr(0, cut), hash.range(0, cut));
-      if (left == StringIndex::kAbsent) continue;
-      const TokenId right =
-          pieces.find(vocabulary_.all_bytes(), bytes.substr(cut), hash.range(cut, bytes.size()));
-      if (right == StringIndex::kAbsent) continue;
-      pairs_.insert(left, right, {id, id});
-      if (pairs_.size() > kMaxMergePairs) throw_invalid_vocabulary("the tokens have too many merges");
-    }
-  }
+  for_each_split(vocabulary_, [&](TokenId left, TokenId right, TokenId id) {
+    pairs_.insert(left, right, {id, id});
+    if (pairs_.size() > kMaxMergePairs) throw_invalid_vocabulary("the tokens have too many merges");
+  });
 }
 
-void BpeEncoder::encode(std::string_view text, EncodeRun& run) const {
-  const char* p = text.data();
-  const char* const end = p + text.size();
-  while (p < end) {
+std::vector<std::string> rank_merges(VocabularySource source) {
+  const Vocabulary vocabulary(source);
+  std::vector<std::string> merges;
+  for_each_split(vocabulary, [&](TokenId left, TokenId right, TokenId) {
+    if (merges.size() == kMaxMergePairs) throw_invalid_vocabulary("the tokens have too many merges");
+    merges.emplace_back(vocabulary.spelling(left)).append(1, ' ').append(vocabulary.spelling(right));
+  });
+  return merges;
+}
+
+void BpeEncoder::encode(std::string_view text, bool /*prefix*/, EncodeRun& run) const {
+  const auto take = [&](std::string_view piece) {
     run.poll.tick();
-    const char* const piece_end = llama3_piece_end(p, end);
-    encode_piece({p, static_cast<std::size_t>(piece_end - p)}, run);
-    p = piece_end;
-  }
+    encode_piece(piece, run);
+  };
+  pre_tokenizer_.split(text, take);
 }
 
 void BpeEncoder::encode_piece(std::string_view piece, EncodeRun& run) const {
   std::vector<TokenId>& out = run.out;
   if (piece.size() == 1) {
-    out.push_back(vocabulary_.byte_token(static_cast<unsigned char>(piece[0])));
+    const TokenId id = vocabulary_.byte_token(static_cast<unsigned char>(piece[0]));
+    if (id != kNoToken) out.push_back(id);
     return;
   }
   const bool cached = piece.size() <= PieceCache::kMaxBytes;
@@ -103,12 +113,16 @@ void BpeEncoder::encode_piece(std::string_view piece, EncodeRun& run) const {
     if (run.scratch.cache.append(key, out)) return;
   }
   const std::size_t before = out.size();
-  if (const std::optional<TokenId> whole = vocabulary_.find_piece(piece)) {
+  const std::optional<TokenId> whole = whole_pieces_ ? vocabulary_.find_piece(piece) : std::nullopt;
+  if (whole) {
     out.push_back(*whole);
   } else {
     std::vector<std::uint32_t>& symbols = run.scratch.merge.symbols;
     symbols.clear();
-    for (char c : piece) symbols.push_back(vocabulary_.byte_token(static_cast<unsigned char>(c)));
+    for (char c : piece) {
+      const TokenId id = vocabulary_.byte_token(static_cast<unsigned char>(c));
+      if (id != kNoToken) symbols.push_back(id);
+    }
     merge_symbols(pairs_, run.scratch.merge, run.poll);
     out.insert(out.end(), symbols.begin(), symbols.end());
   }

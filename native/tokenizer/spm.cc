@@ -13,21 +13,47 @@ std::string_view character_at(std::string_view text, std::size_t i) noexcept {
   return text.substr(i, utf8_length(text[i]));
 }
 
+/// SentencePiece's remove_extra_whitespaces (src/normalizer.cc): appends the text without spaces at its start
+/// and end, one for those side by side. Returns what it appended, less the prefix.
+std::string_view append_single_spaces(std::string_view text, bool prefix, std::string& out) {
+  if (prefix) out += ' ';
+  const std::size_t begin = out.size();
+  bool after_space = true;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const bool space = text[i] == ' ';
+    if (!space || !after_space) out += text[i];
+    after_space = space;
+  }
+  while (out.size() > begin && out.back() == ' ') out.pop_back();
+  const std::string rest = out.substr(begin);
+  out.resize(begin);
+  append_with_spaces(rest, out);
+  return std::string_view(out).substr(begin);
+}
+
 }  // namespace
 
-SpmEncoder::SpmEncoder(const Vocabulary& vocabulary, bool add_space_prefix)
+SpmEncoder::SpmEncoder(const Vocabulary& vocabulary, const VocabularySource& source)
     : vocabulary_(vocabulary),
-      add_space_prefix_(add_space_prefix),
-      pairs_(vocabulary.size() * 2),
+      prefix_before_space_(source.prefix_before_space),
+      remove_extra_whitespaces_(source.remove_extra_whitespaces),
+      pairs_(source.merges.empty() ? vocabulary.size() * 2 : source.merges.size()),
       neighbours_(vocabulary.size()) {
   std::vector<std::pair<std::string_view, TokenId>> user_defined;
   for (TokenId id = 0; id < vocabulary.size(); ++id) {
     if (vocabulary.type(id) == TokenType::user_defined) user_defined.emplace_back(vocabulary.bytes(id), id);
   }
   user_defined_ = SpellingMatcher(std::move(user_defined));
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    if (vocabulary.byte_token(static_cast<unsigned char>(byte)) == kNoToken) lacks_bytes_ = true;
+  }
   rank_pieces();
   add_characters();
-  add_pairs();
+  if (source.merges.empty()) {
+    add_pairs();
+  } else {
+    add_merges(source.merges);
+  }
 }
 
 /// Whether merging can produce this piece. (User-defined pieces are matched beforehand and never merge.)
@@ -78,21 +104,27 @@ std::uint32_t SpmEncoder::find_half(std::string_view half, std::uint64_t hash) c
   return id != StringIndex::kAbsent && vocabulary_.type(id) != TokenType::user_defined ? id : kNoSymbol;
 }
 
+/// Notes which characters are side by side in a piece that merging can give.
+void SpmEncoder::add_neighbours(TokenId id) {
+  const std::string_view piece = vocabulary_.bytes(id);
+  if (vocabulary_.type(id) == TokenType::unused) has_unused_ = true;
+  std::uint32_t previous = kNoSymbol;
+  bool after_word = false;  // a character other than a space came before
+  for (std::size_t i = 0; i < piece.size(); i += utf8_length(piece[i])) {
+    const std::uint32_t symbol = symbol_for(character_at(piece, i));
+    if (previous != kNoSymbol) neighbours_.insert(previous, symbol, {0, 0});
+    previous = symbol;
+    if (piece[i] == ' ' && after_word) words_independent_ = false;
+    after_word = after_word || piece[i] != ' ';
+  }
+}
+
 void SpmEncoder::add_pairs() {
   PrefixHash hash;
   for (TokenId id = 0; id < vocabulary_.size(); ++id) {
     const std::string_view piece = vocabulary_.bytes(id);
     if (!is_mergeable(id) || piece.size() == utf8_length(piece[0])) continue;
-    if (vocabulary_.type(id) == TokenType::unused) has_unused_ = true;
-    std::uint32_t previous = kNoSymbol;
-    bool after_word = false;  // a character other than a space came before
-    for (std::size_t i = 0; i < piece.size(); i += utf8_length(piece[i])) {
-      const std::uint32_t symbol = symbol_for(character_at(piece, i));
-      if (previous != kNoSymbol) neighbours_.insert(previous, symbol, {0, 0});
-      previous = symbol;
-      if (piece[i] == ' ' && after_word) words_independent_ = false;
-      after_word = after_word || piece[i] != ' ';
-    }
+    add_neighbours(id);
     hash.assign(piece);
     for (std::size_t cut = utf8_length(piece[0]); cut < piece.size(); cut += utf8_length(piece[cut])) {
       const std::uint32_t left = find_half(piece.substr(0, cut), hash.range(0, cut));
@@ -107,12 +139,66 @@ void SpmEncoder::add_pairs() {
   }
 }
 
-void SpmEncoder::encode(std::string_view text, EncodeRun& run) const {
+void SpmEncoder::add_merges(const std::vector<std::string>& merges) {
+  if (merges.size() > kMaxMergePairs) throw_invalid_vocabulary("the pieces have too many merges");
+  const auto find = [&](std::size_t i, std::string_view piece) {
+    const std::uint32_t symbol = piece.empty() ? kNoSymbol : find_half(piece, PrefixHash::of(piece));
+    if (symbol == kNoSymbol)
+      throw_invalid_vocabulary("merge " + std::to_string(i) + " contains a piece that is not a token");
+    return symbol;
+  };
+  // A list converted from a SentencePiece model holds all the ways to split a piece, one after the other.
+  // Ties between them are broken from the left there, so consecutive merges with the same result share a
+  // rank.
+  std::string spaced, left, right;
+  TokenId id = kNoToken;
+  std::uint32_t rank = 0;
+  for (std::size_t i = 0; i < merges.size(); ++i) {
+    const std::string_view merge = merges[i];
+    const std::size_t space = merge.find(' ', 1);
+    if (space == merge.npos || !is_well_formed_utf8(merge))
+      throw_invalid_vocabulary("merge " + std::to_string(i) + " is not a pair of pieces");
+    left.clear();
+    right.clear();
+    append_with_spaces(merge.substr(0, space), left);
+    append_with_spaces(merge.substr(space + 1), right);
+    spaced.assign(left).append(right);
+    const std::optional<TokenId> merged = vocabulary_.find_piece(spaced);
+    if (!merged || vocabulary_.type(*merged) == TokenType::user_defined) {
+      throw_invalid_vocabulary("merge " + std::to_string(i) + " gives a piece that is not a token");
+    }
+    if (id != *merged) {
+      id = *merged;
+      rank = static_cast<std::uint32_t>(i);
+      add_neighbours(id);
+    }
+    pairs_.insert(find(i, left), find(i, right), {rank, id});
+  }
+}
+
+void SpmEncoder::encode(std::string_view text, bool prefix, EncodeRun& run) const {
+  const std::size_t before = run.out.size();
+  encode_spaced(text, prefix, run);
+  if (!lacks_bytes_ || !vocabulary_.unk()) return;
+  // Unknown characters side by side are one unknown token.
+  const auto repeated = [unk = *vocabulary_.unk()](TokenId a, TokenId b) { return a == unk && b == unk; };
+  run.out.erase(std::unique(run.out.begin() + static_cast<std::ptrdiff_t>(before), run.out.end(), repeated),
+                run.out.end());
+}
+
+void SpmEncoder::encode_spaced(std::string_view text, bool prefix, EncodeRun& run) const {
   // SentencePiece replaces spaces by U+2581. Here U+2581 becomes a space, one byte instead of three; in
   // either case both are the same symbol.
   std::string& spaced = run.scratch.text;
-  spaced.assign(add_space_prefix_ ? 1 : 0, ' ');
-  append_with_spaces(text, spaced);
+  spaced.clear();
+  if (remove_extra_whitespaces_) {
+    text = append_single_spaces(text, prefix, spaced);
+    if (text.empty()) return;
+  } else {
+    const bool spaced_already = text.starts_with(' ') || text.starts_with(kSpaceSymbol);
+    if (prefix && (prefix_before_space_ || !spaced_already)) spaced += ' ';
+    append_with_spaces(text, spaced);
+  }
 
   const std::string_view all = spaced;
   if (has_unused_) return encode_with_unused(all, run);
@@ -238,7 +324,13 @@ void SpmEncoder::emit(std::uint32_t symbol, std::string_view text, std::vector<T
 
 void SpmEncoder::emit_bytes(std::string_view bytes, std::vector<TokenId>& out) const {
   if (bytes == " ") bytes = kSpaceSymbol;  // a vocabulary without a piece for U+2581
+  const std::size_t before = out.size();
   for (char c : bytes) out.push_back(vocabulary_.byte_token(static_cast<unsigned char>(c)));
+  if (!lacks_bytes_ ||
+      std::find(out.begin() + static_cast<std::ptrdiff_t>(before), out.end(), kNoToken) == out.end())
+    return;
+  out.resize(before);
+  if (vocabulary_.unk()) out.push_back(*vocabulary_.unk());
 }
 
 }  // namespace cria

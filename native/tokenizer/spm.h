@@ -13,20 +13,22 @@
 namespace cria {
 
 /// Identical to google/sentencepiece, src/bpe_model.cc, with Llama's normalizer (identity; white space is
-/// neither removed nor collapsed). A dummy space is put before the text. The text is cut into user-defined
-/// pieces (the longest at each position, never merged) and characters. Characters merge into the piece of the
-/// highest score, the leftmost on ties. Unused pieces take part in the merging and are split again at the
-/// end, into the halves they were last seen as. Characters without a piece become byte tokens.
+/// neither removed nor collapsed, unless the source says so). A dummy space is put before the text. The text
+/// is cut into user-defined pieces (the longest at each position, never merged) and characters. Characters
+/// merge into the piece of the highest score, the leftmost on ties. Unused pieces take part in the merging
+/// and are split again at the end, into the halves they were last seen as. Characters without a piece become
+/// byte tokens, or the unknown token where the vocabulary lacks those.
 ///
 /// Two properties of a vocabulary, computed when it is loaded, make encoding fast. If no piece has a space
 /// after another character, words are independent. If no piece contains two characters side by side, the text
 /// can be cut between these characters.
 class SpmEncoder final : public TextEncoder {
  public:
-  /// Throws ERR_INVALID_MODEL when the pieces have unreasonably many merges.
-  SpmEncoder(const Vocabulary& vocabulary, bool add_space_prefix);
+  /// If `source` has merges, only these pairs merge, in that order in place of the scores. Throws
+  /// ERR_INVALID_MODEL: a bad merge, or unreasonably many.
+  SpmEncoder(const Vocabulary& vocabulary, const VocabularySource& source);
 
-  void encode(std::string_view text, EncodeRun& run) const override;
+  void encode(std::string_view text, bool prefix, EncodeRun& run) const override;
 
  private:
   // A symbol of the merge loop is
@@ -41,9 +43,12 @@ class SpmEncoder final : public TextEncoder {
   void rank_pieces();
   std::uint32_t symbol_for(std::string_view character);
   void add_characters();
+  void add_neighbours(TokenId id);
   void add_pairs();
+  void add_merges(const std::vector<std::string>& merges);
   std::uint32_t find_half(std::string_view half, std::uint64_t hash) const noexcept;
 
+  void encode_spaced(std::string_view text, bool prefix, EncodeRun& run) const;
   void encode_words(std::string_view text, EncodeRun& run) const;
   void encode_word(std::string_view word, EncodeRun& run) const;
   void encode_short(std::string_view word, EncodeRun& run) const;
@@ -54,9 +59,11 @@ class SpmEncoder final : public TextEncoder {
   void emit_bytes(std::string_view bytes, std::vector<TokenId>& out) const;
 
   const Vocabulary& vocabulary_;
-  const bool add_space_prefix_;
+  const bool prefix_before_space_;
+  const bool remove_extra_whitespaces_;
   bool words_independent_ = true;
   bool has_unused_ = false;
+  bool lacks_bytes_ = false;
   std::vector<std::uint32_t> rank_;  // by token id: 0 for the highest score
   CodePointMap symbol_of_{kNoSymbol};
   StringList part_characters_;  // by symbol - vocabulary size

@@ -9,7 +9,7 @@ std::string_view TextBytes::next(TokenId id) {
   if (bytes.empty()) return bytes;  // a hidden token does not end the start of the text
   const TokenType type = tokenizer_.type(id);
   if (type == TokenType::control || type == TokenType::unknown) {
-    at_prefix_ = tokenizer_.adds_space_prefix();
+    at_prefix_ = tokenizer_.adds_prefix_after_control();
     return bytes;
   }
   // A byte token <0x20> at the start is part of the text and not the prefix (sentencepiece,

@@ -63,12 +63,14 @@ class VocabularyTokenizer final : public Tokenizer {
  public:
   explicit VocabularyTokenizer(VocabularySource source)
       : vocabulary_(source),
-        adds_bos_(source.add_bos.value_or(true) && source.bos),
+        adds_bos_(cria::adds_bos(source)),
         adds_space_prefix_(source.kind == TokenizerKind::sentencepiece &&
                            source.add_space_prefix.value_or(true)),
+        prefix_after_control_(adds_space_prefix_ && source.prefix_after_control),
         chat_template_(std::move(source.chat_template)),
         specials_(special_spellings()),
-        encoder_(make_encoder(source)) {}
+        encoder_(make_encoder(source)),
+        warnings_(std::move(source.warnings)) {}
 
   TokenizerKind kind() const override { return vocabulary_.kind(); }
   std::uint32_t vocab_size() const override { return vocabulary_.size(); }
@@ -79,6 +81,8 @@ class VocabularyTokenizer final : public Tokenizer {
   }
   bool adds_bos() const override { return adds_bos_; }
   bool adds_space_prefix() const override { return adds_space_prefix_; }
+  bool adds_prefix_after_control() const override { return prefix_after_control_; }
+  const std::vector<std::string>& warnings() const override { return warnings_; }
   const std::string& chat_template() const override { return chat_template_; }
 
   using Tokenizer::encode;
@@ -116,9 +120,11 @@ class VocabularyTokenizer final : public Tokenizer {
   const Vocabulary vocabulary_;
   const bool adds_bos_;
   const bool adds_space_prefix_;
+  const bool prefix_after_control_;
   const std::string chat_template_;
   const SpellingMatcher specials_;
   const std::unique_ptr<const TextEncoder> encoder_;
+  const std::vector<std::string> warnings_;
   mutable ScratchPool pool_;
 };
 
@@ -134,9 +140,8 @@ SpellingMatcher VocabularyTokenizer::special_spellings() const {
 }
 
 std::unique_ptr<TextEncoder> VocabularyTokenizer::make_encoder(const VocabularySource& source) const {
-  if (kind() == TokenizerKind::sentencepiece)
-    return std::make_unique<SpmEncoder>(vocabulary_, adds_space_prefix_);
-  return std::make_unique<BpeEncoder>(vocabulary_, source.pre_tokenizer, source.merges);
+  if (kind() == TokenizerKind::sentencepiece) return std::make_unique<SpmEncoder>(vocabulary_, source);
+  return std::make_unique<BpeEncoder>(vocabulary_, source);
 }
 
 std::vector<TokenId> VocabularyTokenizer::encode(std::span<const TextPiece> pieces,
@@ -158,7 +163,7 @@ std::vector<TokenId> VocabularyTokenizer::encode(std::span<const TextPiece> piec
     if (!joined.special.empty() && !specials_.empty()) {
       encode_special(text, joined.special, run);
     } else if (!text.empty()) {
-      encoder_->encode(text, run);
+      encoder_->encode(text, adds_space_prefix_, run);
     }
     if (options.eos) ids.push_back(*vocabulary_.eos());
     return ids;
@@ -169,14 +174,15 @@ std::vector<TokenId> VocabularyTokenizer::encode(std::span<const TextPiece> piec
 
 /// Encodes each part between special tokens separately. With SentencePiece each part gets a dummy prefix, as
 /// in Meta's code (one encode() per turn, after <s>) and in llama.cpp (llama-vocab.cpp, "prefix with space if
-/// previous is special"), but not with Hugging Face's legacy=false. User-defined pieces do not divide a text
-/// for SentencePiece: its encoder handles them.
+/// previous is special"), unless the vocabulary says otherwise (Hugging Face's legacy=false). User-defined
+/// pieces do not divide a text for SentencePiece: its encoder handles them.
 void VocabularyTokenizer::encode_special(std::string_view text, std::span<const SpecialRange> ranges,
                                          EncodeRun& run) const {
   const bool user_defined_divide = kind() == TokenizerKind::bpe;
   std::size_t begin = 0;  // of the part not encoded yet
   const auto encode_until = [&](std::size_t end) {
-    if (end > begin) encoder_->encode(text.substr(begin, end - begin), run);
+    const bool prefix = begin == 0 ? adds_space_prefix_ : prefix_after_control_;
+    if (end > begin) encoder_->encode(text.substr(begin, end - begin), prefix, run);
   };
   for (const SpecialRange& range : ranges) {
     const std::string_view searched = text.substr(0, range.end);

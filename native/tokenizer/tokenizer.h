@@ -34,8 +34,8 @@ struct EncodeOptions {
 class Tokenizer {
  public:
   /// Checks the source and builds the tables. Errors: ERR_INVALID_MODEL (arrays of different lengths, ids
-  /// beyond the vocabulary, bad byte tokens, ambiguous duplicates, a byte without a token),
-  /// ERR_UNSUPPORTED_MODEL (an unknown splitter, named).
+  /// beyond the vocabulary, bad byte tokens, ambiguous duplicates), ERR_UNSUPPORTED_MODEL (a pre-tokenizer
+  /// that cria lacks, named).
   static std::shared_ptr<const Tokenizer> build(VocabularySource source);
   virtual ~Tokenizer() = default;
 
@@ -46,8 +46,11 @@ class Tokenizer {
   /// EOS, EOT, EOM, <|end_of_text|> and so on, sorted.
   virtual const std::vector<TokenId>& end_of_generation_ids() const = 0;
   virtual bool adds_bos() const = 0;
-  /// SentencePiece: whether encode() puts a space before the text and after each control token.
+  /// SentencePiece: whether encode() puts a space before the text, and after each control token.
   virtual bool adds_space_prefix() const = 0;
+  virtual bool adds_prefix_after_control() const = 0;
+  /// What was ignored or assumed about the vocabulary, in full sentences.
+  virtual const std::vector<std::string>& warnings() const = 0;
   virtual const std::string& chat_template() const = 0;
 
   /// `text` is UTF-8; malformed bytes are encoded as U+FFFD. BOS is added even to a text that already begins

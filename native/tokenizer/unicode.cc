@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "tokenizer/character.h"
+
 namespace cria {
 namespace {
 
@@ -55,7 +57,11 @@ CharClass class_of(std::uint32_t code_point) noexcept {
   if (code_point >= kClassifiedCodePoints) return CharClass::other;
   const std::uint8_t* block = kClassBlocks[kClassBlockOf[code_point >> 8]];
   const std::uint32_t in_block = code_point & 0xff;
-  return static_cast<CharClass>(block[in_block >> 2] >> ((in_block & 3) * 2) & 3);
+  return static_cast<CharClass>(block[in_block >> 1] >> ((in_block & 1) * 4) & 15);
+}
+
+Character wide_character_at(const char* p) noexcept {
+  return {char_set(class_of(utf8_code_point(p))), utf8_length(*p)};
 }
 
 std::string_view unicode_version() noexcept { return kUnicodeVersion; }

@@ -1,4 +1,4 @@
-// UTF-8 and the character classes of the Llama 3 splitter.
+// UTF-8, and the character classes in the expressions of pre-tokenizers.
 #pragma once
 
 #include <cstddef>
@@ -8,8 +8,39 @@
 
 namespace cria {
 
-/// The character classes of tiktoken's pattern: \p{L}, \p{N}, \s and all others. They are disjoint.
-enum class CharClass : std::uint8_t { other = 0, letter = 1, number = 2, space = 3 };
+/// Unicode's general categories, as far as pre-tokenizers tell them apart. White space is \s (White_Space),
+/// which contains all of Z and a few control characters.
+enum class CharClass : std::uint8_t {
+  other = 0,     // C but for white space
+  upper,         // Lu, Lt
+  lower,         // Ll
+  other_letter,  // Lm, Lo
+  mark,          // M
+  digit,         // Nd
+  other_number,  // Nl, No
+  punctuation,   // P
+  symbol,        // S
+  space,
+};
+
+/// A set of classes: bit i stands for class i.
+using CharSet = std::uint16_t;
+
+template <class... Classes>
+constexpr CharSet char_set(Classes... classes) noexcept {
+  return static_cast<CharSet>((0 | ... | (1u << static_cast<unsigned>(classes))));
+}
+constexpr bool contains(CharSet set, CharClass cls) noexcept {
+  return (set >> static_cast<unsigned>(cls) & 1) != 0;
+}
+
+/// \p{L}, \p{N}, \s, and each of the others by its name.
+inline constexpr CharSet kLetters = char_set(CharClass::upper, CharClass::lower, CharClass::other_letter);
+inline constexpr CharSet kMarks = char_set(CharClass::mark);
+inline constexpr CharSet kNumbers = char_set(CharClass::digit, CharClass::other_number);
+inline constexpr CharSet kPunctuation = char_set(CharClass::punctuation);
+inline constexpr CharSet kSymbols = char_set(CharClass::symbol);
+inline constexpr CharSet kSpaces = char_set(CharClass::space);
 
 CharClass class_of(std::uint32_t code_point) noexcept;
 

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "tokenizer/pretokenize.h"
 #include "tokenizer/unicode.h"
 
 namespace cria {
@@ -12,7 +13,6 @@ namespace {
 
 constexpr std::size_t kMaxTokens = std::size_t{1} << 24;
 constexpr std::uint64_t kMaxTotalBytes = std::uint64_t{1} << 31;
-constexpr TokenId kNoToken = 0xffffffff;
 
 /// Spellings of control tokens that end a generation whether or not the metadata names them.
 constexpr std::string_view kEndSpellings[] = {
@@ -56,6 +56,36 @@ constexpr std::array<std::int16_t, 324> make_byte_alphabet() {
 }
 constexpr auto kByteOf = make_byte_alphabet();
 
+/// Its inverse.
+constexpr std::array<std::uint16_t, 256> make_inverse_alphabet() {
+  std::array<std::uint16_t, 256> character_of{};
+  for (std::size_t c = 0; c < kByteOf.size(); ++c) {
+    if (kByteOf[c] >= 0) character_of[static_cast<std::size_t>(kByteOf[c])] = static_cast<std::uint16_t>(c);
+  }
+  return character_of;
+}
+constexpr auto kCharacterOf = make_inverse_alphabet();
+
+const PreTokenizerTraits& traits_of(const VocabularySource& source) noexcept {
+  const PreTokenizerTraits* traits = find_pre_tokenizer(source.pre_tokenizer);
+  return traits ? *traits : *find_pre_tokenizer(kDefaultPreTokenizer);
+}
+
+void warn_of_default(VocabularySource& source) {
+  if (source.kind != TokenizerKind::bpe || source.split_expressions) return;
+  const std::string& name = source.pre_tokenizer;
+  if (name == kDefaultPreTokenizer || find_pre_tokenizer(name)) {
+    if (name != kDefaultPreTokenizer) return;
+    source.warnings.emplace_back(
+        "the pre-tokenizer (tokenizer.ggml.pre) is \"default\", which fits few models");
+  } else {
+    source.warnings.push_back(
+        (name.empty() ? "the file names no pre-tokenizer (tokenizer.ggml.pre)"
+                      : "the pre-tokenizer (tokenizer.ggml.pre) " + quoted(name) + " is unknown") +
+        "; \"default\" is used, which fits few models");
+  }
+}
+
 }  // namespace
 
 void throw_invalid_vocabulary(const std::string& message) {
@@ -87,6 +117,38 @@ bool decode_byte_alphabet(std::string_view text, std::string& bytes) {
   return true;
 }
 
+void append_byte_alphabet(std::string_view bytes, std::string& out) {
+  for (const char c : bytes) {
+    const std::uint32_t code_point = kCharacterOf[static_cast<unsigned char>(c)];
+    if (code_point < 0x80) {
+      out += static_cast<char>(code_point);
+    } else {
+      out += {static_cast<char>(0xc0 | code_point >> 6), static_cast<char>(0x80 | (code_point & 63))};
+    }
+  }
+}
+
+std::vector<std::string_view> split_expressions(const VocabularySource& source) {
+  if (source.split_expressions) return {source.split_expressions->begin(), source.split_expressions->end()};
+  if (is_foreign_pre_tokenizer(source.pre_tokenizer)) {
+    throw Error(ErrorCode::unsupported_model,
+                "tokenizer: the pre-tokenizer (tokenizer.ggml.pre) " + quoted(source.pre_tokenizer) +
+                    " is not supported",
+                {{"expected", "the pre-tokenizer of a Llama model"}, {"found", source.pre_tokenizer}});
+  }
+  const std::span<const std::string_view> expressions = traits_of(source).expressions;
+  return {expressions.begin(), expressions.end()};
+}
+
+bool uses_whole_pieces(const VocabularySource& source) noexcept {
+  return source.whole_pieces.value_or(source.merges.empty() || traits_of(source).whole_pieces);
+}
+
+bool adds_bos(const VocabularySource& source) noexcept {
+  const bool usual = source.kind == TokenizerKind::sentencepiece || traits_of(source).adds_bos;
+  return source.bos && source.add_bos.value_or(usual);
+}
+
 Vocabulary::Vocabulary(VocabularySource& source)
     : kind_(source.kind),
       pieces_(source.tokens.size()),
@@ -105,6 +167,7 @@ Vocabulary::Vocabulary(VocabularySource& source)
                              " bytes in all, found " + std::to_string(total));
   }
   check_ids(source);
+  unk_ = source.unk;
   if (kind_ == TokenizerKind::sentencepiece) {
     if (source.scores.size() != n) {
       throw_invalid_vocabulary(std::to_string(source.scores.size()) + " scores for " + std::to_string(n) +
@@ -116,6 +179,7 @@ Vocabulary::Vocabulary(VocabularySource& source)
     }
     scores_ = std::move(source.scores);
   }
+  warn_of_default(source);
   assign_types(source);
   spellings_ = std::move(source.tokens);
   bytes_.reserve(n, total);
@@ -124,22 +188,33 @@ Vocabulary::Vocabulary(VocabularySource& source)
   } else {
     add_bpe_tokens();
   }
-  check_byte_tokens();
   collect_end_of_generation(source);
 }
 
-void Vocabulary::check_ids(const VocabularySource& source) const {
-  const auto check = [&](std::string_view name, TokenId id) {
-    if (id < source.tokens.size()) return;
-    throw_invalid_vocabulary("the " + std::string(name) + " token " + std::to_string(id) +
-                             " is beyond the vocabulary of " + std::to_string(source.tokens.size()));
+void Vocabulary::check_ids(VocabularySource& source) {
+  const std::size_t n = source.tokens.size();
+  const auto beyond = [&](std::string_view name, TokenId id) {
+    return "the " + std::string(name) + " token " + std::to_string(id) + " is beyond the vocabulary of " +
+           std::to_string(n);
   };
-  if (source.bos) check("BOS", *source.bos);
-  if (source.eos) check("EOS", *source.eos);
-  if (source.eot) check("EOT", *source.eot);
-  if (source.unk) check("unknown", *source.unk);
-  if (source.pad) check("padding", *source.pad);
-  for (TokenId id : source.extra_eog) check("end-of-generation", id);
+  const auto require = [&](std::string_view name, std::optional<TokenId> id) {
+    if (id && *id >= n) throw_invalid_vocabulary(beyond(name, *id));
+  };
+  const auto drop = [&](std::string_view name, std::optional<TokenId>& id) {
+    if (!id || *id < n) return;
+    source.warnings.push_back(beyond(name, *id) + "; it is ignored");
+    id.reset();
+  };
+  require("BOS", source.bos);
+  require("EOS", source.eos);
+  drop("EOT", source.eot);
+  drop("unknown", source.unk);
+  drop("padding", source.pad);
+  std::erase_if(source.extra_eog, [&](TokenId id) {
+    if (id < n) return false;
+    source.warnings.push_back(beyond("end-of-generation", id) + "; it is ignored");
+    return true;
+  });
 }
 
 void Vocabulary::assign_types(VocabularySource& source) {
@@ -151,9 +226,10 @@ void Vocabulary::assign_types(VocabularySource& source) {
     }
     for (std::size_t i = 0; i < n; ++i) {
       const auto type = static_cast<unsigned>(source.types[i]);
-      if (type < 1 || type > 6)
+      if (type > 6)
         throw_invalid_vocabulary("token " + std::to_string(i) + " has the unknown type " +
                                  std::to_string(type));
+      if (type == 0) source.types[i] = TokenType::normal;
     }
     types_ = std::move(source.types);
     return;
@@ -210,6 +286,7 @@ void Vocabulary::add_sentencepiece_tokens() {
         bytes_.add(spelling);
         others_.emplace(spelling, id);
         continue;
+      case TokenType::undefined:
       case TokenType::normal:
       case TokenType::user_defined:
       case TokenType::unused:
@@ -238,19 +315,15 @@ void Vocabulary::add_bpe_tokens() {
       others_.emplace(spelling, id);
       continue;
     }
+    // Merging never gives a token that is written in other characters; it stands for its spelling.
     if (!decode_byte_alphabet(spelling, bytes)) {
-      throw_invalid_vocabulary(token_name(id, spelling) + " is not written in the byte alphabet");
+      bytes_.add(spelling);
+      others_.emplace(spelling, id);
+      continue;
     }
     bytes_.add(bytes);
     index_piece(id);
     if (bytes.size() == 1) byte_tokens_[static_cast<unsigned char>(bytes[0])] = id;
-  }
-}
-
-void Vocabulary::check_byte_tokens() const {
-  for (std::size_t byte = 0; byte < 256; ++byte) {
-    if (byte_tokens_[byte] == kNoToken)
-      throw_invalid_vocabulary("no token stands for byte " + std::to_string(byte));
   }
 }
 

@@ -13,10 +13,12 @@
 namespace cria {
 
 using TokenId = std::uint32_t;
+inline constexpr TokenId kNoToken = 0xffffffff;
 
 /// SentencePiece's piece types (sentencepiece_model.proto); GGUF's tokenizer.ggml.token_type uses the same
-/// numbers.
+/// numbers, and 0 for "undefined".
 enum class TokenType : std::uint8_t {
+  undefined = 0,  // a source may have it; Vocabulary makes it normal
   normal = 1,
   unknown = 2,
   control = 3,
@@ -27,31 +29,48 @@ enum class TokenType : std::uint8_t {
 
 enum class TokenizerKind {
   sentencepiece,  // Llama 1 and 2, Code Llama: BPE by score over characters, byte fallback
-  bpe,            // Llama 3: byte-level BPE behind a regular-expression splitter
+  bpe,            // Llama 3: byte-level BPE behind a pre-tokenizer
 };
 
 /// The vocabulary of a file, unchecked.
 struct VocabularySource {
   TokenizerKind kind = TokenizerKind::sentencepiece;
-  /// BPE: GGUF's tokenizer.ggml.pre, e.g. "llama-bpe".
+  /// BPE: GGUF's tokenizer.ggml.pre, e.g. "llama-bpe". Empty or unknown: "default", with a warning.
   std::string pre_tokenizer;
+  /// BPE: expressions in place of those of `pre_tokenizer` (see find_split_step()), for a combination that
+  /// has no name. May be empty: the whole text is one piece.
+  std::optional<std::vector<std::string>> split_expressions;
+  /// BPE: whether a piece that is a token becomes it without merging; absent: as `pre_tokenizer` says.
+  std::optional<bool> whole_pieces;
   /// Spellings as in the file: SentencePiece with U+2581, BPE in GPT-2's byte alphabet.
   std::vector<std::string> tokens;
   /// SentencePiece only: one per token.
   std::vector<float> scores;
   /// One per token; empty: all normal.
   std::vector<TokenType> types;
-  /// BPE: "left right" in the byte alphabet, lowest rank first; empty: the ids are the ranks.
+  /// "left right", lowest rank first. BPE: in the byte alphabet; empty: the ids are the ranks. SentencePiece:
+  /// in place of the scores; empty: any two pieces whose union is a piece merge, by score.
   std::vector<std::string> merges;
+  /// BOS and EOS must exist in the vocabulary; the others are ignored if they do not, with a warning.
   std::optional<TokenId> bos, eos, eot, unk, pad;
   /// Further ids that end a generation (e.g. <|eom_id|>).
   std::vector<TokenId> extra_eog;
-  /// Absent: BOS is added (both kinds), EOS is not.
+  /// Absent: BOS is added for SentencePiece, and for BPE if `pre_tokenizer` says so; EOS is not.
   std::optional<bool> add_bos, add_eos;
   /// SentencePiece's dummy prefix; absent: added.
   std::optional<bool> add_space_prefix;
+  /// Whether the prefix also stands after each control token (Meta's code, llama.cpp), or only at the start
+  /// of a text (Metaspace with prepend_scheme "first" in tokenizer.json).
+  bool prefix_after_control = true;
+  /// Whether a text that begins with a space gets the prefix too (SentencePiece), or not (Metaspace).
+  bool prefix_before_space = true;
+  /// SentencePiece: whether spaces at the start and the end of a text are dropped and those side by side are
+  /// one.
+  bool remove_extra_whitespaces = false;
   /// May be empty.
   std::string chat_template;
+  /// What was ignored or assumed, in full sentences.
+  std::vector<std::string> warnings;
 };
 
 /// SentencePiece's symbol for a space, U+2581.
@@ -63,11 +82,11 @@ void append_with_spaces(std::string_view text, std::string& out);
 /// Throws ERR_INVALID_MODEL: "tokenizer: <message>".
 [[noreturn]] void throw_invalid_vocabulary(const std::string& message);
 
-/// A checked vocabulary: all ids in it exist, every byte can be encoded, and the spellings of pieces are
-/// unique.
+/// A checked vocabulary: all ids in it exist, and the spellings of pieces are unique.
 class Vocabulary {
  public:
-  /// Throws ERR_INVALID_MODEL. Moves the tokens, scores and types out of `source`; does not check its merges.
+  /// Throws ERR_INVALID_MODEL. Moves the tokens, scores and types out of `source` and adds to its warnings;
+  /// does not check its merges.
   explicit Vocabulary(VocabularySource& source);
   Vocabulary(const Vocabulary&) = delete;
   Vocabulary& operator=(const Vocabulary&) = delete;
@@ -89,6 +108,7 @@ class Vocabulary {
   /// and unused pieces that are well-formed UTF-8; BPE: normal pieces).
   const StringIndex& pieces() const noexcept { return pieces_; }
   std::optional<TokenId> find_piece(std::string_view bytes) const noexcept;
+  /// kNoToken: the vocabulary cannot express this byte.
   TokenId byte_token(unsigned char byte) const noexcept { return byte_tokens_[byte]; }
 
   std::string_view spelling(TokenId id) const noexcept { return spellings_[id]; }
@@ -96,15 +116,15 @@ class Vocabulary {
 
   std::optional<TokenId> bos() const noexcept { return bos_; }
   std::optional<TokenId> eos() const noexcept { return eos_; }
+  std::optional<TokenId> unk() const noexcept { return unk_; }
   const std::vector<TokenId>& end_of_generation_ids() const noexcept { return end_of_generation_; }
 
  private:
-  void check_ids(const VocabularySource& source) const;
+  static void check_ids(VocabularySource& source);
   void assign_types(VocabularySource& source);
   void add_sentencepiece_tokens();
   void add_bpe_tokens();
   void index_piece(TokenId id);
-  void check_byte_tokens() const;
   void collect_end_of_generation(const VocabularySource& source);
 
   TokenizerKind kind_;
@@ -115,12 +135,21 @@ class Vocabulary {
   StringIndex pieces_;
   std::unordered_map<std::string_view, TokenId> others_;  // spellings outside pieces_; the lowest id of each
   std::vector<TokenId> byte_tokens_;                      // [256]
-  std::optional<TokenId> bos_, eos_;
+  std::optional<TokenId> bos_, eos_, unk_;
   std::vector<TokenId> end_of_generation_;
 };
+
+/// The expressions that split text for a source of kind BPE. ERR_UNSUPPORTED_MODEL: a pre-tokenizer that
+/// other software knows and cria does not.
+std::vector<std::string_view> split_expressions(const VocabularySource& source);
+bool uses_whole_pieces(const VocabularySource& source) noexcept;
+/// Whether BOS is added when the caller does not say.
+bool adds_bos(const VocabularySource& source) noexcept;
 
 /// Decodes text in GPT-2's byte alphabet, which writes each byte as a printable character (openai/gpt-2,
 /// encoder.py, bytes_to_unicode). False when `text` contains any other character.
 bool decode_byte_alphabet(std::string_view text, std::string& bytes);
+/// Appends `bytes` in that alphabet.
+void append_byte_alphabet(std::string_view bytes, std::string& out);
 
 }  // namespace cria

@@ -1,6 +1,6 @@
 cria_native_test(tokenizer ROOM tokenizer
   SOURCES tokenizer/reference.cc tokenizer/unicode_test.cc tokenizer/pretokenize_test.cc
-          tokenizer/vocabulary_test.cc tokenizer/spm_test.cc tokenizer/bpe_test.cc
+          tokenizer/vocabulary_test.cc tokenizer/vocabulary_files_test.cc tokenizer/spm_test.cc tokenizer/bpe_test.cc
           tokenizer/special_tokens_test.cc tokenizer/stream_decoder_test.cc
           tokenizer/random_vocabularies_test.cc tokenizer/concurrency_test.cc)
 cria_native_test(tokenizer_files ROOM engine
@@ -16,4 +16,8 @@ if(CRIA_FUZZ)
   target_include_directories(fuzz_tokenizer PRIVATE ${CMAKE_SOURCE_DIR}/test/native)
   target_link_libraries(fuzz_tokenizer PRIVATE cria_tokenizer)
   target_link_options(fuzz_tokenizer PRIVATE -fsanitize=fuzzer)
+  add_executable(fuzz_tokenizer_files ${CMAKE_CURRENT_LIST_DIR}/../fuzz/tokenizer_files_fuzz.cc)
+  target_include_directories(fuzz_tokenizer_files PRIVATE ${CMAKE_SOURCE_DIR}/test/native)
+  target_link_libraries(fuzz_tokenizer_files PRIVATE cria_tokenizer)
+  target_link_options(fuzz_tokenizer_files PRIVATE -fsanitize=fuzzer)
 endif()

@@ -195,6 +195,7 @@ export class FakeAddon implements NativeAddon {
         addsBos: true,
         chatTemplate: '',
         specialSpellings: ['<s>', '</s>', '<|eot_id|>'],
+        warnings: [],
         ...this.setup.tokenizer,
       },
       encode: (text, bos, eos) => {

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "tokenizer/fixtures.h"
+#include "tokenizer/pretokenize.h"
 
 using namespace cria;
 using namespace cria::test;
@@ -75,21 +76,61 @@ TEST_CASE("bad merges") {
   }
 }
 
-TEST_CASE("an unknown splitter is named") {
-  for (const char* name : {"qwen2", "", "default"}) {
-    VocabularySource source = bpe_source({});
+TEST_CASE("without a known pre-tokenizer the default one is used, with a warning") {
+  for (const char* name : {"", "my-own", "default"}) {
+    VocabularySource source = bpe_source({"a1", "12"});
     source.pre_tokenizer = name;
-    try {
-      Tokenizer::build(source);
-      FAIL("built");
-    } catch (const Error& error) {
-      CHECK(error.code() == ErrorCode::unsupported_model);
-      CHECK(std::string(error.what()).find(name) != std::string::npos);
+    const auto tokenizer = Tokenizer::build(source);
+    REQUIRE(tokenizer->warnings().size() == 1);
+    CHECK(tokenizer->warnings()[0].find("default") != std::string::npos);
+    CHECK(tokenizer->warnings()[0].find(name) != std::string::npos);
+    CHECK(pieces_of(*tokenizer, "a12+") == "a|12|+");
+  }
+  CHECK(Tokenizer::build(bpe_source({}))->warnings().empty());
+}
+
+TEST_CASE("a pre-tokenizer that only other software knows is refused by name") {
+  VocabularySource source = bpe_source({});
+  source.pre_tokenizer = "kimi-k2";
+  try {
+    Tokenizer::build(source);
+    FAIL("built");
+  } catch (const Error& error) {
+    CHECK(error.code() == ErrorCode::unsupported_model);
+    CHECK(std::string(error.what()).find("\"kimi-k2\"") != std::string::npos);
+  }
+}
+
+TEST_CASE("the pre-tokenizer says whether a piece that is a token skips merging, and whether BOS is added") {
+  VocabularySource source = bpe_source({"ab", "bc", "abc"});
+  source.merges = {"b c"};
+  source.bos = 0;
+  CHECK(pieces_of(*Tokenizer::build(source), "abc") == "abc");
+  CHECK(Tokenizer::build(source)->adds_bos());
+  source.pre_tokenizer = "dbrx";
+  CHECK(pieces_of(*Tokenizer::build(source), "abc") == "a|bc");
+  CHECK_FALSE(Tokenizer::build(source)->adds_bos());
+  source.add_bos = true;
+  CHECK(Tokenizer::build(source)->adds_bos());
+}
+
+TEST_CASE("every pre-tokenizer gives the ids of the reference") {
+  std::mt19937 random(7);
+  const std::vector<std::string> alphabet = {"a",        "b",    "B",  " ", " ",        "1",
+                                             "2",        "\n",   "'s", "!", "\xC2\xBD", "\xE4\xB8\xAD",
+                                             "\xCC\x81", "\x01", "_"};
+  for (const PreTokenizerTraits& traits : known_pre_tokenizers()) {
+    if (traits.expressions.back().starts_with("bytes:")) continue;
+    VocabularySource source =
+        bpe_source({"ab", "ba", " a", "  ", "12", "1 ", " 1", "!!", "aB", "\n\n", "\xC2\xBD"});
+    source.pre_tokenizer = traits.names[0];
+    const auto tokenizer = Tokenizer::build(source);
+    for (int i = 0; i < 300; ++i) {
+      const std::string text = random_text(random, alphabet, random() % 16);
+      INFO(traits.names[0], ": ", text);
+      REQUIRE(encode(*tokenizer, text) == reference_bpe(source, text));
     }
   }
-  VocabularySource spm = spm_source();
-  spm.pre_tokenizer = "default";
-  CHECK_NOTHROW(Tokenizer::build(spm));
 }
 
 TEST_CASE("a hundred kilobytes of one piece") {

@@ -119,8 +119,8 @@ inline std::string pieces_of(const Tokenizer& tokenizer, std::string_view text, 
 }
 
 std::vector<TokenId> reference_spm(const VocabularySource& source, std::string_view text);
-/// The pieces of tiktoken's pattern for Llama 3, alternative by alternative.
-std::vector<std::string> reference_split(std::string_view text);
+/// The pieces of the pre-tokenizer's expressions, taken literally.
+std::vector<std::string> reference_split(const VocabularySource& source, std::string_view text);
 std::vector<TokenId> reference_bpe(const VocabularySource& source, std::string_view text);
 
 /// `characters` characters, each picked from `alphabet`.

@@ -2,6 +2,7 @@
 #include <optional>
 
 #include "tokenizer/fixtures.h"
+#include "tokenizer/regex.h"
 
 namespace cria::test {
 namespace {
@@ -27,79 +28,6 @@ void resegment(const std::string& text, const VocabularySource& source,
     for (char c : text) out.push_back(3 + static_cast<unsigned char>(c));
   }
 }
-
-/// tiktoken's pattern for Llama 3 on the characters of a text, alternative by alternative.
-class SplitPattern {
- public:
-  explicit SplitPattern(std::string_view text) {
-    for (std::size_t i = 0; i < text.size(); i += character_length(text, i)) {
-      characters_.push_back(utf8_code_point(text.data() + i));
-      offsets_.push_back(i);
-    }
-    offsets_.push_back(text.size());
-  }
-
-  std::size_t size() const { return characters_.size(); }
-  /// The byte offset of character `i`, or of the end of the text.
-  std::size_t offset(std::size_t i) const { return offsets_[i]; }
-
-  /// The length of the match at character `i`, in characters.
-  std::size_t match(std::size_t i) const {
-    for (std::string_view s : {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"}) {
-      if (folds_to(i, s)) return s.size();
-    }
-    if (!newline(i) && !is(i, CharClass::letter) && !is(i, CharClass::number) && letters(i + 1))
-      return 1 + letters(i + 1);
-    if (letters(i)) return letters(i);
-    if (is(i, CharClass::number))
-      return 1 + is(i + 1, CharClass::number) +
-             (is(i + 1, CharClass::number) && is(i + 2, CharClass::number));
-    if (characters_[i] == ' ' && others(i + 1)) return 1 + others(i + 1) + newlines(i + 1 + others(i + 1));
-    if (others(i)) return others(i) + newlines(i + others(i));
-    for (std::size_t k = spaces(i) + 1; k-- > 0;) {  // \s* backtracks until [\r\n]+ matches
-      if (newlines(i + k)) return k + newlines(i + k);
-    }
-    for (std::size_t k = spaces(i); k > 0; --k) {  // \s+ backtracks until no \S follows
-      if (i + k == size() || is(i + k, CharClass::space)) return k;
-    }
-    return spaces(i);
-  }
-
- private:
-  bool is(std::size_t i, CharClass cls) const { return i < size() && class_of(characters_[i]) == cls; }
-  bool newline(std::size_t i) const {
-    return i < size() && (characters_[i] == '\r' || characters_[i] == '\n');
-  }
-  /// Case-insensitive comparison under simple case folding, in which the long s (U+017F) is an s.
-  bool folds_to(std::size_t i, std::string_view lower) const {
-    for (std::size_t k = 0; k < lower.size(); ++k) {
-      if (i + k >= size()) return false;
-      std::uint32_t x = characters_[i + k];
-      if (x >= 'A' && x <= 'Z') x += 32;
-      if (x == 0x17f) x = 's';
-      if (x != static_cast<unsigned char>(lower[k])) return false;
-    }
-    return true;
-  }
-
-  // Lengths of the runs at `i`.
-  std::size_t run(std::size_t i, CharClass cls) const {
-    std::size_t length = 0;
-    while (is(i + length, cls)) ++length;
-    return length;
-  }
-  std::size_t letters(std::size_t i) const { return run(i, CharClass::letter); }
-  std::size_t others(std::size_t i) const { return run(i, CharClass::other); }
-  std::size_t spaces(std::size_t i) const { return run(i, CharClass::space); }
-  std::size_t newlines(std::size_t i) const {
-    std::size_t length = 0;
-    while (newline(i + length)) ++length;
-    return length;
-  }
-
-  std::vector<std::uint32_t> characters_;
-  std::vector<std::size_t> offsets_;  // of each character, and of the end
-};
 
 }  // namespace
 
@@ -160,13 +88,15 @@ std::vector<TokenId> reference_spm(const VocabularySource& source, std::string_v
   return ids;
 }
 
-std::vector<std::string> reference_split(std::string_view text) {
-  const SplitPattern pattern(text);
+std::vector<std::string> reference_split(const VocabularySource& source, std::string_view text) {
   std::vector<std::string> pieces;
-  for (std::size_t i = 0; i < pattern.size();) {
-    const std::size_t length = pattern.match(i);
-    pieces.emplace_back(text.substr(pattern.offset(i), pattern.offset(i + length) - pattern.offset(i)));
-    i += length;
+  if (!text.empty()) pieces.emplace_back(text);
+  for (const std::string_view expression : split_expressions(source)) {
+    const Regex regex(expression);
+    std::vector<std::string> next;
+    for (const std::string& piece : pieces)
+      for (std::string& part : regex.split(piece)) next.push_back(std::move(part));
+    pieces = std::move(next);
   }
   return pieces;
 }
@@ -177,7 +107,7 @@ std::vector<TokenId> reference_bpe(const VocabularySource& source, std::string_v
     if (source.types[id] == TokenType::normal) ids_of[source.tokens[id]] = id;
   }
   std::vector<TokenId> ids;
-  for (const std::string& piece : reference_split(text)) {
+  for (const std::string& piece : reference_split(source, text)) {
     if (const auto whole = ids_of.find(byte_alphabet(piece)); whole != ids_of.end()) {
       ids.push_back(whole->second);
       continue;

@@ -47,7 +47,7 @@ TEST_CASE("arrays of different lengths") {
   check_invalid_spm("0 scores", [](auto& s) { s.scores.clear(); });
   check_invalid_spm("260 token types", [](auto& s) { s.types.pop_back(); });
   check_invalid_spm("not a number", [](auto& s) { s.scores[260] = std::numeric_limits<float>::quiet_NaN(); });
-  check_invalid_spm("unknown type 0", [](auto& s) { s.types[5] = TokenType{0}; });
+  check_invalid_spm("unknown type 7", [](auto& s) { s.types[5] = TokenType{7}; });
   check_invalid_spm("unknown type 255", [](auto& s) { s.types[5] = TokenType{255}; });
   check_invalid_bpe("1 token types", [](auto& s) { s.types.resize(1); });
   check_invalid({}, "no tokens");
@@ -56,10 +56,6 @@ TEST_CASE("arrays of different lengths") {
 TEST_CASE("ids beyond the vocabulary") {
   check_invalid_spm("BOS token 261", [](auto& s) { s.bos = 261; });
   check_invalid_spm("EOS token 4294967295", [](auto& s) { s.eos = 0xffffffff; });
-  check_invalid_spm("EOT token", [](auto& s) { s.eot = 261; });
-  check_invalid_spm("unknown token", [](auto& s) { s.unk = 261; });
-  check_invalid_spm("padding token", [](auto& s) { s.pad = 261; });
-  check_invalid_bpe("end-of-generation token", [](auto& s) { s.extra_eog = {1, 257}; });
 }
 
 TEST_CASE("byte tokens") {
@@ -68,9 +64,60 @@ TEST_CASE("byte tokens") {
     check_invalid_spm("not spelled <0xHH>", [&](auto& s) { s.tokens[3] = bad; });
   }
   check_invalid_spm("tokens 4 and 5 are both <0x01>", [](auto& s) { s.tokens[5] = "<0x01>"; });
-  check_invalid_spm("no token stands for byte 7", [](auto& s) { s.types[3 + 7] = TokenType::normal; });
-  check_invalid_bpe("no token stands for byte 65", [](auto& s) { s.tokens['A'] = "AA"; });
-  check_invalid_bpe("no token stands for byte 65", [](auto& s) { s.types['A'] = TokenType::control; });
+}
+
+TEST_CASE("ids of EOT and the like beyond the vocabulary are ignored with a warning") {
+  VocabularySource source = spm_source({"_", "a"});
+  source.eot = 261;
+  source.unk = 262;
+  source.pad = kNoToken;
+  source.extra_eog = {2, 263};
+  const auto tokenizer = Tokenizer::build(source);
+  CHECK(tokenizer->end_of_generation_ids() == std::vector<TokenId>{2});
+  REQUIRE(tokenizer->warnings().size() == 4);
+  CHECK(tokenizer->warnings()[0] == "the EOT token 261 is beyond the vocabulary of 261; it is ignored");
+  CHECK(tokenizer->warnings()[1].find("unknown token 262") != std::string::npos);
+  CHECK(tokenizer->warnings()[2].find("padding token 4294967295") != std::string::npos);
+  CHECK(tokenizer->warnings()[3].find("end-of-generation token 263") != std::string::npos);
+}
+
+TEST_CASE("tokens of undefined type are normal") {
+  VocabularySource source = spm_source({"_", "a", "_a"});
+  for (auto& type : source.types)
+    if (type == TokenType::normal) type = TokenType::undefined;
+  const auto tokenizer = Tokenizer::build(source);
+  CHECK(pieces_of(*tokenizer, "a") == "_a");
+  CHECK(tokenizer->type(260) == TokenType::normal);
+  CHECK(tokenizer->decode(std::vector<TokenId>{261}, false) == "a");
+}
+
+TEST_CASE("a byte without a token gives no token, and its neighbours merge") {
+  VocabularySource source = bpe_source({"ab"});
+  source.tokens[1] = "unreachable1";  // U+0001 has no token
+  source.types[1] = TokenType::unused;
+  const auto tokenizer = Tokenizer::build(source);
+  CHECK(encode(*tokenizer, "\x01").empty());
+  CHECK(pieces_of(*tokenizer, "!\x01!") == "!|!");
+  std::string text = "!";
+  for (int i = 0; i < 100; ++i) text += "\x01";  // beyond the scan of short pieces, and of the cache
+  CHECK(pieces_of(*tokenizer, text + "!") == "!|!");
+  CHECK(encode(*tokenizer, "ab") == std::vector<TokenId>{256});
+}
+
+TEST_CASE("a SentencePiece vocabulary without bytes gives the unknown token") {
+  VocabularySource source;
+  add_token(source, "<unk>", 0, TokenType::unknown);
+  for (const char* p : {"_", "a", "_a"}) add_token(source, piece(p), -1);
+  source.unk = 0;
+  const auto tokenizer = Tokenizer::build(source);
+  CHECK(pieces_of(*tokenizer, "a") == "_a");
+  // Unknown characters side by side are one token, across words too, and from the cache.
+  CHECK(pieces_of(*tokenizer, "xyz a") == "_|<unk>|_a");
+  CHECK(pieces_of(*tokenizer, "xyz a") == "_|<unk>|_a");
+  CHECK(pieces_of(*tokenizer, "a\xE4\xB8\xAD\xE4\xB8\xAD\xE4\xB8\xAD") == "_a|<unk>");
+  source.unk.reset();
+  source.types[0] = TokenType::control;
+  CHECK(pieces_of(*Tokenizer::build(source), "xa") == "_|a");
 }
 
 TEST_CASE("duplicate pieces") {
@@ -89,8 +136,14 @@ TEST_CASE("duplicate pieces") {
 }
 
 TEST_CASE("tokens that are not in the byte alphabet") {
-  for (const char* bad : {" ", "a b", "\xFF", "\xC4", "\xE2\x82\xAC", "\xC5\xBF", "\n"}) {
-    check_invalid_bpe("byte alphabet", [&](auto& s) { add_control(s, bad, TokenType::normal); });
+  for (const char* literal : {" ", "a b", "\xFF", "\xC4", "\xE2\x82\xAC", "\xC5\xBF", "\n"}) {
+    INFO(literal);
+    VocabularySource odd = bpe_source({});
+    add_control(odd, literal, TokenType::normal);
+    const auto tokenizer = Tokenizer::build(odd);
+    CHECK(tokenizer->token_bytes(256, false) == literal);
+    CHECK(tokenizer->find(literal) == 256);
+    for (const TokenId id : encode(*tokenizer, to_well_formed(literal))) CHECK(id < 256);
   }
   VocabularySource source = bpe_source({});
   add_control(source, "<|a b|>");
