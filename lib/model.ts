@@ -398,8 +398,10 @@ export class Model {
 }
 
 /**
- * Loads a model from a GGUF file, given as a path or a `file:` URL, where `~` is the home folder. Of a split
- * model, give the first part. A model of the hub, such as `hf:owner/repo:Q4_K_M`, or of an `https:` URL is
+ * Loads a model, given as a path or a `file:` URL, where `~` is the home folder: a GGUF file (of a split one, the
+ * first part), a Hugging Face folder (config.json, weights, a tokenizer), or a folder of Meta's release files
+ * (params.json, consolidated.00.pth, tokenizer.model). The config.json, params.json or a file with weights may
+ * stand for the folder. A model of the hub, such as `hf:owner/repo:Q4_K_M`, or of an `https:` URL is
  * downloaded first unless the cache has it; see {@link downloadModel} for the names and for further errors.
  * @throws (rejects) ERR_INVALID_ARGUMENT, ERR_FILE_NOT_FOUND, ERR_IO, ERR_INVALID_FILE, ERR_UNSUPPORTED_FILE,
  * ERR_UNSUPPORTED_MODEL, ERR_INVALID_MODEL, ERR_UNSUPPORTED_DEVICE, ERR_OUT_OF_MEMORY, ERR_ABORTED,
