@@ -113,6 +113,15 @@ void load_on(LoadedModel& loaded, const ModelParts& parts, std::unique_ptr<Backe
                                              std::max(chunk, kMaxSequences), kMaxSequences);
 }
 
+/// In the metadata of a GGUF, or in the tokenizer's files of a folder.
+VocabularySource vocabulary_of(const ModelSource& source, const ModelConfig& config) {
+  if (source.format() == "gguf") return read_vocabulary(source);
+  VocabularySource vocabulary = read_vocabulary_folder(source.path(), config.vocab_size);
+  // The folder's reader knows all places of chat templates.
+  if (auto text = source.find_string("tokenizer.chat_template")) vocabulary.chat_template = *std::move(text);
+  return vocabulary;
+}
+
 void check_options(const LoadOptions& options) {
   if (options.kv_dtype != DType::f16 && options.kv_dtype != DType::f32)
     throw Error(ErrorCode::invalid_argument, "kvDtype: expected 'f16' or 'f32'");
@@ -140,7 +149,7 @@ LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress,
 
   LoadedModel loaded;
   loaded.warnings = config.warnings;
-  loaded.tokenizer = Tokenizer::build(read_vocabulary(file));
+  loaded.tokenizer = Tokenizer::build(vocabulary_of(file, config));
   const std::vector<std::string>& of_tokenizer = loaded.tokenizer->warnings();
   loaded.warnings.insert(loaded.warnings.end(), of_tokenizer.begin(), of_tokenizer.end());
   if (loaded.tokenizer->vocab_size() > config.vocab_size) {
