@@ -13,7 +13,9 @@
 export type { AdapterInfo, AdapterOptions } from './adapters'
 export { version } from './binding'
 export type { ChatMessage, ChatTemplateOptions, ChatTextPart, RenderChatOptions } from './chat'
+export { type ConvertedModel, type ConvertOptions, convertModel } from './convert'
 export { CriaError, type CriaErrorCode, type CriaErrorDetails, type PartialResult } from './errors'
+export type { FileType } from './file_types'
 export type {
   FinishReason,
   Generation,
@@ -26,6 +28,7 @@ export type { CommonGenerationOptions, GenerateOptions } from './generation_opti
 export { downloadModel } from './hub/download'
 export { type CachedModel, listModels, type RemovedModel, removeModel } from './hub/models'
 export type { DownloadModelOptions, DownloadOptions, DownloadProgress } from './hub/options'
+export { computeImatrix, type ImatrixFile, type ImatrixOptions } from './imatrix'
 export {
   type CpuInfo,
   cpuInfo,
@@ -46,6 +49,14 @@ export {
   type SaveStateOptions,
   type StateFile,
 } from './model'
+export {
+  type ModelComparison,
+  type PerplexityChunk,
+  type PerplexityOptions,
+  type PerplexityResult,
+  perplexity,
+} from './perplexity'
+export type { Progress } from './progress'
 export type { LogitBias, SamplingOptions } from './sampling'
 export { type DecodeOptions, type EncodeOptions, loadTokenizer, type Tokenizer } from './tokenizer'
 export type { ModelStats, RequestEvent, RequestListener } from './watch'

@@ -3,15 +3,24 @@
  */
 
 import { type AdapterOptions, adapterList } from './adapters'
+import { type FileType, fileType, pathOption } from './file_types'
 import { type DownloadOptions, downloadRules } from './hub/options'
-import { type OptionsOf, option } from './options'
-import { abortSignal, boolean, bytes, callback, integer, matching, nested, oneOf } from './validate'
+import type { NativeLoadOptions } from './native'
+import { addonValues, type OptionsOf, option } from './options'
+import type { Progress } from './progress'
+import {
+  abortSignal,
+  boolean,
+  bytes,
+  callback,
+  integer,
+  matching,
+  nested,
+  oneOf,
+  type Parsed,
+} from './validate'
 
-export interface LoadProgress {
-  loadedBytes: number
-  totalBytes: number
-  /** From 0 to 1. */
-  fraction: number
+export interface LoadProgress extends Progress {
   /** The file that is being downloaded, whose model the bytes count; absent while the model loads. */
   download?: string
 }
@@ -68,6 +77,13 @@ export interface LoadModelOptions {
    */
   adapters?: readonly AdapterOptions[] | undefined
   /**
+   * Quantize the weights while they load, as `convertModel` would: the model takes the memory of that type, and
+   * its files stay as they are. For models of F32, F16 or BF16. Default: none.
+   */
+  quantize?: FileType | undefined
+  /** Path of an importance matrix for `quantize`. Default: none. */
+  imatrix?: string | undefined
+  /**
    * Called at most every 50 ms. An exception that it throws stops the load, which rejects with that
    * exception.
    */
@@ -120,6 +136,25 @@ export const loadOptions = {
     defaultText: 'none',
     flag: { name: 'lora', help: 'a LoRA adapter, as <path> or <path>:<scale>; may be repeated' },
   }),
+  quantize: option(fileType(), {
+    defaultText: 'none',
+    flag: { help: 'quantize the weights while they load, such as Q4_K_M' },
+  }),
+  imatrix: option(pathOption(), {
+    default: '',
+    defaultText: 'none',
+    flag: { help: 'importance matrix for --quantize' },
+  }),
   onProgress: callback<(progress: LoadProgress) => void>(),
   signal: abortSignal(),
 } satisfies OptionsOf<LoadModelOptions>
+
+type LoadValues = {
+  [K in keyof typeof loadOptions]?: Parsed<typeof loadOptions>[K] | undefined
+}
+
+/** Checked options as the addon gets them. */
+export function nativeLoadOptions(path: string, checked: LoadValues): NativeLoadOptions {
+  const values = checked as Parsed<typeof loadOptions>
+  return { path, ...addonValues(loadOptions, values), quantize: values.quantize ?? '' }
+}

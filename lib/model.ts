@@ -1,4 +1,3 @@
-import { onAbort } from './abort'
 import { type AdapterInfo, type AdapterOptions, adapterList, requestAdapters } from './adapters'
 import { addon } from './binding'
 import {
@@ -8,7 +7,7 @@ import {
   prepareChat,
   type RenderChatOptions,
 } from './chat'
-import { abortError, CriaError, disposedError, fromNative, invalidArgument } from './errors'
+import { CriaError, disposedError, fromNative, invalidArgument } from './errors'
 import { Generation, type GenerationResult } from './generation'
 import {
   type CommonGenerationOptions,
@@ -18,10 +17,11 @@ import {
   requestOptions,
 } from './generation_options'
 import { modelPath } from './hub/download'
-import { type LoadModelOptions, loadOptions } from './load_options'
+import { type LoadModelOptions, loadOptions, nativeLoadOptions } from './load_options'
 import type { NativeModel, NativeRequest } from './native'
 import { addonValues } from './options'
 import { filePath } from './path'
+import { runWithProgress } from './progress'
 import { randomSeed, samplingParams } from './sampling'
 import { runTask } from './tasks'
 import { noTokenIds, promptOf, Tokenizer } from './tokenizer'
@@ -410,7 +410,7 @@ export class Model {
 export async function loadModel(path: string | URL, options?: LoadModelOptions): Promise<Model> {
   const call = 'loadModel'
   const values = checkOptions(call, options, loadOptions)
-  const { device, gpuLayers, signal } = values
+  const { device, gpuLayers } = values
   if (device === 'cpu' && gpuLayers) {
     const details = { option: 'gpuLayers' }
     throw invalidArgument(call, "option 'gpuLayers'", "0 with the device 'cpu'", gpuLayers, details)
@@ -418,23 +418,12 @@ export async function loadModel(path: string | URL, options?: LoadModelOptions):
   const located = localModel(call, path, values)
   // A load of a local file starts at once.
   const file = typeof located === 'string' ? located : await located
-  if (signal?.aborted) throw abortError(call, signal.reason)
-
-  const stop = new AbortController()
-  const stopListening = onAbort(signal, () => stop.abort(signal?.reason))
-  const progress = progressReporter(values.onProgress, stop)
-  try {
-    const start = () =>
-      addon().loadModel({ path: file, ...addonValues(loadOptions, values) }, progress.report)
-    const native = await runTask(call, start, stop.signal)
-    if (progress.thrown) await native.dispose()
-    else return Model.create(native)
-  } catch (error) {
-    if (!progress.thrown) throw error
-  } finally {
-    stopListening()
-  }
-  throw progress.thrown.error
+  const native = await runWithProgress(
+    call,
+    (report) => addon().loadModel(nativeLoadOptions(file, values), report),
+    { ...values, discard: (model) => model.dispose() },
+  )
+  return Model.create(native)
 }
 
 /** The local path of a model, which is downloaded if it has to be. */
@@ -448,30 +437,4 @@ function localModel(
     signal,
     onProgress: onProgress && (({ file, ...progress }) => onProgress({ ...progress, download: file })),
   })
-}
-
-/**
- * Calls `onProgress` for the addon. An exception of the callback has no caller to reach: it stops the load,
- * and `thrown` keeps it for the rejection.
- */
-function progressReporter(
-  onProgress: LoadModelOptions['onProgress'],
-  stop: AbortController,
-): {
-  report: ((loadedBytes: number, totalBytes: number) => void) | null
-  thrown?: { error: unknown }
-} {
-  if (!onProgress) return { report: null }
-  const reporter: ReturnType<typeof progressReporter> = {
-    report(loadedBytes, totalBytes) {
-      if (reporter.thrown) return
-      try {
-        onProgress({ loadedBytes, totalBytes, fraction: totalBytes > 0 ? loadedBytes / totalBytes : 0 })
-      } catch (error) {
-        reporter.thrown = { error }
-        stop.abort()
-      }
-    },
-  }
-  return reporter
 }

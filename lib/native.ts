@@ -4,6 +4,7 @@
  * English message.
  */
 
+import type { convertOptions } from './convert'
 import type { requestOptions } from './generation_options'
 import type { NativeKernels } from './kernels/native'
 import type { loadOptions } from './load_options'
@@ -20,6 +21,60 @@ export interface NativeTask<T> {
 /** Sentinels: see the defaults in `loadOptions`. */
 export interface NativeLoadOptions extends AddonValues<typeof loadOptions> {
   path: string
+  /** A file type, or '' for none. */
+  quantize: string
+}
+
+/** Sentinels: see the defaults in `convertOptions`. */
+export interface NativeConvertOptions extends AddonValues<typeof convertOptions> {
+  source: string
+  output: string
+}
+
+/** `ConvertedModel` in convert.ts describes the fields. */
+export interface NativeConversion {
+  sourceBytes: number
+  fileBytes: number
+  tensorTypes: Record<string, number>
+}
+
+export interface NativeTextOptions {
+  model: NativeLoadOptions
+  text: string
+  chunkTokens: number
+  /** 0: all. */
+  maxChunks: number
+}
+
+export interface NativePerplexityOptions extends NativeTextOptions {
+  reference: NativeLoadOptions | null
+  /** Chunks before it are done. */
+  firstChunk: number
+  /** Of the models that did them; '' if there are none. */
+  fingerprint: string
+}
+
+/** Sums over the tokens of a chunk that count. */
+export interface NativeChunkScore {
+  tokens: number
+  nll: number
+  nllSquares: number
+  referenceNll: number
+  kl: number
+  klSquares: number
+  klMax: number
+  sameTop: number
+}
+
+export interface NativePerplexity {
+  fingerprint: string
+  textTokens: number
+  chunks: number
+}
+
+export interface NativeImatrixOptions extends NativeTextOptions {
+  textName: string
+  output: string
 }
 
 /** `ModelInfo` in model.ts describes the fields. */
@@ -289,5 +344,22 @@ export interface NativeAddon {
   ): NativeTask<NativeModel>
   loadTokenizer(path: string): NativeTask<NativeTokenizer>
   inspect(path: string): NativeTask<NativeFileInfo>
+  /** Calls `onProgress` on the JS thread, at most every 50 ms. */
+  convertModel(
+    options: NativeConvertOptions,
+    onProgress: ((doneBytes: number, totalBytes: number) => void) | null,
+  ): NativeTask<NativeConversion>
+  /** Calls `onChunk` on the JS thread after every chunk, in order. */
+  perplexity(
+    options: NativePerplexityOptions,
+    onChunk: (fingerprint: string, chunk: number, chunks: number, score: NativeChunkScore) => void,
+  ): NativeTask<NativePerplexity>
+  /** Calls `onProgress` with chunks. */
+  computeImatrix(
+    options: NativeImatrixOptions,
+    onProgress: ((done: number, total: number) => void) | null,
+  ): NativeTask<{ chunks: number; entries: number }>
+  /** The names of the file types that `convertModel` knows, best first. */
+  readonly fileTypes: readonly string[]
   readonly kernels: NativeKernels
 }

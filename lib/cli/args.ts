@@ -23,6 +23,10 @@ export interface CommandLine {
   generation: Record<string, unknown>
   hub?: Record<string, unknown>
   bench?: Record<string, unknown>
+  convert?: Record<string, unknown>
+  measure?: Record<string, unknown>
+  /** The paths of a command that takes several. */
+  files?: string[]
 }
 
 export function parseCommandLine(argv: string[]): CommandLine {
@@ -97,6 +101,8 @@ function takeValues(line: CommandLine, values: Record<string, unknown>): void {
   const command = line.command as Command
   if (command === 'bench' || command === 'bench kernels') line.bench = {}
   if (command === 'pull' || command === 'ls' || command === 'rm') line.hub = {}
+  if (command === 'convert') line.convert = {}
+  if (command === 'perplexity' || command === 'imatrix') line.measure = {}
   for (const [flag, value] of Object.entries(values)) {
     const { kind, to } = FLAGS[command][flag]!
     const [group, name] = to
@@ -135,6 +141,10 @@ function convert(flag: string, kind: TextKind, value: unknown): unknown {
 function takePositionals(line: CommandLine, positionals: string[]): void {
   const { command } = line
   const [first] = positionals
+  if (command === 'convert' || command === 'perplexity' || command === 'imatrix') {
+    line.files = positionals
+    return
+  }
   if (first === undefined) return
   if (command === 'pull' || command === 'rm') {
     line.models = positionals

@@ -1,15 +1,29 @@
 /** The flags of each command. Those for loading and generating come from the library's tables of options. */
 
+import { convertOptions } from '../convert'
 import { requestOptions } from '../generation_options'
+import { imatrixOptions } from '../imatrix'
 import { loadOptions } from '../load_options'
 import type { Option, Options } from '../options'
+import { perplexityOptions } from '../perplexity'
 import { samplingOptions } from '../sampling'
 import type { TextKind } from '../validate'
 
-export type Command = 'generate' | 'chat' | 'inspect' | 'pull' | 'ls' | 'rm' | 'bench' | 'bench kernels'
+export type Command =
+  | 'generate'
+  | 'chat'
+  | 'inspect'
+  | 'convert'
+  | 'perplexity'
+  | 'imatrix'
+  | 'pull'
+  | 'ls'
+  | 'rm'
+  | 'bench'
+  | 'bench kernels'
 
 /** A part of the parsed command line. */
-export type Group = 'load' | 'generation' | 'hub' | 'bench' | 'self'
+export type Group = 'load' | 'generation' | 'bench' | 'convert' | 'measure' | 'hub' | 'self'
 
 export interface CliFlag {
   kind: TextKind
@@ -135,6 +149,14 @@ export const FLAGS: Readonly<Record<Command, Flags>> = {
   pull: { ...PULL, json: JSON_OUTPUT, help: HELP },
   ls: { ...CACHE, json: JSON_OUTPUT, help: HELP },
   rm: { ...CACHE, json: JSON_OUTPUT, help: HELP },
+  convert: { ...flagsOf('convert', convertOptions), json: JSON_OUTPUT, help: HELP },
+  perplexity: {
+    model: MODEL.model!,
+    ...flagsOf('measure', perplexityOptions),
+    json: JSON_OUTPUT,
+    help: HELP,
+  },
+  imatrix: { model: MODEL.model!, ...flagsOf('measure', imatrixOptions), json: JSON_OUTPUT, help: HELP },
   bench: { ...BENCH, help: HELP },
   'bench kernels': { ...BENCH_KERNELS, help: HELP },
 }

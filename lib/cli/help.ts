@@ -1,6 +1,7 @@
 /** What `cria --help` and `cria <command> --help` print. */
 
-import { FILE_TYPES, SHAPE_NAMES } from '../bench/shapes'
+import { FILE_TYPES as BENCH_TYPES, SHAPE_NAMES } from '../bench/shapes'
+import { FILE_TYPES } from '../file_types'
 import { type CliFlag, type Command, FLAGS } from './flags'
 
 /** Columns of the output, and of the flags before their descriptions. */
@@ -8,7 +9,8 @@ const WIDTH = 100
 const FLAG_WIDTH = 34
 
 const shapes = wrap(`Shapes: ${SHAPE_NAMES.join(', ')}.`, WIDTH).join('\n')
-const types = wrap(`Types: ${FILE_TYPES.join(', ')}.`, WIDTH).join('\n')
+const types = wrap(`Types: ${BENCH_TYPES.join(', ')}.`, WIDTH).join('\n')
+const fileTypes = wrap(`Types, best first: ${FILE_TYPES.join(', ')}.`, WIDTH).join('\n')
 
 const USAGE: Record<Command, string> = {
   generate: `cria generate [options] [prompt]
@@ -37,6 +39,19 @@ Lists the models in the cache, also those that Python has downloaded, with size 
   rm: `cria rm [options] <model>...
 
 Removes models from the cache, named as in cria ls. hf:owner/repo removes all of a repository.`,
+  convert: `cria convert [options] <model> <file>
+
+Writes a model as one GGUF file of another type. The file appears whole or not at all.
+${fileTypes}
+Types below three bits need an importance matrix.`,
+  perplexity: `cria perplexity [options] <file of text>
+
+Measures how well a model predicts a text: full chunks without overlap, of which the second half counts.
+With --compare, also how far it is from a reference model. With --state, an interrupted run continues.`,
+  imatrix: `cria imatrix [options] <file of text> <file to write>
+
+Measures what each column of the model's matrices is multiplied with, and writes it as an importance matrix
+for "cria convert --imatrix", in llama.cpp's GGUF form. Runs on the CPU.`,
   bench: `cria bench --model <file> | --synthetic <shape>:<type> [options]
 
 Measures a model and the limits of this machine. Reports medians.
@@ -59,6 +74,9 @@ const OVERVIEW = `cria: Llama models on this machine
   cria pull <model>        download a model, such as hf:owner/repo:Q4_K_M
   cria ls                  list the downloaded models
   cria rm <model>          remove a downloaded model
+  cria convert <from> <to> quantize a model, or convert it to GGUF
+  cria perplexity <text>   measure how well a model predicts a text
+  cria imatrix <text> <to> measure the importance of weights, for convert
   cria bench               measure a model on this machine
   cria bench kernels       measure single kernels
   cria <command> --help    show the options of a command

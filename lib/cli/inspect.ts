@@ -1,7 +1,7 @@
 import { demoModelPath, type FileInfo, inspect as inspectFile } from '../info'
 import type { CommandLine } from './args'
 import { localModel } from './model'
-import { Output, warn } from './terminal'
+import { megabytes, Output, warn } from './terminal'
 
 export async function inspect(line: CommandLine, abort: AbortController): Promise<void> {
   const output = new Output(() => abort.abort())
@@ -46,8 +46,4 @@ function describe(info: FileInfo): string {
     )
   }
   return `${lines.join('\n')}\n`
-}
-
-function megabytes(bytes: number): string {
-  return bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`
 }

@@ -7,10 +7,13 @@ import { type CommandLine, parseCommandLine, UsageError } from './args'
 import { bench } from './bench'
 import { benchKernels } from './bench_kernels'
 import { chat } from './chat'
+import { convert } from './convert'
 import { generate } from './generate'
 import { helpText } from './help'
+import { imatrix } from './imatrix'
 import { inspect } from './inspect'
 import { list, pull, remove } from './models'
+import { perplexity } from './perplexity'
 import { Output } from './terminal'
 
 async function main(): Promise<number> {
@@ -53,6 +56,12 @@ async function run(line: CommandLine, abort: AbortController): Promise<void> {
       return list(line, abort)
     case 'rm':
       return remove(line, abort)
+    case 'convert':
+      return convert(line, abort)
+    case 'perplexity':
+      return perplexity(line, abort)
+    case 'imatrix':
+      return imatrix(line, abort)
     case 'bench':
       return bench(line, abort)
     case 'bench kernels':

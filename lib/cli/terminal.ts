@@ -24,8 +24,8 @@ export class ProgressBar {
     const shown = label.length > room ? `${label.slice(0, room - 3)}...` : label
     const full = Math.round(fraction * WIDTH)
     const bar = '█'.repeat(full) + '░'.repeat(WIDTH - full)
-    const megabytes = (bytes: number) => (bytes / 1e6).toFixed(0)
-    this.#stream.write(`\r${shown} ${bar} ${megabytes(loadedBytes)}/${megabytes(totalBytes)} MB\x1b[K`)
+    const whole = (bytes: number) => (bytes / 1e6).toFixed(0)
+    this.#stream.write(`\r${shown} ${bar} ${whole(loadedBytes)}/${whole(totalBytes)} MB\x1b[K`)
     this.#drawn = true
   }
 
@@ -33,6 +33,31 @@ export class ProgressBar {
     if (this.#drawn) this.#stream.write('\r\x1b[K')
     this.#drawn = false
   }
+}
+
+/** A line on stderr that is written over, only on a terminal. */
+export class StatusLine {
+  readonly #stream: NodeJS.WriteStream
+  #drawn = false
+
+  constructor(stream: NodeJS.WriteStream = process.stderr) {
+    this.#stream = stream
+  }
+
+  update(text: string): void {
+    if (!this.#stream.isTTY) return
+    this.#stream.write(`\r${text}\x1b[K`)
+    this.#drawn = true
+  }
+
+  clear(): void {
+    if (this.#drawn) this.#stream.write('\r\x1b[K')
+    this.#drawn = false
+  }
+}
+
+export function megabytes(bytes: number): string {
+  return bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`
 }
 
 /** Prints a remark to stderr, only on a terminal. */

@@ -1,15 +1,17 @@
 // The addon's exports: NativeAddon of lib/native.ts.
 #include <napi.h>
 
-#include <chrono>
 #include <memory>
 #include <utility>
 
+#include "addon/conversion.h"
 #include "addon/convert.h"
 #include "addon/environment.h"
+#include "addon/evaluation.h"
 #include "addon/inspect.h"
 #include "addon/kernels.h"
 #include "addon/model.h"
+#include "addon/progress.h"
 #include "addon/requests.h"
 #include "addon/tasks.h"
 #include "addon/tokenizer.h"
@@ -19,27 +21,6 @@
 
 namespace cria {
 namespace {
-
-constexpr auto kProgressInterval = std::chrono::milliseconds(50);
-
-/// Forwards the progress of a load to JavaScript at most once per kProgressInterval, and the final one
-/// always.
-LoadProgress progress_to_js(std::shared_ptr<JsThread> js, std::uint64_t callback) {
-  using Clock = std::chrono::steady_clock;
-  return [js = std::move(js), callback, last = Clock::time_point()](std::uint64_t loaded,
-                                                                    std::uint64_t total) mutable {
-    const Clock::time_point now = Clock::now();
-    if (loaded < total && now - last < kProgressInterval) return;
-    last = now;
-    js->post([callback, loaded, total](Napi::Env env) {
-      const auto& callbacks = Environment::of(env)->progress;
-      const auto at = callbacks.find(callback);
-      if (at == callbacks.end()) return;
-      at->second.Call({Napi::Number::New(env, static_cast<double>(loaded)),
-                       Napi::Number::New(env, static_cast<double>(total))});
-    });
-  };
-}
 
 Napi::Value cpu_info(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
@@ -60,21 +41,16 @@ Napi::Value load_model_task(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return guarded(env, [&]() -> Napi::Value {
     const LoadOptions options = as_load_options(info[0]);
-    const std::shared_ptr<Environment>& environment = Environment::of(env);
-    std::uint64_t callback = 0;
-    LoadProgress progress;
-    if (!info[1].IsNull() && !info[1].IsUndefined()) {
-      callback = environment->next_progress++;
-      environment->progress.emplace(callback, Napi::Persistent(as_function(info[1], "onProgress")));
-      progress = progress_to_js(environment->js, callback);
-    }
+    const Progress progress(env, info[1]);
     return start_task(
         env, TaskLength::long_work,
-        [options, progress](const CancelFlag& cancel) { return load_model(options, progress, cancel); },
+        [options, progress](const CancelFlag& cancel) {
+          return load_model(options, progress.report, cancel);
+        },
         [options](Napi::Env e, LoadedModel&& loaded) -> Napi::Value {
           return JsModel::create(e, std::move(loaded), options);
         },
-        [callback](Environment& at) { at.progress.erase(callback); });
+        [progress](Environment& at) { progress.release(at); });
   });
 }
 
@@ -114,6 +90,10 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("loadModel", Napi::Function::New(env, load_model_task, "loadModel"));
   exports.Set("loadTokenizer", Napi::Function::New(env, load_tokenizer_task, "loadTokenizer"));
   exports.Set("inspect", Napi::Function::New(env, inspect_task, "inspect"));
+  exports.Set("convertModel", Napi::Function::New(env, convert_model_task, "convertModel"));
+  exports.Set("fileTypes", file_types_to_js(env));
+  exports.Set("perplexity", Napi::Function::New(env, perplexity_task, "perplexity"));
+  exports.Set("computeImatrix", Napi::Function::New(env, compute_imatrix_task, "computeImatrix"));
   exports.Set("kernels", kernels_to_js(env));
   return exports;
 }

@@ -94,6 +94,9 @@ LoadOptions as_load_options(const Napi::Value& value) {
   options.max_queue = static_cast<std::int32_t>(as_integer(o.Get("maxQueue"), "maxQueue", 1, 1 << 20));
   options.mmap = as_bool(o.Get("mmap"), "mmap");
   options.adapters = as_adapter_options(o.Get("adapters"));
+  const std::string type = as_string(o.Get("quantize"), "quantize");
+  if (!type.empty()) options.quantize = parse_file_type(type);
+  options.importance = as_string(o.Get("imatrix"), "imatrix");
   return options;
 }
 

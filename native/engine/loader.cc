@@ -5,6 +5,7 @@
 #include <iterator>
 #include <utility>
 
+#include "convert/quantized_source.h"
 #include "core/error.h"
 #include "core/huge_memory.h"
 #include "engine/vocabulary_folder.h"
@@ -125,6 +126,20 @@ VocabularySource vocabulary_of(const ModelSource& source, const ModelConfig& con
 void check_options(const LoadOptions& options) {
   if (options.kv_dtype != DType::f16 && options.kv_dtype != DType::f32)
     throw Error(ErrorCode::invalid_argument, "kvDtype: expected 'f16' or 'f32'");
+  if (options.mmap && options.quantize)
+    throw Error(ErrorCode::invalid_argument,
+                "mmap: weights that are quantized while they load cannot be mapped", {{"option", "mmap"}});
+}
+
+/// The model as its file has it, or quantized on the way.
+std::shared_ptr<ModelSource> open_source(const LoadOptions& options) {
+  std::shared_ptr<ModelSource> source = ModelSource::open(options.path);
+  if (!options.quantize) return source;
+  QuantizeOptions quantize{.type = *options.quantize};
+  if (!options.importance.empty())
+    quantize.importance =
+        std::make_shared<const ImportanceMatrix>(ImportanceMatrix::read(options.importance));
+  return std::make_shared<QuantizedSource>(std::move(source), quantize);
 }
 
 /// Throws ERR_UNSUPPORTED_DEVICE where a CUDA device was asked for.
@@ -141,7 +156,7 @@ void keep_adapters_on_cpu(BackendOptions& wanted) {
 LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress, const CancelFlag& cancel) {
   const auto begin = std::chrono::steady_clock::now();
   check_options(options);
-  const std::unique_ptr<ModelSource> source = ModelSource::open(options.path);
+  const std::shared_ptr<ModelSource> source = open_source(options);
   ModelSource& file = *source;
   cancel.check();
   ModelConfig config = read_config(file, options.context_length);

@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "convert/file_type.h"
 #include "core/cancel.h"
 #include "engine/engine.h"
 #include "io/kv_state_file.h"
@@ -36,7 +38,9 @@ struct LoadOptions {
   DType kv_dtype = DType::f16;     // f16 or f32
   std::int32_t prefill_chunk = 0;  // prompt tokens per step; 0: the backend's choice
   std::int32_t max_queue = EngineOptions{}.max_queue;
-  bool mmap = false;  // map the file instead of reading the weights
+  bool mmap = false;                 // map the file instead of reading the weights
+  std::optional<FileType> quantize;  // quantize the weights as they are read
+  std::string importance;            // path of an importance matrix for that; empty: none
 };
 
 /// How many contexts of full length the KV cache holds by default, memory permitting.

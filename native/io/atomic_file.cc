@@ -33,7 +33,7 @@ int sync_to_disk(int fd) noexcept {
 
 }  // namespace
 
-AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
+AtomicFile::AtomicFile(std::string path, std::uint32_t permissions) : path_(std::move(path)) {
   check_path(path_);
   const std::size_t slash = path_.rfind('/');
   name_ = path_.substr(slash == std::string::npos ? 0 : slash + 1);
@@ -50,7 +50,7 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
     if (::fstatat(folder_, name_.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(status.st_mode) &&
         !S_ISLNK(status.st_mode))
       throw_not_regular(path_, status.st_mode);
-    create_temporary();
+    create_temporary(permissions);
   } catch (...) {
     ::close(folder_);
     throw;
@@ -63,7 +63,7 @@ AtomicFile::~AtomicFile() {
   ::close(folder_);
 }
 
-void AtomicFile::create_temporary() {
+void AtomicFile::create_temporary(std::uint32_t permissions) {
   for (int i = 0; i < kMaxNames; ++i) {
     // Unpredictable, so that another user of the folder cannot create the name in advance.
     std::uint64_t random;
@@ -71,7 +71,7 @@ void AtomicFile::create_temporary() {
     std::string name = ".cria-" + hex(random) + ".tmp";
     do
       file_ = ::openat(folder_, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                       S_IRUSR | S_IWUSR);
+                       static_cast<mode_t>(permissions));
     while (file_ < 0 && errno == EINTR);
     if (file_ >= 0) {
       temporary_ = std::move(name);

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "kernels/blocks.h"
+#include "kernels/pack_blocks.h"
 
 namespace cria {
 
@@ -73,34 +74,19 @@ struct BlockQuantizer {
 
   // ---- blocks of 32 ----
 
-  /// Two nibbles a byte: values j and j + 16 of 32.
-  template <class Quant>
-  static CRIA_BLOCK_CODE void pack_nibbles(const Quant& q, uint8_t* qs) {
-    for (int j = 0; j < 16; j++) qs[j] = static_cast<uint8_t>((q(j) & 15) | (q(j + 16) & 15) << 4);
-  }
-  template <class Quant>
-  static CRIA_BLOCK_CODE void pack_fifth_bits(const Quant& q, uint8_t* qh) {
-    for (int byte = 0; byte < 4; byte++) {
-      int bits = 0;
-      for (int j = 0; j < 8; j++) bits |= (q(8 * byte + j) >> 4 & 1) << j;
-      qh[byte] = static_cast<uint8_t>(bits);
-    }
-  }
-
   // Q4_0, Q5_0: the extreme value becomes level 0, which is one step further from zero than the highest
   // level.
 
   static CRIA_BLOCK_CODE void compress(const float* x, BlockQ4_0& b, GroupFits&) {
     b.d = scale_near(extreme_of(x, 32) / -8.0f);
     const float inverse = inverse_of(Machine::from_f16(b.d));
-    pack_nibbles([&](int j) { return level(x[j] * inverse, 8, 15); }, b.qs);
+    pack_levels([&](int j) { return level(x[j] * inverse, 8, 15); }, b);
   }
   static CRIA_BLOCK_CODE void compress(const float* x, BlockQ5_0& b, GroupFits&) {
     b.d = scale_near(extreme_of(x, 32) / -16.0f);
     const float inverse = inverse_of(Machine::from_f16(b.d));
     const auto q = [&](int j) { return level(x[j] * inverse, 16, 31); };
-    pack_nibbles(q, b.qs);
-    pack_fifth_bits(q, b.qh);
+    pack_levels(q, b);
   }
 
   /// Q4_1, Q5_1: levels from the minimum to the maximum.
@@ -118,21 +104,20 @@ struct BlockQuantizer {
     const Affine fit(x, 15);
     b.d = fit.d;
     b.m = fit.m;
-    pack_nibbles([&](int j) { return level((x[j] - fit.base) * fit.inverse, 0, 15); }, b.qs);
+    pack_levels([&](int j) { return level((x[j] - fit.base) * fit.inverse, 0, 15); }, b);
   }
   static CRIA_BLOCK_CODE void compress(const float* x, BlockQ5_1& b, GroupFits&) {
     const Affine fit(x, 31);
     b.d = fit.d;
     b.m = fit.m;
     const auto q = [&](int j) { return level((x[j] - fit.base) * fit.inverse, 0, 31); };
-    pack_nibbles(q, b.qs);
-    pack_fifth_bits(q, b.qh);
+    pack_levels(q, b);
   }
 
   static CRIA_BLOCK_CODE void compress(const float* x, BlockIQ4_NL& b, GroupFits&) {
     b.d = scale_near(extreme_of(x, 32) / -127.0f);
     const float inverse = inverse_of(Machine::from_f16(b.d));
-    pack_nibbles([&](int j) { return nearest_iq4(x[j] * inverse); }, b.qs);
+    pack_levels([&](int j) { return nearest_iq4(x[j] * inverse); }, b);
   }
 
   // ---- super-blocks ----
@@ -196,45 +181,17 @@ struct BlockQuantizer {
     b.d = units.d;
     b.dmin = units.dmin;
     for (int g = 0; g < 16; g++) b.scales[g] = static_cast<uint8_t>(fit.scales[g] | fit.mins[g] << 4);
-    for (int i = 0; i < 64; i++) {
-      int byte = 0;
-      for (int k = 0; k < 4; k++) {
-        const int e = 128 * (i / 32) + 32 * k + i % 32;
-        byte |= level((x[e] + fit.offset[e / 16]) * fit.inverse[e / 16], 0, 3) << 2 * k;
-      }
-      b.qs[i] = static_cast<uint8_t>(byte);
-    }
+    pack_levels([&](int e) { return level((x[e] + fit.offset[e / 16]) * fit.inverse[e / 16], 0, 3); }, b);
   }
 
   static CRIA_BLOCK_CODE void compress(const float* x, BlockQ3_K& b, GroupFits& fit) {
     b.d = fit_signed(x, 16, -4.0f, 31, fit);
-    const auto code = [&](int g) { return fit.scales[g] + 32; };
-    for (int g = 0; g < 8; g++) b.scales[g] = static_cast<uint8_t>((code(g) & 15) | (code(g + 8) & 15) << 4);
-    for (int g = 0; g < 4; g++)
-      b.scales[8 + g] = static_cast<uint8_t>(code(g) >> 4 | code(g + 4) >> 4 << 2 | code(g + 8) >> 4 << 4 |
-                                             code(g + 12) >> 4 << 6);
-    const auto q = [&](int e) { return level(x[e] * fit.inverse[e / 16], 4, 7); };
-    for (int i = 0; i < 64; i++) {
-      int byte = 0;
-      for (int k = 0; k < 4; k++) byte |= (q(128 * (i / 32) + 32 * k + i % 32) & 3) << 2 * k;
-      b.qs[i] = static_cast<uint8_t>(byte);
-    }
-    for (int i = 0; i < 32; i++) {
-      int byte = 0;
-      for (int k = 0; k < 8; k++) byte |= q(32 * k + i) >> 2 << k;
-      b.hmask[i] = static_cast<uint8_t>(byte);
-    }
+    pack_q3_k_scales([&](int g) { return fit.scales[g] + 32; }, b.scales);
+    pack_levels([&](int e) { return level(x[e] * fit.inverse[e / 16], 4, 7); }, b);
   }
 
-  /// The inverse of k4_scales().
-  static CRIA_BLOCK_CODE void pack_k4_scales(const GroupFits& fit, uint8_t* packed) {
-    const int* scales = fit.scales;
-    const int* mins = fit.mins;
-    for (int g = 0; g < 4; g++) {
-      packed[g] = static_cast<uint8_t>(scales[g] | scales[g + 4] >> 4 << 6);
-      packed[g + 4] = static_cast<uint8_t>(mins[g] | mins[g + 4] >> 4 << 6);
-      packed[g + 8] = static_cast<uint8_t>((scales[g + 4] & 15) | (mins[g + 4] & 15) << 4);
-    }
+  static CRIA_BLOCK_CODE void pack_scales(const GroupFits& fit, uint8_t* packed) {
+    pack_k4_scales([&](int g) { return fit.scales[g]; }, [&](int g) { return fit.mins[g]; }, packed);
   }
   static CRIA_BLOCK_CODE int affine_level(const float* x, const GroupFits& fit, int e, int max) {
     return level((x[e] + fit.offset[e / 32]) * fit.inverse[e / 32], 0, max);
@@ -244,55 +201,28 @@ struct BlockQuantizer {
     const Units units = fit_affine(x, 8, 15, 63, fit);
     b.d = units.d;
     b.dmin = units.dmin;
-    pack_k4_scales(fit, b.scales);
-    for (int i = 0; i < 128; i++) {
-      const int e = 64 * (i / 32) + i % 32;
-      b.qs[i] = static_cast<uint8_t>(affine_level(x, fit, e, 15) | affine_level(x, fit, e + 32, 15) << 4);
-    }
+    pack_scales(fit, b.scales);
+    pack_levels([&](int e) { return affine_level(x, fit, e, 15); }, b);
   }
 
   static CRIA_BLOCK_CODE void compress(const float* x, BlockQ5_K& b, GroupFits& fit) {
     const Units units = fit_affine(x, 8, 31, 63, fit);
     b.d = units.d;
     b.dmin = units.dmin;
-    pack_k4_scales(fit, b.scales);
-    for (int i = 0; i < 128; i++) {
-      const int e = 64 * (i / 32) + i % 32;
-      b.qs[i] = static_cast<uint8_t>((affine_level(x, fit, e, 31) & 15) |
-                                     (affine_level(x, fit, e + 32, 31) & 15) << 4);
-    }
-    for (int i = 0; i < 32; i++) {
-      int byte = 0;
-      for (int g = 0; g < 8; g++) byte |= affine_level(x, fit, 32 * g + i, 31) >> 4 << g;
-      b.qh[i] = static_cast<uint8_t>(byte);
-    }
+    pack_scales(fit, b.scales);
+    pack_levels([&](int e) { return affine_level(x, fit, e, 31); }, b);
   }
 
   static CRIA_BLOCK_CODE void compress(const float* x, BlockQ6_K& b, GroupFits& fit) {
     b.d = fit_signed(x, 16, -32.0f, 127, fit);
     for (int g = 0; g < 16; g++) b.scales[g] = static_cast<int8_t>(fit.scales[g]);
-    const auto q = [&](int e) { return level(x[e] * fit.inverse[e / 16], 32, 63); };
-    for (int i = 0; i < 128; i++) {
-      const int e = 128 * (i / 64) + i % 64;
-      b.ql[i] = static_cast<uint8_t>((q(e) & 15) | (q(e + 64) & 15) << 4);
-    }
-    for (int i = 0; i < 64; i++) {
-      int byte = 0;
-      for (int k = 0; k < 4; k++) byte |= q(128 * (i / 32) + 32 * k + i % 32) >> 4 << 2 * k;
-      b.qh[i] = static_cast<uint8_t>(byte);
-    }
+    pack_levels([&](int e) { return level(x[e] * fit.inverse[e / 16], 32, 63); }, b);
   }
 
   static CRIA_BLOCK_CODE void compress(const float* x, BlockIQ4_XS& b, GroupFits& fit) {
     b.d = fit_signed(x, 8, -127.0f, 31, fit);
-    const auto code = [&](int g) { return fit.scales[g] + 32; };
-    int high = 0;
-    for (int g = 0; g < 8; g++) high |= code(g) >> 4 << 2 * g;
-    b.scales_h = static_cast<uint16_t>(high);
-    for (int i = 0; i < 4; i++)
-      b.scales_l[i] = static_cast<uint8_t>((code(2 * i) & 15) | (code(2 * i + 1) & 15) << 4);
-    for (int g = 0; g < 8; g++)
-      pack_nibbles([&](int j) { return nearest_iq4(x[32 * g + j] * fit.inverse[g]); }, b.qs + 16 * g);
+    pack_iq4_xs_scales([&](int g) { return fit.scales[g] + 32; }, b);
+    pack_levels([&](int e) { return nearest_iq4(x[e] * fit.inverse[e / 32]); }, b);
   }
 };
 

@@ -73,7 +73,10 @@ void Decoder::build_batch(std::span<const DecoderInput> inputs) {
       positions_.push_back(position);
       sequence_of_.push_back(static_cast<std::int32_t>(s));
     }
-    if (in.wants_logits) logit_rows_.push_back(static_cast<std::int32_t>(tokens_.size()) - 1);
+    const auto last = static_cast<std::int32_t>(tokens_.size()) - 1;
+    const auto first = in.all_logits ? last + 1 - static_cast<std::int32_t>(in.tokens.size()) : last;
+    if (in.wants_logits || in.all_logits)
+      for (std::int32_t row = first; row <= last; row++) logit_rows_.push_back(row);
   }
   rope_cos_.resize(positions_.size() * config_.rope_inv_freq.size());
   rope_sin_.resize(rope_cos_.size());
@@ -131,12 +134,13 @@ void Decoder::build_runs(std::span<const DecoderInput> inputs) {
   std::int32_t token = 0, logit_row = 0;
   for (const DecoderInput& in : inputs) {
     const auto n = static_cast<std::int32_t>(in.tokens.size());
+    const std::int32_t n_logits = in.all_logits ? n : in.wants_logits ? 1 : 0;
     for (const AppliedAdapter& applied : in.adapters) {
       of_tokens.push_back({applied, token, n});
-      if (in.wants_logits) of_logit_rows.push_back({applied, logit_row, 1});
+      if (n_logits > 0) of_logit_rows.push_back({applied, logit_row, n_logits});
     }
     token += n;
-    logit_row += in.wants_logits;
+    logit_row += n_logits;
   }
   if (of_tokens.empty()) return;
   to_runs(of_tokens, weights_.adapters, runs_);
@@ -188,6 +192,7 @@ void Decoder::run_layer(std::int32_t layer, Rows& rows) {
   const LayerWeights& w = weights_.layers[static_cast<std::size_t>(layer)];
   const KvLayer& kv = kv_->layers()[static_cast<std::size_t>(layer)];
   const float eps = config_.rms_norm_eps;
+  show(layer, ActivationPoint::attention_input, rows.x, rows.n, config_.hidden);
   ops.attention_input({.batch = &batch_,
                        .weights = &w,
                        .shape = shape_,
@@ -202,6 +207,8 @@ void Decoder::run_layer(std::int32_t layer, Rows& rows) {
   ops.paged_attention(
       {.batch = &batch_, .shape = shape_, .q = q_, .kv = kv, .out = rows.attention, .layer = layer});
   if (is_last && n_logit_rows() < rows.n) gather_logit_rows(layer, rows);
+  show(layer, ActivationPoint::attention_output, rows.attention, rows.n,
+       std::int64_t{shape_.n_heads} * shape_.head_dim);
   ops.project_residual({.n_tokens = rows.n,
                         .weight = w.attention_output,
                         .h = rows.attention,
@@ -225,6 +232,7 @@ void Decoder::run_ffn(std::int32_t layer, const Rows& rows) {
                  .layer = layer});
     return;
   }
+  show(layer, ActivationPoint::ffn_input, rows.x, rows.n, config_.hidden);
   ops.swiglu({.n_tokens = rows.n,
               .weights = &w,
               .rms_norm_eps = eps,
@@ -232,6 +240,7 @@ void Decoder::run_ffn(std::int32_t layer, const Rows& rows) {
               .h = h_,
               .layer = layer,
               .adapters = rows.adapters});
+  show(layer, ActivationPoint::ffn_hidden, h_, rows.n, config_.ffn_hidden);
   ops.project_residual({.n_tokens = rows.n,
                         .weight = w.down,
                         .h = h_,
@@ -239,6 +248,13 @@ void Decoder::run_ffn(std::int32_t layer, const Rows& rows) {
                         .layer = layer,
                         .projection = Projection::down,
                         .adapters = rows.adapters});
+}
+
+void Decoder::show(std::int32_t layer, ActivationPoint point, const float* rows, std::int64_t n,
+                   std::int64_t cols) {
+  if (!observer_) return;
+  const float* values = backend_->activations().fetch(rows, static_cast<std::size_t>(n * cols));
+  observer_->observe(layer, point, values, n, cols);
 }
 
 void Decoder::gather_logit_rows(std::int32_t layer, Rows& rows) {

@@ -24,6 +24,25 @@ struct DecoderInput {
   bool wants_logits = false;
   // In normal form (normalized() in adapter.h). The pages must hold K and V of the same set.
   std::span<const AppliedAdapter> adapters = {};
+  // Logits of every one of `tokens`; the rows of a pass are at most max_sequences().
+  bool all_logits = false;
+};
+
+/// Where a layer's activations meet its matrices.
+enum class ActivationPoint {
+  attention_input,   // [n, hidden], before the norm: query, key and value
+  attention_output,  // [n, n_heads * head_dim]: the output projection
+  ffn_input,         // [n, hidden], before the norm: gate and up
+  ffn_hidden,        // [n, ffn_hidden]: down
+};
+
+/// Sees the activations of every pass, on a backend whose passes call its ops.
+class ActivationObserver {
+ public:
+  virtual ~ActivationObserver() = default;
+  /// `rows`: [n, cols], on the host, valid during the call.
+  virtual void observe(std::int32_t layer, ActivationPoint point, const float* rows, std::int64_t n,
+                       std::int64_t cols) = 0;
 };
 
 struct KvOptions {
@@ -51,6 +70,9 @@ class Decoder {
 
   KvCache& kv() { return *kv_; }
 
+  /// Null: nobody observes. The observer must outlive the passes.
+  void observe(ActivationObserver* observer) { observer_ = observer; }
+
   const ModelConfig& config() const { return config_; }
   const ModelWeights& weights() const { return weights_; }
   const Backend& backend() const { return *backend_; }
@@ -66,6 +88,7 @@ class Decoder {
     float* attention;  // [n, n_heads * head_dim]
     AdapterRuns adapters;
   };
+  void show(std::int32_t layer, ActivationPoint point, const float* rows, std::int64_t n, std::int64_t cols);
   void build_batch(std::span<const DecoderInput> inputs);
   void build_runs(std::span<const DecoderInput> inputs);
   bool run_ops(const std::function<bool()>& stopped);
@@ -81,6 +104,7 @@ class Decoder {
   std::unique_ptr<KvCache> kv_;
   std::int32_t max_batch_tokens_;
   std::int32_t max_sequences_;
+  ActivationObserver* observer_ = nullptr;
 
   // The batch, rebuilt in place at each pass.
   Batch batch_;

@@ -67,6 +67,8 @@ test('the exports of the package', () => {
   const { stdout } = run(`console.log(Object.keys(require('cria')).sort().join(' '))`)
   expect(stdout.trim().split(' ')).toEqual([
     'CriaError',
+    'computeImatrix',
+    'convertModel',
     'cpuInfo',
     'demoModelPath',
     'downloadModel',
@@ -74,6 +76,7 @@ test('the exports of the package', () => {
     'listModels',
     'loadModel',
     'loadTokenizer',
+    'perplexity',
     'removeModel',
     'version',
   ])

@@ -82,6 +82,29 @@ test('pull, ls and rm', () => {
   expect(usage(['ls', 'hf:a/b'])).toBe("ls takes options only, got 'hf:a/b'")
 })
 
+test('convert, perplexity and imatrix take files', () => {
+  expect(
+    parseCommandLine('convert a.gguf b.gguf -t Q8_0 --imatrix i.gguf --requantize'.split(' ')),
+  ).toMatchObject({
+    command: 'convert',
+    files: ['a.gguf', 'b.gguf'],
+    convert: { type: 'Q8_0', imatrix: 'i.gguf', requantize: true },
+  })
+  const line =
+    'perplexity -m a.gguf text --compare b.gguf --state s.json --chunk 128 --chunks 3 --quantize Q4_0'
+  expect(parseCommandLine(line.split(' '))).toMatchObject({
+    command: 'perplexity',
+    model: 'a.gguf',
+    files: ['text'],
+    measure: { compare: 'b.gguf', state: 's.json', chunkTokens: 128, maxChunks: 3, quantize: 'Q4_0' },
+  })
+  expect(parseCommandLine('imatrix -m a.gguf text out.gguf --chunks 2'.split(' '))).toMatchObject({
+    command: 'imatrix',
+    files: ['text', 'out.gguf'],
+    measure: { maxChunks: 2 },
+  })
+})
+
 test('the prompt - is standard input, and -- ends the options', () => {
   expect(parseCommandLine(['generate', '-']).prompt).toBe('-')
   expect(parseCommandLine(['generate', '--', '--json']).prompt).toBe('--json')

@@ -184,6 +184,20 @@ export class FakeAddon implements NativeAddon {
     })
   }
 
+  readonly fileTypes = []
+
+  convertModel() {
+    return new FakeTask({ sourceBytes: 2, fileBytes: 1, tensorTypes: {} })
+  }
+
+  perplexity() {
+    return new FakeTask({ fingerprint: '', textTokens: 0, chunks: 0 })
+  }
+
+  computeImatrix() {
+    return new FakeTask({ chunks: 0, entries: 0 })
+  }
+
   tokenizer(): NativeTokenizer {
     return {
       info: {

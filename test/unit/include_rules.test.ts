@@ -69,12 +69,13 @@ const ROOMS: Record<string, Allowed> = {
   tokenizer: room('core'),
   kernels: room('core'),
   model: any(room('core', 'io'), files('kernels/ops.h', 'kernels/backend.h')),
+  convert: any(room('core', 'io'), files('kernels/cpu/dequantize.h', 'kernels/cpu/weight_quantizer.h')),
   sampler: any(room('core'), files('kernels/ops.h')),
   engine: any(
-    room('core', 'io', 'model', 'tokenizer', 'sampler'),
+    room('core', 'io', 'model', 'convert', 'tokenizer', 'sampler'),
     files('kernels/ops.h', 'kernels/backend.h'),
   ),
-  addon: room('core', 'io', 'tokenizer', 'kernels', 'model', 'sampler', 'engine'),
+  addon: room('core', 'io', 'tokenizer', 'kernels', 'model', 'convert', 'sampler', 'engine'),
 }
 
 const SOURCES = ['.h', '.cc', '.inc', '.cu', '.cuh']

@@ -2,6 +2,7 @@
 #include "kernels/cpu/activations.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/matmul.h"
+#include "kernels/cpu/quantize_weights.h"
 #include "kernels/cpu/rmsnorm.h"
 #include "kernels/cpu/rope.h"
 #include "kernels/cpu/sample.h"
@@ -26,6 +27,7 @@ const CpuKernels kernels = {
     .quantize_q8_k = quantize_q8_k,
     .round_f16 = round_f16,
     .round_bf16 = round_bf16,
+    .quantize_weights = quantize_weights,
     .repack = repack,
     .matmul_scratch_bytes = matmul_scratch_bytes,
     .matmul = matmul,

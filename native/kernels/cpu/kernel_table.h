@@ -171,6 +171,9 @@ struct CpuKernels {
                         int64_t n);
   void (*round_f16)(const float* x, float* out, int64_t n);
   void (*round_bf16)(const float* x, uint16_t* out, int64_t n);
+  /// n finite weights as blocks of `dtype`, with a search for the least error. `importance` is null or [n]:
+  /// see quantize_weights() in weight_quantizer.h. False, and nothing done, for a type without a search.
+  bool (*quantize_weights)(DType dtype, const float* x, const float* importance, void* out, int64_t n);
   /// Blocks [first_block, first_block + n_blocks) of up to 32 rows, repacked; `out` is aligned to 64.
   void (*repack)(DType dtype, const RowPointers* rows, int64_t first_block, int64_t n_blocks, uint8_t* out);
   /// Bytes of scratch (aligned to 64) that a product with a weight type wants; 0 when the type is not known.
