@@ -35,15 +35,17 @@ endif()
 
 # cria_isa_kernels(<room> <source>): adds one object library per level of this processor to a room.
 function(cria_isa_kernels room source)
+  set(optimization -O3)
   if(CRIA_SANITIZE)  # Clang would otherwise take minutes per level
     set(small_tiles CRIA_SMALL_TILES=1)
+    set(optimization -O1)
   endif()
   target_compile_definitions(cria_${room} PRIVATE ${small_tiles})
   foreach(level IN LISTS CRIA_ISA_LEVELS)
     set(target cria_kernels_${level})
     add_library(${target} OBJECT native/${room}/${source})
     target_link_libraries(${target} PRIVATE cria_flags)
-    target_compile_options(${target} PRIVATE ${CRIA_ISA_FLAGS_${level}} -O3 -fno-exceptions -fno-rtti
+    target_compile_options(${target} PRIVATE ${CRIA_ISA_FLAGS_${level}} ${optimization} -fno-exceptions -fno-rtti
       -fno-threadsafe-statics)
     target_compile_definitions(${target} PRIVATE CRIA_ISA=${level} CRIA_ISA_${level}=1
       ${small_tiles})
