@@ -8,6 +8,7 @@
 #include "addon/progress.h"
 #include "addon/tasks.h"
 #include "convert/converter.h"
+#include "engine/loader.h"
 
 namespace cria {
 namespace {
@@ -31,8 +32,9 @@ ConvertOptions as_convert_options(const Napi::Value& value) {
 }
 
 ConvertResult convert(ConvertOptions options, const ConvertProgress& progress, const CancelFlag& cancel) {
-  std::shared_ptr<const ModelSource> source = ModelSource::open(options.source);
+  std::shared_ptr<ModelSource> source = ModelSource::open(options.source);
   cancel.check();
+  add_vocabulary(*source);
   if (!options.importance.empty())
     options.quantize.importance =
         std::make_shared<const ImportanceMatrix>(ImportanceMatrix::read(options.importance));

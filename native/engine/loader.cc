@@ -211,6 +211,10 @@ LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress,
   return loaded;
 }
 
+void add_vocabulary(ModelSource& source) {
+  if (source.format() != "gguf") write_vocabulary(vocabulary_of(source, read_config(source)), source);
+}
+
 std::shared_ptr<const Tokenizer> load_tokenizer(const std::string& path) {
   return Tokenizer::build(load_vocabulary(path));
 }

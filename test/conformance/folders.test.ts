@@ -1,7 +1,9 @@
 /** Hugging Face and Meta folders against transformers and Meta's own code. */
 
-import { readdirSync } from 'node:fs'
-import { inspect, loadModel } from '../../lib/index'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { convertModel, inspect, loadModel } from '../../lib/index'
 import { dataPath, describeConformance, readJson, relativeError } from './data'
 
 interface Story {
@@ -41,6 +43,19 @@ describeConformance('folders', () => {
       expect(await model.tokenizer.decode([...promptIds, ...tokens])).toBe(greedyText)
     }
     await model.dispose()
+  })
+
+  test.each(['hf', 'meta', 'meta-2shards'])('tinystories-260k/%s as a GGUF file', async (form) => {
+    const target = join(mkdtempSync(join(tmpdir(), 'cria-folders-')), 'model.gguf')
+    await convertModel(dataPath('tinystories-260k', form), target, { type: 'F32' })
+    const model = await loadModel(target, { kvDtype: 'f32' })
+    for (const { prompt, promptIds, logitsAfterPrompt, greedyText } of stories()) {
+      expect([...(await model.tokenizer.encode(prompt))]).toEqual(promptIds)
+      expect(relativeError(await model.logits(promptIds), logitsAfterPrompt)).toBeLessThanOrEqual(1e-4)
+      expect(await model.tokenizer.decode(await model.tokenizer.encode(greedyText))).toBe(greedyText)
+    }
+    await model.dispose()
+    rmSync(dirname(target), { recursive: true })
   })
 
   test('the weights of a folder cannot be mapped', async () => {
