@@ -21,7 +21,7 @@ struct TileShape {
 };
 
 /// Warps of a block, at most, before sm_80 and from sm_120 on: ptxas needs more registers there, and shared
-/// memory is smaller.
+/// memory is smaller. Also those of a group's rows, at most: four along the matrix, two along the tokens.
 constexpr int kFewWarps = 8;
 
 template <WeightForm kForm>
@@ -465,12 +465,14 @@ CRIA_HOST_DEVICE constexpr int token_blocks_of(const RowGroups& groups, const Ti
 // Consecutive blocks share rows, which come from memory; tokens stay in L2. With groups, the first index of a
 // block counts the tiles of tokens of all groups.
 template <WeightForm kForm, bool kGrouped>
-static __global__ void __launch_bounds__(TilePlan<kForm>::kBoundWarps* kWarpSize)
+static __global__ void __launch_bounds__((kGrouped ? kFewWarps : TilePlan<kForm>::kBoundWarps) * kWarpSize,
+                                         kGrouped ? 1 : 0)  // one block: registers rather than spills
     matmul_tiles_kernel(const uint8_t* weights, Activations x, int n_tokens, float* y, int64_t rows,
                         int64_t cols, int64_t y_stride, ProductOutput output, TileShape shape,
                         RowGroups groups) {
   using F = Format<kForm>;
   using Plan = TilePlan<kForm>;
+  if constexpr (!Plan::kServed) return;
   const int tile_outputs = output.is_swiglu() ? 8 : 16;
   const int n_chunks = static_cast<int>(chunks_of(kForm, cols));
   int token_block = static_cast<int>(blockIdx.x);
