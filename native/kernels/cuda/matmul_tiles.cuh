@@ -20,8 +20,8 @@ struct TileShape {
   int row_warps, token_warps, stages;
 };
 
-/// Warps of a block, at most, before sm_80 and from sm_120 on: ptxas needs more registers there, and shared
-/// memory is smaller. Also those of a group's rows, at most: four along the matrix, two along the tokens.
+/// Warps of a block, at most, where ptxas needs more registers or shared memory is smaller
+/// (TilePlan::max_warps). Also those of a group's rows, at most: four along the matrix, two along the tokens.
 constexpr int kFewWarps = 8;
 
 template <WeightForm kForm>
@@ -31,12 +31,15 @@ struct TilePlan {
   static constexpr int kRowTiles = 2;
   static constexpr int kTokenTiles = F::kFloat ? 8 : 4;
   static constexpr int kWarpRows = 16 * kRowTiles, kWarpTokens = 8 * kTokenTiles;
-  /// Warps of a block, as many as registers allow.
-  static constexpr int kMaxWarps = F::kFloat ? 8 : F::kBlocks32 ? 16 : 12;
-#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ < 800 || __CUDA_ARCH__ >= 1200)
-  static constexpr int kBoundWarps = kFewWarps;
+  /// Warps of a block on a device of this major version, as many as registers allow without a spill.
+  static constexpr int max_warps(int major) {
+    const bool few = major < 8 || major >= 12 || (major == 10 && !F::kBlocks32);
+    return F::kFloat || few ? kFewWarps : F::kBlocks32 ? 16 : 12;
+  }
+#ifdef __CUDA_ARCH__
+  static constexpr int kBoundWarps = max_warps(__CUDA_ARCH__ / 100);
 #else
-  static constexpr int kBoundWarps = kMaxWarps;
+  static constexpr int kBoundWarps = max_warps(9);
 #endif
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
   /// mma_bf16 is hundreds of instructions there: matmul() takes another kernel.
@@ -545,7 +548,7 @@ template <WeightForm kForm>
 TileShape choose_tile_shape(const MatmulDevice& device, std::int64_t n_tiles, std::int32_t n_tokens,
                             std::int64_t n_groups) {
   using Plan = TilePlan<kForm>;
-  TileShape shape{4, (device.major >= 8 && device.major < 12 ? Plan::kMaxWarps : kFewWarps) / 4, 3};
+  TileShape shape{4, Plan::max_warps(device.major) / 4, 3};
   while (shape.token_warps > 1 && n_tokens <= shape.token_warps / 2 * Plan::kWarpTokens)
     shape.token_warps /= 2;
   const std::int64_t token_blocks = n_groups * (n_tokens + shape.token_warps * Plan::kWarpTokens - 1) /
