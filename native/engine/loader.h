@@ -65,8 +65,8 @@ struct LoadedModel {
 /// device; ERR_OUT_OF_MEMORY; ERR_ABORTED.
 LoadedModel load_model(const LoadOptions& options, const LoadProgress& progress, const CancelFlag& cancel);
 
-/// Adds to a folder's metadata the vocabulary of its tokenizer's files, so that a GGUF can be written from it. A
-/// GGUF has its own. Errors: those of read_config and read_vocabulary_folder.
+/// Adds to a folder's metadata the vocabulary of its tokenizer's files, so that a GGUF can be written from
+/// it. A GGUF has its own. Errors: those of read_config and read_vocabulary_folder.
 void add_vocabulary(ModelSource& source);
 
 /// Loads only the vocabulary. The file need not contain tensors.
