@@ -190,6 +190,7 @@ struct ProductOutput {
   explicit ProductOutput(const MatmulArgs& a) : epilogue(a.epilogue), own(a.own), up(a.up) {}
 
   CRIA_DEVICE bool is_swiglu() const { return epilogue == Epilogue::swiglu; }
+  CRIA_DEVICE bool adjusts() const { return own.scale != 1.0f || own.bias || up.scale != 1.0f || up.bias; }
   /// The output of row r of a tile. With swiglu, rows 0 .. 7 are of gate and rows 8 .. 15 the same ones of
   /// up.
   CRIA_DEVICE int64_t row_of(int64_t tile, int r) const {

@@ -44,8 +44,11 @@ struct TilePlan {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
   /// mma_bf16 is hundreds of instructions there: matmul() takes another kernel.
   static constexpr bool kServed = kForm != WeightForm::bf16;
+  /// Blocks of a multiprocessor, 0 for ptxas to choose: there it would spill to have two.
+  static constexpr int kMinBlocks = 1;
 #else
   static constexpr bool kServed = true;
+  static constexpr int kMinBlocks = 0;
 #endif
   /// Activation scales of a token's chunk.
   static constexpr int kScales = F::kFloat ? 0 : F::kBlocks32 ? 8 : 1;
@@ -437,13 +440,17 @@ CRIA_DEVICE void store_tiles(TileSums<kForm>& acc, const ProductOutput& output, 
   using Plan = TilePlan<kForm>;
   const bool swiglu = output.is_swiglu();
   const int g = lane_in_warp() / 4, t = lane_in_warp() % 4;
+  if (output.adjusts()) {
+#pragma unroll
+    for (int m = 0; m < Plan::kRowTiles; m++)
+#pragma unroll
+      for (int n = 0; n < Plan::kTokenTiles; n++)
+#pragma unroll
+        for (int half = 0; half < 2; half++)
+          output.adjust(&acc.v[m][n][2 * half], 2, first_tile + m, g + 8 * half, rows);
+  }
 #pragma unroll
   for (int m = 0; m < Plan::kRowTiles; m++) {
-#pragma unroll
-    for (int n = 0; n < Plan::kTokenTiles; n++)
-#pragma unroll
-      for (int half = 0; half < 2; half++)
-        output.adjust(&acc.v[m][n][2 * half], 2, first_tile + m, g + 8 * half, rows);
     const int64_t row = output.row_of(first_tile + m, g);
 #pragma unroll
     for (int n = 0; n < Plan::kTokenTiles; n++)
@@ -468,8 +475,9 @@ CRIA_HOST_DEVICE constexpr int token_blocks_of(const RowGroups& groups, const Ti
 // Consecutive blocks share rows, which come from memory; tokens stay in L2. With groups, the first index of a
 // block counts the tiles of tokens of all groups.
 template <WeightForm kForm, bool kGrouped>
-static __global__ void __launch_bounds__((kGrouped ? kFewWarps : TilePlan<kForm>::kBoundWarps) * kWarpSize,
-                                         kGrouped ? 1 : 0)  // one block: registers rather than spills
+static __global__ void __launch_bounds__(
+    (kGrouped ? kFewWarps : TilePlan<kForm>::kBoundWarps) * kWarpSize,
+    kGrouped ? 1 : TilePlan<kForm>::kMinBlocks)  // one block: registers rather than spills
     matmul_tiles_kernel(const uint8_t* weights, Activations x, int n_tokens, float* y, int64_t rows,
                         int64_t cols, int64_t y_stride, ProductOutput output, TileShape shape,
                         RowGroups groups) {
