@@ -36,20 +36,24 @@ struct TilePlan {
     const bool few = major < 8 || major >= 12 || (major == 10 && !F::kBlocks32);
     return F::kFloat || few ? kFewWarps : F::kBlocks32 ? 16 : 12;
   }
-#ifdef __CUDA_ARCH__
-  static constexpr int kBoundWarps = max_warps(__CUDA_ARCH__ / 100);
-#else
-  static constexpr int kBoundWarps = max_warps(9);
-#endif
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
   /// mma_bf16 is hundreds of instructions there: matmul() takes another kernel.
   static constexpr bool kServed = kForm != WeightForm::bf16;
-  /// Blocks of a multiprocessor, 0 for ptxas to choose: there it would spill to have two.
-  static constexpr int kMinBlocks = 1;
 #else
   static constexpr bool kServed = true;
-  static constexpr int kMinBlocks = 0;
 #endif
+  /// Blocks of a multiprocessor for which ptxas keeps registers; 0: its own choice. Both can spill: the
+  /// choice where it wants two blocks, one block where it hoists loads beyond the last register.
+  static constexpr int min_blocks(bool grouped, int major) {
+    if (grouped) return major == 12 && kForm == WeightForm::k8_min ? 0 : 1;
+    return major < 8 || (major >= 10 && kForm == WeightForm::k4) ? 1 : 0;
+  }
+#ifdef __CUDA_ARCH__
+  static constexpr int kMajor = __CUDA_ARCH__ / 100;
+#else
+  static constexpr int kMajor = 9;
+#endif
+  static constexpr int kBoundWarps = max_warps(kMajor);
   /// Activation scales of a token's chunk.
   static constexpr int kScales = F::kFloat ? 0 : F::kBlocks32 ? 8 : 1;
   static constexpr int kTokenUnits = F::kActivationBytes / 16;
@@ -475,9 +479,8 @@ CRIA_HOST_DEVICE constexpr int token_blocks_of(const RowGroups& groups, const Ti
 // Consecutive blocks share rows, which come from memory; tokens stay in L2. With groups, the first index of a
 // block counts the tiles of tokens of all groups.
 template <WeightForm kForm, bool kGrouped>
-static __global__ void __launch_bounds__(
-    (kGrouped ? kFewWarps : TilePlan<kForm>::kBoundWarps) * kWarpSize,
-    kGrouped ? 1 : TilePlan<kForm>::kMinBlocks)  // one block: registers rather than spills
+static __global__ void __launch_bounds__((kGrouped ? kFewWarps : TilePlan<kForm>::kBoundWarps) * kWarpSize,
+                                         TilePlan<kForm>::min_blocks(kGrouped, TilePlan<kForm>::kMajor))
     matmul_tiles_kernel(const uint8_t* weights, Activations x, int n_tokens, float* y, int64_t rows,
                         int64_t cols, int64_t y_stride, ProductOutput output, TileShape shape,
                         RowGroups groups) {

@@ -407,7 +407,9 @@ CRIA_DEVICE void multiply_unit(VectorChunk<kForm>& w, const VectorBlock& block, 
 /// y[t, r] = row r of W times token t, or what the epilogue makes of it. Block (tile); with groups (tile,
 /// group).
 template <WeightForm kForm, bool kGrouped>
-static __global__ void __launch_bounds__(VectorPlan<kForm>::kThreads, 512 / VectorPlan<kForm>::kThreads)
+static __global__ void __launch_bounds__(VectorPlan<kForm>::kThreads,
+                                         (kGrouped ? 256 : 512) /
+                                             VectorPlan<kForm>::kThreads)  // without spills
     matmul_vector_kernel(const uint8_t* weights, Activations x, int n_tokens, float* y, int64_t rows,
                          int64_t cols, int64_t y_stride, ProductOutput output, RowGroups groups) {
   using Plan = VectorPlan<kForm>;
