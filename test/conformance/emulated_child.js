@@ -20,8 +20,10 @@ async function load(path, kvDtype, { gpuLayers = -1, contextLength = 0 } = {}) {
     kvDtype,
   }
   return Model.create(
-    await addon().loadModel({ ...options, prefillChunk: 0, maxQueue: 16, mmap: false, adapters: [] }, null)
-      .promise,
+    await addon().loadModel(
+      { ...options, prefillChunk: 0, maxQueue: 16, mmap: false, adapters: [], quantize: '', imatrix: '' },
+      null,
+    ).promise,
   )
 }
 
