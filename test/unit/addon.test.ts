@@ -330,7 +330,7 @@ describe('disposal', () => {
 describe('files', () => {
   test.each([
     ['nothing there', () => `${folder}/nothing.gguf`, ['ERR_FILE_NOT_FOUND']],
-    ['a folder', () => folder, ['ERR_IO', 'ERR_INVALID_FILE', 'ERR_INVALID_ARGUMENT']],
+    ['a folder', () => folder, ['ERR_FILE_NOT_FOUND', 'ERR_INVALID_FILE']],
     ['an empty file', () => write('empty.gguf', ''), ['ERR_INVALID_FILE']],
     [
       'a text',

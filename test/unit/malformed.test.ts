@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { CriaError, loadModel } from '../../lib/index'
 import { splitFiles, splitGguf, writeGguf } from '../fixtures/gguf'
 import { malformed } from '../fixtures/malformed'
+import { tolerated } from '../fixtures/malformed/vocabulary'
 import { tinyLlama } from '../fixtures/tiny_llama'
 
 const MAX_MS = 1000
@@ -83,6 +84,18 @@ describe('malformed files', () => {
   }
 })
 
+describe('tolerated vocabularies', () => {
+  test.each(tolerated)('$name', async ({ edit, warning }) => {
+    const gguf = tinyLlama()
+    edit(gguf)
+    const path = join(folder, 'tolerated.gguf')
+    writeFileSync(path, writeGguf(gguf))
+    const model = await loadModel(path, { threads: 1 })
+    expect(model.info.warnings.some((line) => warning?.test(line))).toBe(warning !== undefined)
+    await model.dispose()
+  })
+})
+
 describe('paths that name no file', () => {
   test('a missing file', async () => {
     const error = expectTypedError(await failureOf(join(folder, 'missing.gguf')))
@@ -92,8 +105,8 @@ describe('paths that name no file', () => {
 
   test('a directory', async () => {
     const error = expectTypedError(await failureOf(folder))
-    expect(error.code).toBe('ERR_IO')
-    expect(error.message).toContain('directory')
+    expect(error.code).toBe('ERR_FILE_NOT_FOUND')
+    expect(error.message).toContain('a folder without config.json')
   })
 
   test('a pipe without a writer', async () => {

@@ -195,6 +195,8 @@ const wrongLoads = {
   mmap: [0, 'true'],
   download: ['hf', { cacheDir: '' }, { token: 'a b' }, { endpoint: 'hub' }, { offline: 1 }, { other: 1 }],
   adapters: wrongAdapters,
+  quantize: ['Q4', 'Q4_K_X', 4, ''],
+  imatrix: ['', 5, {}],
   onProgress: [true, {}],
   signal: [{}, true],
 }
@@ -278,6 +280,8 @@ describe('loadModel', () => {
       prefillChunk: 0,
       mmap: false,
       adapters: [],
+      quantize: '',
+      imatrix: '',
     })
   })
 })
