@@ -290,7 +290,9 @@ describe('the real engine', () => {
     test('an abort leaves no file', async () => {
       const path = join(folder, 'aborted.kv')
       const controller = new AbortController()
-      const saving = model.saveState(path, prompt, { signal: controller.signal })
+      // A prompt that is not cached: its pages must be computed first.
+      const fresh = Uint32Array.from({ length: 400 }, (_, i) => 300 + i)
+      const saving = model.saveState(path, fresh, { signal: controller.signal })
       controller.abort()
       await expect(saving).rejects.toMatchObject({ code: 'ERR_ABORTED' })
       expect(readdirSync(folder)).not.toContain('aborted.kv')
