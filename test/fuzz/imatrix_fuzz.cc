@@ -19,6 +19,7 @@
 
 #include "../native/io/gguf_builder.h"
 #include "convert/importance_matrix.h"
+#include "core/error.h"
 
 namespace {
 
@@ -75,7 +76,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       for (std::uint64_t m = 0; m < entry.matrices; m++)
         for (const float mean : entry.means(m)) require(!std::isnan(mean) && mean >= 0);
     }
-  } catch (const Error&) {
+  } catch (const cria::Error&) {
   }
   return 0;
 }
