@@ -56,6 +56,13 @@ CRIA_INLINE float extreme_of(const float* x, int n) {
   return extreme;
 }
 
+/// x without its fraction, for codes: far beyond any of them, where weights are near a float's limits, it is
+/// cut off (and NaN is the lower limit).
+CRIA_INLINE int truncated(float x) {
+  constexpr float kFar = 1024.0f;
+  return static_cast<int>(x > -kFar ? (x < kFar ? x : kFar) : -kFar);
+}
+
 constexpr float kTiny = 1e-30f;  // keeps divisors of lanes without a level from zero
 CRIA_INLINE float inverse_or_zero(float value) { return value == 0.0f ? 0.0f : 1.0f / value; }
 

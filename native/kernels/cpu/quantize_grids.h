@@ -164,7 +164,7 @@ CRIA_INLINE GridBlock fit_grid(const ScaledBlock& s, const GridPoints<kElements,
   out.half = store_scale(s, d);
   const float step = d * unit;
   for (int g = 0; g < kGroups; g++) {
-    const int middle = static_cast<int>(0.5f * (scale[g] * inverse_or_zero(step) - 1.0f) + 0.5f);
+    const int middle = truncated(0.5f * (scale[g] * inverse_or_zero(step) - 1.0f) + 0.5f);
     float best_gain = -3e38f;
     for (int code = middle - 1; code <= middle + 1; code++) {
       if (code < 0 || code > kMaxCode) continue;
@@ -270,7 +270,7 @@ CRIA_INLINE Iq1Block fit_iq1_block(const ScaledBlock& s) {
   float d = largest / (2 * kMaxCode + 1);
   out.half = store_scale(s, d);
   for (int g = 0; g < kGroups; g++) {
-    const int middle = static_cast<int>(0.5f * (scale[g] * inverse_or_zero(d) - 1.0f) + 0.5f);
+    const int middle = truncated(0.5f * (scale[g] * inverse_or_zero(d) - 1.0f) + 0.5f);
     float best_gain = -3e38f;
     for (int code = middle - 1; code <= middle + 1; code++) {
       if (code < 0 || code > kMaxCode) continue;

@@ -156,8 +156,8 @@ CRIA_INLINE AffineCodes fit_affine_codes(const ScaledBlock& s, float cut) {
   codes.half_min = store_scale(s, codes.dmin);
   const float inverse = inverse_or_zero(codes.d), inverse_min = inverse_or_zero(codes.dmin);
   for (int g = 0; g < kGroups; g++) {
-    const float low = static_cast<float>(static_cast<int>(scale[g] * inverse)) - 1.0f;
-    const float low_min = static_cast<float>(static_cast<int>(depth[g] * inverse_min)) - 1.0f;
+    const float low = static_cast<float>(truncated(scale[g] * inverse)) - 1.0f;
+    const float low_min = static_cast<float>(truncated(depth[g] * inverse_min)) - 1.0f;
     const F32x16 code = clamp(load(kLaneRows) + low, 0.0f, kMaxCode);
     const F32x16 code_min = clamp(load(kLaneColumns) + low_min, 0.0f, kMaxCode);
     const F32x16 error = errors_of_affine<Max>({s.x + g * kSize, s.w + g * kSize, kSize}, code * codes.d,
